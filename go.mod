@@ -1,0 +1,3 @@
+module batchcompute.dev/operator
+
+go 1.26.0
