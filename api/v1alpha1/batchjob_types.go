@@ -1,0 +1,200 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// BatchJob is one request of BatchCompute's SubmitJob action and what became of it.
+//
+// A job is a graph of tasks; a task runs one command in a number of instances;
+// every instance runs as a Pod. The spec cannot be changed after creation.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=bj,categories=all
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.state`
+// +kubebuilder:printcolumn:name="Tasks",type=string,JSONPath=`.status.taskProgress`,description="tasks that succeeded, of all"
+// +kubebuilder:printcolumn:name="Instances",type=string,JSONPath=`.status.taskInstanceProgress`,description="task instances that succeeded, of all"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="JobId",type=string,JSONPath=`.status.jobId`,priority=1
+// +kubebuilder:printcolumn:name="Zone",type=string,JSONPath=`.spec.placement.zone`,priority=1
+// +kubebuilder:printcolumn:name="Priority",type=integer,JSONPath=`.spec.job.priority`,priority=1
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.reason`,priority=1
+type BatchJob struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is the request, as SubmitJob takes it. Immutable.
+	// +optional
+	Spec BatchJobSpec `json:"spec,omitempty"`
+
+	// status is what became of the request. Only the operator writes it.
+	// +optional
+	Status BatchJobStatus `json:"status,omitempty"`
+}
+
+// BatchJobList is a list of BatchJobs.
+//
+// +kubebuilder:object:root=true
+type BatchJobList struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []BatchJob `json:"items"`
+}
+
+// BatchJobSpec is the body of a SubmitJob request.
+// Source: BatchCompute, SubmitJob, input parameters.
+type BatchJobSpec struct {
+	// placement says where the instances of the job run. Required.
+	// Source: BatchCompute, SubmitJob.Placement.
+	// +optional
+	Placement Placement `json:"placement,omitempty"`
+
+	// job is the work: tasks and the dependences between them. Required.
+	// Source: BatchCompute, SubmitJob.Job.
+	// +optional
+	Job Job `json:"job,omitempty"`
+
+	// clientToken makes a request repeatable: chosen by the client, at most 64
+	// ASCII characters, different for every different request. Absent: the
+	// request is not idempotent. Source: BatchCompute, SubmitJob.ClientToken.
+	// +optional
+	ClientToken string `json:"clientToken,omitempty"`
+}
+
+// Placement says where the instances of a job run.
+// Source: BatchCompute, Placement.
+type Placement struct {
+	// zone is the availability zone, such as ap-guangzhou-2. Required. Pods run
+	// only on nodes whose label topology.kubernetes.io/zone has this value.
+	// Source: BatchCompute, Placement.Zone.
+	// +optional
+	Zone string `json:"zone,omitempty"`
+
+	// projectId is the project that the cost is counted for. Default: 0, the
+	// default project. Source: BatchCompute, Placement.ProjectId.
+	// +optional
+	ProjectID *int64 `json:"projectId,omitempty"`
+
+	// hostIds are the dedicated hosts that may be used. Absent: any host.
+	// Source: BatchCompute, Placement.HostIds.
+	// +listType=atomic
+	// +optional
+	HostIDs []string `json:"hostIds,omitempty"`
+
+	// hostIps are the addresses of the hosts that may be used. Absent: any host.
+	// Source: BatchCompute, Placement.HostIps.
+	// +listType=atomic
+	// +optional
+	HostIPs []string `json:"hostIps,omitempty"`
+}
+
+// Job is a set of tasks and the order between them.
+// Source: BatchCompute, Job.
+type Job struct {
+	// jobName is a name for people; it need not be unique. At most 60
+	// characters. Source: BatchCompute, Job.JobName.
+	// +optional
+	JobName string `json:"jobName,omitempty"`
+
+	// jobDescription is a remark for people. At most 200 characters.
+	// Source: BatchCompute, Job.JobDescription.
+	// +optional
+	JobDescription string `json:"jobDescription,omitempty"`
+
+	// priority orders waiting work: 0-100, a larger number goes first.
+	// Default: 1. Source: BatchCompute, Job.Priority.
+	// +kubebuilder:default=1
+	// +optional
+	Priority *int64 `json:"priority,omitempty"`
+
+	// tasks are the parts of the job: at least 1, at most 5000. Required.
+	// Source: BatchCompute, Job.Tasks.
+	// +listType=atomic
+	// +optional
+	Tasks []Task `json:"tasks,omitempty"`
+
+	// dependences are the edges between tasks. They must not form a cycle.
+	// Absent: all tasks may start at once. Source: BatchCompute, Job.Dependences.
+	// +listType=atomic
+	// +optional
+	Dependences []Dependence `json:"dependences,omitempty"`
+
+	// taskExecutionDependOn says when a task may start, for all dependences of
+	// the job: PRE_TASK_SUCCEED, each task before it has succeeded;
+	// PRE_TASK_AT_LEAST_PARTLY_SUCCEED, each has finished and at least one of its
+	// instances succeeded; PRE_TASK_FINISHED, each has finished, whatever the
+	// outcome. Default: PRE_TASK_SUCCEED.
+	// Source: BatchCompute, Job.TaskExecutionDependOn.
+	// +kubebuilder:default=PRE_TASK_SUCCEED
+	// +optional
+	TaskExecutionDependOn TaskExecutionDependOn `json:"taskExecutionDependOn,omitempty"`
+
+	// stateIfCreateCvmFailed says what a machine that cannot be had means: FAILED,
+	// one failed run of the instance; RUNNABLE, the instance waits on. No effect
+	// for tasks with envId. Default: FAILED.
+	// Source: BatchCompute, Job.StateIfCreateCvmFailed.
+	// +kubebuilder:default=FAILED
+	// +optional
+	StateIfCreateCvmFailed StateIfCreateCvmFailed `json:"stateIfCreateCvmFailed,omitempty"`
+
+	// notifications say which changes of state are announced, and to whom.
+	// Source: BatchCompute, Job.Notifications.
+	// +listType=atomic
+	// +optional
+	Notifications []Notification `json:"notifications,omitempty"`
+
+	// tags are key-value pairs that the machines of the job carry. At most 10.
+	// Source: BatchCompute, Job.Tags.
+	// +listType=atomic
+	// +optional
+	Tags []Tag `json:"tags,omitempty"`
+}
+
+// TaskExecutionDependOn says when a task may start. See Job.
+type TaskExecutionDependOn string
+
+// The values of TaskExecutionDependOn.
+const (
+	PreTaskSucceed              TaskExecutionDependOn = "PRE_TASK_SUCCEED"
+	PreTaskAtLeastPartlySucceed TaskExecutionDependOn = "PRE_TASK_AT_LEAST_PARTLY_SUCCEED"
+	PreTaskFinished             TaskExecutionDependOn = "PRE_TASK_FINISHED"
+)
+
+// StateIfCreateCvmFailed says what a machine that cannot be had means. See Job.
+type StateIfCreateCvmFailed string
+
+// The values of StateIfCreateCvmFailed.
+const (
+	CreateCvmFailedFailed   StateIfCreateCvmFailed = "FAILED"
+	CreateCvmFailedRunnable StateIfCreateCvmFailed = "RUNNABLE"
+)
+
+// Dependence is one edge: endTask may start only after startTask.
+// Source: BatchCompute, Dependence.
+type Dependence struct {
+	// startTask is the name of the task that runs first. Required.
+	// Source: BatchCompute, Dependence.StartTask.
+	// +optional
+	StartTask string `json:"startTask,omitempty"`
+
+	// endTask is the name of the task that waits. Required.
+	// Source: BatchCompute, Dependence.EndTask.
+	// +optional
+	EndTask string `json:"endTask,omitempty"`
+}
+
+// Tag is a key-value pair. Source: BatchCompute, Tag.
+type Tag struct {
+	// key is 1-127 characters; it must not begin with qcs: or project. Required.
+	// Source: BatchCompute, Tag.Key.
+	// +optional
+	Key string `json:"key,omitempty"`
+
+	// value is at most 255 characters. Source: BatchCompute, Tag.Value.
+	// +optional
+	Value string `json:"value,omitempty"`
+}

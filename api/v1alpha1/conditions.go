@@ -1,0 +1,73 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Condition types of a BatchJob. Reconciling and Stalled are there only while they
+// are true, as kstatus expects; Complete and Failed are there from the end on.
+const (
+	// ConditionAccepted is true when the spec passed validation. It is false only for
+	// an object that got past the admission webhook; then the job is FAILED.
+	ConditionAccepted = "Accepted"
+	// ConditionReconciling is true from acceptance to the end.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled is true when the job ended without success.
+	ConditionStalled = "Stalled"
+	// ConditionComplete is true when every task succeeded.
+	ConditionComplete = "Complete"
+	// ConditionFailed is true when the job ended FAILED.
+	ConditionFailed = "Failed"
+)
+
+// Reasons. They are the words of status.reason, of the reasons of tasks, failures and
+// conditions, and of events: a closed set. A job that validation refused has the error
+// code as status.reason instead.
+const (
+	// ReasonAccepted: the spec passed validation.
+	ReasonAccepted = "Accepted"
+	// ReasonInvalidRequest: the spec did not pass validation.
+	ReasonInvalidRequest = "InvalidRequest"
+	// ReasonProgressing: the job is under way.
+	ReasonProgressing = "Progressing"
+	// ReasonJobSucceed: every task succeeded.
+	ReasonJobSucceed = "JobSucceed"
+	// ReasonJobFailed: a task failed, and nothing runs any more.
+	ReasonJobFailed = "JobFailed"
+	// ReasonTaskFailed: an instance of the task failed for good.
+	ReasonTaskFailed = "TaskInstanceFailed"
+	// ReasonPredecessorFailed: a task before this one ended so that it cannot start.
+	ReasonPredecessorFailed = "PredecessorFailed"
+)
+
+// Reasons why an instance waits.
+const (
+	// ReasonUnschedulable: the scheduler finds no node for the Pod.
+	ReasonUnschedulable = "Unschedulable"
+	// ReasonImagePull: the image cannot be pulled.
+	ReasonImagePull = "ImagePullFailed"
+	// ReasonContainerConfig: the container cannot be made, as when a Secret is missing.
+	ReasonContainerConfig = "ContainerConfigError"
+	// ReasonCreateRefused: the cluster refused to make the Pod.
+	// Source: BatchCompute, InternalError.CallCvm.
+	ReasonCreateRefused = "PodCreationRefused"
+	// ReasonMaxConcurrentNum: the task's maxConcurrentNum is used up.
+	ReasonMaxConcurrentNum = "MaxConcurrentNum"
+)
+
+// Reasons why an attempt failed.
+const (
+	// ReasonCommandFailed: the command ended with another code than 0.
+	ReasonCommandFailed = "CommandFailed"
+	// ReasonStartError: the container could not start its command.
+	ReasonStartError = "StartError"
+	// ReasonOOMKilled: the command used more memory than it may.
+	ReasonOOMKilled = "OOMKilled"
+	// ReasonTimeout: the command took longer than the task's timeout.
+	ReasonTimeout = "Timeout"
+	// ReasonEvicted: the node put the Pod out.
+	ReasonEvicted = "Evicted"
+	// ReasonPodDeleted: somebody deleted the Pod.
+	ReasonPodDeleted = "PodDeleted"
+	// ReasonPodFailed: the Pod failed and gives no better reason.
+	ReasonPodFailed = "PodFailed"
+)

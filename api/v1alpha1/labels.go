@@ -1,0 +1,71 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Labels of every Pod that the operator makes.
+const (
+	// LabelJobID is the job's identifier, as in status.jobId.
+	LabelJobID = "batchcompute.dev/job-id"
+	// LabelTaskName is the task's name, shortened where it is no valid label value.
+	LabelTaskName = "batchcompute.dev/task-name"
+	// LabelTaskInstanceIndex is the instance's index, from 0.
+	LabelTaskInstanceIndex = "batchcompute.dev/task-instance-index"
+	// LabelAttempt is the attempt of the instance, from 0.
+	LabelAttempt = "batchcompute.dev/attempt"
+	// LabelTracked is there, with the value "true", as long as the Pod's outcome is
+	// not yet in the job's status. It comes off together with FinalizerTracking, so
+	// what the operator watches grows with the work under way, not with its history.
+	LabelTracked = "batchcompute.dev/tracked"
+)
+
+// AnnotationJobName is the name of a Pod's BatchJob. It is there so that a Pod whose
+// owner reference was taken away is still found.
+const AnnotationJobName = "batchcompute.dev/job-name"
+
+// FinalizerTracking keeps a Pod until its outcome is in the job's status.
+const FinalizerTracking = "batchcompute.dev/tracking"
+
+// Environment variables of every instance.
+// Source: BatchCompute, Environment Variables.
+const (
+	EnvJobID             = "BATCH_JOB_ID"
+	EnvTaskName          = "BATCH_TASK_NAME"
+	EnvTaskInstanceNum   = "BATCH_TASK_INSTANCE_NUM"
+	EnvTaskInstanceIndex = "BATCH_TASK_INSTANCE_INDEX"
+	// EnvReservedPrefix begins the names that users may not set.
+	EnvReservedPrefix = "BATCH_"
+)
+
+// DefaultTaskName is the name of the only task of a job when it has none.
+const DefaultTaskName = "task"
+
+// Defaults of fields that are decided on reading, not stored.
+const (
+	// DefaultPriority is Job.priority.
+	DefaultPriority = 1
+	// DefaultTimeoutSeconds is Task.timeout.
+	DefaultTimeoutSeconds = 86400
+	// EnvTypeManaged is AnonymousComputeEnv.envType, its default and only value.
+	EnvTypeManaged = "MANAGED"
+)
+
+// Limits of the API and of the operator.
+const (
+	// MaxJobNameLength counts characters. Source: BatchCompute, Job.JobName.
+	MaxJobNameLength = 60
+	// MaxJobDescriptionLength counts characters. Source: BatchCompute, Job.JobDescription.
+	MaxJobDescriptionLength = 200
+	// MaxTaskNameLength counts characters; the API documents no number.
+	MaxTaskNameLength = 60
+	// MaxPriority is the highest priority. Source: BatchCompute, Job.Priority.
+	MaxPriority = 100
+	// MaxRetryCountLimit is the highest maxRetryCount. Source: BatchCompute, Task.MaxRetryCount.
+	MaxRetryCountLimit = 5
+	// MaxTasks is the highest number of tasks in a job.
+	MaxTasks = 5000
+	// MaxTaskInstances is the highest number of instances in a job, over all tasks.
+	MaxTaskInstances = 100000
+	// MaxFailures is the length of status.failures.
+	MaxFailures = 10
+)

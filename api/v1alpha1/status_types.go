@@ -1,0 +1,236 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// JobState is the state of a job. TaskState and TaskInstanceState share its
+// vocabulary. Source: BatchCompute, JobView.JobState.
+type JobState string
+
+// TaskState is the state of a task. Source: BatchCompute, TaskView.TaskState.
+type TaskState string
+
+// TaskInstanceState is the state of one instance of a task.
+// Source: BatchCompute, TaskInstanceView.TaskInstanceState.
+type TaskInstanceState string
+
+// The states of a job. SUCCEED, FAILED and FAILED_INTERRUPTED are ends.
+const (
+	JobSubmitted         JobState = "SUBMITTED"          // stored, not yet looked at
+	JobPending           JobState = "PENDING"            // accepted, no task may start yet
+	JobRunnable          JobState = "RUNNABLE"           // a task may start and waits for room
+	JobStarting          JobState = "STARTING"           // a node prepares the first instance
+	JobRunning           JobState = "RUNNING"            // a command runs, or some have ended
+	JobSucceed           JobState = "SUCCEED"            // every task succeeded
+	JobFailed            JobState = "FAILED"             // nothing runs any more and a task failed
+	JobFailedInterrupted JobState = "FAILED_INTERRUPTED" // nothing runs any more and an instance is held
+)
+
+// The states of a task.
+const (
+	TaskPending           TaskState = "PENDING"            // tasks before it do not allow it to start
+	TaskRunnable          TaskState = "RUNNABLE"           // may start; waits for a slot or a node
+	TaskStarting          TaskState = "STARTING"           // a node prepares the first instance
+	TaskRunning           TaskState = "RUNNING"            // an instance runs, or some have ended
+	TaskSucceed           TaskState = "SUCCEED"            // all instances succeeded
+	TaskFailed            TaskState = "FAILED"             // no instance runs any more and one failed
+	TaskFailedInterrupted TaskState = "FAILED_INTERRUPTED" // no instance runs any more and one is held
+)
+
+// The states of a task instance.
+const (
+	TaskInstancePending           TaskInstanceState = "PENDING"            // the task may not start
+	TaskInstanceRunnable          TaskInstanceState = "RUNNABLE"           // waits for a slot, quota or a node
+	TaskInstanceStarting          TaskInstanceState = "STARTING"           // on a node: pulling, mounting
+	TaskInstanceRunning           TaskInstanceState = "RUNNING"            // the command runs
+	TaskInstanceSucceed           TaskInstanceState = "SUCCEED"            // the command ended with 0
+	TaskInstanceFailed            TaskInstanceState = "FAILED"             // the last attempt failed
+	TaskInstanceFailedInterrupted TaskInstanceState = "FAILED_INTERRUPTED" // failed, and its Pod is held
+)
+
+// BatchJobStatus is what became of a job. Its size does not grow with the number
+// of instances: they are kept as index ranges such as "0-4,7".
+type BatchJobStatus struct {
+	// observedGeneration is the generation of the spec that the status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// jobId is the job's identifier in BatchCompute's form: "job-" and 8 characters
+	// of [0-9a-z]. It is a function of the object's UID and is on every Pod as the
+	// label batchcompute.dev/job-id. Source: BatchCompute, SubmitJob, JobId.
+	// +optional
+	JobID string `json:"jobId,omitempty"`
+
+	// state is the state of the job: SUBMITTED, PENDING, RUNNABLE, STARTING,
+	// RUNNING, SUCCEED, FAILED or FAILED_INTERRUPTED.
+	// +optional
+	State JobState `json:"state,omitempty"`
+
+	// reason says in one word why the job is in its state, or what it waits for.
+	// +optional
+	Reason string `json:"reason,omitempty"`
+
+	// message is the sentence that belongs to reason.
+	// +optional
+	Message string `json:"message,omitempty"`
+
+	// startTime is when the first instance was issued.
+	// +optional
+	StartTime *metav1.Time `json:"startTime,omitempty"`
+
+	// endTime is when the job reached an end. Source: BatchCompute, JobView.EndTime.
+	// +optional
+	EndTime *metav1.Time `json:"endTime,omitempty"`
+
+	// taskProgress is "n/m": n tasks of m have succeeded.
+	// +optional
+	TaskProgress string `json:"taskProgress,omitempty"`
+
+	// taskInstanceProgress is "n/m": n task instances of m have succeeded.
+	// +optional
+	TaskInstanceProgress string `json:"taskInstanceProgress,omitempty"`
+
+	// taskMetrics counts the tasks by state.
+	// Source: BatchCompute, DescribeJob, TaskMetrics.
+	// +optional
+	TaskMetrics StateMetrics `json:"taskMetrics,omitempty"`
+
+	// taskInstanceMetrics counts the task instances by state.
+	// Source: BatchCompute, DescribeJob, TaskInstanceMetrics.
+	// +optional
+	TaskInstanceMetrics StateMetrics `json:"taskInstanceMetrics,omitempty"`
+
+	// tasks has one entry for each task that left PENDING, in the order of the spec.
+	// +listType=atomic
+	// +optional
+	Tasks []TaskStatus `json:"tasks,omitempty"`
+
+	// failures are the last failed attempts, oldest first, at most 10.
+	// +listType=atomic
+	// +optional
+	Failures []TaskInstanceFailure `json:"failures,omitempty"`
+
+	// conditions are Accepted, Complete, Failed, and, for tools that read kstatus,
+	// Reconciling and Stalled.
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// StateMetrics counts tasks or task instances by state; an absent field is 0.
+// Source: BatchCompute, TaskMetrics and TaskInstanceMetrics.
+type StateMetrics struct {
+	// +optional
+	SubmittedCount int64 `json:"submittedCount,omitempty"`
+	// +optional
+	PendingCount int64 `json:"pendingCount,omitempty"`
+	// +optional
+	RunnableCount int64 `json:"runnableCount,omitempty"`
+	// +optional
+	StartingCount int64 `json:"startingCount,omitempty"`
+	// +optional
+	RunningCount int64 `json:"runningCount,omitempty"`
+	// +optional
+	SucceedCount int64 `json:"succeedCount,omitempty"`
+	// +optional
+	FailedInterruptedCount int64 `json:"failedInterruptedCount,omitempty"`
+	// +optional
+	FailedCount int64 `json:"failedCount,omitempty"`
+}
+
+// TaskStatus is what became of one task. An instance is named by its index, from 0;
+// every index is in at most one of the lists. An index in none of them has not been
+// issued yet.
+type TaskStatus struct {
+	// name is the task's name.
+	Name string `json:"name"`
+
+	// state is the state of the task.
+	State TaskState `json:"state"`
+
+	// succeeded are the indexes whose command ended with 0, as ranges: "0-4,7".
+	// +optional
+	Succeeded string `json:"succeeded,omitempty"`
+
+	// failed are the indexes that failed for good, as ranges.
+	// +optional
+	Failed string `json:"failed,omitempty"`
+
+	// active are the indexes that have been issued: each has a Pod, or is about to
+	// get it. An index is written here before its Pod is created.
+	// +listType=atomic
+	// +optional
+	Active []TaskInstanceGroup `json:"active,omitempty"`
+
+	// retrying are the indexes whose last attempt failed and whose next attempt has
+	// not been issued yet.
+	// +listType=atomic
+	// +optional
+	Retrying []TaskInstanceGroup `json:"retrying,omitempty"`
+
+	// starting is how many of the active instances a node is preparing.
+	// +optional
+	Starting int64 `json:"starting,omitempty"`
+
+	// running is how many of the active instances run their command.
+	// +optional
+	Running int64 `json:"running,omitempty"`
+
+	// reason says in one word what the task waits for or why it failed.
+	// +optional
+	Reason string `json:"reason,omitempty"`
+
+	// message is the sentence that belongs to reason.
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// TaskInstanceGroup is a set of instances of one task with the same history.
+type TaskInstanceGroup struct {
+	// retries is how many attempts of these instances have failed. The attempt that
+	// is running, or comes next, has this number, counted from 0.
+	// +optional
+	Retries int64 `json:"retries,omitempty"`
+
+	// indexes are the instances, as ranges: "0-4,7".
+	Indexes string `json:"indexes"`
+}
+
+// TaskInstanceFailure is one failed attempt of one instance.
+type TaskInstanceFailure struct {
+	// taskName is the task's name.
+	TaskName string `json:"taskName"`
+
+	// taskInstanceIndex is the instance, from 0.
+	TaskInstanceIndex int64 `json:"taskInstanceIndex"`
+
+	// attempt is the attempt, from 0.
+	// +optional
+	Attempt int64 `json:"attempt,omitempty"`
+
+	// time is when the attempt ended.
+	Time metav1.Time `json:"time"`
+
+	// exitCode is the command's exit code. Absent: it never ended by itself.
+	// Source: BatchCompute, TaskInstanceView.ExitCode.
+	// +optional
+	ExitCode *int32 `json:"exitCode,omitempty"`
+
+	// reason says in one word what went wrong.
+	Reason string `json:"reason"`
+
+	// message is the sentence that belongs to reason, at most 300 bytes.
+	// +optional
+	Message string `json:"message,omitempty"`
+
+	// podName is the Pod of the attempt.
+	// +optional
+	PodName string `json:"podName,omitempty"`
+
+	// nodeName is the node that the Pod ran on.
+	// +optional
+	NodeName string `json:"nodeName,omitempty"`
+}

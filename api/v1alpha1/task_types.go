@@ -1,0 +1,197 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Task is one command, run in one or more instances.
+// Source: BatchCompute, Task.
+type Task struct {
+	// taskName names the task within the job: letters, digits, - and _, beginning
+	// with a letter or a digit, at most 60 characters, unique. Required as soon as
+	// the job has more than one task. Default: task.
+	// Source: BatchCompute, Task.TaskName.
+	// +optional
+	TaskName string `json:"taskName,omitempty"`
+
+	// taskInstanceNum is how many instances the task runs, 1 or more; at most
+	// 100000 in the job together. Default: 1.
+	// Source: BatchCompute, Task.TaskInstanceNum.
+	// +optional
+	TaskInstanceNum *int64 `json:"taskInstanceNum,omitempty"`
+
+	// application is what each instance runs. Required.
+	// Source: BatchCompute, Task.Application.
+	// +optional
+	Application Application `json:"application,omitempty"`
+
+	// computeEnv describes the machine of each instance. Exactly one of computeEnv
+	// and envId must be given. Source: BatchCompute, Task.ComputeEnv.
+	// +optional
+	ComputeEnv *AnonymousComputeEnv `json:"computeEnv,omitempty"`
+
+	// envId names a compute environment that exists already. Exactly one of
+	// computeEnv and envId must be given. Source: BatchCompute, Task.EnvId.
+	// +optional
+	EnvID string `json:"envId,omitempty"`
+
+	// envVars are variables for the command, beside BATCH_JOB_ID, BATCH_TASK_NAME,
+	// BATCH_TASK_INSTANCE_NUM and BATCH_TASK_INSTANCE_INDEX, which are always there.
+	// Source: BatchCompute, Task.EnvVars.
+	// +listType=atomic
+	// +optional
+	EnvVars []EnvVar `json:"envVars,omitempty"`
+
+	// maxRetryCount is how often a failed instance is run again: 0-5. Default: 0.
+	// Source: BatchCompute, Task.MaxRetryCount.
+	// +optional
+	MaxRetryCount *int64 `json:"maxRetryCount,omitempty"`
+
+	// timeout bounds one attempt of an instance, counted from when its command
+	// starts. An attempt that takes longer is stopped and has failed. Unit: seconds.
+	// 0 means the default. Default: 86400. Source: BatchCompute, Task.Timeout.
+	// +optional
+	Timeout *int64 `json:"timeout,omitempty"`
+
+	// maxConcurrentNum is how many instances of the task may be under way at once.
+	// 0 means no limit. Default: 0. Source: BatchCompute, Task.MaxConcurrentNum.
+	// +optional
+	MaxConcurrentNum *int64 `json:"maxConcurrentNum,omitempty"`
+
+	// resourceMaxRetryCount is how often a machine is asked for again when none
+	// could be had: 0-100. Default: 0. Source: BatchCompute, Task.ResourceMaxRetryCount.
+	// +optional
+	ResourceMaxRetryCount *int64 `json:"resourceMaxRetryCount,omitempty"`
+
+	// failedAction says what happens to the machine of a failed instance: TERMINATE,
+	// it is released; INTERRUPT, it is held after the last attempt; FAST_INTERRUPT, it
+	// is held after the first, and there are no retries. No effect with envId.
+	// Default: TERMINATE. Source: BatchCompute, Task.FailedAction.
+	// +optional
+	FailedAction FailedAction `json:"failedAction,omitempty"`
+
+	// restartComputeNode asks for a reboot of the node after the task. Only with
+	// envId. Default: false. Source: BatchCompute, Task.RestartComputeNode.
+	// +optional
+	RestartComputeNode *bool `json:"restartComputeNode,omitempty"`
+
+	// inputMappings mount remote directories before the command starts.
+	// Source: BatchCompute, Task.InputMappings.
+	// +listType=atomic
+	// +optional
+	InputMappings []InputMapping `json:"inputMappings,omitempty"`
+
+	// outputMappings copy local directories to remote ones after the command.
+	// Source: BatchCompute, Task.OutputMappings.
+	// +listType=atomic
+	// +optional
+	OutputMappings []OutputMapping `json:"outputMappings,omitempty"`
+
+	// outputMappingConfigs tune the uploads of outputMappings.
+	// Source: BatchCompute, Task.OutputMappingConfigs.
+	// +listType=atomic
+	// +optional
+	OutputMappingConfigs []OutputMappingConfig `json:"outputMappingConfigs,omitempty"`
+
+	// redirectInfo uploads stdout and stderr to remote storage.
+	// Source: BatchCompute, Task.RedirectInfo.
+	// +optional
+	RedirectInfo *RedirectInfo `json:"redirectInfo,omitempty"`
+
+	// redirectLocalInfo writes stdout and stderr to local files.
+	// Source: BatchCompute, Task.RedirectLocalInfo.
+	// +optional
+	RedirectLocalInfo *RedirectLocalInfo `json:"redirectLocalInfo,omitempty"`
+
+	// authentications are keys for storage of another account.
+	// Source: BatchCompute, Task.Authentications.
+	// +listType=atomic
+	// +optional
+	Authentications []Authentication `json:"authentications,omitempty"`
+}
+
+// FailedAction says what happens to the machine of a failed instance. See Task.
+type FailedAction string
+
+// The values of FailedAction.
+const (
+	FailedActionTerminate     FailedAction = "TERMINATE"
+	FailedActionInterrupt     FailedAction = "INTERRUPT"
+	FailedActionFastInterrupt FailedAction = "FAST_INTERRUPT"
+)
+
+// Application is the command of a task and how it is delivered.
+// Source: BatchCompute, Application.
+type Application struct {
+	// deliveryForm says where the program comes from: LOCAL, it is in the image;
+	// PACKAGE, it is unpacked from packagePath. Required.
+	// Source: BatchCompute, Application.DeliveryForm.
+	// +optional
+	DeliveryForm DeliveryForm `json:"deliveryForm,omitempty"`
+
+	// command is run by /bin/sh -c. At most 16 KiB. Required.
+	// Source: BatchCompute, Application.Command.
+	// +optional
+	Command string `json:"command,omitempty"`
+
+	// packagePath is the remote archive, .tgz or .tar.gz, for PACKAGE.
+	// Source: BatchCompute, Application.PackagePath.
+	// +optional
+	PackagePath string `json:"packagePath,omitempty"`
+
+	// docker names the container image that the command runs in. It wins over
+	// computeEnv.envData.imageId. Source: BatchCompute, Application.Docker.
+	// +optional
+	Docker *Docker `json:"docker,omitempty"`
+}
+
+// DeliveryForm says where the program of a task comes from. See Application.
+type DeliveryForm string
+
+// The values of DeliveryForm.
+const (
+	DeliveryFormLocal   DeliveryForm = "LOCAL"
+	DeliveryFormPackage DeliveryForm = "PACKAGE"
+)
+
+// Docker names a container image. Source: BatchCompute, Docker.
+type Docker struct {
+	// image is the image, such as busybox:1.37. Required.
+	// Source: BatchCompute, Docker.Image.
+	// +optional
+	Image string `json:"image,omitempty"`
+
+	// server is the registry's host. Absent: the one in image, else the runtime's
+	// default. Source: BatchCompute, Docker.Server.
+	// +optional
+	Server string `json:"server,omitempty"`
+
+	// user is the registry's user name. Source: BatchCompute, Docker.User.
+	// +optional
+	User string `json:"user,omitempty"`
+
+	// passwordSecretRef names the Secret, of type kubernetes.io/dockerconfigjson,
+	// that the image is pulled with. It stands for Docker.Password.
+	// +optional
+	PasswordSecretRef *SecretRef `json:"passwordSecretRef,omitempty"`
+}
+
+// EnvVar is one variable. Source: BatchCompute, EnvVar.
+type EnvVar struct {
+	// name is letters, digits and _, not beginning with a digit, nor with BATCH_.
+	// Required. Source: BatchCompute, EnvVar.Name.
+	// +optional
+	Name string `json:"name,omitempty"`
+
+	// value is taken as it is; $(…) is not expanded.
+	// Source: BatchCompute, EnvVar.Value.
+	// +optional
+	Value string `json:"value,omitempty"`
+}
+
+// SecretRef names a Secret in the namespace of the BatchJob. It stands wherever
+// the API has a password or a key: no credential is ever written in a spec.
+type SecretRef struct {
+	// name is the Secret's name.
+	// +optional
+	Name string `json:"name,omitempty"`
+}
