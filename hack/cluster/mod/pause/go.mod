@@ -1,0 +1,3 @@
+module batchcompute.dev/operator/hack/cluster/mod/pause
+
+go 1.26.0
