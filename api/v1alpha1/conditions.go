@@ -33,6 +33,12 @@ const (
 	ReasonJobSucceed = "JobSucceed"
 	// ReasonJobFailed: a task failed, and nothing runs any more.
 	ReasonJobFailed = "JobFailed"
+	// ReasonJobRunning, ReasonTaskRunning and ReasonTaskSucceed: news, as events.
+	ReasonJobRunning  = "JobRunning"
+	ReasonTaskRunning = "TaskRunning"
+	ReasonTaskSucceed = "TaskSucceed"
+	// ReasonTaskInstanceRetry: attempts failed and are to be run again.
+	ReasonTaskInstanceRetry = "TaskInstanceRetry"
 	// ReasonTaskFailed: an instance of the task failed for good.
 	ReasonTaskFailed = "TaskInstanceFailed"
 	// ReasonPredecessorFailed: a task before this one ended so that it cannot start.
@@ -50,8 +56,6 @@ const (
 	// ReasonCreateRefused: the cluster refused to make the Pod.
 	// Source: BatchCompute, InternalError.CallCvm.
 	ReasonCreateRefused = "PodCreationRefused"
-	// ReasonMaxConcurrentNum: the task's maxConcurrentNum is used up.
-	ReasonMaxConcurrentNum = "MaxConcurrentNum"
 )
 
 // Reasons why an attempt failed.

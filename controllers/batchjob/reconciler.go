@@ -1,0 +1,86 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/internal/plan"
+)
+
+// Reconciler brings a BatchJob from one stored status to the next.
+type Reconciler struct {
+	client   client.Client
+	live     client.Reader
+	recorder events.EventRecorder
+	options  Options
+
+	mu       sync.Mutex
+	memories map[types.NamespacedName]*memory
+}
+
+// Reconcile does one pass over one job, in the order that package plan demands: store
+// the status, then create and delete Pods, then let go of those that are recorded.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	obs, err := r.observe(ctx, req.NamespacedName)
+	if obs == nil || err != nil {
+		return ctrl.Result{}, err
+	}
+	if obs.stale {
+		return ctrl.Result{RequeueAfter: staleRetry}, nil
+	}
+	p, err := r.compute(ctx, obs)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	wait, err := r.record(ctx, obs, p)
+	switch {
+	case apierrors.IsConflict(err):
+		// The cache is behind, or another controller is at work. Nothing was done.
+		return ctrl.Result{RequeueAfter: staleRetry}, nil
+	case err != nil:
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	again, actErr := r.act(ctx, obs, p)
+	relErr := r.release(ctx, p.Release)
+	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again)}, errors.Join(actErr, relErr)
+}
+
+// compute asks plan what to do, once more with the job as the API server has it when
+// the Pods are ahead of the cache.
+func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan, error) {
+	now := r.options.Clock.Now()
+	if obs.code != "" {
+		p := plan.Reject(obs.Observation, obs.code, obs.message, now)
+		return &p, nil
+	}
+	p, err := plan.Compute(obs.Observation, now)
+	if err == nil && p.NeedLive {
+		if err := r.observeLive(ctx, obs); err != nil {
+			return nil, err
+		}
+		p, err = plan.Compute(obs.Observation, now)
+	}
+	return &p, err
+}
+
+// soonest returns the shortest of the durations that are not 0.
+func soonest(ds ...time.Duration) time.Duration {
+	var out time.Duration
+	for _, d := range ds {
+		if d > 0 && (out == 0 || d < out) {
+			out = d
+		}
+	}
+	return out
+}

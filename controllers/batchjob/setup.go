@@ -1,0 +1,177 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package batchjob runs BatchJobs: it observes a job and its Pods, lets internal/plan
+// decide, stores the decision, and carries it out.
+package batchjob
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/catalog"
+)
+
+// Jobs are read, and only their status is written: the spec is the user's.
+// +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs/status,verbs=patch
+//
+// Pods block the foreground deletion of their job; where the admission plugin
+// OwnerReferencesPermissionEnforcement is on, saying so takes this.
+// +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs/finalizers,verbs=update
+//
+// Instances are Pods: create makes one, get finds one whose creation got no answer,
+// patch takes its tracking finalizer off, delete stops one that is past its timeout.
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;create;patch;delete
+//
+// News about a job are events; patch counts up one that repeats.
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// podsByJob is the index from "namespace/name" of a job to the Pods that name it.
+const podsByJob = "batchjob"
+
+// Options are what the reconciler needs beside a manager.
+type Options struct {
+	// Catalog says which container images the API's names mean. Required.
+	Catalog *catalog.Catalog
+	// Validate returns the error code and sentence of the first problem of a job, or
+	// two empty strings. It guards against jobs that got past the webhook. Required.
+	Validate func(*v1alpha1.BatchJob) (code, message string)
+	// MaxConcurrentReconciles is how many jobs are worked on at once. 0 means 8.
+	MaxConcurrentReconciles int
+	// Clock is the time. nil means the system's clock.
+	Clock clock.PassiveClock
+}
+
+// CacheOptions says what the manager's cache must hold for Setup: all BatchJobs, and
+// the Pods whose outcome has not been recorded yet, both stripped of what is not read.
+// Objects are not copied when they are read, so no reader may change one.
+func CacheOptions() map[client.Object]cache.ByObject {
+	shared := true
+	return map[client.Object]cache.ByObject{
+		&v1alpha1.BatchJob{}: {Transform: stripJob, UnsafeDisableDeepCopy: &shared},
+		&corev1.Pod{}: {
+			Label:                 labels.SelectorFromSet(labels.Set{v1alpha1.LabelTracked: "true"}),
+			Transform:             stripPod,
+			UnsafeDisableDeepCopy: &shared,
+		},
+	}
+}
+
+// Setup adds the reconciler to the manager, whose cache must be built with CacheOptions.
+func Setup(mgr ctrl.Manager, o Options) error {
+	if o.MaxConcurrentReconciles == 0 {
+		o.MaxConcurrentReconciles = 8
+	}
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	err := mgr.GetFieldIndexer().IndexField(context.Background(), &corev1.Pod{}, podsByJob, indexPod)
+	if err != nil {
+		return fmt.Errorf("indexing pods by job: %w", err)
+	}
+	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder("batchjob-controller"), o)
+	return ctrl.NewControllerManagedBy(mgr).
+		For(&v1alpha1.BatchJob{}).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(requestsForPod)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: o.MaxConcurrentReconciles}).
+		Complete(r)
+}
+
+// NewReconciler returns a reconciler that reads through c, a cache with the index that
+// Setup makes, reads what must not be stale through live, and writes through c.
+func NewReconciler(c client.Client, live client.Reader, recorder events.EventRecorder, o Options) *Reconciler {
+	return &Reconciler{client: c, live: live, recorder: recorder, options: o, memories: map[types.NamespacedName]*memory{}}
+}
+
+// jobOf returns the name of the BatchJob that a Pod belongs to, "" for none: its
+// controller, or, where the reference was taken away, the one that its annotation names.
+func jobOf(pod client.Object) string {
+	if owner := metav1.GetControllerOf(pod); owner != nil && owner.Kind == "BatchJob" && isOurs(owner.APIVersion) {
+		return owner.Name
+	}
+	return pod.GetAnnotations()[v1alpha1.AnnotationJobName]
+}
+
+func isOurs(apiVersion string) bool {
+	return len(apiVersion) > len(v1alpha1.GroupVersion.Group) &&
+		apiVersion[:len(v1alpha1.GroupVersion.Group)+1] == v1alpha1.GroupVersion.Group+"/"
+}
+
+func indexPod(pod client.Object) []string {
+	if name := jobOf(pod); name != "" {
+		return []string{pod.GetNamespace() + "/" + name}
+	}
+	return nil
+}
+
+func requestsForPod(_ context.Context, pod client.Object) []reconcile.Request {
+	if name := jobOf(pod); name != "" {
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: name}}}
+	}
+	return nil
+}
+
+func stripJob(o any) (any, error) {
+	if job, ok := o.(*v1alpha1.BatchJob); ok {
+		job.ManagedFields = nil
+	}
+	return o, nil
+}
+
+// stripPod keeps what observe and plan read.
+func stripPod(o any) (any, error) {
+	pod, ok := o.(*corev1.Pod)
+	if !ok {
+		return o, nil
+	}
+	out := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+			CreationTimestamp: pod.CreationTimestamp, DeletionTimestamp: pod.DeletionTimestamp,
+			DeletionGracePeriodSeconds: pod.DeletionGracePeriodSeconds,
+			Labels:                     pod.Labels, OwnerReferences: pod.OwnerReferences, Finalizers: pod.Finalizers,
+		},
+		Spec: corev1.PodSpec{NodeName: pod.Spec.NodeName},
+		Status: corev1.PodStatus{
+			Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message,
+			Conditions: slices.Clone(pod.Status.Conditions),
+		},
+	}
+	if name, ok := pod.Annotations[v1alpha1.AnnotationJobName]; ok {
+		out.Annotations = map[string]string{v1alpha1.AnnotationJobName: name}
+	}
+	for _, c := range pod.Status.ContainerStatuses {
+		out.Status.ContainerStatuses = append(out.Status.ContainerStatuses,
+			corev1.ContainerStatus{Name: c.Name, Image: c.Image, State: c.State})
+	}
+	return out, nil
+}
+
+// Intervals, as variables of time only.
+const (
+	// newsInterval is the least time between two writes that bring only news for people.
+	newsInterval = time.Second
+	// cacheLag is how long a Pod that was created may be missing from the cache before
+	// it is looked for.
+	cacheLag = 30 * time.Second
+	// staleRetry is when a pass that could not trust its cache is repeated, should the
+	// event that it waits for be lost.
+	staleRetry = time.Second
+)

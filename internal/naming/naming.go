@@ -1,0 +1,109 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package naming makes every name and label value that the operator generates.
+//
+// All of them are functions of what they name: a name that is made twice is the same
+// name, which is what lets a Pod be created twice without harm.
+package naming
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// MaxLength is the length of the longest name and label value made here. A Pod's name
+// becomes its host name, which DNS limits to one label.
+const MaxLength = 63
+
+const (
+	alphabet       = "0123456789abcdefghijklmnopqrstuvwxyz"
+	jobIDLength    = 8
+	podHashLength  = 10
+	taskHashLength = 8
+)
+
+// JobID returns the identifier of the job with this UID in BatchCompute's form: "job-"
+// and 8 characters of [0-9a-z]. Two jobs have the same with a chance of 1 in 2.8e12.
+func JobID(uid types.UID) string {
+	return "job-" + hash(jobIDLength, string(uid))
+}
+
+// PodName returns the name of the Pod that runs one attempt of one instance: at most
+// MaxLength characters, a valid DNS label, and different for every different job UID,
+// task, index and attempt. The readable part is cut to fit; the hash at the end, over
+// everything, is what tells names apart (50 bits, within one index and attempt).
+func PodName(jobName string, uid types.UID, taskName string, index, attempt int) string {
+	tail := "-" + strconv.Itoa(index)
+	if attempt > 0 {
+		tail += "-r" + strconv.Itoa(attempt)
+	}
+	tail += "-" + hash(podHashLength, string(uid), taskName, strconv.Itoa(index), strconv.Itoa(attempt))
+	return readable(jobName, taskName, MaxLength-len(tail)) + tail
+}
+
+// TaskLabel returns the task's name as a label value. A name that ends with - or _ is
+// no label value; it gets a hash at its end that no other name of a job has by chance.
+func TaskLabel(taskName string) string {
+	if taskName == "" || isAlphanumeric(taskName[len(taskName)-1]) {
+		return taskName
+	}
+	head := taskName[:min(len(taskName), MaxLength-taskHashLength)]
+	return head + hash(taskHashLength, taskName)
+}
+
+// readable joins the names to a DNS label prefix of at most n characters: lower case,
+// and - for whatever else. Each name gets half of the room, and what the other leaves.
+func readable(jobName, taskName string, n int) string {
+	job, task := label(jobName), label(taskName)
+	room := n - 1
+	half := room / 2
+	switch {
+	case len(job)+len(task) <= room:
+	case len(job) <= half:
+		task = task[:room-len(job)]
+	case len(task) <= room-half:
+		job = job[:room-len(task)]
+	default:
+		job, task = job[:half], task[:room-half]
+	}
+	return strings.Trim(job, "-") + "-" + strings.Trim(task, "-")
+}
+
+// label maps a name to characters of a DNS label.
+func label(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z':
+			return r - 'A' + 'a'
+		case r < 0x80 && isAlphanumeric(byte(r)):
+			return r
+		}
+		return '-'
+	}, name)
+}
+
+func isAlphanumeric(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+// hash returns n (at most 12) characters of [0-9a-z] that depend on all parts and on
+// where one ends and the next begins.
+func hash(n int, parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write(binary.AppendUvarint(nil, uint64(len(p))))
+		h.Write([]byte(p))
+	}
+	v := binary.BigEndian.Uint64(h.Sum(nil))
+	out := make([]byte, n)
+	for i := range out {
+		out[i] = alphabet[v%36]
+		v /= 36
+	}
+	return string(out)
+}

@@ -1,0 +1,94 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package naming
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"pgregory.net/rapid"
+)
+
+func TestJobID(t *testing.T) {
+	form := regexp.MustCompile(`^job-[0-9a-z]{8}$`)
+	a, b := JobID("6f1c7d1e-0001"), JobID("6f1c7d1e-0002")
+	if !form.MatchString(a) || a == b || a != JobID("6f1c7d1e-0001") {
+		t.Errorf("JobID gave %q and %q: want two different, stable identifiers of the form %s", a, b, form)
+	}
+}
+
+func TestPodNameIsReadable(t *testing.T) {
+	for name, tc := range map[string]struct {
+		job, task      string
+		index, attempt int
+		wantPrefix     string
+	}{
+		"plain":       {"dag", "pre_task", 0, 0, "dag-pre-task-0-"},
+		"attempt":     {"dag", "Frames", 17, 2, "dag-frames-17-r2-"},
+		"long job":    {strings.Repeat("j", 253), "t", 1, 0, strings.Repeat("j", 48) + "-t-1-"},
+		"long task":   {"j", strings.Repeat("t", 60), 1, 0, "j-" + strings.Repeat("t", 48) + "-1-"},
+		"both long":   {strings.Repeat("j", 253), strings.Repeat("t", 60), 1, 0, strings.Repeat("j", 24) + "-" + strings.Repeat("t", 25) + "-1-"},
+		"ends with _": {"a", "b__", 1, 0, "a-b-1-"},
+		"dotted job":  {"a.b", "c", 1, 0, "a-b-c-1-"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := PodName(tc.job, "uid", tc.task, tc.index, tc.attempt); !strings.HasPrefix(got, tc.wantPrefix) {
+				t.Errorf("PodName = %q, want prefix %q", got, tc.wantPrefix)
+			}
+		})
+	}
+}
+
+var (
+	jobNames  = rapid.StringMatching(`[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?`)
+	taskNames = rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9_-]{0,59}`)
+)
+
+func TestPodNameIsValidAndUnique(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		type key struct {
+			job            string
+			uid            types.UID
+			task           string
+			index, attempt int
+		}
+		draw := func(n string) key {
+			return key{jobNames.Draw(t, "job"+n), types.UID(rapid.StringN(1, 8, -1).Draw(t, "uid"+n)), taskNames.Draw(t, "task"+n),
+				rapid.IntRange(0, 99999).Draw(t, "index"+n), rapid.IntRange(0, 105).Draw(t, "attempt"+n)}
+		}
+		a, b := draw("A"), draw("B")
+		nameA := PodName(a.job, a.uid, a.task, a.index, a.attempt)
+		nameB := PodName(b.job, b.uid, b.task, b.index, b.attempt)
+		if msgs := validation.IsDNS1123Label(nameA); len(msgs) > 0 {
+			t.Fatalf("PodName(%+v) = %q: %v", a, nameA, msgs)
+		}
+		if (nameA == nameB) != (a == b) {
+			t.Fatalf("PodName(%+v) = %q and PodName(%+v) = %q", a, nameA, b, nameB)
+		}
+	})
+}
+
+func TestTaskLabel(t *testing.T) {
+	if got := TaskLabel("pre_task"); got != "pre_task" {
+		t.Errorf("TaskLabel(pre_task) = %q, want it unchanged", got)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := taskNames.Draw(t, "a"), taskNames.Draw(t, "b")
+		if msgs := validation.IsValidLabelValue(TaskLabel(a)); len(msgs) > 0 {
+			t.Fatalf("TaskLabel(%q) = %q: %v", a, TaskLabel(a), msgs)
+		}
+		if (TaskLabel(a) == TaskLabel(b)) != (a == b) {
+			t.Fatalf("TaskLabel(%q) = TaskLabel(%q) = %q", a, b, TaskLabel(a))
+		}
+	})
+}
+
+func BenchmarkPodName(b *testing.B) {
+	for i := range b.N {
+		PodName("render-scene", "0d9b8c2e-5f0a-4c55-8a51-6d7a7ad1d0c1", "frames", i, 0)
+	}
+}

@@ -1,0 +1,81 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+)
+
+// maxTransitions bounds the news of one plan; what is more is summed up.
+const maxTransitions = 20
+
+// tell lists what the next status brings that old did not have: the job's acceptance
+// and its states, the tasks' states, attempts that failed, and what tasks wait for.
+// News about instances is summed up by task.
+func (c *computation) tell(old *v1alpha1.BatchJobStatus) {
+	next := &c.plan.Status
+	if old.State == "" {
+		c.news(false, v1alpha1.ReasonAccepted, "%s: %s, %s", next.JobID, count(len(c.tasks), "task"), count(c.obs.Spec.InstanceNum, "instance"))
+	}
+	if next.State == v1alpha1.JobRunning && old.State != next.State {
+		c.news(false, v1alpha1.ReasonJobRunning, "the first instance runs")
+	}
+	for i := range c.tasks {
+		c.tellTask(&c.tasks[i])
+	}
+	switch {
+	case next.State == old.State:
+	case next.State == v1alpha1.JobSucceed:
+		c.news(false, next.Reason, "%s", next.Message)
+	case next.State == v1alpha1.JobFailed:
+		c.news(true, next.Reason, "%s", next.Message)
+	}
+	if more := len(c.plan.Transitions) - maxTransitions; more > 0 {
+		c.plan.Transitions = append(c.plan.Transitions[:maxTransitions], Transition{false, v1alpha1.ReasonProgressing, fmt.Sprintf("and %d more changes", more)})
+	}
+}
+
+func (c *computation) tellTask(t *task) {
+	var before v1alpha1.TaskStatus
+	if t.old != nil {
+		before = *t.old
+	}
+	if n := t.retriesNow(); n > 0 {
+		c.news(true, v1alpha1.ReasonTaskInstanceRetry, "task %q: %s failed and will be retried; %s", t.Name, count(n, "attempt"), t.lastFailure.describe(t))
+	}
+	if t.state != before.State {
+		switch t.state {
+		case v1alpha1.TaskRunning:
+			c.news(false, v1alpha1.ReasonTaskRunning, "task %q runs", t.Name)
+		case v1alpha1.TaskSucceed:
+			c.news(false, v1alpha1.ReasonTaskSucceed, "task %q: %s succeeded", t.Name, count(t.InstanceNum, "instance"))
+		case v1alpha1.TaskFailed:
+			c.news(true, t.reason, "task %q: %s", t.Name, t.message)
+			return
+		}
+	}
+	if t.reason != "" && t.reason != before.Reason && t.state != v1alpha1.TaskFailed {
+		c.news(true, t.reason, "task %q: %s", t.Name, t.message)
+	}
+}
+
+// retriesNow is how many attempts were found failed now and are to be retried.
+func (t *task) retriesNow() int {
+	n := 0
+	for _, indexes := range t.nowRetrying {
+		n += len(indexes)
+	}
+	return n
+}
+
+// describe says what happened to an attempt that will be retried.
+func (f *failure) describe(t *task) string {
+	return fmt.Sprintf("instance %d, attempt %d of %d: %s", f.TaskInstanceIndex, f.Attempt+1, t.MaxRetryCount+1, f.Message)
+}
+
+func (c *computation) news(warning bool, reason, format string, args ...any) {
+	c.plan.Transitions = append(c.plan.Transitions, Transition{warning, reason, cut(fmt.Sprintf(format, args...))})
+}

@@ -1,0 +1,156 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package resolve decides what a request means once every default is in.
+//
+// Nothing inside spec.job.tasks is defaulted in the stored object; this package is the
+// one place where an absent field gets its meaning. The result is built once for a job,
+// whose spec cannot change, and is then shared and read-only.
+package resolve
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/dag"
+	"batchcompute.dev/operator/internal/naming"
+)
+
+// Job is a request with every default decided.
+type Job struct {
+	// ID is the job's identifier, "job-" and 8 characters of [0-9a-z].
+	ID string
+	// Tasks are in the order of the spec.
+	Tasks []Task
+	// Graph is over the positions in Tasks; it has no cycle.
+	Graph *dag.Graph
+	// DependOn says when a task may start.
+	DependOn v1alpha1.TaskExecutionDependOn
+	// InstanceNum is the number of instances over all tasks.
+	InstanceNum int
+
+	name    string
+	uid     types.UID
+	byLabel map[string]int
+}
+
+// Instance names one attempt of one instance: the position of its task in the spec,
+// its index, and the attempt, all from 0.
+type Instance struct {
+	Task, Index, Attempt int
+}
+
+// Task is a task with every default decided.
+type Task struct {
+	// Spec is the task as submitted.
+	Spec *v1alpha1.Task
+	// Name is the task's name; the only task of a job may have got it by default.
+	Name string
+	// Label is Name as a label value.
+	Label string
+	// InstanceNum is how many instances run, 1 or more.
+	InstanceNum int
+	// MaxConcurrentNum is how many of them may be under way at once, 1 or more.
+	MaxConcurrentNum int
+	// MaxRetryCount is how many attempts beyond the first an instance may fail.
+	MaxRetryCount int
+	// Timeout bounds one attempt, counted from when its command starts.
+	Timeout time.Duration
+	// Zones are the availability zones that the instances may run in; none means any.
+	Zones []string
+}
+
+// TaskByLabel returns the position of the task with this label value, or -1.
+func (j *Job) TaskByLabel(label string) int {
+	if t, ok := j.byLabel[label]; ok {
+		return t
+	}
+	return -1
+}
+
+// PodName returns the name of the Pod that runs in.
+func (j *Job) PodName(in Instance) string {
+	return naming.PodName(j.name, j.uid, j.Tasks[in.Task].Name, in.Index, in.Attempt)
+}
+
+// Resolve returns what job asks for. The spec must have passed validation: the error
+// says what is wrong with it only so that a job that did not is never run by mistake.
+// Cost: O(tasks + dependences).
+func Resolve(job *v1alpha1.BatchJob) (*Job, error) {
+	spec := &job.Spec.Job
+	out := &Job{
+		ID:       naming.JobID(job.UID),
+		name:     job.Name,
+		uid:      job.UID,
+		Tasks:    make([]Task, len(spec.Tasks)),
+		DependOn: spec.TaskExecutionDependOn,
+		byLabel:  make(map[string]int, len(spec.Tasks)),
+	}
+	if out.DependOn == "" {
+		out.DependOn = v1alpha1.PreTaskSucceed
+	}
+	byName := make(map[string]int, len(spec.Tasks))
+	for i := range spec.Tasks {
+		t := resolveTask(&spec.Tasks[i], &job.Spec.Placement)
+		if _, ok := byName[t.Name]; ok {
+			return nil, fmt.Errorf("task name %q is given twice", t.Name)
+		}
+		byName[t.Name], out.byLabel[t.Label] = i, i
+		out.Tasks[i] = t
+		out.InstanceNum += t.InstanceNum
+	}
+	edges := make([]dag.Edge, len(spec.Dependences))
+	for i, d := range spec.Dependences {
+		from, okFrom := byName[d.StartTask]
+		to, okTo := byName[d.EndTask]
+		if !okFrom || !okTo {
+			return nil, fmt.Errorf("dependence %q -> %q names a task that is not there", d.StartTask, d.EndTask)
+		}
+		edges[i] = dag.Edge{From: from, To: to}
+	}
+	out.Graph = dag.New(len(out.Tasks), edges)
+	if _, ok := out.Graph.Order(); !ok {
+		return nil, fmt.Errorf("the dependences form a cycle")
+	}
+	return out, nil
+}
+
+func resolveTask(spec *v1alpha1.Task, placement *v1alpha1.Placement) Task {
+	t := Task{
+		Spec:          spec,
+		Name:          spec.TaskName,
+		InstanceNum:   int(valueOr(spec.TaskInstanceNum, 1)),
+		MaxRetryCount: int(valueOr(spec.MaxRetryCount, 0)),
+	}
+	if t.Name == "" {
+		t.Name = v1alpha1.DefaultTaskName
+	}
+	t.Label = naming.TaskLabel(t.Name)
+	t.MaxConcurrentNum = t.InstanceNum
+	if n := valueOr(spec.MaxConcurrentNum, 0); n > 0 {
+		t.MaxConcurrentNum = int(min(n, int64(t.InstanceNum)))
+	}
+	seconds := valueOr(spec.Timeout, 0)
+	if seconds == 0 {
+		seconds = v1alpha1.DefaultTimeoutSeconds
+	}
+	// A century is as good as for ever, and does not overflow a Duration.
+	t.Timeout = time.Duration(min(seconds, 100*365*86400)) * time.Second
+	if placement.Zone != "" {
+		t.Zones = []string{placement.Zone}
+	}
+	if env := spec.ComputeEnv; env != nil && env.EnvData != nil && len(env.EnvData.Zones) > 0 {
+		t.Zones = env.EnvData.Zones
+	}
+	return t
+}
+
+func valueOr(p *int64, otherwise int64) int64 {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}
