@@ -1,0 +1,202 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command manager runs the operator: its reconcilers and its admission webhook.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/controllers/batchjob"
+	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/certs"
+	"batchcompute.dev/operator/internal/metrics"
+	"batchcompute.dev/operator/internal/validation"
+	"batchcompute.dev/operator/internal/webhook"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// The lease decides which replica reconciles. A name cannot restrict create. The
+// events are those of the election, in the same namespace.
+//
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=system,resources=leases,verbs=create
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=system,resources=leases,resourceNames=manager.batchcompute.dev,verbs=get;update
+// +kubebuilder:rbac:groups="",namespace=system,resources=events,verbs=create;patch
+
+// The names of the manager's own objects, as config/ has them.
+const (
+	leaseName         = "manager.batchcompute.dev"
+	secretName        = "batchcompute-webhook-cert"
+	serviceName       = "batchcompute-webhook-service"
+	configurationName = "batchcompute-validating-webhook-configuration"
+)
+
+func main() {
+	o, err := parseOptions(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err == nil {
+		setLogger(os.Stderr, o.verbosity)
+		err = start(o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "manager:", err)
+		os.Exit(1)
+	}
+}
+
+// start runs the manager against the cluster of the kubeconfig until a signal comes.
+func start(o *options) error {
+	cfg, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the cluster: %w", err)
+	}
+	return run(ctrl.SetupSignalHandler(), cfg, o)
+}
+
+// run runs the manager until ctx ends.
+func run(ctx context.Context, cfg *rest.Config, o *options) error {
+	cat, err := readCatalog(o.catalog)
+	if err != nil {
+		return err
+	}
+	certOpts := certs.Options{
+		Namespace: o.namespace, SecretName: secretName, ServiceName: serviceName,
+		WebhookConfigurationName: configurationName, URL: o.webhookURL,
+	}
+	keeper := certs.NewKeeper(certOpts)
+	mgr, err := newManager(cfg, o, certOpts, keeper)
+	if err != nil {
+		return err
+	}
+	if o.webhookDir == "" {
+		if err := keeper.SetupWithManager(mgr); err != nil {
+			return err
+		}
+	}
+	validator := validation.Validator{Images: cat}
+	webhook.SetupBatchJob(mgr, validator)
+	if err := batchjob.Setup(mgr, batchjob.Options{
+		Catalog: cat, Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers,
+	}); err != nil {
+		return fmt.Errorf("setting up the reconciler of BatchJob: %w", err)
+	}
+	if err := errors.Join(
+		mgr.AddHealthzCheck("ping", healthz.Ping),
+		mgr.AddReadyzCheck("webhook", certs.ReadyCheck(mgr.GetClient(), certOpts, o.webhookAddr)),
+	); err != nil {
+		return fmt.Errorf("setting up the probes: %w", err)
+	}
+	klog.FromContext(ctx).Info("Started the manager", "version", version, "namespace", o.namespace)
+	return mgr.Start(ctx)
+}
+
+// newManager makes the manager with its servers and its cache.
+func newManager(cfg *rest.Config, o *options, certOpts certs.Options, keeper *certs.Keeper) (ctrl.Manager, error) {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+
+	hook, err := webhookServer(o, keeper)
+	if err != nil {
+		return nil, err
+	}
+	metricsOpts := metricsserver.Options{BindAddress: o.metricsAddr, SecureServing: o.metricsSecure}
+	if o.metricsSecure {
+		metricsOpts.FilterProvider = metrics.WithAuthenticationAndAuthorization
+	}
+	byObject := batchjob.CacheOptions()
+	maps.Copy(byObject, certs.CacheOptions(certOpts))
+
+	cfg = rest.CopyConfig(cfg)
+	cfg.QPS, cfg.Burst = float32(o.qps), o.burst
+	shutdown := 20 * time.Second // less than the Pod's grace period
+	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
+		Scheme:                        scheme,
+		Cache:                         cache.Options{ByObject: byObject, DefaultTransform: cache.TransformStripManagedFields()},
+		Metrics:                       metricsOpts,
+		HealthProbeBindAddress:        o.probeAddr,
+		PprofBindAddress:              o.pprofAddr,
+		WebhookServer:                 hook,
+		LeaderElection:                o.leaderElect,
+		LeaderElectionID:              leaseName,
+		LeaderElectionNamespace:       o.namespace,
+		LeaderElectionReleaseOnCancel: true, // main returns right after Start does
+		GracefulShutdownTimeout:       &shutdown,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the manager: %w", err)
+	}
+	return mgr, nil
+}
+
+// webhookServer serves with the keeper's certificate, or with the one of a directory.
+func webhookServer(o *options, keeper *certs.Keeper) (ctrlwebhook.Server, error) {
+	host, port, err := net.SplitHostPort(o.webhookAddr)
+	if err != nil {
+		return nil, fmt.Errorf("reading --webhook-bind-address: %w", err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, fmt.Errorf("reading --webhook-bind-address: %w", err)
+	}
+	opts := ctrlwebhook.Options{Host: host, Port: n, CertDir: o.webhookDir}
+	opts.TLSOpts = append(opts.TLSOpts, func(c *tls.Config) {
+		c.MinVersion = tls.VersionTLS12
+		if o.webhookDir == "" {
+			c.GetCertificate = keeper.GetCertificate
+		}
+	})
+	return ctrlwebhook.NewServer(opts), nil
+}
+
+// firstProblem is what the reconciler asks of the rules that the webhook has applied
+// already: it guards against jobs that got past the webhook.
+func firstProblem(v validation.Validator) func(*v1alpha1.BatchJob) (code, message string) {
+	return func(job *v1alpha1.BatchJob) (string, string) {
+		for _, p := range v.ValidateCreate(job) {
+			return string(p.Code), p.Field.String() + ": " + p.Detail
+		}
+		return "", ""
+	}
+}
+
+// readCatalog reads the configuration file; no name means the built-in defaults.
+func readCatalog(name string) (*catalog.Catalog, error) {
+	if name == "" {
+		return catalog.Default(), nil
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("reading catalog: %w", err)
+	}
+	cat, err := catalog.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return cat, nil
+}

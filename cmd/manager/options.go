@@ -1,0 +1,93 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"net/url"
+	"os"
+
+	"sigs.k8s.io/controller-runtime/pkg/client/config"
+)
+
+// options are the manager's flags.
+type options struct {
+	catalog       string
+	namespace     string
+	leaderElect   bool
+	metricsAddr   string
+	metricsSecure bool
+	probeAddr     string
+	pprofAddr     string
+	webhookAddr   string
+	webhookDir    string
+	webhookURL    *url.URL
+	workers       int
+	qps           float64
+	burst         int
+	verbosity     int
+}
+
+// defaultNamespace is where config/default puts the manager.
+const defaultNamespace = "batchcompute-system"
+
+// parseOptions reads the command line, without the program's name.
+func parseOptions(args []string) (*options, error) {
+	o := &options{}
+	fs := flag.NewFlagSet("manager", flag.ContinueOnError)
+	fs.StringVar(&o.catalog, "catalog", "",
+		"File of kind Catalog: the default image and the images by identifier. Empty: built-in defaults.")
+	fs.StringVar(&o.namespace, "namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), defaultNamespace),
+		"Namespace of the manager's own objects: lease, certificate, service. Default: $POD_NAMESPACE.")
+	fs.BoolVar(&o.leaderElect, "leader-elect", true,
+		"Reconcile only while holding the lease, so that several replicas can stand by. Webhooks are served by all.")
+	fs.StringVar(&o.metricsAddr, "metrics-bind-address", ":8443", "Address of /metrics; 0 turns it off.")
+	fs.BoolVar(&o.metricsSecure, "metrics-secure", true,
+		"Serve metrics over HTTPS and only to those who may get /metrics.")
+	fs.StringVar(&o.probeAddr, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns it off.")
+	fs.StringVar(&o.pprofAddr, "pprof-bind-address", "", "Address of /debug/pprof. Empty: off. It has no access control.")
+	fs.StringVar(&o.webhookAddr, "webhook-bind-address", ":9443", "Address of the admission webhook.")
+	fs.StringVar(&o.webhookDir, "webhook-cert-dir", "",
+		"Directory with tls.crt and tls.key for the webhook, as cert-manager writes them. "+
+			"Empty: the manager makes and rotates its own and keeps the webhook configuration's caBundle.")
+	fs.Func("webhook-url", "https URL without path under which the API server reaches the webhook of a manager that runs "+
+		"outside the cluster. Empty: through the service.", o.setWebhookURL)
+	fs.IntVar(&o.workers, "max-concurrent-reconciles", 8, "How many jobs are reconciled at once.")
+	fs.Float64Var(&o.qps, "kube-api-qps", 200, "Requests a second to the API server, on average.")
+	fs.IntVar(&o.burst, "kube-api-burst", 400, "Requests to the API server in a burst.")
+	fs.IntVar(&o.verbosity, "v", 0, "Log level: 0 what an operator should know, 1 changes of state, 2 every reconcile, 4 debugging.")
+	config.RegisterFlags(fs)
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	return o, o.check(fs)
+}
+
+func (o *options) setWebhookURL(s string) error {
+	u, err := url.Parse(s)
+	if err != nil {
+		return err
+	}
+	if u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return errors.New("must be such as https://127.0.0.1:9443")
+	}
+	o.webhookURL = u
+	return nil
+}
+
+// check returns what no single flag can see.
+func (o *options) check(fs *flag.FlagSet) error {
+	switch {
+	case fs.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	case o.webhookDir != "" && o.webhookURL != nil:
+		return errors.New("--webhook-url needs certificates that the manager makes itself: it excludes --webhook-cert-dir")
+	case o.workers < 1:
+		return errors.New("--max-concurrent-reconciles must be at least 1")
+	}
+	return nil
+}
