@@ -1,0 +1,169 @@
+# Copyright The BatchCompute Operator Authors.
+# SPDX-License-Identifier: Apache-2.0
+
+# Where demo, deploy and e2e run: local (built from Go modules), kind, existing ($KUBECONFIG).
+CLUSTER ?= local
+# What Pods run on in a local cluster: auto, node, process, fake, control-plane.
+NODE ?= auto
+# The local cluster's name.
+NAME ?= demo
+# The operator's image.
+IMAGE ?= batchcompute-operator:dev
+# Where the API server finds the webhook of `make run`.
+WEBHOOK_URL ?= https://127.0.0.1:9443
+# How long `make fuzz` spends on each target.
+FUZZTIME ?= 60s
+# Further flags of go test in unit and integration, such as -race.
+TESTFLAGS ?=
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+SHELL := /bin/sh
+.SHELLFLAGS := -ec
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+CONTROLLER_GEN := hack/tools/run.sh . controller-gen
+GOLANGCI_LINT := hack/tools/run.sh golangci-lint golangci-lint
+# Every Go module of the repository whose code is ours.
+MODULES := . hack/cluster
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+
+##@ General
+
+.PHONY: help
+help: ## Show this text.
+	@awk 'BEGIN {FS = ":.*## "} \
+	/^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nVariables: CLUSTER=%s NODE=%s NAME=%s IMAGE=%s\n' '$(CLUSTER)' '$(NODE)' '$(NAME)' '$(IMAGE)'
+
+##@ Development
+
+.PHONY: generate
+generate: ## Generate deepcopy functions, CRDs, RBAC and webhook manifests.
+	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/...
+	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
+	$(CONTROLLER_GEN) rbac:roleName=manager-role webhook paths=./cmd/... paths=./controllers/... paths=./internal/... \
+		output:rbac:dir=config/rbac output:webhook:dir=config/webhook
+
+.PHONY: fmt
+fmt: ## Format the code.
+	gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
+
+.PHONY: vet
+vet: ## Run go vet in every module.
+	for m in $(MODULES); do (cd "$$m" && go vet ./... && go vet -tags=e2e ./...); done
+
+.PHONY: lint
+lint: ## Run golangci-lint in every module.
+	top=$$(pwd); for m in $(MODULES); do (cd "$$m" && "$$top"/$(GOLANGCI_LINT) run --config "$$top/.golangci.yml" ./...); done
+
+##@ Tests
+
+.PHONY: test
+test: ## Run unit, integration and e2e tests and sum up.
+	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration e2e
+
+.PHONY: unit
+unit: ## Run the tests that need no cluster.
+	for m in $(MODULES); do (cd "$$m" && env -u KUBEBUILDER_ASSETS go test $(TESTFLAGS) ./...); done
+
+.PHONY: integration
+integration: bin/cluster ## Run the tests that need an API server and etcd.
+	assets=$$(bin/cluster bin-dir --tier control-plane); \
+	KUBEBUILDER_ASSETS="$$assets" go test $(TESTFLAGS) -timeout=20m ./...
+
+.PHONY: e2e
+e2e: bin/cluster ## Run the users' stories against a real cluster.
+	go test -tags=e2e -count=1 -timeout=40m -v ./hack/e2e/... -args --cluster=$(CLUSTER) --node=$(NODE)
+
+.PHONY: fuzz
+fuzz: ## Fuzz every target for FUZZTIME.
+	for p in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' "$$p" | grep '^Fuzz' || true); do \
+			echo "== $$p $$f"; go test -run='^$$' -fuzz="^$$f\$$" -fuzztime=$(FUZZTIME) "$$p"; \
+		done; \
+	done
+
+.PHONY: verify
+verify: ## Check that the tree is generated, tidy, formatted and lint-free; changes nothing.
+	MAKE='$(MAKE)' MODULES='$(MODULES)' hack/verify.sh
+
+##@ Build and run
+
+.PHONY: build
+build: bin/manager bin/cluster ## Build the manager and the tools into bin/.
+
+.PHONY: image
+image: bin/image.tar ## Pack the manager as an OCI image, bin/image.tar.
+
+.PHONY: run
+run: bin/manager bin/cluster ## Run the manager on this machine against the cluster, webhook included.
+	$(use_cluster); \
+	kubectl apply --server-side --force-conflicts -k config/host; \
+	exec bin/manager --catalog=config/manager/catalog.yaml --webhook-url=$(WEBHOOK_URL) \
+		--metrics-bind-address=127.0.0.1:8443 --health-probe-bind-address=127.0.0.1:8081
+
+.PHONY: install
+install: bin/cluster ## Install the CRDs into the cluster.
+	$(use_cluster); kubectl apply --server-side -k config/crd
+
+.PHONY: deploy
+deploy: bin/cluster $(if $(filter existing,$(CLUSTER)),,bin/image.tar) ## Deploy the operator into the cluster.
+	$(use_cluster); $(load_image); \
+	kubectl kustomize config/default | sed 's#image: batchcompute-operator:dev#image: $(IMAGE)#' | \
+		kubectl apply --server-side --force-conflicts -f -; \
+	kubectl -n batchcompute-system rollout status deployment/batchcompute-controller-manager --timeout=120s
+
+.PHONY: undeploy
+undeploy: bin/cluster ## Remove the operator, its CRDs and with them every job.
+	$(use_cluster); \
+	kubectl delete --ignore-not-found --wait -f config/crd/bases; \
+	kubectl delete --ignore-not-found -k config/default
+
+.PHONY: clean
+clean: ## Remove what was built here; caches outside the tree stay.
+	rm -rf bin
+
+##@ Local cluster
+
+.PHONY: demo
+demo: bin/cluster ## Bring up a cluster, deploy the operator, run the samples.
+	go run ./hack/demo --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME)
+
+.PHONY: demo-down
+demo-down: cluster-down ## Remove everything that demo made.
+
+.PHONY: cluster-up
+cluster-up: bin/cluster ## Bring up a cluster.
+	bin/cluster up --name=$(NAME) --tier=$(NODE) --provider=$(CLUSTER)
+
+.PHONY: cluster-down
+cluster-down: bin/cluster ## Remove the cluster.
+	bin/cluster down --name=$(NAME)
+
+# Shell code that points kubectl at the cluster. An existing one is used as it is.
+ifeq ($(CLUSTER),existing)
+use_cluster := :
+load_image := :
+else
+use_cluster = KUBECONFIG=$$(bin/cluster kubeconfig --name=$(NAME)); export KUBECONFIG; \
+	command -v kubectl >/dev/null || PATH=$$(bin/cluster bin-dir --tier=control-plane):$$PATH
+load_image = bin/cluster load-image --name=$(NAME) bin/image.tar
+endif
+
+# Go knows best what has changed, so it is always asked.
+.PHONY: FORCE
+FORCE:
+
+bin/manager: FORCE
+	@$(GO_BUILD) -o $@ ./cmd/manager
+
+bin/linux/manager: FORCE
+	@GOOS=linux $(GO_BUILD) -o $@ ./cmd/manager
+
+bin/cluster: FORCE
+	@cd hack/cluster && CGO_ENABLED=0 go build -o ../../$@ .
+
+bin/image.tar: bin/linux/manager bin/cluster
+	bin/cluster image -o $@ -name $(IMAGE) -entrypoint /manager -user 65532:65532 /manager=bin/linux/manager
