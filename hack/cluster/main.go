@@ -33,8 +33,9 @@ func newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newUpCommand(), newDownCommand(), newStatusCommand(), newKubeconfigCommand(), newBinDirCommand())
-	root.AddCommand(newExecPartCommand())
+	root.AddCommand(newUpCommand(), newDownCommand(), newStatusCommand(), newKubeconfigCommand(), newBinDirCommand(),
+		newLoadImageCommand(), newImageCommand(), newStopCommand(), newStartCommand())
+	root.AddCommand(hiddenCommands()...)
 	return root
 }
 

@@ -29,7 +29,7 @@ const (
 	partScheduler         = "kube-scheduler"
 )
 
-//go:embed audit-policy.yaml
+//go:embed conf/audit-policy.yaml
 var auditPolicy []byte
 
 const loopback = "127.0.0.1"

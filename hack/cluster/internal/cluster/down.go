@@ -77,8 +77,13 @@ func (c *Cluster) stopAll(ctx context.Context) error {
 	var errs []error
 	for _, r := range records {
 		// Everything they keep is about to be deleted, so nobody needs to tidy
-		// up, and the API server would take its time over that.
-		errs = append(errs, part.Stop(ctx, c.self, r, syscall.SIGKILL, 10*time.Second))
+		// up, and the API server would take its time over that. Only the process
+		// node has processes of its own to end.
+		sig := syscall.SIGKILL
+		if r.Name == partProcessNode {
+			sig = syscall.SIGTERM
+		}
+		errs = append(errs, part.Stop(ctx, c.self, r, sig, 10*time.Second))
 	}
 	return errors.Join(append(errs, node.RemoveCgroups(ctx, c.Cgroups))...)
 }
