@@ -1,0 +1,197 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command demo brings a cluster up, installs the operator as a user would, runs the
+// sample jobs, and shows them at work.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/hack/internal/install"
+)
+
+// samples is the directory of the jobs that are shown, and sampleZone their zone.
+const (
+	samples    = "config/samples"
+	sampleZone = "ap-guangzhou-2"
+)
+
+// jobTimeout bounds how long the jobs may take.
+const jobTimeout = 5 * time.Minute
+
+func main() {
+	t := install.Target{Out: os.Stdout}
+	flag.StringVar(&t.Cluster, "cluster", "local", "who runs the cluster: local, kind or existing")
+	flag.StringVar(&t.Node, "node", "auto", "what runs the Pods of a local cluster: node, process or auto")
+	flag.StringVar(&t.Name, "name", "demo", "name of the cluster")
+	flag.StringVar(&t.Image, "image", "", "the operator's image, for an existing cluster")
+	flag.Parse()
+	install.Main(func(ctx context.Context) error {
+		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		return (&demo{target: t, out: os.Stdout, terminal: term.IsTerminal(int(os.Stdout.Fd()))}).run(ctx)
+	})
+}
+
+// demo is one run of the demonstration.
+type demo struct {
+	target   install.Target
+	cluster  *install.Cluster
+	client   client.WithWatch
+	out      io.Writer
+	terminal bool
+}
+
+func (d *demo) run(ctx context.Context) (err error) {
+	d.title("A Kubernetes cluster")
+	if d.cluster, err = install.Up(ctx, d.target); err != nil {
+		return err
+	}
+	d.title("The operator")
+	if err := d.cluster.Install(ctx); err != nil {
+		return err
+	}
+	if d.client, err = newClient(d.cluster.Kubeconfig); err != nil {
+		return err
+	}
+	d.title("The jobs")
+	if err := d.submit(ctx); err != nil {
+		return err
+	}
+	jobs, err := d.follow(ctx)
+	if err != nil {
+		return err
+	}
+	d.title("What the tasks printed")
+	for _, job := range jobs {
+		if err := d.showLogs(ctx, job); err != nil {
+			return err
+		}
+	}
+	d.title("How the jobs ended")
+	if err := d.kubectl(ctx, nil, "get", "batchjobs"); err != nil {
+		return err
+	}
+	if err := check(jobs); err != nil {
+		return err
+	}
+	d.next()
+	return nil
+}
+
+func (d *demo) title(text string) { fmt.Fprintf(d.out, "\n── %s\n", text) }
+
+func newClient(kubeconfig string) (client.WithWatch, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	scheme := runtime.NewScheme()
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
+		return nil, err
+	}
+	return client.NewWithWatch(cfg, client.Options{Scheme: scheme})
+}
+
+// kubectl runs kubectl in front of the user.
+func (d *demo) kubectl(ctx context.Context, stdin io.Reader, args ...string) error {
+	fmt.Fprintf(d.out, "$ kubectl %s\n", strings.Join(args, " "))
+	cmd := d.cluster.Kubectl(ctx, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, d.out, d.out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("kubectl %s: %w", strings.Join(args, " "), err)
+	}
+	return nil
+}
+
+// submit applies the samples; jobs of an earlier run go first, since a job runs once.
+func (d *demo) submit(ctx context.Context) error {
+	zone, err := d.zone(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.cluster.Kubectl(ctx, "delete", "-k", samples, "--ignore-not-found").Run(); err != nil {
+		return fmt.Errorf("deleting the jobs of an earlier run: %w", err)
+	}
+	if zone == sampleZone {
+		return d.kubectl(ctx, nil, "apply", "-k", samples)
+	}
+	manifests, err := d.cluster.Kubectl(ctx, "kustomize", samples).Output()
+	if err != nil {
+		return fmt.Errorf("building the samples: %w", err)
+	}
+	fmt.Fprintf(d.out, "The samples ask for zone %s, which no node has; here they run in zone %s.\n", sampleZone, zone)
+	return d.kubectl(ctx, strings.NewReader(strings.ReplaceAll(string(manifests), sampleZone, zone)), "apply", "-f", "-")
+}
+
+// zone returns the samples' zone if a node has it, else one that a node has.
+func (d *demo) zone(ctx context.Context) (string, error) {
+	var nodes corev1.NodeList
+	if err := d.client.List(ctx, &nodes); err != nil {
+		return "", fmt.Errorf("listing the nodes: %w", err)
+	}
+	found := ""
+	for _, n := range nodes.Items {
+		switch zone := n.Labels[corev1.LabelTopologyZone]; {
+		case zone == sampleZone:
+			return zone, nil
+		case found == "":
+			found = zone
+		}
+	}
+	if found == "" {
+		return "", fmt.Errorf("no node says which zone it is in; label one: kubectl label node NAME %s=%s", corev1.LabelTopologyZone, sampleZone)
+	}
+	return found, nil
+}
+
+// check compares the ends of the jobs with what the samples are made for.
+func check(jobs []*v1alpha1.BatchJob) error {
+	for _, job := range jobs {
+		want := v1alpha1.JobSucceed
+		if job.Name == "retries" { // fails on purpose
+			want = v1alpha1.JobFailed
+		}
+		if job.Status.State != want {
+			return fmt.Errorf("job %s is %s, not %s: %s", job.Name, job.Status.State, want, job.Status.Message)
+		}
+	}
+	return nil
+}
+
+// next says what to type now.
+func (d *demo) next() {
+	kubectl := "kubectl"
+	if _, err := exec.LookPath(kubectl); err != nil {
+		if kubectl, err = filepath.Rel(".", d.cluster.KubectlPath()); err != nil || strings.HasPrefix(kubectl, "..") {
+			kubectl = d.cluster.KubectlPath()
+		}
+	}
+	d.title("What next")
+	fmt.Fprintf(d.out, `  export KUBECONFIG=%s
+  %[2]s get batchjobs -o wide
+  %[2]s describe batchjob pipeline
+  %[2]s explain batchjob.spec.job.tasks
+  %[2]s apply -f config/samples/dag.yaml     # your own job here
+  make demo-down                             # removes everything
+`, d.cluster.Kubeconfig, kubectl)
+}

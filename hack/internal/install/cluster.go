@@ -1,0 +1,109 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package install brings a cluster up and puts the operator into it, the way a user
+// would: an image is built and loaded, manifests are applied, and then it waits until
+// the operator serves. The demo, the e2e tests and `make deploy` all go through here.
+package install
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// Target says which cluster is meant.
+type Target struct {
+	// Cluster is who runs it: local, kind or existing.
+	Cluster string
+	// Node is what runs the Pods of a local cluster: node, process, or auto, which takes
+	// a real node where one can run.
+	Node string
+	// Name tells clusters of one machine apart.
+	Name string
+	// Image is the operator's image for an existing cluster, which must be able to pull
+	// it. Empty: the one that is built and loaded.
+	Image string
+	// Audit asks a local API server for an audit log.
+	Audit bool
+	// Out takes what is to be shown.
+	Out io.Writer
+}
+
+// Cluster is a cluster that is up.
+type Cluster struct {
+	// Kubeconfig is the path of its kubeconfig.
+	Kubeconfig string `json:"kubeconfig"`
+	// NodeKind is what runs its Pods: "node", "process", or "fake".
+	NodeKind string `json:"nodeKind"`
+	// BinDir has its programs, kubectl among them; empty where it is not ours.
+	BinDir string `json:"binDir"`
+	// LogDir has its logs; empty where it is not ours.
+	LogDir string `json:"logDir"`
+
+	target Target
+}
+
+// program is the cluster program, as make builds it.
+const program = "bin/cluster"
+
+// Up brings the target up, or finds it up.
+func Up(ctx context.Context, t Target) (*Cluster, error) {
+	args := []string{"up", "--name", t.Name, "--provider", t.Cluster, "--tier", t.Node}
+	if t.Audit {
+		args = append(args, "--audit")
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Stdout, cmd.Stderr = io.Discard, t.Out
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("bringing the cluster up: %w", err)
+	}
+	return Find(ctx, t)
+}
+
+// Find returns the target, which must be up.
+func Find(ctx context.Context, t Target) (*Cluster, error) {
+	out, err := exec.CommandContext(ctx, program, "status", "--name", t.Name, "--json").Output()
+	if err != nil {
+		return nil, fmt.Errorf("asking for the cluster's status: %w", err)
+	}
+	c := &Cluster{target: t}
+	if err := json.Unmarshal(out, c); err != nil {
+		return nil, fmt.Errorf("reading the cluster's status: %w", err)
+	}
+	return c, nil
+}
+
+// KubectlPath is the kubectl to use: the cluster's own, else the one in PATH.
+func (c *Cluster) KubectlPath() string {
+	if c.BinDir != "" {
+		return c.BinDir + "/kubectl"
+	}
+	return "kubectl"
+}
+
+// Kubectl returns a kubectl command against the cluster.
+func (c *Cluster) Kubectl(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, c.KubectlPath(), args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig)
+	return cmd
+}
+
+// show prints a command as one would type it, runs it, and shows what it prints.
+func (c *Cluster) show(cmd *exec.Cmd, typed string) error {
+	fmt.Fprintf(c.target.Out, "$ %s\n", typed)
+	return c.run(cmd)
+}
+
+// run runs a command and shows what it prints.
+func (c *Cluster) run(cmd *exec.Cmd) error {
+	cmd.Stdout, cmd.Stderr = c.target.Out, c.target.Out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w", strings.Join(cmd.Args, " "), err)
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Names of what config/ makes.
+const (
+	Namespace  = "batchcompute-system"
+	deployment = "deployment/batchcompute-controller-manager"
+	image      = "batchcompute-operator:dev"
+	imageFile  = "bin/batchcompute-operator.tar"
+)
+
+// ManagerPart is the name of a manager that runs beside the cluster, on the host.
+const ManagerPart = "manager"
+
+// serveTimeout bounds how long the operator may take to serve.
+const serveTimeout = 2 * time.Minute
+
+// Install puts the operator of this source tree into the cluster, anew where it is
+// there already, and returns once its webhook answers.
+func (c *Cluster) Install(ctx context.Context) error {
+	install := c.installInside
+	if c.NodeKind == "process" {
+		install = c.installBeside
+	}
+	if err := install(ctx); err != nil {
+		return err
+	}
+	return c.waitForWebhook(ctx)
+}
+
+// installInside runs the manager as a Deployment, from an image.
+func (c *Cluster) installInside(ctx context.Context) error {
+	if c.target.Cluster != "existing" {
+		if err := c.loadImage(ctx); err != nil {
+			return err
+		}
+	}
+	manifests, err := c.Kubectl(ctx, "kustomize", "config/default").Output()
+	if err != nil {
+		return fmt.Errorf("building the manifests: %w", err)
+	}
+	wasThere := c.Kubectl(ctx, "-n", Namespace, "get", deployment).Run() == nil
+	apply := c.Kubectl(ctx, "apply", "--server-side", "-f", "-")
+	apply.Stdin = strings.NewReader(c.withImage(string(manifests)))
+	if err := c.show(apply, "kubectl apply --server-side -k config/default"); err != nil {
+		return err
+	}
+	if wasThere { // the image's name is the same, but not what is in it
+		if err := c.run(c.Kubectl(ctx, "-n", Namespace, "rollout", "restart", deployment)); err != nil {
+			return err
+		}
+	}
+	return c.run(c.Kubectl(ctx, "-n", Namespace, "rollout", "status", deployment, "--timeout", serveTimeout.String()))
+}
+
+func (c *Cluster) withImage(manifests string) string {
+	if c.target.Image == "" {
+		return manifests
+	}
+	return strings.ReplaceAll(manifests, "image: "+image, "image: "+c.target.Image)
+}
+
+func (c *Cluster) loadImage(ctx context.Context) error {
+	for _, cmd := range []*exec.Cmd{
+		exec.CommandContext(ctx, "make", "--no-print-directory", "image"),
+		exec.CommandContext(ctx, program, "load-image", "--name", c.target.Name, imageFile),
+	} {
+		if err := c.run(cmd); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// installBeside runs the manager on the host, where Pods are local processes.
+func (c *Cluster) installBeside(ctx context.Context) error {
+	if err := c.run(exec.CommandContext(ctx, "make", "--no-print-directory", "build")); err != nil {
+		return err
+	}
+	apply := c.Kubectl(ctx, "apply", "--server-side", "-k", "config/host")
+	if err := c.show(apply, "kubectl apply --server-side -k config/host"); err != nil {
+		return err
+	}
+	manager, err := filepath.Abs("bin/manager")
+	if err != nil {
+		return err
+	}
+	catalog, err := filepath.Abs("config/manager/catalog.yaml")
+	if err != nil {
+		return err
+	}
+	webhook, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	probes, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	metrics, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	if err := c.run(exec.CommandContext(ctx, program, "run", "--name", c.target.Name, ManagerPart, "--", manager,
+		"--kubeconfig", c.Kubeconfig, "--catalog", catalog,
+		"--webhook-bind-address", webhook, "--webhook-url", "https://"+webhook,
+		"--health-probe-bind-address", probes, "--metrics-bind-address", metrics, "--metrics-secure=false")); err != nil {
+		return err
+	}
+	return c.waitForProbe(ctx, "http://"+probes+"/readyz")
+}
+
+// freeAddress returns a loopback address that nobody listens on.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("finding a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+func (c *Cluster) waitForProbe(ctx context.Context, url string) error {
+	return eventually(ctx, func() error {
+		res, err := http.Get(url)
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10))
+			return fmt.Errorf("%s answers %s: %s", url, res.Status, body)
+		}
+		return nil
+	})
+}
+
+// waitForWebhook asks for a job without storing it, until the webhook has answered:
+// the API server and the Service may be a moment behind the manager.
+func (c *Cluster) waitForWebhook(ctx context.Context) error {
+	return eventually(ctx, func() error {
+		out, err := c.Kubectl(ctx, "create", "--dry-run=server", "-f", "hack/internal/install/probe.yaml").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
+		}
+		return nil
+	})
+}
+
+// eventually calls try until it succeeds, and returns its last error when it never does.
+func eventually(ctx context.Context, try func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, serveTimeout)
+	defer cancel()
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the operator does not serve after %s: %w", serveTimeout, err)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// Main runs fn for a command of this package's callers and ends the program.
+func Main(fn func(context.Context) error) {
+	if err := fn(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
