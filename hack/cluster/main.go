@@ -34,7 +34,7 @@ func newRootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(newUpCommand(), newDownCommand(), newStatusCommand(), newKubeconfigCommand(), newBinDirCommand(),
-		newLoadImageCommand(), newImageCommand(), newStopCommand(), newStartCommand())
+		newLoadImageCommand(), newImageCommand(), newStopCommand(), newStartCommand(), newRunCommand())
 	root.AddCommand(hiddenCommands()...)
 	return root
 }
