@@ -146,6 +146,7 @@ func (c *Cluster) startControllerManager() error {
 		"--leader-elect=false", "--use-service-account-credentials=true",
 		"--service-account-private-key-file="+c.pki(pki.ServiceAccountKey), "--root-ca-file="+c.pki(pki.CAFile),
 		"--cluster-signing-cert-file="+c.pki(pki.CAFile), "--cluster-signing-key-file="+c.pki(pki.CAKeyFile),
+		"--flex-volume-plugin-dir="+c.path("flex-volumes"), // it makes the directory, by default below /usr
 		"--kube-api-qps=200", "--kube-api-burst=400")
 }
 
@@ -177,6 +178,13 @@ func (c *Cluster) client() (kubernetes.Interface, error) {
 func isReady(ctx context.Context, client kubernetes.Interface) bool {
 	out, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
 	return err == nil && string(out) == "ok"
+}
+
+// canRead tells whether the API server is ready and gets an answer from etcd.
+// It says "ready" by what it last heard from etcd, which can be a while ago.
+func canRead(ctx context.Context, client kubernetes.Interface) bool {
+	_, err := client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceDefault, metav1.GetOptions{})
+	return err == nil && isReady(ctx, client)
 }
 
 // waitAPI waits until the API server says it is ready. The controller-manager

@@ -35,9 +35,9 @@ func (c *Cluster) startFakeNodes(ctx context.Context, client kubernetes.Interfac
 	}
 	err = c.start(partKwok, c.bin("kwok"), "--kubeconfig="+c.kubeconfig(partKwok), "--config="+config,
 		"--manage-nodes-with-annotation-selector="+fakeKey+"=fake", "--cidr="+c.Network.FakePods.String(),
-		"--node-ip="+loopback, fmt.Sprintf("--node-port=%d", c.Ports.KwokNode),
+		"--node-ip="+loopback, fmt.Sprintf("--node-port=%d", c.Ports.Kwok),
 		"--tls-cert-file="+c.pki("kwok-server.crt"), "--tls-private-key-file="+c.pki("kwok-server.key"),
-		fmt.Sprintf("--server-address=%s:%d", loopback, c.Ports.KwokServer), "--node-lease-duration-seconds=40")
+		fmt.Sprintf("--server-address=%s:%d", loopback, c.Ports.Kwok), "--node-lease-duration-seconds=40")
 	if err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ func machinePrefixes() ([]netip.Prefix, error) {
 
 // Ports are the ports of the parts that run on this machine itself.
 type Ports struct {
-	API, EtcdClient, EtcdPeer, ControllerManager, Scheduler, KwokNode, KwokServer, ProcessNode int
+	API, EtcdClient, EtcdPeer, ControllerManager, Scheduler, Kwok, ProcessNode int
 }
 
 const (
@@ -138,7 +138,7 @@ func pickPorts(name string, reserved []int, free func(port int) bool) (Ports, er
 			continue
 		}
 		return Ports{API: base, EtcdClient: base + 1, EtcdPeer: base + 2, ControllerManager: base + 3,
-			Scheduler: base + 4, KwokNode: base + 5, KwokServer: base + 6, ProcessNode: base + 7}, nil
+			Scheduler: base + 4, Kwok: base + 5, ProcessNode: base + 6}, nil
 	}
 	return Ports{}, fmt.Errorf("no ten free ports in a row between %d and %d", firstPort, firstPort+portBlock*portBlocks)
 }

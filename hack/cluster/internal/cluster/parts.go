@@ -79,7 +79,7 @@ func Start(ctx context.Context, name string, parts []string, log io.Writer) erro
 		if err != nil {
 			return err
 		}
-		return waitFor(ctx, "the API server", time.Minute, func(ctx context.Context) bool { return isReady(ctx, client) })
+		return waitFor(ctx, "the API server", time.Minute, func(ctx context.Context) bool { return canRead(ctx, client) })
 	})
 }
 

@@ -128,6 +128,14 @@ func (c *Cluster) deadPart() error {
 			return fmt.Errorf("%s does not run", r.Name)
 		}
 	}
+	if c.Tier != build.Node {
+		return nil
+	}
+	for _, daemon := range inNode {
+		if !node.IsRunning(c.nodeState(), daemon) {
+			return fmt.Errorf("%s does not run", daemon)
+		}
+	}
 	return nil
 }
 
