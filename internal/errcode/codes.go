@@ -1,0 +1,67 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package errcode
+
+// Code is an error code as a client of BatchCompute sees it.
+type Code string
+
+// The codes of the SubmitJob page, in its order.
+const (
+	AllowedOneAttributeInEnvIDAndComputeEnv Code = "AllowedOneAttributeInEnvIdAndComputeEnv"
+	InternalError                           Code = "InternalError"
+	CallCvm                                 Code = "InternalError.CallCvm"
+	CvmParameters                           Code = "InvalidParameter.CvmParameters"
+	JobDescriptionTooLong                   Code = "InvalidParameter.JobDescriptionTooLong"
+	JobNameTooLong                          Code = "InvalidParameter.JobNameTooLong"
+	NotificationEventNameDuplicate          Code = "InvalidParameter.NotificationEventNameDuplicate"
+	NotificationTopicName                   Code = "InvalidParameter.NotificationTopicName"
+	NotificationTopicNameTooLong            Code = "InvalidParameter.NotificationTopicNameTooLong"
+	TaskName                                Code = "InvalidParameter.TaskName"
+	TaskNameTooLong                         Code = "InvalidParameter.TaskNameTooLong"
+	ComputeEnv                              Code = "InvalidParameterValue.ComputeEnv"
+	DependenceNotFoundTaskName              Code = "InvalidParameterValue.DependenceNotFoundTaskName"
+	DependenceUnfeasible                    Code = "InvalidParameterValue.DependenceUnfeasible"
+	LocalPath                               Code = "InvalidParameterValue.LocalPath"
+	MaxRetryCount                           Code = "InvalidParameterValue.MaxRetryCount"
+	Negative                                Code = "InvalidParameterValue.Negative"
+	RemoteStoragePath                       Code = "InvalidParameterValue.RemoteStoragePath"
+	RemoteStorageSchemeType                 Code = "InvalidParameterValue.RemoteStorageSchemeType"
+	JobQuota                                Code = "LimitExceeded.JobQuota"
+	UserNotAllowedToUseBatch                Code = "UnauthorizedOperation.UserNotAllowedToUseBatch"
+)
+
+// Codes that SubmitJob gained later, and that fit a case better than the older ones.
+const (
+	InvalidParameterCombination Code = "InvalidParameter.InvalidParameterCombination"
+	InstanceTypeDuplicate       Code = "InvalidParameterValue.InstanceTypeDuplicate"
+	LimitExceeded               Code = "InvalidParameterValue.LimitExceeded"
+	TaskInstanceNum             Code = "InvalidParameterValue.TaskInstanceNum"
+	ComputeEnvNotFound          Code = "ResourceNotFound.ComputeEnv"
+)
+
+// Codes that every action of the vendor's API has.
+const (
+	InvalidParameter      Code = "InvalidParameter"
+	InvalidParameterValue Code = "InvalidParameterValue"
+	MissingParameter      Code = "MissingParameter"
+	UnknownParameter      Code = "UnknownParameter"
+	UnsupportedOperation  Code = "UnsupportedOperation"
+)
+
+// Entry is what there is to say about one code.
+type Entry struct {
+	Code Code
+	// When is the condition, one or two sentences.
+	When string
+	// Field is the field, or fields, that the code is reported for; empty where it is
+	// about no field. [] stands for every item of a list.
+	Field string
+	// Example is a piece of a BatchJob that provokes the code, or a sentence where a
+	// manifest alone cannot.
+	Example string
+	// WhatToDo is the way out.
+	WhatToDo string
+	// Source is where the code and its condition come from.
+	Source string
+}

@@ -1,0 +1,273 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package errcode
+
+// Where a code comes from.
+const (
+	submitJob = "BatchCompute, SubmitJob, error codes"
+	later     = "BatchCompute, error codes that SubmitJob gained after 2020"
+	common    = "Tencent Cloud API, common error codes"
+)
+
+// Table returns one entry for each code: those of the SubmitJob page in its order,
+// then the later ones, then the common ones. The caller may change the slice.
+func Table() []Entry {
+	return []Entry{
+		{
+			Code:     AllowedOneAttributeInEnvIDAndComputeEnv,
+			When:     "A task has both `envId` and `computeEnv`, or neither.",
+			Field:    "spec.job.tasks[].computeEnv, spec.job.tasks[].envId",
+			Example:  `{envId: env-0a1b2c3d, computeEnv: {}}`,
+			WhatToDo: "Keep exactly one of the two. `computeEnv: {}` is enough to run with the operator's defaults.",
+			Source:   submitJob,
+		},
+		{
+			Code:     InternalError,
+			When:     "The operator itself failed.",
+			Example:  "The operator cannot read its configuration.",
+			WhatToDo: "Send the request again with the same `clientToken`; if it stays, look at the manager's log for the RequestId.",
+			Source:   submitJob,
+		},
+		{
+			Code:     CallCvm,
+			When:     "The cluster refused to make a Pod of the job. It is the reason of a failed instance and of an event, never an answer to a request.",
+			Example:  "A policy of the namespace forbids the Pod.",
+			WhatToDo: "Read the event's message; it repeats what the cluster said.",
+			Source:   submitJob,
+		},
+		{
+			Code: CvmParameters,
+			When: "A parameter of the machine is wrong: image, machine type, size, disk, network, login, price or charge type.",
+			Field: "spec.job.tasks[].computeEnv.envData: instanceType, instanceTypes[], instanceTypeOptions, imageId, systemDisk, dataDisks[], zones[], " +
+				"virtualPrivateCloud, virtualPrivateClouds[], internetAccessible, instanceName, loginSettings, securityGroupIds, instanceChargeType, instanceMarketOptions",
+			Example:  `computeEnv: {envData: {systemDisk: {diskType: FLOPPY}}}`,
+			WhatToDo: "Use a value that the message names. Image identifiers (`img-…`) must be in the operator's catalogue; a container image needs no entry.",
+			Source:   submitJob,
+		},
+		{
+			Code:     JobDescriptionTooLong,
+			When:     "The job's description has more than 200 characters (Unicode characters, not bytes).",
+			Field:    "spec.job.jobDescription",
+			Example:  `jobDescription: <201 characters>`,
+			WhatToDo: "Shorten it.",
+			Source:   submitJob,
+		},
+		{
+			Code:     JobNameTooLong,
+			When:     "The job's name has more than 60 characters (Unicode characters, not bytes).",
+			Field:    "spec.job.jobName",
+			Example:  `jobName: <61 characters>`,
+			WhatToDo: "Shorten it.",
+			Source:   submitJob,
+		},
+		{
+			Code:     NotificationEventNameDuplicate,
+			When:     "An event is given twice for one topic, in one notification or in two.",
+			Field:    "spec.job.notifications[].eventConfigs[].eventName",
+			Example:  `{topicName: t, eventConfigs: [{eventName: JOB_FAILED}, {eventName: JOB_FAILED}]}`,
+			WhatToDo: "Name each event once a topic.",
+			Source:   submitJob,
+		},
+		{
+			Code:     NotificationTopicName,
+			When:     "A topic's name is not letters, digits and `-`, beginning with a letter.",
+			Field:    "spec.job.notifications[].topicName",
+			Example:  `topicName: 1-topic`,
+			WhatToDo: "Use the name of the topic (not its identifier).",
+			Source:   submitJob,
+		},
+		{
+			Code:     NotificationTopicNameTooLong,
+			When:     "A topic's name has more than 64 characters.",
+			Field:    "spec.job.notifications[].topicName",
+			Example:  `topicName: <65 letters>`,
+			WhatToDo: "Shorten it.",
+			Source:   submitJob,
+		},
+		{
+			Code: TaskName,
+			When: "A task's name is not letters, digits, `-` and `_`, beginning with a letter or digit; or two tasks have the same name; " +
+				"or a task of a job with several has none.",
+			Field:    "spec.job.tasks[].taskName",
+			Example:  `taskName: bad name!`,
+			WhatToDo: "Give each task a name of its own. Only the single task of a job may be without; it is then called `task`.",
+			Source:   submitJob,
+		},
+		{
+			Code:     TaskNameTooLong,
+			When:     "A task's name has more than 60 characters.",
+			Field:    "spec.job.tasks[].taskName",
+			Example:  `taskName: <61 letters>`,
+			WhatToDo: "Shorten it.",
+			Source:   submitJob,
+		},
+		{
+			Code: ComputeEnv,
+			When: "The compute environment does not hold together: `envType` is not MANAGED, more than one way to choose the machine, more than 10 machine types, " +
+				"more mounts than data disks, an unknown file system, or an incomplete `agentRunningMode`.",
+			Field:    "spec.job.tasks[].computeEnv",
+			Example:  `computeEnv: {envData: {instanceType: S2.SMALL1, instanceTypes: [S2.SMALL2]}}`,
+			WhatToDo: "Change what the message names.",
+			Source:   submitJob,
+		},
+		{
+			Code:     DependenceNotFoundTaskName,
+			When:     "A dependence names a task that the job does not have. Names are case-sensitive.",
+			Field:    "spec.job.dependences[].startTask, spec.job.dependences[].endTask",
+			Example:  `dependences: [{startTask: fetch, endTask: nope}]`,
+			WhatToDo: "Correct the name; the message suggests the nearest one.",
+			Source:   submitJob,
+		},
+		{
+			Code:     DependenceUnfeasible,
+			When:     "The dependences form a cycle, so none of its tasks could ever start. The message shows a shortest one.",
+			Field:    "spec.job.dependences",
+			Example:  `dependences: [{startTask: a, endTask: b}, {startTask: b, endTask: a}]`,
+			WhatToDo: "Remove one dependence of the cycle.",
+			Source:   submitJob,
+		},
+		{
+			Code: LocalPath,
+			When: "A local path is not absolute, has a `..` segment or a control character, is longer than 4096 bytes, or is used twice in one task. " +
+				"Windows drives and folders (`H:`, `D:\\scene\\`) are accepted too.",
+			Field: "spec.job.tasks[].inputMappings[].destinationPath, spec.job.tasks[].outputMappings[].sourcePath, " +
+				"spec.job.tasks[].redirectLocalInfo.stdoutLocalPath, spec.job.tasks[].redirectLocalInfo.stderrLocalPath, " +
+				"spec.job.tasks[].computeEnv.mountDataDisks[].localPath",
+			Example:  `inputMappings: [{sourcePath: "cos://b-1.cos.ap-x.myqcloud.com/in/", destinationPath: data/in}]`,
+			WhatToDo: "Write an absolute path, such as `/data/in/`.",
+			Source:   submitJob,
+		},
+		{
+			Code:     MaxRetryCount,
+			When:     "`maxRetryCount` is over 5, or `resourceMaxRetryCount` is over 100.",
+			Field:    "spec.job.tasks[].maxRetryCount, spec.job.tasks[].resourceMaxRetryCount",
+			Example:  `maxRetryCount: 6`,
+			WhatToDo: "Use a smaller number.",
+			Source:   submitJob,
+		},
+		{
+			Code: Negative,
+			When: "A number is below zero.",
+			Field: "every number: spec.placement.projectId, spec.job.priority, spec.job.tasks[].taskInstanceNum, maxRetryCount, timeout, maxConcurrentNum, " +
+				"resourceMaxRetryCount, outputMappingConfigs[].workerNum, workerPartSize, and the sizes in computeEnv.envData",
+			Example:  `maxRetryCount: -1`,
+			WhatToDo: "Use zero or more.",
+			Source:   submitJob,
+		},
+		{
+			Code: RemoteStoragePath,
+			When: "A remote path is malformed behind its scheme: a bad host, no `/` at the end, an empty, `.` or `..` segment, white space, `?`, `#`, or a user name in it; " +
+				"or a package that is neither `.tgz` nor `.tar.gz`.",
+			Field: "spec.job.tasks[].application.packagePath, spec.job.tasks[].inputMappings[].sourcePath, spec.job.tasks[].outputMappings[].destinationPath, " +
+				"spec.job.tasks[].redirectInfo.stdoutRedirectPath, spec.job.tasks[].redirectInfo.stderrRedirectPath",
+			Example:  `redirectInfo: {stdoutRedirectPath: "cos://b-1.cos.ap-x.myqcloud.com/logs"}`,
+			WhatToDo: "Write `cos://<bucket>-<appid>.cos.<region>.myqcloud.com/dir/`, with a `/` at the end.",
+			Source:   submitJob,
+		},
+		{
+			Code: RemoteStorageSchemeType,
+			When: "A remote path has no scheme, or one that the field does not take: `cos`, `cfs` and `nfs` for input mappings (not `cos` on Windows), " +
+				"`cos` for output mappings and redirects, `cos`, `http` and `https` for packages.",
+			Field: "spec.job.tasks[].application.packagePath, spec.job.tasks[].inputMappings[].sourcePath, spec.job.tasks[].outputMappings[].destinationPath, " +
+				"spec.job.tasks[].redirectInfo.stdoutRedirectPath, spec.job.tasks[].redirectInfo.stderrRedirectPath",
+			Example:  `redirectInfo: {stdoutRedirectPath: "s3://b/logs/"}`,
+			WhatToDo: "Use a scheme that the message names.",
+			Source:   submitJob,
+		},
+		{
+			Code:     JobQuota,
+			When:     "The namespace keeps as many jobs as it may, finished ones included.",
+			Example:  "One job more than the quota, which is 1000 unless it was configured.",
+			WhatToDo: "Delete finished jobs, or ask for a larger quota.",
+			Source:   submitJob,
+		},
+		{
+			Code:     UserNotAllowedToUseBatch,
+			When:     "The caller may not submit jobs in this namespace.",
+			Example:  "A create by a user whose roles lack the verb `submit` on `batchjobs`.",
+			WhatToDo: "Ask for a role that has it, such as `edit`.",
+			Source:   submitJob,
+		},
+		{
+			Code:     InvalidParameterCombination,
+			When:     "More than one of `zones`, `virtualPrivateCloud` and `virtualPrivateClouds` is given.",
+			Field:    "spec.job.tasks[].computeEnv.envData",
+			Example:  `envData: {zones: [z1], virtualPrivateCloud: {vpcId: DEFAULT, subnetId: DEFAULT}}`,
+			WhatToDo: "Keep one of them.",
+			Source:   later,
+		},
+		{
+			Code:     InstanceTypeDuplicate,
+			When:     "A machine type is given twice in `instanceTypes`.",
+			Field:    "spec.job.tasks[].computeEnv.envData.instanceTypes[]",
+			Example:  `instanceTypes: [S5.LARGE8, S5.LARGE8]`,
+			WhatToDo: "Name each type once, the preferred one first.",
+			Source:   later,
+		},
+		{
+			Code: LimitExceeded,
+			When: "The request is too large: more than 5000 tasks, more than 100 variables or mappings in a task, a spec of more than 1 MiB, " +
+				"or a spec that together with the largest status it can reach is over 1.4 MiB.",
+			Field:    "spec, spec.job.tasks, spec.job.tasks[].envVars, spec.job.tasks[].inputMappings, spec.job.tasks[].outputMappings",
+			Example:  `tasks: <5001 tasks>`,
+			WhatToDo: "Split the job, or use one task with many instances in place of many tasks.",
+			Source:   later,
+		},
+		{
+			Code:     TaskInstanceNum,
+			When:     "A task has 0 instances, or the tasks of the job have more than 100000 together.",
+			Field:    "spec.job.tasks[].taskInstanceNum",
+			Example:  `taskInstanceNum: 0`,
+			WhatToDo: "Use 1 or more, and at most 100000 in the job.",
+			Source:   later,
+		},
+		{
+			Code:     ComputeEnvNotFound,
+			When:     "`envId` names no compute environment of the namespace.",
+			Field:    "spec.job.tasks[].envId",
+			Example:  `envId: env-0a1b2c3d`,
+			WhatToDo: "Describe the machine with `computeEnv` in place of `envId`.",
+			Source:   later,
+		},
+		{
+			Code:     InvalidParameter,
+			When:     "A value has another type than its field: a text where a number is due. The converter says so; for a manifest the API server does, in its own words.",
+			Example:  `taskInstanceNum: many`,
+			WhatToDo: "Write the type that the message names.",
+			Source:   common,
+		},
+		{
+			Code: InvalidParameterValue,
+			When: "A value is outside what its field takes and no other code fits: an unlisted enumeration value, a priority over 100, a bad `clientToken`, tag, variable, image or zone, " +
+				"a command longer than 16 KiB.",
+			Field:    "any",
+			Example:  `priority: 101`,
+			WhatToDo: "Use a value that the message names.",
+			Source:   common,
+		},
+		{
+			Code:     MissingParameter,
+			When:     "A required field is absent or empty.",
+			Field:    "any required field, such as spec.placement.zone, spec.job.tasks, spec.job.tasks[].application.command",
+			Example:  `application: {deliveryForm: LOCAL}`,
+			WhatToDo: "Give the field. `placement.zone` may be left out only if every task gives `computeEnv.envData.zones`.",
+			Source:   common,
+		},
+		{
+			Code:     UnknownParameter,
+			When:     "A SubmitJob body has a field that the API does not have. The converter says so; for a manifest the API server does, in its own words.",
+			Example:  `{"Job": {"Taskz": []}}`,
+			WhatToDo: "Correct the name; the message suggests the nearest one.",
+			Source:   common,
+		},
+		{
+			Code:     UnsupportedOperation,
+			When:     "The request needs a part of BatchCompute that this version does not have yet, or changes a job after it was submitted.",
+			Field:    "spec.job.tasks[].application.deliveryForm, spec.job.tasks[].inputMappings, spec.job.tasks[].outputMappings; on update, the field that changed",
+			Example:  `application: {deliveryForm: PACKAGE, packagePath: "cos://b-1.cos.ap-x.myqcloud.com/p.tgz", command: ./run}`,
+			WhatToDo: "Put the program into the image, and have the command fetch and store its data; to change a job, submit another.",
+			Source:   common,
+		},
+	}
+}

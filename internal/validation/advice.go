@@ -1,0 +1,168 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package validation
+
+import (
+	"reflect"
+	"strings"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+)
+
+// advice are warnings about values that are allowed but probably not meant.
+var advice = []struct {
+	field string // as in carried
+	when  func(reflect.Value) bool
+	text  string
+}{
+	{
+		field: "job.tasks[].application.command",
+		when:  func(v reflect.Value) bool { return holdsCredential(v.String()) },
+		text:  "seems to hold a credential, which everybody who can read the BatchJob or its Pods can read",
+	},
+	{
+		field: "job.tasks[].application",
+		when: func(v reflect.Value) bool {
+			a := v.Interface().(v1alpha1.Application)
+			return a.PackagePath != "" && a.DeliveryForm == v1alpha1.DeliveryFormLocal
+		},
+		text: "has a packagePath, which has no effect when deliveryForm is LOCAL",
+	},
+	{
+		field: "job.tasks[].envVars",
+		when: func(v reflect.Value) bool {
+			vars := v.Interface().([]v1alpha1.EnvVar)
+			seen := make(map[string]bool, len(vars))
+			for i := range vars {
+				if seen[vars[i].Name] {
+					return true
+				}
+				seen[vars[i].Name] = true
+			}
+			return false
+		},
+		text: "has a name twice; the last value counts",
+	},
+	{
+		field: "job.tasks[].envVars[]",
+		when: func(v reflect.Value) bool {
+			e := v.Interface().(v1alpha1.EnvVar)
+			return isSecretName(e.Name) && isLiteral(e.Value) || holdsCredential(e.Value)
+		},
+		text: "seems to hold a credential, which everybody who can read the BatchJob or its Pods can read",
+	},
+}
+
+// secretWords are the words before a credential, in lower case.
+var secretWords = []string{"password", "passwd", "secret", "secretkey", "secret_key", "secret-key", "token", "apikey", "api_key", "api-key", "accesskey", "access_key", "access-key"}
+
+// holdsCredential guesses whether a text has a credential in it, as opposed to a
+// reference to one such as $TOKEN or a file's name: a private key, a key identifier of
+// Tencent Cloud or AWS, a user and password in a URL, an Authorization header, or
+// password=… and its like. Cost: linear.
+func holdsCredential(s string) bool {
+	if strings.Contains(s, "PRIVATE KEY-----") || hasKeyID(s, "AKID", 32) || hasKeyID(s, "AKIA", 16) || hasUserInURL(s) {
+		return true
+	}
+	lower := strings.ToLower(s)
+	if at := strings.Index(lower, "authorization:"); at >= 0 {
+		rest := strings.TrimLeft(window(lower[at+len("authorization:"):]), " ")
+		for _, scheme := range [...]string{"bearer ", "basic "} {
+			if value, ok := strings.CutPrefix(rest, scheme); ok && isLiteral(value) {
+				return true
+			}
+		}
+	}
+	for _, word := range secretWords {
+		for rest := lower; ; {
+			i := strings.Index(rest, word)
+			if i < 0 {
+				break
+			}
+			option := i >= 2 && rest[i-2:i] == "--"
+			rest = rest[i+len(word):]
+			if isAssigned(window(rest), option) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// window is as much of a text as is looked at behind a word, so that the whole stays
+// linear.
+func window(s string) string { return s[:min(len(s), 64)] }
+
+// isAssigned says whether what follows a word gives it a literal value: =value, :value
+// or, behind an option, a space and the value.
+func isAssigned(s string, option bool) bool {
+	s = strings.TrimLeft(s, `"'`)
+	value := strings.TrimLeft(s, " ")
+	spaced := option && len(value) < len(s)
+	if value != "" && (value[0] == '=' || value[0] == ':') {
+		return isLiteral(strings.TrimLeft(value[1:], " "))
+	}
+	return spaced && isLiteral(value)
+}
+
+// isLiteral says whether a value is written out: at least 6 characters without a
+// space, and neither a reference to something else nor an option nor a file.
+func isLiteral(s string) bool {
+	s = strings.TrimLeft(s, `"'`)
+	end := strings.IndexAny(s, " \t\r\n\"';&|)")
+	if end < 0 {
+		end = len(s)
+	}
+	return end >= 6 && !strings.ContainsRune("$<{%/.-*`(@~", rune(s[0]))
+}
+
+// hasKeyID looks for a prefix that n or more letters and digits follow.
+func hasKeyID(s, prefix string, n int) bool {
+	for {
+		i := strings.Index(s, prefix)
+		if i < 0 {
+			return false
+		}
+		s = s[i+len(prefix):]
+		if len(s) >= n && only(s[:n], "") {
+			return true
+		}
+	}
+}
+
+// hasUserInURL looks for scheme://user:password@.
+func hasUserInURL(s string) bool {
+	for {
+		i := strings.Index(s, "://")
+		if i < 0 {
+			return false
+		}
+		s = s[i+len("://"):]
+		authority := s[:min(len(s), 512)]
+		if end := strings.IndexAny(authority, "/ \t\n\"'"); end >= 0 {
+			authority = authority[:end]
+		}
+		user, _, ok := strings.Cut(authority, "@")
+		if _, password, colon := strings.Cut(user, ":"); ok && colon && password != "" && !strings.ContainsRune("$<{%*", rune(password[0])) {
+			return true
+		}
+	}
+}
+
+// isSecretName says whether a variable's name speaks of a credential itself, not of
+// the file that has it.
+func isSecretName(name string) bool {
+	lower := strings.ToLower(name)
+	for _, suffix := range [...]string{"_file", "_path", "_name", "_id"} {
+		if strings.HasSuffix(lower, suffix) {
+			return false
+		}
+	}
+	for _, word := range secretWords {
+		if strings.Contains(lower, word) {
+			return true
+		}
+	}
+	return false
+}

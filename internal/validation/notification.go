@@ -1,0 +1,94 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package validation
+
+import (
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
+)
+
+// maxTopicName is the message queue's limit. Source: CMQ, CreateTopic.
+const maxTopicName = 64
+
+// event is one event of one topic.
+type event struct{ topic, name string }
+
+// checkNotifications checks spec.job.notifications. An event may be given once for a
+// topic, in whichever notification.
+func (c *checker) checkNotifications(notifications []v1alpha1.Notification, job *field.Path) {
+	if len(notifications) == 0 {
+		return
+	}
+	seen := map[event]bool{}
+	path := job.Child("notifications")
+	for i := range notifications {
+		c.checkNotification(&notifications[i], seen, path.Index(i))
+	}
+}
+
+func (c *checker) checkNotification(n *v1alpha1.Notification, seen map[event]bool, path *field.Path) {
+	switch topic := n.TopicName; {
+	case topic == "":
+		c.required(topic, path, "topicName")
+	case longerThan(topic, maxTopicName):
+		c.fail(errcode.NotificationTopicNameTooLong, path, "topicName", "must be at most %d characters, got %s", maxTopicName, quote(topic))
+	case !isLetter(topic[0]) || !only(topic, "-"):
+		c.fail(errcode.NotificationTopicName, path, "topicName", "must be letters, digits and -, beginning with a letter, got %s", quote(topic))
+	}
+	if len(n.EventConfigs) == 0 {
+		c.fail(errcode.MissingParameter, path, "eventConfigs", "must have at least one event")
+		return
+	}
+	events := path.Child("eventConfigs")
+	for i := range n.EventConfigs {
+		c.checkEventConfig(&n.EventConfigs[i], n.TopicName, seen, i, events)
+	}
+}
+
+func (c *checker) checkEventConfig(e *v1alpha1.EventConfig, topic string, seen map[event]bool, i int, events *field.Path) {
+	key := event{topic, e.EventName}
+	switch {
+	case e.EventName == "":
+		c.fail(errcode.MissingParameter, events.Index(i), "eventName", "must be given")
+	case !isEventName(e.EventName):
+		c.fail(errcode.InvalidParameterValue, events.Index(i), "eventName",
+			"must be JOB_, TASK_ or TASK_INSTANCE_ and RUNNING, SUCCEED, FAILED or FAILED_INTERRUPTED, "+
+				"or COMPUTE_NODE_ and CREATED, CREATION_FAILED, RUNNING, ABNORMAL or DELETING; got %s", quote(e.EventName))
+	case seen[key]:
+		c.fail(errcode.NotificationEventNameDuplicate, events.Index(i), "eventName",
+			"must be given once for a topic, got %s again", e.EventName)
+	}
+	seen[key] = true
+	for j := range e.EventVars {
+		if e.EventVars[j].Name == "" {
+			c.fail(errcode.MissingParameter, events.Index(i).Child("eventVars").Index(j), "name", "must be given")
+		}
+	}
+}
+
+// isEventName says whether s is an event of SubmitJob.
+// Source: BatchCompute, EventConfig.EventName.
+func isEventName(s string) bool {
+	if state, ok := strings.CutPrefix(s, "COMPUTE_NODE_"); ok {
+		switch state {
+		case "CREATED", "CREATION_FAILED", "RUNNING", "ABNORMAL", "DELETING":
+			return true
+		}
+		return false
+	}
+	for _, prefix := range [...]string{"JOB_", "TASK_INSTANCE_", "TASK_"} {
+		if state, ok := strings.CutPrefix(s, prefix); ok {
+			switch state {
+			case "RUNNING", "SUCCEED", "FAILED", "FAILED_INTERRUPTED":
+				return true
+			}
+			return false
+		}
+	}
+	return false
+}

@@ -1,0 +1,103 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package validation
+
+import (
+	"reflect"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
+)
+
+// carried is a field that a BatchJob carries without the effect that it has in
+// BatchCompute.
+type carried struct {
+	// field is the path below spec; [] stands for every item.
+	field string
+	// when says for which values there is something to say; nil: for all that are
+	// given, which a number or a switch is not when it is zero.
+	when func(reflect.Value) bool
+	// refuse is the sentence that the field is refused with. Empty: it is accepted
+	// with a warning.
+	refuse string
+	// note is appended to the warning.
+	note string
+}
+
+// notBuiltYet are the fields whose part of BatchCompute does not exist yet. What
+// would lose data is refused, the rest is accepted with a warning. Whoever builds a
+// part removes its rows.
+var notBuiltYet = []carried{
+	{field: "placement.projectId"},
+	{field: "placement.hostIds"},
+	{field: "placement.hostIps"},
+	{field: "job.tasks[].application.deliveryForm", when: is(string(v1alpha1.DeliveryFormPackage)),
+		refuse: "must be LOCAL: this version cannot unpack packages yet"},
+	{field: "job.tasks[].application.docker.server"},
+	{field: "job.tasks[].application.docker.user"},
+	{field: "job.tasks[].application.docker.passwordSecretRef"},
+	{field: "job.tasks[].computeEnv.envData.instanceType"},
+	{field: "job.tasks[].computeEnv.envData.instanceTypes"},
+	{field: "job.tasks[].computeEnv.envData.instanceTypeOptions"},
+	{field: "job.tasks[].computeEnv.envData.systemDisk"},
+	{field: "job.tasks[].computeEnv.envData.dataDisks"},
+	{field: "job.tasks[].computeEnv.envData.instanceChargeType", when: is("SPOTPAID")},
+	{field: "job.tasks[].computeEnv.mountDataDisks"},
+	{field: "job.tasks[].resourceMaxRetryCount"},
+	{field: "job.tasks[].failedAction", when: isNot(string(v1alpha1.FailedActionTerminate))},
+	{field: "job.tasks[].inputMappings", refuse: "must not be given: this version cannot mount remote data yet"},
+	{field: "job.tasks[].outputMappings", refuse: "must not be given: this version cannot store results yet"},
+	{field: "job.tasks[].outputMappingConfigs"},
+	{field: "job.tasks[].redirectInfo", note: "the logs are the Pods'"},
+	{field: "job.tasks[].redirectLocalInfo", note: "the logs are the Pods'"},
+	{field: "job.tasks[].authentications"},
+	{field: "job.stateIfCreateCvmFailed", when: is(string(v1alpha1.CreateCvmFailedRunnable))},
+	{field: "job.notifications"},
+	{field: "job.tags"},
+}
+
+// neverOnKubernetes are the fields that mean nothing on Kubernetes.
+var neverOnKubernetes = []carried{
+	{field: "job.tasks[].computeEnv.envData.systemDisk.cdcId"},
+	{field: "job.tasks[].computeEnv.envData.dataDisks[].cdcId"},
+	{field: "job.tasks[].computeEnv.envData.virtualPrivateCloud"},
+	{field: "job.tasks[].computeEnv.envData.virtualPrivateClouds"},
+	{field: "job.tasks[].computeEnv.envData.internetAccessible"},
+	{field: "job.tasks[].computeEnv.envData.instanceName"},
+	{field: "job.tasks[].computeEnv.envData.loginSettings"},
+	{field: "job.tasks[].computeEnv.envData.securityGroupIds"},
+	{field: "job.tasks[].computeEnv.envData.enhancedService"},
+	{field: "job.tasks[].computeEnv.envData.instanceMarketOptions"},
+	{field: "job.tasks[].computeEnv.agentRunningMode"},
+	{field: "job.tasks[].restartComputeNode"},
+}
+
+func is(text string) func(reflect.Value) bool {
+	return func(v reflect.Value) bool { return v.String() == text }
+}
+
+func isNot(text string) func(reflect.Value) bool {
+	return func(v reflect.Value) bool { return v.String() != text }
+}
+
+// refusals are the sentences of the fields that are refused, by field.
+var refusals = func() map[string]string {
+	m := map[string]string{}
+	for _, row := range notBuiltYet {
+		if row.refuse != "" {
+			m[row.field] = row.refuse
+		}
+	}
+	return m
+}()
+
+// refuse reports a field that is given but not built yet; row is its path in the
+// table. It is called after the field's own checks.
+func (c *checker) refuse(row string, path *field.Path, name string) {
+	if sentence := refusals[row]; sentence != "" {
+		c.fail(errcode.UnsupportedOperation, path, name, "%s", sentence)
+	}
+}

@@ -1,0 +1,100 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package validation
+
+import (
+	"reflect"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
+)
+
+// mutable are the fields of the spec that may change after creation, by JSON name.
+var mutable = map[string]bool{}
+
+// ValidateUpdate returns which fields of the spec changed and may not, in the order
+// of the fields; nil when there are none. It looks at changes only: an object that
+// would be refused today can still get a label. Absent and empty lists are the same.
+// Neither object is changed. Cost: linear in the size of the spec.
+func (v Validator) ValidateUpdate(old, new *v1alpha1.BatchJob) []Problem {
+	c := &checker{Validator: v}
+	path := field.NewPath("spec")
+	before, after := reflect.ValueOf(&old.Spec).Elem(), reflect.ValueOf(&new.Spec).Elem()
+	for _, f := range specShape.fields {
+		if !mutable[f.name] {
+			c.unchanged(f.shape, before.Field(f.index), after.Field(f.index), path, f.name)
+		}
+	}
+	return c.result()
+}
+
+// unchanged reports the innermost fields that differ. path is the object that a and
+// b are the field name of. It recurses with the nesting of the types.
+func (c *checker) unchanged(s *shape, a, b reflect.Value, path *field.Path, name string) {
+	switch s.kind {
+	case reflect.Struct:
+		child := path.Child(name)
+		for i := range s.fields {
+			f := &s.fields[i]
+			c.unchanged(f.shape, a.Field(f.index), b.Field(f.index), child, f.name)
+		}
+	case reflect.Pointer:
+		if a.IsNil() || b.IsNil() {
+			if a.IsNil() != b.IsNil() {
+				c.changed(path, name, "")
+			}
+			return
+		}
+		c.unchanged(s.elem, a.Elem(), b.Elem(), path, name)
+	case reflect.Slice:
+		c.unchangedList(s, a, b, path, name)
+	case reflect.Int64:
+		if a.Int() != b.Int() {
+			c.changed(path, name, ", was %d, got %d", a.Int(), b.Int())
+		}
+	case reflect.Bool:
+		if a.Bool() != b.Bool() {
+			c.changed(path, name, ", was %t, got %t", a.Bool(), b.Bool())
+		}
+	case reflect.String: // may be a command, which is not repeated
+		if a.String() != b.String() {
+			c.changed(path, name, "")
+		}
+	default:
+		if !equality.Semantic.DeepEqual(a.Interface(), b.Interface()) {
+			c.changed(path, name, "")
+		}
+	}
+}
+
+// unchangedList compares item by item; of lists of different lengths it reports only
+// that, since one item more at the front changes all others.
+func (c *checker) unchangedList(s *shape, a, b reflect.Value, path *field.Path, name string) {
+	if a.Len() != b.Len() {
+		c.changed(path, name, ", had %d items, got %d", a.Len(), b.Len())
+		return
+	}
+	list := path.Child(name)
+	for i := range a.Len() {
+		x, y := a.Index(i), b.Index(i)
+		if s.elem.kind == reflect.String {
+			if x.String() != y.String() {
+				c.changed(list.Index(i), "", "")
+			}
+			continue
+		}
+		item := list.Index(i)
+		for k := range s.elem.fields {
+			f := &s.elem.fields[k]
+			c.unchanged(f.shape, x.Field(f.index), y.Field(f.index), item, f.name)
+		}
+	}
+}
+
+func (c *checker) changed(path *field.Path, name, values string, args ...any) {
+	c.fail(errcode.UnsupportedOperation, path, name, "must not change after the job was submitted"+values+"; submit another BatchJob", args...)
+}
