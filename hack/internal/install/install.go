@@ -21,7 +21,7 @@ const (
 	Namespace  = "batchcompute-system"
 	deployment = "deployment/batchcompute-controller-manager"
 	image      = "batchcompute-operator:dev"
-	imageFile  = "bin/batchcompute-operator.tar"
+	imageFile  = "bin/image.tar"
 )
 
 // ManagerPart is the name of a manager that runs beside the cluster, on the host.
