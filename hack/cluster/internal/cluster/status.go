@@ -20,7 +20,9 @@ type Status struct {
 	Problem    string         `json:"problem,omitempty"` // why it is not healthy
 	Kubeconfig string         `json:"kubeconfig"`
 	API        string         `json:"api,omitempty"`
-	PIDs       map[string]int `json:"pids,omitempty"` // of the parts that run, by name
+	HostIP     string         `json:"hostIP,omitempty"` // where Pods reach this machine
+	Zone       string         `json:"zone,omitempty"`   // of the real or the process node
+	PIDs       map[string]int `json:"pids,omitempty"`   // of the parts that run, by name
 	LogDir     string         `json:"logDir,omitempty"`
 	BinDir     string         `json:"binDir,omitempty"`
 }
@@ -36,7 +38,7 @@ func (c *Cluster) Status(ctx context.Context) (*Status, error) {
 		s.NodeKind = string(build.Node)
 		return s, nil
 	}
-	s.API, s.LogDir, s.BinDir = c.Server(), c.LogDir(), c.BinDir
+	s.API, s.LogDir, s.BinDir, s.HostIP, s.Zone = c.Server(), c.LogDir(), c.BinDir, c.apiIP(), c.Zone
 	switch {
 	case c.Tier == build.Node, c.Tier == build.Process:
 		s.NodeKind = string(c.Tier)

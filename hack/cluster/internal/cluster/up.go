@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"time"
 
 	"batchcompute.dev/operator/hack/cluster/internal/build"
@@ -28,6 +29,9 @@ func Up(ctx context.Context, o Options, log io.Writer) (*Cluster, error) {
 		return upKind(ctx, o, log)
 	case Existing:
 		return upExisting(ctx, o, log)
+	}
+	if runtime.GOOS != "linux" {
+		return nil, errors.New("--provider local takes Linux; elsewhere use kind or existing")
 	}
 	c, err := openLocked(ctx, o.Name, log)
 	if err != nil {
