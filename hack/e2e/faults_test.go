@@ -1,0 +1,183 @@
+//go:build e2e
+
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/hack/internal/install"
+)
+
+// fan is a job that takes a few seconds: 12 instances, 4 at once, and a successor.
+var fan = job("fan", `
+tasks:
+- taskName: work
+  taskInstanceNum: 12
+  maxConcurrentNum: 4
+  maxRetryCount: 2
+  application: {deliveryForm: LOCAL, command: "trap 'exit 1' TERM; sleep 1 & wait; echo $BATCH_TASK_INSTANCE_INDEX"}
+  computeEnv: {}
+- taskName: sum
+  application: {deliveryForm: LOCAL, command: "echo sum"}
+  computeEnv: {}
+dependences: [{startTask: work, endTask: sum}]
+`)
+
+// TestManagerKilled kills the manager, as by kill -9, again and again while a job runs.
+// The job must end as if nothing had happened: no outcome lost, none counted twice, no
+// instance run twice.
+func TestManagerKilled(t *testing.T) {
+	if target.Cluster != "local" {
+		t.Skip("left out: the manager's process is only within reach on a local cluster")
+	}
+	s := begin(t)
+	s.apply(fan)
+	kills := 0
+	for s.get("fan").Status.EndTime == nil && kills < 8 {
+		s.killManager()
+		kills++
+		time.Sleep(1500 * time.Millisecond)
+	}
+	job := s.end("fan", v1alpha1.JobSucceed)
+	t.Logf("the manager was killed %d times", kills)
+	if got := task(job, "work").Succeeded; got != "0-11" || job.Status.TaskInstanceProgress != "13/13" || len(job.Status.Failures) != 0 {
+		t.Errorf("work.succeeded = %q, progress = %s, failures = %v", got, job.Status.TaskInstanceProgress, job.Status.Failures)
+	}
+	if got := len(s.pods("")); got != 13 {
+		t.Errorf("there are %d Pods, want 13: one an instance", got)
+	}
+	s.released()
+}
+
+// killManager ends the manager's process at once and sees to it that there is another.
+func (s *story) killManager() {
+	s.Helper()
+	if cluster.NodeKind == "process" {
+		for _, verb := range []string{"stop", "start"} {
+			if out, err := exec.Command("bin/cluster", verb, "--name", target.Name, install.ManagerPart).CombinedOutput(); err != nil {
+				s.Fatalf("cluster %s: %v\n%s", verb, err, out)
+			}
+		}
+		return
+	}
+	pid, err := managerPID()
+	if err != nil {
+		return // between two lives
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+		s.Fatalf("killing the manager: %v", err)
+	}
+}
+
+// managerPID finds the manager's process: the one whose control group belongs to the
+// manager's Pod and which runs the manager.
+func managerPID() (int, error) {
+	var pods corev1.PodList
+	err := kube.List(context.Background(), &pods, client.InNamespace(install.Namespace), client.MatchingLabels{"control-plane": "controller-manager"})
+	if err != nil {
+		return 0, err
+	}
+	procs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return 0, err
+	}
+	for _, dir := range procs {
+		groups, _ := os.ReadFile(dir + "/cgroup")
+		cmdline, _ := os.ReadFile(dir + "/cmdline")
+		if !bytes.HasPrefix(cmdline, []byte("/manager\x00")) {
+			continue
+		}
+		for _, pod := range pods.Items {
+			if uid := string(pod.UID); bytes.Contains(groups, []byte(uid)) || bytes.Contains(groups, []byte(strings.ReplaceAll(uid, "-", "_"))) {
+				return strconv.Atoi(filepath.Base(dir))
+			}
+		}
+	}
+	return 0, fmt.Errorf("no process of the manager is to be found")
+}
+
+// TestPodsDeletedByHand deletes Pods under the operator's hands.
+func TestPodsDeletedByHand(t *testing.T) {
+	s := begin(t)
+	s.apply(fan)
+	deleted := 0
+	s.eventually(time.Minute, "two Pods to delete", func() error {
+		for _, pod := range s.pods("work") {
+			if pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil && deleted < 2 && label(pod, v1alpha1.LabelAttempt) == 0 {
+				s.must("delete", "pod", pod.Name, "--wait=false")
+				deleted++
+			}
+		}
+		if deleted < 2 {
+			return fmt.Errorf("deleted %d", deleted)
+		}
+		return nil
+	})
+	job := s.end("fan", v1alpha1.JobSucceed)
+	if got := task(job, "work").Succeeded; got != "0-11" {
+		t.Errorf("work.succeeded = %q, want 0-11", got)
+	}
+	// A command that had ended in the very second it was deleted counts as it ended.
+	retried := 0
+	for _, pod := range s.pods("work") {
+		if label(pod, v1alpha1.LabelAttempt) > 0 {
+			retried++
+		}
+	}
+	if retried != len(job.Status.Failures) || retried > deleted {
+		t.Errorf("%d Pods deleted, %d failures counted, %d retries: %+v", deleted, len(job.Status.Failures), retried, job.Status.Failures)
+	}
+	s.released()
+}
+
+// TestJobDeletedHalfWay deletes a job in each of the ways there are. Nothing of it may
+// be left, or, for an orphan, nothing that is held.
+func TestJobDeletedHalfWay(t *testing.T) {
+	for _, cascade := range []string{"background", "foreground", "orphan"} {
+		t.Run(cascade, func(t *testing.T) {
+			s := begin(t)
+			s.apply(fan)
+			s.eventually(time.Minute, "a running instance", func() error {
+				if n := s.get("fan").Status.TaskInstanceMetrics.RunningCount; n == 0 {
+					return fmt.Errorf("none runs")
+				}
+				return nil
+			})
+			s.must("delete", "batchjob", "fan", "--cascade="+cascade, "--timeout=60s")
+			if cascade != "orphan" {
+				s.eventually(time.Minute, "the Pods to go", func() error {
+					if n := len(s.pods("")); n > 0 {
+						return fmt.Errorf("%d are left", n)
+					}
+					return nil
+				})
+				return
+			}
+			s.eventually(time.Minute, "the Pods to be let go of", func() error {
+				for _, pod := range s.pods("") {
+					if len(pod.Finalizers) > 0 || len(pod.OwnerReferences) > 0 {
+						return fmt.Errorf("pod %s has finalizers %v and owners %v", pod.Name, pod.Finalizers, pod.OwnerReferences)
+					}
+				}
+				return nil
+			})
+		})
+	}
+}

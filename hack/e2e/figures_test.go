@@ -1,0 +1,171 @@
+//go:build e2e
+
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/hack/internal/install"
+)
+
+// maxLatency is the bound for the median time from the end of the last Pod of a
+// predecessor to the creation of its successor's, on an idle cluster.
+const maxLatency = 100 * time.Millisecond
+
+// TestDependenceLatency runs a chain of tasks and measures, on one watch, the time from
+// the event that says a Pod has ended to the one that says its successor is there.
+func TestDependenceLatency(t *testing.T) {
+	s := begin(t)
+	const hops = 10
+	var spec strings.Builder
+	spec.WriteString("tasks:\n")
+	for i := range hops + 1 {
+		fmt.Fprintf(&spec, "- {taskName: t%d, application: {deliveryForm: LOCAL, command: 'true'}, computeEnv: {}}\n", i)
+	}
+	spec.WriteString("dependences:\n")
+	for i := range hops {
+		fmt.Fprintf(&spec, "- {startTask: t%d, endTask: t%d}\n", i, i+1)
+	}
+	w, err := kube.Watch(s.ctx, &corev1.PodList{}, client.InNamespace(s.namespace))
+	if err != nil {
+		t.Fatalf("watching pods: %v", err)
+	}
+	defer w.Stop()
+	s.apply(job("chain", spec.String()))
+
+	created, ended := map[string]time.Time{}, map[string]time.Time{}
+	deadline := time.After(3 * time.Minute)
+	for len(ended) <= hops {
+		select {
+		case event := <-w.ResultChan():
+			pod, ok := event.Object.(*corev1.Pod)
+			if !ok {
+				t.Fatalf("the watch ended: %v", event.Object)
+			}
+			now, name := time.Now(), pod.Labels[v1alpha1.LabelTaskName]
+			if _, ok := created[name]; !ok {
+				created[name] = now
+			}
+			if _, ok := ended[name]; !ok && pod.Status.Phase == corev1.PodSucceeded {
+				ended[name] = now
+			}
+		case <-deadline:
+			t.Fatalf("only %d tasks of the chain ended", len(ended))
+		}
+	}
+	var hop []time.Duration
+	for i := range hops {
+		hop = append(hop, created[fmt.Sprintf("t%d", i+1)].Sub(ended[fmt.Sprintf("t%d", i)]))
+	}
+	slices.Sort(hop)
+	t.Logf("LATENCY from a Pod's end to its successor's creation, %d hops, %s: median %s, min %s, max %s",
+		hops, nodeKind(), hop[hops/2].Round(time.Millisecond/10), hop[0].Round(time.Millisecond/10), hop[hops-1].Round(time.Millisecond/10))
+	if hop[hops/2] > maxLatency {
+		t.Errorf("median = %s, want under %s", hop[hops/2], maxLatency)
+	}
+	s.end("chain", v1alpha1.JobSucceed)
+}
+
+// Bounds for a manager that has nothing to do.
+const (
+	maxIdleRSS = 60 << 20
+	maxIdleCPU = 0.01 // of one core
+)
+
+// TestIdleManager measures the manager's memory and processor time while nothing runs.
+func TestIdleManager(t *testing.T) {
+	if target.Cluster != "local" {
+		t.Skip("left out: the manager's process is only within reach on a local cluster")
+	}
+	pid, err := managerPID()
+	if cluster.NodeKind == "process" {
+		pid, err = hostManagerPID()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(5 * time.Second) // what the stories before have left to do
+	const interval = 20 * time.Second
+	before := cpuTime(t, pid)
+	time.Sleep(interval)
+	cpu := float64(cpuTime(t, pid)-before) / float64(interval)
+	rss := residentSet(t, pid)
+	t.Logf("IDLE manager, %s: %.1f MiB resident, %.2f %% of a core", nodeKind(), float64(rss)/(1<<20), 100*cpu)
+	if rss > maxIdleRSS {
+		t.Errorf("resident set = %d bytes, want under %d", rss, maxIdleRSS)
+	}
+	if cpu > maxIdleCPU {
+		t.Errorf("processor time = %.2f %% of a core, want under %.0f %%", 100*cpu, 100*maxIdleCPU)
+	}
+}
+
+// hostManagerPID is the process of a manager that runs beside the cluster.
+func hostManagerPID() (int, error) {
+	out, err := exec.Command("bin/cluster", "status", "--name", target.Name, "--json").Output()
+	if err != nil {
+		return 0, fmt.Errorf("asking for the cluster's status: %w", err)
+	}
+	var status struct{ PIDs map[string]int }
+	if err := json.Unmarshal(out, &status); err != nil {
+		return 0, fmt.Errorf("reading the cluster's status: %w", err)
+	}
+	if status.PIDs[install.ManagerPart] == 0 {
+		return 0, fmt.Errorf("no manager runs beside the cluster")
+	}
+	return status.PIDs[install.ManagerPart], nil
+}
+
+// cpuTime returns the processor time that a process has used, user and system.
+func cpuTime(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), ") ")
+	fields := strings.Fields(rest)
+	var ticks int
+	for _, f := range fields[11:13] { // utime and stime, in hundredths of a second
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// residentSet returns the memory of a process, in bytes.
+func residentSet(t *testing.T, pid int) int64 {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if kib, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			n, err := strconv.ParseInt(strings.Fields(kib)[0], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n << 10
+		}
+	}
+	t.Fatalf("process %d has no resident set", pid)
+	return 0
+}

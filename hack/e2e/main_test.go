@@ -1,0 +1,110 @@
+//go:build e2e
+
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e tells users' stories against a real cluster: the manifests that users
+// apply, the operator that they install, and Pods that run.
+package e2e
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/hack/internal/install"
+)
+
+var (
+	target = install.Target{Out: os.Stderr, Audit: true}
+	keep   = flag.Bool("keep", false, "leave the cluster up at the end")
+)
+
+// The cluster that the stories are told against.
+var (
+	cluster *install.Cluster
+	kube    client.WithWatch
+)
+
+func TestMain(m *testing.M) {
+	flag.StringVar(&target.Cluster, "cluster", "local", "who runs the cluster: local, kind or existing")
+	flag.StringVar(&target.Node, "node", "auto", "what runs the Pods of a local cluster: node, process or auto")
+	flag.StringVar(&target.Name, "name", "e2e", "name of the cluster")
+	flag.StringVar(&target.Image, "image", "", "the operator's image, for an existing cluster")
+	flag.Parse()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if err := os.Chdir("../.."); err != nil { // all paths are from the top of the tree
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer takeDown()
+	if err := setUp(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "setting up:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+func setUp(ctx context.Context) (err error) {
+	if cluster, err = install.Up(ctx, target); err != nil {
+		return err
+	}
+	if err := cluster.Install(ctx); err != nil {
+		return err
+	}
+	fmt.Printf("e2e runs on: %s\n", nodeKind())
+	cfg, err := clientcmd.BuildConfigFromFlags("", cluster.Kubeconfig)
+	if err != nil {
+		return fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	cfg.QPS, cfg.Burst = 200, 400
+	scheme := runtime.NewScheme()
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
+		return err
+	}
+	kube, err = client.NewWithWatch(cfg, client.Options{Scheme: scheme})
+	return err
+}
+
+func takeDown() {
+	if *keep || target.Cluster == "existing" {
+		return
+	}
+	cmd := exec.Command("bin/cluster", "down", "--name", target.Name)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "taking the cluster down:", err)
+	}
+}
+
+// nodeKind is what runs the Pods, in words.
+func nodeKind() string {
+	switch {
+	case target.Cluster != "local":
+		return "a cluster of provider " + target.Cluster
+	case cluster.NodeKind == "process":
+		return "the process node"
+	}
+	return "a real node"
+}
+
+// needsContainers skips a story that the process node cannot tell.
+func needsContainers(t *testing.T) {
+	t.Helper()
+	if cluster.NodeKind == "process" {
+		t.Skip("left out on the process node: it needs containers")
+	}
+}
