@@ -166,4 +166,4 @@ bin/cluster: FORCE
 	@cd hack/cluster && CGO_ENABLED=0 go build -o ../../$@ .
 
 bin/image.tar: bin/linux/manager bin/cluster
-	bin/cluster image -o $@ -name $(IMAGE) -entrypoint /manager -user 65532:65532 /manager=bin/linux/manager
+	bin/cluster image -o $@ --name $(IMAGE) --entrypoint /manager --user 65532:65532 /manager=bin/linux/manager
