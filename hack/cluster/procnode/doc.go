@@ -60,7 +60,8 @@
 //   - Volumes other than emptyDir, configMap, secret and downwardAPI (single
 //     fields); later changes of a ConfigMap or Secret; subPathExpr.
 //   - resourceFieldRef and fileKeyRef variables.
-//   - An image's entrypoint, variables and user: command must be set.
+//   - An image's entrypoint, variables and user: command must be set. A change of
+//     a running Pod's image.
 //   - SIGTERM goes to the whole process group, not to one process that could
 //     ignore it by being pid 1; so a Pod often ends sooner than on a real node.
 //   - Processes that leave their session (setsid) outlive the container.

@@ -91,11 +91,9 @@ func (s *starter) start(cmd command, log *logFile, onExit func(code int32)) (*pr
 	}
 
 	// The process is not reaped before the goroutine below waits for it, so the
-	// pid is still its own here.
-	start, err := startTime(p.Pid)
-	if err != nil {
-		killGroup(p.Pid, syscall.SIGKILL)
-	}
+	// pid is still its own here. Where the start time can't be read, the process
+	// runs all the same and is only harder to prove ours later.
+	start, _ := startTime(p.Pid)
 	copied := make(chan struct{})
 	go func() {
 		log.copyFrom(out)
