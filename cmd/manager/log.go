@@ -23,6 +23,7 @@ func setLogger(out *os.File, verbosity int) {
 	if term.IsTerminal(int(out.Fd())) {
 		h = slog.NewTextHandler(out, opts)
 	}
+	slog.SetDefault(slog.New(h)) // takes over package log, which net/http writes to
 	logger := logr.FromSlogHandler(h)
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger)

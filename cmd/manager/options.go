@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 
@@ -61,7 +62,13 @@ func parseOptions(args []string) (*options, error) {
 	fs.IntVar(&o.burst, "kube-api-burst", 400, "Requests to the API server in a burst.")
 	fs.IntVar(&o.verbosity, "v", 0, "Log level: 0 what an operator should know, 1 changes of state, 2 every reconcile, 4 debugging.")
 	config.RegisterFlags(fs)
-	if err := fs.Parse(args); err != nil {
+	fs.SetOutput(io.Discard) // main prints the error; the list of all flags would hide it
+	err := fs.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fs.SetOutput(os.Stdout)
+		fs.PrintDefaults()
+	}
+	if err != nil {
 		return nil, err
 	}
 	return o, o.check(fs)

@@ -246,7 +246,7 @@ func (k *Keeper) ensureConfiguration(ctx context.Context, cfg *admissionv1.Valid
 	if err := k.client.Update(ctx, next); err != nil {
 		return 0, fmt.Errorf("writing the webhook configuration: %w", err)
 	}
-	log.FromContext(ctx).Info("Wrote the webhook configuration", "name", cfg.Name, "url", k.opts.URL)
+	log.FromContext(ctx).Info("Wrote the webhook configuration", "configuration", cfg.Name)
 	return 0, nil
 }
 

@@ -53,6 +53,7 @@ type material struct {
 func parseMaterial(data map[string][]byte) material {
 	var m material
 	m.authorities, _ = certutil.ParseCertsPEM(data[caKey])
+	m.authorities = slices.DeleteFunc(m.authorities, func(c *x509.Certificate) bool { return !c.IsCA })
 	if key, err := keyutil.ParsePrivateKeyPEM(data[caKeyKey]); err == nil {
 		m.caKey, _ = key.(crypto.Signer)
 	}
@@ -149,7 +150,7 @@ func (m material) canSign(now time.Time) bool {
 	}
 	ca := m.authorities[0]
 	pub, ok := m.caKey.Public().(interface{ Equal(crypto.PublicKey) bool })
-	return ok && pub.Equal(ca.PublicKey) && ca.IsCA && validAt(ca, now)
+	return ok && pub.Equal(ca.PublicKey) && validAt(ca, now)
 }
 
 // serves tells whether the pair can be served: it is valid now, for every name, and

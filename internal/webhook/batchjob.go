@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"github.com/go-logr/logr"
 	admissionv1 "k8s.io/api/admission/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/klog/v2"
@@ -40,7 +41,11 @@ type batchJobValidator interface {
 
 // SetupBatchJob serves the webhook for BatchJob on the manager's webhook server.
 func SetupBatchJob(mgr ctrl.Manager, v validation.Validator) {
-	mgr.GetWebhookServer().Register(batchJobPath, &admission.Webhook{Handler: &batchJobHandler{validator: v}})
+	mgr.GetWebhookServer().Register(batchJobPath, &admission.Webhook{
+		Handler: &batchJobHandler{validator: v},
+		// The handler says itself what a line is about.
+		LogConstructor: func(base logr.Logger, _ *admission.Request) logr.Logger { return base },
+	})
 }
 
 // batchJobHandler answers admission requests for BatchJobs.
@@ -51,22 +56,22 @@ type batchJobHandler struct {
 // Handle answers one request. A panic in a rule refuses the request with
 // InternalError; it never takes the manager down.
 func (h *batchJobHandler) Handle(ctx context.Context, req admission.Request) (resp admission.Response) {
-	logger := log.FromContext(ctx)
+	logger := log.FromContext(ctx).WithValues("requestID", req.UID, "object", klog.KRef(req.Namespace, req.Name))
 	defer func() {
 		if r := recover(); r != nil {
 			// Neither the panic's value nor the request is logged: both may hold a part of the spec.
-			logger.Error(nil, "Admission panicked", "requestID", req.UID, "object", klog.KRef(req.Namespace, req.Name), "stack", string(debug.Stack()))
+			logger.Error(nil, "Admission panicked", "stack", string(debug.Stack()))
 			resp = internalError(req)
 		}
 	}()
 	problems, warnings, err := h.validate(req)
 	if err != nil {
-		logger.Error(err, "Could not decide on a BatchJob", "requestID", req.UID, "object", klog.KRef(req.Namespace, req.Name))
+		logger.Error(err, "Could not decide on a BatchJob")
 		return internalError(req)
 	}
 	if len(problems) > 0 {
-		logger.Info("Refused a BatchJob", "requestID", req.UID, "object", klog.KRef(req.Namespace, req.Name),
-			"user", req.UserInfo.Username, "code", problems[0].Code, "field", problems[0].Field.String(), "problems", len(problems))
+		logger.Info("Refused a BatchJob", "user", req.UserInfo.Username,
+			"code", problems[0].Code, "field", problems[0].Field.String(), "problems", len(problems))
 		return denial(req, problems)
 	}
 	return admission.Allowed("").WithWarnings(warnings...)

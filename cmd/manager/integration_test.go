@@ -1,0 +1,381 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	admissionregv1 "k8s.io/api/admissionregistration/v1"
+	authnv1 "k8s.io/api/authentication/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+)
+
+// good is a manifest that is accepted; bad has three problems.
+const (
+	good = `{apiVersion: batchcompute.dev/v1alpha1, kind: BatchJob, metadata: {name: good, namespace: default},
+  spec: {placement: {zone: z-1}, job: {tasks: [{taskName: a, computeEnv: {}, application: {deliveryForm: LOCAL, command: "true"}}]}}}`
+	bad = `{apiVersion: batchcompute.dev/v1alpha1, kind: BatchJob, metadata: {name: bad, namespace: default},
+  spec: {placement: {zone: z-1}, job: {
+    tasks: [{taskName: a, taskInstanceNum: -1, computeEnv: {}, application: {deliveryForm: LOCAL, command: "true"}},
+            {taskName: b, computeEnv: {}, application: {deliveryForm: LOCAL, command: "true"}}],
+    dependences: [{startTask: a, endTask: nowhere}, {startTask: a, endTask: b}, {startTask: b, endTask: a}]}}}`
+)
+
+// TestManager runs the real manager as its own service account against a real API
+// server. The parts share both and run in their order.
+func TestManager(t *testing.T) {
+	c := startCluster(t)
+	p := c.startManager(t)
+
+	t.Run("bad manifest", c.testBadManifest)
+	t.Run("kubectl shows a line for each problem", c.testKubectlOutput)
+	t.Run("good manifest", c.testGoodManifest)
+	t.Run("spec changes are asked about", c.testSpecChange)
+	t.Run("metrics", func(t *testing.T) { c.testMetrics(t, p) })
+	t.Run("a bundle that was reset is put back", c.testBundleReset)
+	t.Run("a deleted secret is made anew", func(t *testing.T) { c.testSecretDeleted(t, p) })
+	t.Run("idle memory", func(t *testing.T) { testMemory(t, p) })
+	t.Run("log", func(t *testing.T) { testLog(t, p) })
+	t.Run("lease is released at the end", func(t *testing.T) { c.testLease(t, p) })
+	t.Run("without a manager", c.testWebhookDown)
+	t.Run("the largest job", c.testLargeJob)
+	t.Run("two replicas", c.testReplicas)
+}
+
+func (c *cluster) testBadManifest(t *testing.T) {
+	err := c.Create(t.Context(), parse(t, bad))
+	status := apierrors.APIStatus(nil)
+	if !errors.As(err, &status) {
+		t.Fatalf("error %v", err)
+	}
+	s := status.Status()
+	if s.Code != http.StatusUnprocessableEntity || s.Reason != metav1.StatusReasonInvalid {
+		t.Errorf("status %d %s", s.Code, s.Reason)
+	}
+	if d := s.Details; d == nil || d.Kind != "BatchJob" || d.Group != "batchcompute.dev" || d.Name != "bad" {
+		t.Fatalf("details %+v", s.Details)
+	}
+	want := map[metav1.CauseType]string{
+		"InvalidParameterValue.Negative":                   "spec.job.tasks[0].taskInstanceNum",
+		"InvalidParameterValue.DependenceNotFoundTaskName": "spec.job.dependences[0].endTask",
+	}
+	for _, cause := range s.Details.Causes {
+		if want[cause.Type] == cause.Field {
+			delete(want, cause.Type)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("no causes %v in %+v", want, s.Details.Causes)
+	}
+	if !strings.Contains(s.Message, "InvalidParameterValue.Negative: spec.job.tasks[0].taskInstanceNum: ") || !strings.Contains(s.Message, "[RequestId: ") {
+		t.Errorf("message %q", s.Message)
+	}
+	err = c.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: "bad"}, &v1alpha1.BatchJob{})
+	if !apierrors.IsNotFound(err) {
+		t.Errorf("the bad job is stored: %v", err)
+	}
+}
+
+func (c *cluster) testKubectlOutput(t *testing.T) {
+	for _, args := range [][]string{{"apply", "-f", "-"}, {"apply", "--server-side", "-f", "-"}, {"create", "-f", "-"}} {
+		out, err := c.run(t, bad, args...)
+		t.Logf("kubectl %s\n%s", strings.Join(args, " "), out)
+		if err == nil {
+			t.Error("kubectl ended with 0")
+		}
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		if lines[0] != `The BatchJob "bad" is invalid: ` {
+			t.Errorf("first line %q", lines[0])
+		}
+		if len(lines) < 3 {
+			t.Fatal("not a line for each problem")
+		}
+		for _, l := range lines[1:] {
+			if !strings.HasPrefix(l, "* spec.") || !strings.Contains(l, ": InvalidParameter") {
+				t.Errorf("line %q has not both path and code", l)
+			}
+		}
+		if !strings.Contains(lines[len(lines)-1], "[RequestId: ") {
+			t.Errorf("last line %q has no RequestId", lines[len(lines)-1])
+		}
+	}
+}
+
+func (c *cluster) testGoodManifest(t *testing.T) {
+	out, err := c.run(t, good, "apply", "-f", "-")
+	if err != nil || !strings.Contains(out, "batchjob.batchcompute.dev/good created") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out, err = c.run(t, good, "apply", "-f", "-"); err != nil || !strings.Contains(out, "unchanged") {
+		t.Errorf("second apply: %v: %s", err, out)
+	}
+}
+
+func (c *cluster) testSpecChange(t *testing.T) {
+	job := c.get(t, "good")
+	job.Spec.Placement.Zone = "z-2"
+	if err := c.Update(t.Context(), job); !apierrors.IsInvalid(err) {
+		t.Errorf("a change of the spec got past: %v", err)
+	}
+}
+
+func (c *cluster) testMetrics(t *testing.T, p *process) {
+	token := func(name string) string {
+		sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+		must(t, c.Create(t.Context(), sa))
+		tr := &authnv1.TokenRequest{}
+		must(t, c.SubResource("token").Create(t.Context(), sa, tr))
+		return tr.Status.Token
+	}
+	must(t, c.Create(t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "scraper"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "batchcompute-metrics-reader"},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: "default", Name: "scraper"}},
+	}))
+	hc := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // self-signed, on this machine
+	for name, tc := range map[string]struct {
+		token string
+		want  int
+	}{
+		"no token":    {"", http.StatusUnauthorized},
+		"wrong token": {"x", http.StatusUnauthorized},
+		"no right":    {token("nobody"), http.StatusForbidden},
+		"scraper":     {token("scraper"), http.StatusOK},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+p.metrics+"/metrics", nil)
+		must(t, err)
+		if tc.token != "" {
+			req.Header.Set("Authorization", "Bearer "+tc.token)
+		}
+		eventually(t, 5*time.Second, func() error { // the binding reaches the authorizer through a watch
+			resp, err := hc.Do(req)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != tc.want {
+				return fmt.Errorf("%s: status %d, want %d", name, resp.StatusCode, tc.want)
+			}
+			return nil
+		})
+	}
+}
+
+func (c *cluster) testBundleReset(t *testing.T) {
+	cfg := c.configuration(t)
+	want := cfg.Webhooks[0].ClientConfig.CABundle
+	cfg.Webhooks[0].ClientConfig.CABundle = nil
+	must(t, c.Update(t.Context(), cfg))
+	eventually(t, 5*time.Second, func() error {
+		if got := c.configuration(t).Webhooks[0].ClientConfig.CABundle; !bytes.Equal(got, want) {
+			return fmt.Errorf("the bundle has %d bytes, want %d", len(got), len(want))
+		}
+		return nil
+	})
+}
+
+func (c *cluster) testSecretDeleted(t *testing.T, p *process) {
+	old := c.configuration(t).Webhooks[0].ClientConfig.CABundle
+	must(t, c.Delete(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: defaultNamespace, Name: secretName}}))
+	eventually(t, 5*time.Second, func() error {
+		if bytes.Equal(c.configuration(t).Webhooks[0].ClientConfig.CABundle, old) {
+			return errors.New("the bundle is the old one")
+		}
+		return p.ready()
+	})
+	eventually(t, 5*time.Second, func() error { // the API server hears of the bundle through a watch
+		if err := c.Create(t.Context(), parse(t, bad)); !apierrors.IsInvalid(err) {
+			return fmt.Errorf("the webhook does not answer: %w", err)
+		}
+		return nil
+	})
+}
+
+// testMemory prints what the manager takes, and holds it to its budget of 60 MiB; the
+// program under test carries the testing packages too.
+func testMemory(t *testing.T, p *process) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Skip("no /proc here:", err)
+	}
+	_, rest, _ := strings.Cut(string(data), "VmRSS:")
+	var kib int
+	_, err = fmt.Sscan(rest, &kib)
+	must(t, err)
+	t.Logf("resident: %d MiB", kib/1024)
+	if kib > 70*1024 {
+		t.Errorf("the manager takes %d MiB", kib/1024)
+	}
+}
+
+// testLog looks at the log as programs do: each line is an object, a refusal is logged
+// once with its RequestId, and the spec never is.
+func testLog(t *testing.T, p *process) {
+	refused := 0
+	for line := range strings.Lines(p.log.String()) {
+		var entry struct{ Level, Msg, RequestID, Code string }
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Errorf("not JSON: %q", line)
+		}
+		if entry.Level == "error" {
+			t.Errorf("an error: %s", line)
+		}
+		if entry.Msg == "Refused a BatchJob" {
+			refused++
+			if entry.RequestID == "" || entry.Code == "" {
+				t.Errorf("no RequestId or no code: %s", line)
+			}
+		}
+		if strings.Contains(line, "deliveryForm") {
+			t.Errorf("a part of the spec: %s", line)
+		}
+	}
+	if refused < 4 {
+		t.Errorf("%d refusals, want one for each request", refused)
+	}
+}
+
+func (c *cluster) testLease(t *testing.T, p *process) {
+	lease := func() *coordinationv1.Lease {
+		l := &coordinationv1.Lease{}
+		must(t, c.Get(t.Context(), client.ObjectKey{Namespace: defaultNamespace, Name: leaseName}, l))
+		return l
+	}
+	if l := lease(); l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "" {
+		t.Error("nobody holds the lease")
+	}
+	begin := time.Now()
+	p.stop(t)
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("the manager took %s to end", took)
+	}
+	if l := lease(); l.Spec.HolderIdentity != nil && *l.Spec.HolderIdentity != "" {
+		t.Errorf("%q still holds the lease", *l.Spec.HolderIdentity)
+	}
+}
+
+// testWebhookDown shows what works, and what does not, while no manager runs.
+func (c *cluster) testWebhookDown(t *testing.T) {
+	ctx := t.Context()
+	job := c.get(t, "good")
+	job.Status.Message = "a status"
+	if err := c.Status().Update(ctx, job); err != nil {
+		t.Error("a status update needs the webhook:", err)
+	}
+	job.Labels = map[string]string{"a": "b"}
+	job.Finalizers = append(job.Finalizers, "example.com/hold")
+	if err := c.Update(ctx, job); err != nil {
+		t.Error("a metadata update needs the webhook:", err)
+	}
+	job.Finalizers = nil
+	if err := c.Update(ctx, job); err != nil {
+		t.Error("taking a finalizer off needs the webhook:", err)
+	}
+	changed := job.DeepCopy()
+	changed.Spec.Placement.Zone = "z-2"
+	if err := c.Update(ctx, changed); !isWebhookDown(err) {
+		t.Errorf("a change of the spec does not need the webhook: %v", err)
+	}
+	if err := c.Create(ctx, parse(t, strings.Replace(good, "name: good", "name: other", 1))); !isWebhookDown(err) {
+		t.Errorf("a creation does not need the webhook: %v", err)
+	}
+	if err := c.Delete(ctx, job); err != nil {
+		t.Error("a deletion needs the webhook:", err)
+	}
+	eventually(t, 5*time.Second, func() error {
+		if err := c.Get(ctx, client.ObjectKeyFromObject(job), &v1alpha1.BatchJob{}); !apierrors.IsNotFound(err) {
+			return fmt.Errorf("the job is still there: %w", err)
+		}
+		return nil
+	})
+}
+
+func isWebhookDown(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "failed calling webhook")
+}
+
+// testLargeJob shows that the webhook's match condition can afford the largest spec.
+func (c *cluster) testLargeJob(t *testing.T) {
+	p := c.startManager(t)
+	job := parse(t, good)
+	job.Name = "large"
+	task := job.Spec.Job.Tasks[0]
+	task.Application.Command = strings.Repeat("x", 80)
+	job.Spec.Job.Tasks = nil
+	for i := range v1alpha1.MaxTasks {
+		task.TaskName = fmt.Sprintf("t%d", i)
+		job.Spec.Job.Tasks = append(job.Spec.Job.Tasks, *task.DeepCopy())
+	}
+	begin := time.Now()
+	must(t, c.Create(t.Context(), job))
+	t.Logf("created in %s", time.Since(begin))
+	p.stop(t)
+	job.Labels = map[string]string{"a": "b"}
+	begin = time.Now()
+	must(t, c.Update(t.Context(), job))
+	t.Logf("labelled in %s, with the webhook down", time.Since(begin))
+}
+
+// testReplicas starts two managers at once: both become ready, under one certificate,
+// and when the leader goes, the other leads at once.
+func (c *cluster) testReplicas(t *testing.T) {
+	a := c.startManager(t)
+	b := c.startManager(t, "--webhook-url", "https://"+a.webhook)
+	must(t, a.ready())
+	must(t, b.ready())
+	if !bytes.Equal(served(t, a.webhook), served(t, b.webhook)) {
+		t.Error("the replicas serve different certificates")
+	}
+	a.stop(t)
+	eventually(t, 10*time.Second, func() error {
+		l := &coordinationv1.Lease{}
+		must(t, c.Get(t.Context(), client.ObjectKey{Namespace: defaultNamespace, Name: leaseName}, l))
+		if l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "" {
+			return errors.New("nobody leads")
+		}
+		return nil
+	})
+}
+
+// served is the certificate that an address serves.
+func served(t *testing.T, addr string) []byte {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(ctx, "tcp", addr) //nolint:gosec // looked at, not trusted
+	must(t, err)
+	defer conn.Close()
+	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].Raw
+}
+
+func (c *cluster) get(t *testing.T, name string) *v1alpha1.BatchJob {
+	t.Helper()
+	job := &v1alpha1.BatchJob{}
+	must(t, c.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: name}, job))
+	return job
+}
+
+func (c *cluster) configuration(t *testing.T) *admissionregv1.ValidatingWebhookConfiguration {
+	t.Helper()
+	cfg := &admissionregv1.ValidatingWebhookConfiguration{}
+	must(t, c.Get(t.Context(), client.ObjectKey{Name: configurationName}, cfg))
+	return cfg
+}

@@ -1,0 +1,99 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"batchcompute.dev/operator/internal/catalog"
+)
+
+func TestParseOptions(t *testing.T) {
+	t.Setenv("POD_NAMESPACE", "mine")
+	o, err := parseOptions([]string{"--webhook-url=https://127.0.0.1:9443", "--kube-api-qps=5.5", "-v=2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.webhookURL.Host != "127.0.0.1:9443" || o.qps != 5.5 || o.verbosity != 2 || o.namespace != "mine" {
+		t.Errorf("options %+v", o)
+	}
+	if !o.leaderElect || !o.metricsSecure || o.pprofAddr != "" {
+		t.Errorf("not safe by default: %+v", o)
+	}
+}
+
+func TestParseOptionsDefaultNamespace(t *testing.T) {
+	t.Setenv("POD_NAMESPACE", "")
+	if o, err := parseOptions(nil); err != nil || o.namespace != defaultNamespace {
+		t.Errorf("options %+v, error %v", o, err)
+	}
+}
+
+func TestParseOptionsErrors(t *testing.T) {
+	tests := map[string]struct {
+		args []string
+		want string
+	}{
+		"unknown flag":    {[]string{"--nonsense"}, "not defined: -nonsense"},
+		"argument":        {[]string{"run"}, `unexpected argument "run"`},
+		"plain http":      {[]string{"--webhook-url=http://127.0.0.1"}, "must be such as https://"},
+		"no URL":          {[]string{"--webhook-url=https://%zz"}, "invalid URL escape"},
+		"no host":         {[]string{"--webhook-url=https:///x"}, "must be such as https://"},
+		"two sources":     {[]string{"--webhook-url=https://127.0.0.1", "--webhook-cert-dir=/x"}, "excludes --webhook-cert-dir"},
+		"no workers":      {[]string{"--max-concurrent-reconciles=0"}, "must be at least 1"},
+		"webhook address": {[]string{"--webhook-bind-address=9443"}, "--webhook-bind-address"},
+		"webhook port":    {[]string{"--webhook-bind-address=:https"}, "--webhook-bind-address"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			o, err := parseOptions(tc.args)
+			if err == nil {
+				_, err = webhookServer(o, nil)
+			}
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %v, want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestReadCatalog(t *testing.T) {
+	if c, err := readCatalog(""); err != nil || c.DefaultImage != catalog.DefaultImage {
+		t.Errorf("catalog %+v, error %v", c, err)
+	}
+	if _, err := readCatalog("../../config/manager/catalog.yaml"); err != nil {
+		t.Errorf("the catalogue that config/ ships: %v", err)
+	}
+	if _, err := readCatalog(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error %v", err)
+	}
+	name := filepath.Join(t.TempDir(), "catalog.yaml")
+	if err := os.WriteFile(name, []byte("kind: Catalogue\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readCatalog(name); err == nil || !strings.Contains(err.Error(), name) {
+		t.Errorf("the error %v does not name the file", err)
+	}
+}
+
+func TestNameLevel(t *testing.T) {
+	for level, want := range map[slog.Level]string{slog.LevelError: "error", 0: "info", -1: "v1", -4: "v4"} {
+		if got := nameLevel(nil, slog.Any(slog.LevelKey, level)).Value.String(); got != want {
+			t.Errorf("level %d is %q, want %q", level, got, want)
+		}
+	}
+	if a := slog.Time("time", time.Unix(0, 0)); !nameLevel(nil, a).Equal(a) {
+		t.Error("another attribute was changed")
+	}
+	if a := slog.Any(slog.LevelKey, slog.LevelInfo); !nameLevel([]string{"g"}, a).Equal(a) {
+		t.Error("an attribute in a group was changed")
+	}
+}

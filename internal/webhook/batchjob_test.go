@@ -1,0 +1,251 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
+	"github.com/google/go-cmp/cmp"
+	admissionv1 "k8s.io/api/admission/v1"
+	authnv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/validation"
+)
+
+// rules are a validator that a case writes.
+type rules struct {
+	create   func(*v1alpha1.BatchJob) []validation.Problem
+	update   func(oldJob, newJob *v1alpha1.BatchJob) []validation.Problem
+	warnings []string
+}
+
+func (r rules) ValidateCreate(job *v1alpha1.BatchJob) []validation.Problem { return r.create(job) }
+func (r rules) ValidateUpdate(o, n *v1alpha1.BatchJob) []validation.Problem {
+	return r.update(o, n)
+}
+func (r rules) Warnings(*v1alpha1.BatchJob) []string { return r.warnings }
+
+func accept(*v1alpha1.BatchJob) []validation.Problem { return nil }
+
+// secret is in the spec of every request here and must never be seen again.
+const secret = "hunter2"
+
+func request(op admissionv1.Operation) admission.Request {
+	raw := func(zone string) runtime.RawExtension {
+		job := v1alpha1.BatchJob{Spec: v1alpha1.BatchJobSpec{ClientToken: secret, Placement: v1alpha1.Placement{Zone: zone}}}
+		data, err := json.Marshal(job)
+		if err != nil {
+			panic(err)
+		}
+		return runtime.RawExtension{Raw: data}
+	}
+	req := admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+		UID: "u-1", Operation: op, Namespace: "ns", Name: "job",
+		Kind:     metav1.GroupVersionKind{Group: "batchcompute.dev", Version: "v1alpha1", Kind: "BatchJob"},
+		UserInfo: authnv1.UserInfo{Username: "alice"},
+		Object:   raw("new"),
+	}}
+	if op == admissionv1.Update {
+		req.OldObject = raw("old")
+	}
+	return req
+}
+
+// handle sends a request through the webhook as the server does, and returns the log.
+func handle(t *testing.T, r rules, req admission.Request) (admission.Response, []string) {
+	t.Helper()
+	var lines []string
+	logger := funcr.New(func(prefix, args string) { lines = append(lines, prefix+args) }, funcr.Options{Verbosity: 4})
+	hook := &admission.Webhook{
+		Handler:        &batchJobHandler{validator: r},
+		LogConstructor: func(logr.Logger, *admission.Request) logr.Logger { return logger },
+	}
+	resp := hook.Handle(t.Context(), req)
+	if resp.UID != req.UID {
+		t.Errorf("the response has UID %q, want %q", resp.UID, req.UID)
+	}
+	for _, l := range append(lines, resp.Result.Message) {
+		if strings.Contains(l, secret) {
+			t.Errorf("a part of the spec leaked: %s", l)
+		}
+	}
+	return resp, lines
+}
+
+var taskName = field.NewPath("spec", "job", "tasks").Index(1).Child("taskName")
+
+func TestAllowed(t *testing.T) {
+	zones := func(o, n *v1alpha1.BatchJob) []validation.Problem {
+		if o.Spec.Placement.Zone != "old" || n.Spec.Placement.Zone != "new" {
+			t.Errorf("old %q, new %q", o.Spec.Placement.Zone, n.Spec.Placement.Zone)
+		}
+		return nil
+	}
+	for name, req := range map[string]admission.Request{
+		"create": request(admissionv1.Create),
+		"update": request(admissionv1.Update),
+	} {
+		t.Run(name, func(t *testing.T) {
+			resp, lines := handle(t, rules{create: accept, update: zones, warnings: []string{"no effect"}}, req)
+			if !resp.Allowed || resp.Result.Code != http.StatusOK {
+				t.Errorf("response %+v", resp)
+			}
+			if diff := cmp.Diff([]string{"no effect"}, resp.Warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+			if len(lines) > 0 {
+				t.Errorf("logged %q", lines)
+			}
+		})
+	}
+}
+
+func TestRefused(t *testing.T) {
+	one := []validation.Problem{{Code: errcode.TaskName, Field: taskName, Detail: "must be unique"}}
+	two := append(one[:1:1], validation.Problem{Code: errcode.Negative, Field: field.NewPath("spec", "job", "priority"), Detail: "must not be negative"})
+	tests := map[string]struct {
+		req         admission.Request
+		problems    []validation.Problem
+		wantMessage string
+		wantCauses  []metav1.StatusCause
+	}{
+		"one problem": {
+			req: request(admissionv1.Create), problems: one,
+			wantMessage: "InvalidParameter.TaskName: spec.job.tasks[1].taskName: must be unique [RequestId: u-1]",
+			wantCauses: []metav1.StatusCause{
+				{Type: "InvalidParameter.TaskName", Field: "spec.job.tasks[1].taskName", Message: "InvalidParameter.TaskName: must be unique [RequestId: u-1]"},
+			},
+		},
+		"two problems of an update": {
+			req: request(admissionv1.Update), problems: two,
+			wantMessage: "InvalidParameter.TaskName: spec.job.tasks[1].taskName: must be unique [RequestId: u-1]\nand 1 more problem:\n" +
+				"- InvalidParameterValue.Negative: spec.job.priority: must not be negative",
+			wantCauses: []metav1.StatusCause{
+				{Type: "InvalidParameter.TaskName", Field: "spec.job.tasks[1].taskName", Message: "InvalidParameter.TaskName: must be unique"},
+				{Type: "InvalidParameterValue.Negative", Field: "spec.job.priority", Message: "InvalidParameterValue.Negative: must not be negative [RequestId: u-1]"},
+			},
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := rules{
+				create: func(*v1alpha1.BatchJob) []validation.Problem { return tc.problems },
+				update: func(_, _ *v1alpha1.BatchJob) []validation.Problem { return tc.problems },
+			}
+			resp, lines := handle(t, r, tc.req)
+			want := &metav1.Status{
+				Status: metav1.StatusFailure, Code: 422, Reason: metav1.StatusReasonInvalid, Message: tc.wantMessage,
+				Details: &metav1.StatusDetails{Name: "job", Group: "batchcompute.dev", Kind: "BatchJob", Causes: tc.wantCauses},
+			}
+			if diff := cmp.Diff(want, resp.Result); diff != "" || resp.Allowed {
+				t.Errorf("allowed %v, status (-want +got):\n%s", resp.Allowed, diff)
+			}
+			if len(lines) != 1 {
+				t.Fatalf("logged %q, want one line", lines)
+			}
+			for _, part := range []string{`"level"=0`, `"requestID"="u-1"`, `"code"="InvalidParameter.TaskName"`, `"field"="spec.job.tasks[1].taskName"`, `"user"="alice"`} {
+				if !strings.Contains(lines[0], part) {
+					t.Errorf("the log lacks %s: %s", part, lines[0])
+				}
+			}
+		})
+	}
+}
+
+func TestDenialIsBounded(t *testing.T) {
+	problems := make([]validation.Problem, 200)
+	for i := range problems {
+		problems[i] = validation.Problem{
+			Code:   errcode.InvalidParameterValue,
+			Field:  field.NewPath("spec").Key(strings.Repeat("é", 1000)),
+			Detail: fmt.Sprintf("%d %s", i, strings.Repeat("漢", 1000)),
+		}
+	}
+	resp, _ := handle(t, rules{create: func(*v1alpha1.BatchJob) []validation.Problem { return problems }}, request(admissionv1.Create))
+	causes := resp.Result.Details.Causes
+	if len(causes) != maxCauses {
+		t.Errorf("%d causes, want %d", len(causes), maxCauses)
+	}
+	if last := causes[len(causes)-1].Message; !strings.HasSuffix(last, "… (and 150 more problems) [RequestId: u-1]") {
+		t.Errorf("last cause %q", last)
+	}
+	for _, c := range causes {
+		if !json.Valid([]byte(fmt.Sprintf("%q", c.Message))) || strings.ContainsRune(c.Message+c.Field, '\uFFFD') {
+			t.Errorf("cut inside a character: %q", c.Message)
+		}
+	}
+	if n := strings.Count(resp.Result.Message, "\n"); n != maxListed+1 {
+		t.Errorf("the message has %d further lines, want %d", n, maxListed+1)
+	}
+	data, err := json.Marshal(resp.Result)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(data) > 64<<10 {
+		t.Errorf("the status has %d bytes", len(data))
+	}
+}
+
+func TestUndecided(t *testing.T) {
+	broken := request(admissionv1.Create)
+	broken.Object.Raw = []byte(`{"spec":{"clientToken":7,"x":"` + secret + `"}}`)
+	brokenOld := request(admissionv1.Update)
+	brokenOld.OldObject.Raw = nil
+	tests := map[string]struct {
+		rules rules
+		req   admission.Request
+	}{
+		"a rule panics":   {rules{create: func(*v1alpha1.BatchJob) []validation.Problem { panic(secret) }}, request(admissionv1.Create)},
+		"no BatchJob":     {rules{create: accept}, broken},
+		"no old BatchJob": {rules{create: accept}, brokenOld},
+		"a deletion":      {rules{create: accept}, request(admissionv1.Delete)},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			resp, lines := handle(t, tc.rules, tc.req)
+			want := &metav1.Status{
+				Status: metav1.StatusFailure, Code: 500, Reason: metav1.StatusReasonInternalError,
+				Message: "InternalError: the request could not be checked [RequestId: u-1]",
+			}
+			if diff := cmp.Diff(want, resp.Result); diff != "" || resp.Allowed {
+				t.Errorf("allowed %v, status (-want +got):\n%s", resp.Allowed, diff)
+			}
+			if len(lines) != 1 || !strings.Contains(lines[0], `"requestID"="u-1"`) {
+				t.Errorf("logged %q, want one line with the RequestId", lines)
+			}
+		})
+	}
+}
+
+func TestCut(t *testing.T) {
+	tests := map[string]struct {
+		in   string
+		n    int
+		want string
+	}{
+		"fits":            {"abc", 3, "abc"},
+		"cut":             {"abcdef", 5, "ab…"},
+		"at a character":  {"aé漢字", 7, "aé…"},
+		"nothing remains": {"漢字", 5, "…"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := cut(tc.in, tc.n); got != tc.want {
+				t.Errorf("cut(%q, %d) = %q, want %q", tc.in, tc.n, got, tc.want)
+			}
+		})
+	}
+}
