@@ -230,7 +230,7 @@ func (c *computation) sortFailures() {
 func (c *computation) follow(t *task, in resolve.Instance, pod *corev1.Pod) {
 	started := startedAt(pod)
 	switch {
-	case started != nil:
+	case started != nil, terminated(pod) != nil: // ended, and the kubelet is clearing up
 		t.running++
 	case pod.Spec.NodeName != "":
 		t.starting++

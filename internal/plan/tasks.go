@@ -131,7 +131,7 @@ func (c *computation) explain(t *task) {
 		return
 	case t.state == v1alpha1.TaskFailed && t.old == nil:
 		t.reason = v1alpha1.ReasonPredecessorFailed
-		t.message = fmt.Sprintf("task %q has ended so that this task cannot start", c.culprit(t))
+		t.message = c.blame(t)
 		return
 	case t.state == v1alpha1.TaskFailed:
 		t.reason = v1alpha1.ReasonTaskFailed
@@ -159,29 +159,29 @@ func (c *computation) explain(t *task) {
 	}
 }
 
-// culprit names the first task before t that does not let it start.
-func (c *computation) culprit(t *task) string {
+// blame says which task before t does not let it start, and by which rule.
+func (c *computation) blame(t *task) string {
 	for _, p := range c.obs.Spec.Graph.Predecessors(t.pos) {
-		if c.allows(&c.tasks[p]) == impossible {
-			return c.tasks[p].Name
+		if pred := &c.tasks[p]; c.allows(pred) == impossible {
+			return fmt.Sprintf("cannot start: task %q ended %s, and taskExecutionDependOn is %s", pred.Name, pred.state, c.obs.Spec.DependOn)
 		}
 	}
 	return ""
 }
 
 // failureMessage sums up the instances that failed for good, with the last one's own
-// words: "2 of 20 instances failed; instance 7: exit code 1".
+// words: "2 of 20 instances failed; instance 7: exit code 1, attempt 3 of 3".
 func (t *task) failureMessage() string {
-	last := ""
-	if f := t.lastFailure; f != nil && f.final {
-		last = fmt.Sprintf("; instance %d: %s", f.TaskInstanceIndex, f.Message)
-	} else if t.old != nil && t.old.Reason == v1alpha1.ReasonTaskFailed {
+	f := t.lastFailure
+	switch {
+	case f != nil && f.final && t.InstanceNum == 1:
+		return cut(f.words(t))
+	case f != nil && f.final:
+		return cut(fmt.Sprintf("%d of %d instances failed; %s", t.failed.Len(), t.InstanceNum, f.words(t)))
+	case t.old.Reason == v1alpha1.ReasonTaskFailed && t.old.Message != "":
 		return t.old.Message
 	}
-	if t.InstanceNum == 1 {
-		return cut("the instance failed" + last)
-	}
-	return cut(fmt.Sprintf("%d of %d instances failed%s", t.failed.Len(), t.InstanceNum, last))
+	return fmt.Sprintf("%d of %s failed", t.failed.Len(), count(t.InstanceNum, "instance"))
 }
 
 // sameCount reports whether two messages of waiting instances begin with the same

@@ -44,7 +44,7 @@ func (c *computation) tellTask(t *task) {
 		before = *t.old
 	}
 	if n := t.retriesNow(); n > 0 {
-		c.news(true, v1alpha1.ReasonTaskInstanceRetry, "task %q: %s failed and will be retried; %s", t.Name, count(n, "attempt"), t.lastFailure.describe(t))
+		c.news(true, v1alpha1.ReasonTaskInstanceRetry, "task %q: %s failed and will be retried; %s", t.Name, count(n, "attempt"), t.lastFailure.words(t))
 	}
 	if t.state != before.State {
 		switch t.state {
@@ -71,9 +71,17 @@ func (t *task) retriesNow() int {
 	return n
 }
 
-// describe says what happened to an attempt that will be retried.
-func (f *failure) describe(t *task) string {
-	return fmt.Sprintf("instance %d, attempt %d of %d: %s", f.TaskInstanceIndex, f.Attempt+1, t.MaxRetryCount+1, f.Message)
+// words say which attempt failed and how: "instance 7: exit code 1, attempt 3 of 3",
+// without the instance where there is only one, and without the attempt likewise.
+func (f *failure) words(t *task) string {
+	out := f.Message
+	if t.InstanceNum > 1 {
+		out = fmt.Sprintf("instance %d: %s", f.TaskInstanceIndex, out)
+	}
+	if t.MaxRetryCount > 0 {
+		out = fmt.Sprintf("%s, attempt %d of %d", out, f.Attempt+1, t.MaxRetryCount+1)
+	}
+	return out
 }
 
 func (c *computation) news(warning bool, reason, format string, args ...any) {
