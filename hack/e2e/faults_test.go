@@ -115,6 +115,7 @@ func managerPID() (int, error) {
 
 // TestPodsDeletedByHand deletes Pods under the operator's hands.
 func TestPodsDeletedByHand(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	s.apply(fan)
 	deleted := 0
@@ -150,8 +151,10 @@ func TestPodsDeletedByHand(t *testing.T) {
 // TestJobDeletedHalfWay deletes a job in each of the ways there are. Nothing of it may
 // be left, or, for an orphan, nothing that is held.
 func TestJobDeletedHalfWay(t *testing.T) {
+	t.Parallel()
 	for _, cascade := range []string{"background", "foreground", "orphan"} {
 		t.Run(cascade, func(t *testing.T) {
+			t.Parallel()
 			s := begin(t)
 			s.apply(fan)
 			s.eventually(time.Minute, "a running instance", func() error {

@@ -17,6 +17,7 @@ import (
 )
 
 func TestTasksRunInOrder(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	job := s.end(s.apply(s.sample("dag")), v1alpha1.JobSucceed)
 
@@ -42,6 +43,7 @@ func TestTasksRunInOrder(t *testing.T) {
 }
 
 func TestImageOfTheCatalogue(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	s.end(s.apply(s.sample("fibonacci")), v1alpha1.JobSucceed)
 	if got := s.log(s.pods("hello2")[0]); got != "6765\n" {
@@ -50,6 +52,7 @@ func TestImageOfTheCatalogue(t *testing.T) {
 }
 
 func TestInstancesOfAPipeline(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	job := s.end(s.apply(s.sample("pipeline")), v1alpha1.JobSucceed)
 	if job.Status.TaskInstanceProgress != "26/26" || task(job, "render").Succeeded != "0-19" {
@@ -82,6 +85,7 @@ func TestInstancesOfAPipeline(t *testing.T) {
 }
 
 func TestRetriesAndFailure(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	job := s.end(s.apply(s.sample("retries")), v1alpha1.JobFailed)
 	if got := len(s.pods("flaky")); got != 3 {
@@ -108,6 +112,7 @@ func TestRetriesAndFailure(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	job := s.end(s.apply(job("slow", `
 tasks:
@@ -125,6 +130,7 @@ tasks:
 }
 
 func TestShellTextIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	s.end(s.apply(job("text", `
 tasks:
@@ -138,6 +144,7 @@ tasks:
 }
 
 func TestBadManifestsAreRefused(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	const one = "{taskName: a, application: {deliveryForm: LOCAL, command: 'true'}, computeEnv: {}}"
 	const two = "{taskName: b, application: {deliveryForm: LOCAL, command: 'true'}, computeEnv: {}}"
@@ -168,6 +175,7 @@ func TestBadManifestsAreRefused(t *testing.T) {
 // TestTroubleIsExplained holds that what is wrong is said in the status and in an event
 // within 30 s.
 func TestTroubleIsExplained(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	waits := func(name, reason, text, manifest string) {
 		s.apply(manifest)
@@ -204,6 +212,7 @@ tasks:
 }
 
 func TestKubectlReadsWell(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	s.end(s.apply(s.sample("dag")), v1alpha1.JobSucceed)
 	for args, wants := range map[string][]string{
