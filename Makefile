@@ -24,6 +24,9 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 CONTROLLER_GEN := hack/tools/run.sh . controller-gen
 GOLANGCI_LINT := hack/tools/run.sh golangci-lint golangci-lint
+# A webhook has a URL (make run) or a service (make deploy). The manager may own the one that
+# is there, and server-side apply does not take that away, so between the two it is made anew.
+WEBHOOK_CONFIGURATION := batchcompute-validating-webhook-configuration
 # Every Go module of the repository whose code is ours.
 MODULES := . hack/cluster
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
@@ -100,6 +103,8 @@ image: bin/image.tar ## Pack the manager as an OCI image, bin/image.tar.
 .PHONY: run
 run: bin/manager bin/cluster ## Run the manager on this machine against the cluster, webhook included.
 	$(use_cluster); \
+	kubectl -n batchcompute-system delete deployment batchcompute-controller-manager --ignore-not-found; \
+	kubectl delete validatingwebhookconfiguration $(WEBHOOK_CONFIGURATION) --ignore-not-found; \
 	kubectl apply --server-side --force-conflicts -k config/host; \
 	exec bin/manager --catalog=config/manager/catalog.yaml --webhook-url=$(WEBHOOK_URL) \
 		--metrics-bind-address=127.0.0.1:8443 --health-probe-bind-address=127.0.0.1:8081
@@ -111,7 +116,13 @@ install: bin/cluster ## Install the CRDs into the cluster.
 .PHONY: deploy
 deploy: bin/cluster $(if $(filter existing,$(CLUSTER)),,bin/image.tar) ## Deploy the operator into the cluster.
 	$(use_cluster); $(load_image); \
-	kubectl kustomize config/default | sed 's#image: batchcompute-operator:dev#image: $(IMAGE)#' | \
+	if [ -n "$$(kubectl get validatingwebhookconfiguration $(WEBHOOK_CONFIGURATION) --ignore-not-found \
+		-o jsonpath='{.webhooks[*].clientConfig.url}')" ]; then \
+		kubectl delete validatingwebhookconfiguration $(WEBHOOK_CONFIGURATION); \
+	fi; \
+	kubectl kustomize config/default | awk -v image='$(IMAGE)' -v sum="$$(cksum <bin/linux/manager 2>/dev/null | cut -d' ' -f1)" \
+		'{sub("image: batchcompute-operator:dev", "image: " image); print} \
+		sum && /default-container: manager/ {print "        batchcompute.dev/build: \"" sum "\""}' | \
 		kubectl apply --server-side --force-conflicts -f -; \
 	kubectl -n batchcompute-system rollout status deployment/batchcompute-controller-manager --timeout=120s
 
