@@ -7,6 +7,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -233,4 +234,27 @@ func TestKubectlReadsWell(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestReadme holds that the job of README.md runs, and that the mistake shown there is
+// answered as is shown there.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok1 := strings.Cut(string(readme), "```yaml\n")
+	manifest, rest, ok2 := strings.Cut(rest, "```")
+	_, rest, ok3 := strings.Cut(rest, "kubectl apply -f film.yaml\n")
+	refusal, _, ok4 := strings.Cut(rest, " [RequestId: …]")
+	if !ok1 || !ok2 || !ok3 || !ok4 {
+		t.Fatal("README.md has no job, or no refusal, where this test looks for it")
+	}
+	out, err := s.kubectl(strings.ReplaceAll(manifest, "endTask: merge", "endTask: merg"), "apply", "-f", "-")
+	if err == nil || !strings.HasPrefix(out, refusal) {
+		t.Errorf("kubectl apply: %v\n%s\nREADME.md says\n%s", err, out, refusal)
+	}
+	s.end(s.apply(manifest), v1alpha1.JobSucceed)
 }
