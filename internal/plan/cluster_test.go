@@ -1,0 +1,335 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/podspec"
+	"batchcompute.dev/operator/internal/resolve"
+	"batchcompute.dev/operator/internal/testutil"
+)
+
+// cluster is an API server that holds one job and its Pods. What it holds is replaced,
+// never changed in place, so that a copy of its fields is what it was at that time.
+type cluster struct {
+	spec *resolve.Job
+	job  *v1alpha1.BatchJob // nil once it is gone
+	pods map[string]*corev1.Pod
+	now  time.Time
+	uids int
+}
+
+var errConflict = errors.New("conflict")
+
+func newCluster(job *v1alpha1.BatchJob) (*cluster, error) {
+	spec, err := resolve.Resolve(job)
+	return &cluster{spec: spec, job: job, pods: map[string]*corev1.Pod{}, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, err
+}
+
+// store is a status write under optimistic lock.
+func (c *cluster) store(version string, status *v1alpha1.BatchJobStatus) error {
+	if c.job == nil || c.job.ResourceVersion != version {
+		return errConflict
+	}
+	c.changeJob(func(job *v1alpha1.BatchJob) { job.Status = *status.DeepCopy() })
+	return nil
+}
+
+func (c *cluster) changeJob(change func(*v1alpha1.BatchJob)) {
+	c.job = c.job.DeepCopy()
+	change(c.job)
+	n, _ := strconv.Atoi(c.job.ResourceVersion)
+	c.job.ResourceVersion = strconv.Itoa(n + 1)
+}
+
+// create makes the Pod of an instance, or heals the labels of the one that is there. It
+// reports whether it made one.
+func (c *cluster) create(in resolve.Instance) bool {
+	want := podspec.Build(c.job, c.spec, in, catalog.Default())
+	if _, ok := c.pods[want.Name]; ok {
+		c.change(want.Name, func(pod *corev1.Pod) {
+			pod.Labels = want.Labels
+			if pod.DeletionTimestamp == nil {
+				pod.Finalizers = want.Finalizers
+			}
+		})
+		return false
+	}
+	c.uids++
+	want.UID = types.UID("pod-" + strconv.Itoa(c.uids))
+	want.Status.Phase = corev1.PodPending
+	want.CreationTimestamp.Time = c.now.Truncate(time.Second)
+	c.pods[want.Name] = want
+	return true
+}
+
+// change replaces a Pod by a changed copy. One that is being deleted goes when no node
+// has it any more and no finalizer holds it.
+func (c *cluster) change(name string, change func(*corev1.Pod)) {
+	pod := c.pods[name].DeepCopy()
+	change(pod)
+	c.pods[name] = pod
+	if pod.DeletionTimestamp != nil && len(pod.Finalizers) == 0 && hasFinished(pod) {
+		delete(c.pods, name)
+	}
+}
+
+// askToStop is a deletion, if the Pod is still the one that is meant.
+func (c *cluster) askToStop(pod *corev1.Pod) {
+	if now := c.pods[pod.Name]; now != nil && now.UID == pod.UID {
+		c.change(pod.Name, func(pod *corev1.Pod) { testutil.AskToStop(pod, c.now) })
+	}
+}
+
+// release takes label and finalizer off, if the Pod is still the one that is meant.
+func (c *cluster) release(pod *corev1.Pod) {
+	if now := c.pods[pod.Name]; now != nil && now.UID == pod.UID {
+		c.change(pod.Name, func(pod *corev1.Pod) {
+			delete(pod.Labels, v1alpha1.LabelTracked)
+			pod.Finalizers = nil
+		})
+	}
+}
+
+// tracked are the Pods that a cache shows, by name.
+func (c *cluster) tracked() []*corev1.Pod {
+	var out []*corev1.Pod
+	for _, pod := range c.pods {
+		if pod.Labels[v1alpha1.LabelTracked] != "" {
+			out = append(out, pod)
+		}
+	}
+	slices.SortFunc(out, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// world is a cluster with a controller that makes no mistakes and is never late.
+type world struct {
+	*cluster
+	t    *testing.T
+	last Plan
+	// told are the transitions so far.
+	told []string
+	// refusal is handed to Compute.
+	refusal *Refusal
+}
+
+func newWorld(t *testing.T, job *testutil.JobBuilder) *world {
+	t.Helper()
+	c, err := newCluster(job.Obj())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &world{cluster: c, t: t}
+}
+
+func (w *world) observation() Observation {
+	return Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusal: w.refusal}
+}
+
+// compute plans without carrying the plan out.
+func (w *world) compute() Plan {
+	w.t.Helper()
+	return w.must(w.observation())
+}
+
+func (w *world) must(obs Observation) Plan {
+	w.t.Helper()
+	p, err := Compute(obs, w.now)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+// step plans once and carries the plan out.
+func (w *world) step() *world {
+	w.t.Helper()
+	p := w.compute()
+	if p.NeedLive {
+		obs := w.observation()
+		obs.Live = true
+		p = w.must(obs)
+	}
+	w.last = p
+	if p.Changed(&w.job.Status) {
+		if err := w.store(w.job.ResourceVersion, &p.Status); err != nil {
+			w.t.Fatal(err)
+		}
+		for _, n := range p.Transitions {
+			w.told = append(w.told, n.Reason+": "+n.Message)
+		}
+	}
+	for _, in := range slices.Concat(p.Create, p.Adopt) {
+		w.create(in)
+	}
+	for _, pod := range p.Delete {
+		w.askToStop(pod)
+	}
+	for _, pod := range p.Release {
+		w.release(pod)
+	}
+	return w
+}
+
+// pod returns the name of the Pod of an attempt, as in "count/3" or "count/3/r1".
+func (w *world) pod(text string) string {
+	w.t.Helper()
+	in := w.instance(text)
+	name := w.spec.PodName(in)
+	if w.pods[name] == nil {
+		w.t.Fatalf("there is no Pod of %s", text)
+	}
+	return name
+}
+
+func (w *world) instance(text string) resolve.Instance {
+	w.t.Helper()
+	parts := strings.Split(text, "/")
+	in := resolve.Instance{Task: w.spec.TaskByLabel(parts[0])}
+	in.Index, _ = strconv.Atoi(parts[1])
+	if len(parts) > 2 {
+		in.Attempt, _ = strconv.Atoi(parts[2][1:])
+	}
+	return in
+}
+
+// do changes the Pods of some attempts.
+func (w *world) do(attempts string, change func(*corev1.Pod)) *world {
+	w.t.Helper()
+	for _, a := range strings.Fields(attempts) {
+		w.change(w.pod(a), change)
+	}
+	return w
+}
+
+func (w *world) bind(attempts string) *world {
+	w.t.Helper()
+	return w.do(attempts, func(pod *corev1.Pod) { testutil.Bind(pod, "node-1") })
+}
+
+func (w *world) start(attempts string) *world {
+	w.t.Helper()
+	return w.bind(attempts).do(attempts, func(pod *corev1.Pod) { testutil.Start(pod, w.now) })
+}
+
+// finish ends the command of some attempts; one that does not run yet is started first.
+func (w *world) finish(attempts string, code int32) *world {
+	w.t.Helper()
+	return w.do(attempts, func(pod *corev1.Pod) {
+		if pod.Spec.NodeName == "" {
+			testutil.Bind(pod, "node-1")
+			testutil.Start(pod, w.now)
+		}
+		testutil.Finish(pod, code, w.now)
+	})
+}
+
+func (w *world) stop(attempts string) *world {
+	w.t.Helper()
+	return w.do(attempts, func(pod *corev1.Pod) { testutil.AskToStop(pod, w.now) })
+}
+
+// vanish removes Pods though a finalizer holds them.
+func (w *world) vanish(attempts string) *world {
+	w.t.Helper()
+	for _, a := range strings.Fields(attempts) {
+		delete(w.pods, w.pod(a))
+	}
+	return w
+}
+
+func (w *world) wait(d time.Duration) *world {
+	w.now = w.now.Add(d)
+	return w
+}
+
+// finishAll ends everything that there is, with 0, until nothing changes any more.
+func (w *world) finishAll() *world {
+	w.t.Helper()
+	for range 1000 {
+		before := w.job.ResourceVersion
+		w.step()
+		for _, pod := range w.tracked() {
+			w.change(pod.Name, func(pod *corev1.Pod) {
+				if !hasFinished(pod) {
+					testutil.Bind(pod, "node-1")
+					testutil.Finish(pod, 0, w.now)
+				}
+			})
+		}
+		if w.job.ResourceVersion == before && len(w.tracked()) == 0 {
+			return w
+		}
+	}
+	w.t.Fatal("the job does not come to an end")
+	return w
+}
+
+// want compares the stored status, and the Pods that are tracked, with the short form.
+func (w *world) want(want ...string) *world {
+	w.t.Helper()
+	if got := brief(&w.job.Status); !slices.Equal(got, want) {
+		w.t.Errorf("status is\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+	}
+	return w
+}
+
+// brief is a status without what follows from the rest: the job's state, and a line for
+// each task: "count RUNNING succeeded=0-1 failed=2 active=3,r1:4 retrying=r1:5 starting=1 running=1 (Reason)".
+func brief(s *v1alpha1.BatchJobStatus) []string {
+	out := []string{string(s.State)}
+	for _, t := range s.Tasks {
+		line := fmt.Sprintf("%s %s", t.Name, t.State)
+		for _, part := range []struct{ name, value string }{
+			{"succeeded", t.Succeeded}, {"failed", t.Failed}, {"active", briefGroups(t.Active)}, {"retrying", briefGroups(t.Retrying)},
+			{"starting", briefCount(t.Starting)}, {"running", briefCount(t.Running)},
+		} {
+			if part.value != "" {
+				line += " " + part.name + "=" + part.value
+			}
+		}
+		if t.Reason != "" {
+			line += " (" + t.Reason + ")"
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+func briefGroups(groups []v1alpha1.TaskInstanceGroup) string {
+	var out []string
+	for _, g := range groups {
+		if g.Retries > 0 {
+			out = append(out, fmt.Sprintf("r%d:%s", g.Retries, g.Indexes))
+		} else {
+			out = append(out, g.Indexes)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func briefCount(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// names are the Pods' names, sorted.
+func names(pods map[string]*corev1.Pod) []string { return slices.Sorted(maps.Keys(pods)) }

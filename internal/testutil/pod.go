@@ -1,0 +1,90 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package testutil
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"batchcompute.dev/operator/internal/podspec"
+)
+
+// What follows changes a Pod as the scheduler, a kubelet or an API server does. A Pod
+// that comes from a cache must be copied first.
+
+// Bind gives the Pod a node, which begins to prepare it.
+func Bind(pod *corev1.Pod, node string) {
+	pod.Spec.NodeName = node
+	pod.Status.Phase = corev1.PodPending
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}}
+	setState(pod, corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}})
+}
+
+// Unschedulable says that the scheduler finds no node.
+func Unschedulable(pod *corev1.Pod, message string) {
+	pod.Status.Phase = corev1.PodPending
+	pod.Status.Conditions = []corev1.PodCondition{{
+		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: message,
+	}}
+}
+
+// Wait says why the container cannot start yet.
+func Wait(pod *corev1.Pod, reason, message string) {
+	pod.Status.Phase = corev1.PodPending
+	setState(pod, corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}})
+}
+
+// Start says that the command runs since the time at.
+func Start(pod *corev1.Pod, at time.Time) {
+	pod.Status.Phase = corev1.PodRunning
+	setState(pod, corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: stored(at)}})
+}
+
+// Finish ends the command with an exit code at the time at.
+func Finish(pod *corev1.Pod, code int32, at time.Time) {
+	reason := "Completed"
+	pod.Status.Phase = corev1.PodSucceeded
+	if code != 0 {
+		reason, pod.Status.Phase = "Error", corev1.PodFailed
+	}
+	end := corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, StartedAt: stored(at), FinishedAt: stored(at)}
+	if s := pod.Status.ContainerStatuses; len(s) > 0 && s[len(s)-1].State.Running != nil {
+		end.StartedAt = s[len(s)-1].State.Running.StartedAt
+	}
+	setState(pod, corev1.ContainerState{Terminated: &end})
+}
+
+// Fail ends the Pod as a whole, with a reason such as Evicted, without word from its
+// container.
+func Fail(pod *corev1.Pod, reason, message string) {
+	pod.Status.Phase, pod.Status.Reason, pod.Status.Message = corev1.PodFailed, reason, message
+	pod.Status.ContainerStatuses = nil
+}
+
+// AskToStop is what a deletion does to a Pod that a finalizer holds: a running one gets
+// 30 seconds, any other none.
+func AskToStop(pod *corev1.Pod, at time.Time) {
+	if pod.DeletionTimestamp != nil {
+		return
+	}
+	var grace int64
+	if pod.Spec.NodeName != "" && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+		grace = 30
+	}
+	at = at.Add(time.Duration(grace) * time.Second)
+	pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = new(stored(at)), &grace
+}
+
+func setState(pod *corev1.Pod, state corev1.ContainerState) {
+	image := ""
+	if len(pod.Spec.Containers) > 0 {
+		image = pod.Spec.Containers[0].Image
+	}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: podspec.ContainerName, Image: image, State: state}}
+}
+
+// stored is t as the API server keeps it.
+func stored(t time.Time) metav1.Time { return metav1.NewTime(t.UTC().Truncate(time.Second)) }
