@@ -5,6 +5,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/ranges"
@@ -88,9 +89,19 @@ func (c *computation) claim(t *task) {
 	for _, g := range t.retrying {
 		room -= c.issue(t, g.retries, g.set.First(room))
 	}
-	// Fresh indexes are issued in order, so those not yet issued are all above.
-	next := 1 + max(t.succeeded.Max(), t.failed.Max(), t.active.max(), t.retrying.max())
-	c.issue(t, 0, ranges.Span(next, min(next+room, t.InstanceNum)-1))
+	if room > 0 {
+		c.issue(t, 0, t.fresh().First(room))
+	}
+}
+
+// fresh returns the instances that have not been issued yet. They are the highest ones,
+// but for a status that was lost and read off the Pods that were left.
+func (t *task) fresh() ranges.Set {
+	all := ranges.Span(0, t.InstanceNum-1).Minus(t.succeeded).Minus(t.failed)
+	for _, g := range slices.Concat(t.active, t.retrying) {
+		all = all.Minus(g.set)
+	}
+	return all
 }
 
 // issue claims the instances of set and returns how many they are.
