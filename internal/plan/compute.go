@@ -77,6 +77,8 @@ type task struct {
 	*resolve.Task
 	pos int
 	old *v1alpha1.TaskStatus // nil: PENDING until now
+	// adopted says that a Pod was found whose claim the status has lost.
+	adopted bool
 
 	succeeded, failed ranges.Set
 	active, retrying  groups
@@ -175,6 +177,7 @@ func (c *computation) look(pod *corev1.Pod) bool {
 		}
 		// The stored status has lost this claim, as after a restore of the database.
 		// The Pod is the better witness: its attempt counts as claimed.
+		t.adopted = true
 		t.retrying = t.retrying.minus(ranges.Of(in.Index))
 		t.active = t.active.minus(ranges.Of(in.Index)).plus(in.Attempt, ranges.Of(in.Index))
 	}

@@ -48,15 +48,6 @@ func (g groups) len() int {
 	return n
 }
 
-// max returns the largest index, or -1.
-func (g groups) max() int {
-	m := -1
-	for _, x := range g {
-		m = max(m, x.set.Max())
-	}
-	return m
-}
-
 // find returns the retries of the instance i.
 func (g groups) find(i int) (retries int, ok bool) {
 	for _, x := range g {

@@ -41,7 +41,7 @@ const (
 // readiness applies taskExecutionDependOn. A task that has started stays ready.
 // Source: BatchCompute, Job.TaskExecutionDependOn.
 func (c *computation) readiness(t *task) readiness {
-	if t.old != nil {
+	if t.old != nil || t.adopted {
 		return ready
 	}
 	out := ready
@@ -126,7 +126,7 @@ func (t *task) computeState() v1alpha1.TaskState {
 		return v1alpha1.TaskSucceed
 	case t.hasEnded():
 		return v1alpha1.TaskFailed
-	case t.running > 0 || !t.succeeded.Empty() || !t.failed.Empty() || len(t.retrying) > 0 || t.active.max() >= 0 && t.active[len(t.active)-1].retries > 0:
+	case t.running > 0 || !t.succeeded.Empty() || !t.failed.Empty() || len(t.retrying) > 0 || len(t.active) > 0 && t.active[len(t.active)-1].retries > 0:
 		return v1alpha1.TaskRunning
 	case t.starting > 0:
 		return v1alpha1.TaskStarting
@@ -140,7 +140,7 @@ func (c *computation) explain(t *task) {
 	case t.old != nil && t.old.State == t.state && t.hasEnded():
 		t.reason, t.message = t.old.Reason, t.old.Message
 		return
-	case t.state == v1alpha1.TaskFailed && t.old == nil:
+	case t.state == v1alpha1.TaskFailed && t.old == nil && !t.adopted:
 		t.reason = v1alpha1.ReasonPredecessorFailed
 		t.message = c.blame(t)
 		return
@@ -189,7 +189,7 @@ func (t *task) failureMessage() string {
 		return cut(f.words(t))
 	case f != nil && f.final:
 		return cut(fmt.Sprintf("%d of %d instances failed; %s", t.failed.Len(), t.InstanceNum, f.words(t)))
-	case t.old.Reason == v1alpha1.ReasonTaskFailed && t.old.Message != "":
+	case t.old != nil && t.old.Reason == v1alpha1.ReasonTaskFailed && t.old.Message != "":
 		return t.old.Message
 	}
 	return fmt.Sprintf("%d of %s failed", t.failed.Len(), count(t.InstanceNum, "instance"))
