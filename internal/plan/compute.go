@@ -61,6 +61,8 @@ type computation struct {
 	now   time.Time
 	plan  Plan
 	tasks []task
+	// strangers are Pods that could not be identified.
+	strangers []*corev1.Pod
 	// failures are the attempts that were found failed now, in order of time.
 	failures []failure
 }
@@ -110,6 +112,7 @@ func (c *computation) run() error {
 		c.tasks[i].settle()
 		c.findLost(&c.tasks[i])
 	}
+	c.dismissStrangers()
 	order, _ := c.obs.Spec.Graph.Order()
 	for _, i := range order {
 		c.advance(&c.tasks[i])
@@ -163,7 +166,7 @@ func (t *task) load() (err error) {
 func (c *computation) look(pod *corev1.Pod) bool {
 	in, ok := c.identify(pod)
 	if !ok {
-		c.plan.Release = append(c.plan.Release, pod) // none of ours: keep nothing back
+		c.strangers = append(c.strangers, pod)
 		return true
 	}
 	t := &c.tasks[in.Task]
@@ -335,6 +338,23 @@ func (c *computation) findLost(t *task) {
 			if c.obs.Pending == nil || !c.obs.Pending(c.obs.Spec.PodName(in)) {
 				c.plan.Adopt = append(c.plan.Adopt, in)
 			}
+		}
+	}
+}
+
+// dismissStrangers lets go of the Pods that could not be identified, save those that
+// have the name of a claim: somebody edited their labels, and adoption heals them.
+func (c *computation) dismissStrangers() {
+	if len(c.strangers) == 0 {
+		return
+	}
+	claimed := make(map[string]bool, len(c.plan.Adopt))
+	for _, in := range c.plan.Adopt {
+		claimed[c.obs.Spec.PodName(in)] = true
+	}
+	for _, pod := range c.strangers {
+		if !claimed[pod.Name] {
+			c.plan.Release = append(c.plan.Release, pod)
 		}
 	}
 }
