@@ -85,7 +85,7 @@ func (c *computation) claim(t *task) {
 	if c.obs.Refusal != nil {
 		return // what is claimed already must be created first
 	}
-	room := min(t.MaxConcurrentNum-t.active.len(), WaveSize-len(c.plan.Create))
+	room := min(t.MaxConcurrentNum-t.active.len(), WaveSize-len(c.plan.Create)-len(c.plan.Adopt))
 	for _, g := range t.retrying {
 		room -= c.issue(t, g.retries, g.set.First(room))
 	}
