@@ -113,6 +113,9 @@ func (c *computation) run() error {
 		c.findLost(&c.tasks[i])
 	}
 	c.dismissStrangers()
+	if len(c.plan.Adopt) == 0 {
+		c.obs.Refusal = nil // the Pod that was refused is there, or is not wanted any more
+	}
 	order, _ := c.obs.Spec.Graph.Order()
 	for _, i := range order {
 		c.advance(&c.tasks[i])

@@ -33,7 +33,8 @@ type Observation struct {
 	Pending func(podName string) bool
 	// Live says that Job was read from the API server and not from a cache.
 	Live bool
-	// Refusal is why the cluster did not make the last Pod; nil when it did.
+	// Refusal is why the cluster did not make the last Pod; nil when it did. It counts
+	// for as long as a claim has no Pod.
 	Refusal *Refusal
 }
 
