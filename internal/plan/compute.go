@@ -250,7 +250,8 @@ func (c *computation) follow(t *task, in resolve.Instance, pod *corev1.Pod) {
 	if started == nil || pod.DeletionTimestamp != nil {
 		return
 	}
-	left := started.Add(t.Timeout).Sub(c.now)
+	// The kubelet cuts the time of the start to whole seconds: up to one is not over.
+	left := started.Add(t.Timeout + time.Second).Sub(c.now)
 	if left <= 0 {
 		c.plan.Delete = append(c.plan.Delete, pod)
 		return
