@@ -104,6 +104,12 @@ func TestOutcome(t *testing.T) {
 			testutil.AskToStop(s.Pod, after(time.Second))
 			testutil.Finish(s.Pod, 137, after(31*time.Second))
 		}, "PodDeleted: the Pod was deleted before the command had ended", 137, 31 * time.Second},
+		"deleted, and nobody knows when it ended": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.AskToStop(s.Pod, after(time.Second))
+			testutil.Finish(s.Pod, 0, begin)
+			s.terminated().FinishedAt = metav1.Time{}
+		}, "PodDeleted: the Pod was deleted before the command had ended", 0, 31 * time.Second},
 		"deleted while it was prepared": {func(s story) {
 			testutil.AskToStop(s.Pod, begin)
 			testutil.Fail(s.Pod, "", "")

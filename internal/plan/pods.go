@@ -30,7 +30,9 @@ type outcome struct {
 // outcomeOf returns how the attempt that pod runs ended, or nil while it has not.
 //
 // An exit with 0 that came only after somebody had asked for the Pod's deletion is no
-// success: a program that handles the signal ends so with its work undone.
+// success: a program that handles the signal ends so with its work undone. All times are
+// in whole seconds. Within one and the same the command is believed, unless a signal
+// ended it or the deletion was for its timeout.
 func outcomeOf(pod *corev1.Pod, timeout time.Duration) *outcome {
 	if !hasFinished(pod) {
 		return nil
@@ -43,9 +45,9 @@ func outcomeOf(pod *corev1.Pod, timeout time.Duration) *outcome {
 	if ended != nil {
 		end.exitCode = new(ended.ExitCode)
 	}
-	stopped := pod.DeletionTimestamp != nil && !endedBefore(ended, askedToStop(pod))
+	stopped, late := stopOf(pod, ended, timeout)
 	switch {
-	case stopped && ended != nil && ended.FinishedAt.Sub(ended.StartedAt.Time) >= timeout:
+	case stopped && late:
 		end.reason, end.message = v1alpha1.ReasonTimeout, fmt.Sprintf("took longer than the timeout of %d s and was stopped", int64(timeout/time.Second))
 	case stopped:
 		end.reason, end.message = v1alpha1.ReasonPodDeleted, "the Pod was deleted before the command had ended"
@@ -132,10 +134,19 @@ func askedToStop(pod *corev1.Pod) time.Time {
 	return pod.DeletionTimestamp.Add(-time.Duration(grace) * time.Second)
 }
 
-// endedBefore reports whether the command had ended when its deletion was asked for.
-// Both times are in whole seconds; within one and the same the command is believed.
-func endedBefore(t *corev1.ContainerStateTerminated, asked time.Time) bool {
-	return t != nil && !t.FinishedAt.IsZero() && !t.FinishedAt.After(asked)
+// stopOf reports whether the Pod's deletion ended the command, and whether that was
+// asked for when its timeout was over. ended is nil when the command never ran.
+func stopOf(pod *corev1.Pod, ended *corev1.ContainerStateTerminated, timeout time.Duration) (stopped, late bool) {
+	if pod.DeletionTimestamp == nil {
+		return false, false
+	}
+	if ended == nil {
+		return true, false
+	}
+	asked, finished := askedToStop(pod), ended.FinishedAt.Time
+	late = ended.StartedAt.Unix() > 0 && asked.Sub(ended.StartedAt.Time) >= timeout
+	signalled := ended.ExitCode > 128
+	return finished.IsZero() || finished.After(asked) || finished.Equal(asked) && (late || signalled), late
 }
 
 // waitsFor says what a Pod that does not run waits for, if that is worth telling: the
