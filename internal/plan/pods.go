@@ -55,7 +55,7 @@ func outcomeOf(pod *corev1.Pod, timeout time.Duration) *outcome {
 		end.succeeded = true
 	case pod.Status.Reason == "Evicted":
 		end.reason, end.message = v1alpha1.ReasonEvicted, cut("evicted: "+pod.Status.Message)
-	case ended == nil:
+	case ended == nil || pod.Status.Reason != "":
 		end.reason, end.message = v1alpha1.ReasonPodFailed, cut(sentence("the Pod failed", pod.Status.Reason, pod.Status.Message))
 	case ended.Reason == "OOMKilled":
 		end.reason, end.message = v1alpha1.ReasonOOMKilled, fmt.Sprintf("exit code %d, OOMKilled: the command used more memory than it may", ended.ExitCode)
