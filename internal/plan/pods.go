@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/resolve"
 )
 
@@ -89,13 +90,19 @@ func exitMessage(code int32) string {
 	return fmt.Sprintf("exit code %d", code)
 }
 
-// terminated returns how the command ended, or nil.
-func terminated(pod *corev1.Pod) *corev1.ContainerStateTerminated {
-	if len(pod.Status.ContainerStatuses) == 0 {
-		return nil
+// stateOf returns the state of the container that runs the command; it is empty as long
+// as none is known. A Pod may have others, which some cluster's webhook injects.
+func stateOf(pod *corev1.Pod) corev1.ContainerState {
+	for i := range pod.Status.ContainerStatuses {
+		if s := &pod.Status.ContainerStatuses[i]; s.Name == podspec.ContainerName {
+			return s.State
+		}
 	}
-	return pod.Status.ContainerStatuses[0].State.Terminated
+	return corev1.ContainerState{}
 }
+
+// terminated returns how the command ended, or nil.
+func terminated(pod *corev1.Pod) *corev1.ContainerStateTerminated { return stateOf(pod).Terminated }
 
 func neverRan(t *corev1.ContainerStateTerminated) bool {
 	return t.Reason == "ContainerStatusUnknown" || (t.StartedAt.IsZero() && t.Reason != "StartError" && t.Reason != "ContainerCannotRun")
@@ -103,10 +110,10 @@ func neverRan(t *corev1.ContainerStateTerminated) bool {
 
 // startedAt returns since when the command runs, or nil when it does not run now.
 func startedAt(pod *corev1.Pod) *metav1.Time {
-	if len(pod.Status.ContainerStatuses) == 0 || pod.Status.ContainerStatuses[0].State.Running == nil {
-		return nil
+	if running := stateOf(pod).Running; running != nil {
+		return &running.StartedAt
 	}
-	return &pod.Status.ContainerStatuses[0].State.Running.StartedAt
+	return nil
 }
 
 // finishedAt returns when the attempt ended, as well as the Pod knows.
