@@ -1,0 +1,232 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package archtest holds the rules of who may import whom, and the test that holds the
+// code to them:
+//
+//	cmd  ->  controllers, internal I/O  ->  internal pure  ->  api
+//
+// It reads the sources itself instead of asking `go list`: so the files for other
+// systems and build tags count too, and go test knows what its cached result
+// depends on.
+package archtest
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// module is the path of the module under test.
+const module = "batchcompute.dev/operator"
+
+// The packages of internal/, by kind. A new package must be entered here.
+var (
+	purePkgs = []string{"catalog", "cloudevent", "dag", "errcode", "naming", "plan", "podspec", "ranges", "resolve", "validation"}
+	ioPkgs   = []string{"certs", "cli", "gateway", "metrics", "notify", "staging", "webhook", "webui"}
+	testPkgs = []string{"archtest", "testutil"}
+)
+
+// shared are the I/O packages that reconcilers may use.
+var shared = []string{"metrics", "notify"}
+
+// thirdParty are the import paths, with all below them, that a pure package may use
+// beside the standard library.
+var thirdParty = []string{"k8s.io/api", "k8s.io/apimachinery"}
+
+// exceptions are further import paths of one pure package each.
+var exceptions = map[string][]string{
+	"catalog": {"go.yaml.in/yaml/v3"}, // its errors name lines; decoding bytes is no I/O
+}
+
+// impure are the packages of the standard library that a pure package may not use,
+// with all below them, less those in harmless.
+var (
+	impure = []string{
+		"crypto/rand", "database", "expvar", "io/fs", "io/ioutil", "log", "math/rand", "net", "os", "path/filepath",
+		"plugin", "runtime", "syscall", "testing", "unsafe",
+	}
+	harmless = []string{"net/netip", "net/url"}
+)
+
+// clocks are the functions of package time that depend on the moment.
+var clocks = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Since", "Sleep", "Tick", "Until"}
+
+// Package is what the rules look at: a package without its tests.
+type Package struct {
+	// Dir is the directory below the module's root, with slashes.
+	Dir string
+	// Imports are the import paths, sorted.
+	Imports []string
+	// Clocks are the positions where package time is asked for the moment.
+	Clocks []string
+}
+
+// Load reads the packages below the directory root of fsys, which is the module's. A
+// directory that holds a module of its own is left out.
+func Load(fsys fs.FS) ([]Package, error) {
+	files := map[string][]string{}
+	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && name != "." {
+			_, notModule := fs.Stat(fsys, path.Join(name, "go.mod"))
+			if notModule == nil || d.Name() == "testdata" || d.Name() == "bin" || strings.HasPrefix(d.Name(), ".") {
+				return fs.SkipDir
+			}
+		}
+		if strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") {
+			files[path.Dir(name)] = append(files[path.Dir(name)], name)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("looking for packages: %w", err)
+	}
+	var pkgs []Package
+	for _, dir := range slices.Sorted(maps.Keys(files)) {
+		p, err := load(fsys, dir, files[dir])
+		if err != nil {
+			return nil, err
+		}
+		pkgs = append(pkgs, p)
+	}
+	return pkgs, nil
+}
+
+// load reads one package.
+func load(fsys fs.FS, dir string, files []string) (Package, error) {
+	p := Package{Dir: dir}
+	fset := token.NewFileSet()
+	for _, name := range files {
+		src, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return p, fmt.Errorf("reading %s: %w", name, err)
+		}
+		f, err := parser.ParseFile(fset, filepath.FromSlash(name), src, parser.SkipObjectResolution)
+		if err != nil {
+			return p, fmt.Errorf("parsing: %w", err)
+		}
+		for _, spec := range f.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return p, fmt.Errorf("%s: import %s: %w", name, spec.Path.Value, err)
+			}
+			p.Imports = append(p.Imports, imported)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := sel.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains(clocks, sel.Sel.Name) {
+					p.Clocks = append(p.Clocks, fset.Position(n.Pos()).String()+": time."+sel.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+	slices.Sort(p.Imports)
+	p.Imports = slices.Compact(p.Imports)
+	return p, nil
+}
+
+// Breaches returns a sentence for each import that the rules forbid, in the order of
+// the packages.
+func Breaches(pkgs []Package) []string {
+	var out []string
+	for _, p := range pkgs {
+		kind := kindOf(p.Dir)
+		if kind == "" {
+			out = append(out, p.Dir+" is in no layer: put it into the list of pure or of I/O packages in internal/archtest")
+			continue
+		}
+		for _, imported := range p.Imports {
+			if why := forbidden(kind, p.Dir, imported); why != "" {
+				out = append(out, fmt.Sprintf("%s imports %s: %s", p.Dir, imported, why))
+			}
+		}
+		if kind == "pure" {
+			for _, c := range p.Clocks {
+				out = append(out, c+": a pure package is given the time")
+			}
+		}
+	}
+	return out
+}
+
+// kindOf returns the layer of a directory: api, pure, io, test, controllers, cmd, hack,
+// or "" for none.
+func kindOf(dir string) string {
+	top, rest, _ := strings.Cut(dir, "/")
+	name, _, _ := strings.Cut(rest, "/")
+	switch {
+	case top == "api" || top == "controllers" || top == "cmd" || top == "hack":
+		return top
+	case top == "internal" && slices.Contains(purePkgs, name):
+		return "pure"
+	case top == "internal" && slices.Contains(ioPkgs, name):
+		return "io"
+	case top == "internal" && slices.Contains(testPkgs, name):
+		return "test"
+	}
+	return ""
+}
+
+// forbidden says why a package of a layer may not import another, "" if it may.
+func forbidden(kind, dir, imported string) string {
+	if target, ours := strings.CutPrefix(imported, module+"/"); ours {
+		return forbiddenOurs(kind, dir, target)
+	}
+	if kind != "api" && kind != "pure" {
+		return ""
+	}
+	first, _, _ := strings.Cut(imported, "/")
+	switch {
+	case strings.Contains(first, "."): // of another module
+		if !below(imported, thirdParty) && !below(imported, exceptions[path.Base(dir)]) {
+			return "only k8s.io/api, k8s.io/apimachinery and the standard library are allowed here"
+		}
+	case kind == "pure" && below(imported, impure) && !below(imported, harmless):
+		return "a pure package does no I/O and is given time and chance"
+	}
+	return ""
+}
+
+// forbiddenOurs is forbidden for a package of this module.
+func forbiddenOurs(kind, dir, target string) string {
+	to := kindOf(target)
+	own := below(target, []string{dir}) || below(dir, []string{target})
+	switch {
+	case to == "test" && kind != "test" && kind != "hack":
+		return "it is for tests only"
+	case to == "hack" && kind != "hack":
+		return "hack is no library"
+	case to == "cmd" && !own:
+		return "a program is no library"
+	case kind == "api" && to != "api":
+		return "api imports nothing of ours"
+	case kind == "pure" && to != "pure" && to != "api":
+		return "a pure package imports only pure packages and api"
+	case kind == "io" && (to == "controllers" || to == "io" && !own):
+		return "no I/O package imports another or a reconciler; what two share moves down to a pure one"
+	case kind == "controllers" && to == "controllers" && !own:
+		return "one kind's helpers do not leak into another"
+	case kind == "controllers" && to == "io" && !slices.Contains(shared, path.Base(target)):
+		return "of the I/O packages a reconciler uses only " + strings.Join(shared, " and ")
+	}
+	return ""
+}
+
+// below tells whether an import path is one of paths or below one.
+func below(imported string, paths []string) bool {
+	return slices.ContainsFunc(paths, func(p string) bool {
+		return imported == p || strings.HasPrefix(imported, p+"/")
+	})
+}
