@@ -37,10 +37,7 @@ func Compute(obs Observation, now time.Time) (Plan, error) {
 			return Plan{}, err
 		}
 	}
-	byName := func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) }
-	slices.SortFunc(c.plan.Delete, byName)
-	slices.SortFunc(c.plan.Release, byName)
-	return c.plan, nil
+	return c.sorted(), nil
 }
 
 // Reject returns the plan for a job that must not run: it is FAILED with code as its
@@ -52,6 +49,14 @@ func Reject(obs Observation, code, message string, now time.Time) Plan {
 		c.reject(code, message)
 	}
 	c.dismiss(obs.Pods)
+	return c.sorted()
+}
+
+// sorted returns the plan with its Pods in order of name.
+func (c *computation) sorted() Plan {
+	byName := func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) }
+	slices.SortFunc(c.plan.Delete, byName)
+	slices.SortFunc(c.plan.Release, byName)
 	return c.plan
 }
 
@@ -244,7 +249,15 @@ func (c *computation) follow(t *task, in resolve.Instance, pod *corev1.Pod) {
 	case pod.Spec.NodeName != "":
 		t.starting++
 	}
-	if reason, detail := waitsFor(pod, t.Task); reason != "" {
+	reason, detail := waitsFor(pod, t.Task)
+	if since := preparedSince(pod); reason == "" && !since.IsZero() {
+		if left := since.Add(slowStart).Sub(c.now); left > 0 {
+			c.lookAgain(left)
+		} else {
+			reason, detail = v1alpha1.ReasonContainerCreating, slowStartDetail(pod)
+		}
+	}
+	if reason != "" {
 		t.waits.add(reason, detail, in.Index)
 	}
 	if started == nil || pod.DeletionTimestamp != nil {

@@ -181,6 +181,7 @@ func (c *computation) reject(code, message string) {
 			ObservedGeneration: next.ObservedGeneration, LastTransitionTime: seconds(c.now),
 		})
 	}
+	meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionReconciling)
 	slices.SortFunc(next.Conditions, func(a, b metav1.Condition) int { return cmp.Compare(a.Type, b.Type) })
 	c.plan.Urgent = true
 	c.plan.Transitions = []Transition{{true, v1alpha1.ReasonInvalidRequest, next.Message}}
