@@ -5,6 +5,7 @@ package plan
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -165,6 +166,22 @@ func (t *task) load() (err error) {
 	}
 	if t.retrying, err = parseGroups(t.old.Retrying); err != nil {
 		return fmt.Errorf("retrying: %w", err)
+	}
+	return t.check()
+}
+
+// check says what is wrong with lists that could be read. A job whose counts never add
+// up would never end.
+func (t *task) check() error {
+	all, sum := t.succeeded.Union(t.failed), t.succeeded.Len()+t.failed.Len()
+	for _, g := range slices.Concat(t.active, t.retrying) {
+		all, sum = all.Union(g.set), sum+g.set.Len()
+	}
+	switch {
+	case all.Max() >= t.InstanceNum:
+		return fmt.Errorf("index %d is beyond the last instance, %d", all.Max(), t.InstanceNum-1)
+	case all.Len() != sum:
+		return errors.New("an index is in two lists")
 	}
 	return nil
 }
