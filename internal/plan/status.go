@@ -45,6 +45,8 @@ func (c *computation) keepFailures(next *v1alpha1.BatchJobStatus) {
 	for i := range c.failures {
 		next.Failures = append(next.Failures, c.failures[i].TaskInstanceFailure)
 	}
+	// What is seen late is not the last that happened.
+	slices.SortStableFunc(next.Failures, func(a, b v1alpha1.TaskInstanceFailure) int { return a.Time.Compare(b.Time.Time) })
 	next.Failures = next.Failures[max(0, len(next.Failures)-v1alpha1.MaxFailures):]
 }
 
