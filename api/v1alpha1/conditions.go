@@ -53,6 +53,8 @@ const (
 	ReasonImagePull = "ImagePullFailed"
 	// ReasonContainerConfig: the container cannot be made, as when a Secret is missing.
 	ReasonContainerConfig = "ContainerConfigError"
+	// ReasonContainerCreating: a node takes long to prepare the container.
+	ReasonContainerCreating = "ContainerCreating"
 	// ReasonCreateRefused: the cluster refused to make the Pod.
 	// Source: BatchCompute, InternalError.CallCvm.
 	ReasonCreateRefused = "PodCreationRefused"

@@ -179,6 +179,33 @@ func waitsFor(pod *corev1.Pod, t *resolve.Task) (reason, detail string) {
 	return "", ""
 }
 
+// slowStart is how long a node may prepare a Pod before that is worth telling. A node
+// that hangs in a pull or a mount says nothing itself.
+const slowStart = 20 * time.Second
+
+// preparedSince returns since when a node prepares a Pod whose command has never
+// started; the zero time for any other Pod.
+func preparedSince(pod *corev1.Pod) metav1.Time {
+	if pod.Spec.NodeName == "" || startedAt(pod) != nil || terminated(pod) != nil {
+		return metav1.Time{}
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled {
+			return c.LastTransitionTime
+		}
+	}
+	return metav1.Time{}
+}
+
+func slowStartDetail(pod *corev1.Pod) string {
+	image := "its image"
+	for _, s := range pod.Status.ContainerStatuses {
+		image = fmt.Sprintf("the image %q", s.Image)
+	}
+	return fmt.Sprintf("node %s has been preparing the container for more than %d s: pulling %s, or mounting volumes",
+		pod.Spec.NodeName, int(slowStart/time.Second), image)
+}
+
 func inZones(zones []string) string {
 	switch len(zones) {
 	case 0:
