@@ -52,7 +52,13 @@ func (c *computation) keepFailures(next *v1alpha1.BatchJobStatus) {
 
 func (c *computation) taskStatuses() []v1alpha1.TaskStatus {
 	var out []v1alpha1.TaskStatus
-	messages := 0
+	// Those that did not run have the least to say.
+	own, held := maxMessages, maxMessages
+	for i := range c.tasks {
+		if t := &c.tasks[i]; t.message != "" && t.reason != v1alpha1.ReasonPredecessorFailed {
+			held = max(0, held-1)
+		}
+	}
 	for i := range c.tasks {
 		t := &c.tasks[i]
 		if t.state == v1alpha1.TaskPending {
@@ -65,9 +71,13 @@ func (c *computation) taskStatuses() []v1alpha1.TaskStatus {
 			Starting: int64(t.starting), Running: int64(t.running),
 			Reason: t.reason,
 		}
-		if t.message != "" && messages < maxMessages {
+		left := &own
+		if t.reason == v1alpha1.ReasonPredecessorFailed {
+			left = &held
+		}
+		if t.message != "" && *left > 0 {
 			s.Message = t.message
-			messages++
+			*left--
 		}
 		out = append(out, s)
 	}
