@@ -100,7 +100,8 @@ type task struct {
 
 	state           v1alpha1.TaskState
 	reason, message string
-	lastFailure     *failure // found now; the last final one, if any
+	lastFinal       *failure // found now
+	lastRetried     *failure // found now
 }
 
 func (c *computation) run() error {
@@ -242,7 +243,7 @@ func (c *computation) judge(t *task, in resolve.Instance, pod *corev1.Pod) {
 	c.plan.Release = append(c.plan.Release, pod)
 }
 
-// sortFailures orders the failures and gives each task its last one.
+// sortFailures orders the failures and gives each task its last ones.
 func (c *computation) sortFailures() {
 	slices.SortFunc(c.failures, func(a, b failure) int {
 		return cmp.Or(a.Time.Compare(b.Time.Time), cmp.Compare(a.pos, b.pos),
@@ -250,8 +251,10 @@ func (c *computation) sortFailures() {
 	})
 	for i := range c.failures {
 		f := &c.failures[i]
-		if t := &c.tasks[f.pos]; f.final || t.lastFailure == nil || !t.lastFailure.final {
-			t.lastFailure = f
+		if t := &c.tasks[f.pos]; f.final {
+			t.lastFinal = f
+		} else {
+			t.lastRetried = f
 		}
 	}
 }

@@ -183,11 +183,11 @@ func (c *computation) blame(t *task) string {
 // failureMessage sums up the instances that failed for good, with the last one's own
 // words: "2 of 20 instances failed; instance 7: exit code 1, attempt 3 of 3".
 func (t *task) failureMessage() string {
-	f := t.lastFailure
+	f := t.lastFinal
 	switch {
-	case f != nil && f.final && t.InstanceNum == 1:
+	case f != nil && t.InstanceNum == 1:
 		return cut(f.words(t))
-	case f != nil && f.final:
+	case f != nil:
 		return cut(fmt.Sprintf("%d of %d instances failed; %s", t.failed.Len(), t.InstanceNum, f.words(t)))
 	case t.old != nil && t.old.Reason == v1alpha1.ReasonTaskFailed && t.old.Message != "":
 		return t.old.Message

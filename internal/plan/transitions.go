@@ -44,7 +44,7 @@ func (c *computation) tellTask(t *task) {
 		before = *t.old
 	}
 	if n := t.retriesNow(); n > 0 {
-		c.news(true, v1alpha1.ReasonTaskInstanceRetry, "task %q: %s failed and will be retried; %s", t.Name, count(n, "attempt"), t.lastFailure.words(t))
+		c.news(true, v1alpha1.ReasonTaskInstanceRetry, "task %q: %s failed and will be retried; %s", t.Name, count(n, "attempt"), t.lastRetried.words(t))
 	}
 	if t.state != before.State {
 		switch t.state {
