@@ -60,8 +60,10 @@ var secretWords = []string{"password", "passwd", "secret", "secretkey", "secret_
 // holdsCredential guesses whether a text has a credential in it, as opposed to a
 // reference to one such as $TOKEN or a file's name: a private key, a key identifier of
 // Tencent Cloud or AWS, a user and password in a URL, an Authorization header, or
-// password=… and its like. Cost: linear.
+// password=… and its like. Cost: linear; of a text that is too long to be accepted,
+// only the beginning is looked at.
 func holdsCredential(s string) bool {
+	s = s[:min(len(s), maxEnvVar)]
 	if strings.Contains(s, "PRIVATE KEY-----") || hasKeyID(s, "AKID", 32) || hasKeyID(s, "AKIA", 16) || hasUserInURL(s) {
 		return true
 	}
@@ -154,7 +156,7 @@ func hasUserInURL(s string) bool {
 // the file that has it.
 func isSecretName(name string) bool {
 	lower := strings.ToLower(name)
-	for _, suffix := range [...]string{"_file", "_path", "_name", "_id"} {
+	for _, suffix := range [...]string{"file", "path", "name", "id"} {
 		if strings.HasSuffix(lower, suffix) {
 			return false
 		}

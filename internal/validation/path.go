@@ -55,8 +55,10 @@ func remoteDirectoryFault(value string, schemes []string) fault {
 		return badRemote(value, "must have a valid host after %s://", scheme)
 	case !strings.HasSuffix(dir, "/"):
 		return badRemote(value, "must be a directory and end with /")
+	case dir == "/":
+		return fault{}
 	}
-	return segmentsFault(value, strings.TrimSuffix(dir[1:], "/"))
+	return segmentsFault(value, dir[1:len(dir)-1])
 }
 
 // remotePackageFault checks a remote archive:
@@ -122,9 +124,6 @@ func contains(words []string, word string) bool {
 
 // segmentsFault checks what stands between the first slash and the last.
 func segmentsFault(value, segments string) fault {
-	if segments == "" {
-		return fault{}
-	}
 	for _, r := range segments {
 		if unicode.IsSpace(r) || !unicode.IsPrint(r) || r == unicode.ReplacementChar || strings.ContainsRune(`?#\`, r) {
 			return badRemote(value, `must not have white space, control characters, ?, # or \`)

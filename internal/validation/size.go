@@ -163,8 +163,8 @@ func intSize(n int64) int {
 // The parts of a status, as JSON. Unit: bytes.
 const (
 	// fixedStatusSize is all that does not grow with the tasks: state, times, metrics,
-	// conditions and 10 failures, each with a message of 300 bytes.
-	fixedStatusSize = 12 << 10
+	// conditions, 10 failures, and the messages of 20 tasks.
+	fixedStatusSize = 18 << 10
 	// An entry of status.tasks without its name, with the longest state.
 	taskStatusSize = len(`{"name":"","state":"FAILED_INTERRUPTED"},`)
 	// An entry of a task with one instance is longest while that is prepared.
@@ -180,8 +180,9 @@ const (
 )
 
 // WorstStatusSize returns the most bytes that the status of a job with this spec can
-// take as JSON, if the messages and reasons of single tasks, which a writer may leave
-// out when room is short, are left out. It is the sum of
+// take as JSON, without the reasons of single tasks and without the messages of all but
+// 20 of them: the writer of a status leaves those out when room is short. It is the sum
+// of
 //
 //   - a fixed part;
 //   - for each task, its entry and its name;
@@ -201,7 +202,7 @@ func WorstStatusSize(spec *v1alpha1.BatchJobSpec) int {
 		if t.MaxRetryCount != nil {
 			retries = min(max(*t.MaxRetryCount, 0), v1alpha1.MaxRetryCountLimit)
 		}
-		n := instancesOf(t)
+		n := min(instancesOf(t), v1alpha1.MaxTaskInstances) // more is refused
 		if n <= 1 {
 			size += singleStatusSize + min(int(retries), 1)*retriesSize
 			continue

@@ -1,0 +1,131 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package errcode
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write docs/error-codes.md")
+
+const document = "../../docs/error-codes.md"
+
+// constants returns the values of all constants of type Code, in source order.
+func constants(t *testing.T) []Code {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "codes.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var codes []Code
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		for _, v := range spec.Values {
+			text, err := strconv.Unquote(v.(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			codes = append(codes, Code(text))
+		}
+		return true
+	})
+	return codes
+}
+
+func TestTableHasEveryConstantInOrder(t *testing.T) {
+	table, codes := Table(), constants(t)
+	if len(table) != len(codes) {
+		t.Fatalf("%d entries for %d constants", len(table), len(codes))
+	}
+	for i, e := range table {
+		if e.Code != codes[i] {
+			t.Errorf("entry %d is %s, want %s", i, e.Code, codes[i])
+		}
+	}
+}
+
+func TestEntriesAreComplete(t *testing.T) {
+	for _, e := range Table() {
+		if e.When == "" || e.Example == "" || e.WhatToDo == "" || e.Source == "" {
+			t.Errorf("%s lacks something: %+v", e.Code, e)
+		}
+		if strings.Count(string(e.Code), ".") > 1 {
+			t.Errorf("%s has more than two parts", e.Code)
+		}
+		for _, sentence := range []string{e.When, e.WhatToDo} {
+			if !strings.HasSuffix(sentence, ".") {
+				t.Errorf("%s: no full stop: %s", e.Code, sentence)
+			}
+		}
+	}
+}
+
+// To write the document: go test ./internal/errcode -update
+func TestDocumentIsCurrent(t *testing.T) {
+	want := render(Table())
+	if *update {
+		if err := os.WriteFile(document, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("docs/error-codes.md is not what the table says; run: go test ./internal/errcode -update")
+	}
+}
+
+func render(table []Entry) []byte {
+	var b bytes.Buffer
+	b.WriteString(`<!-- Written by "go test ./internal/errcode -update" from internal/errcode/table.go. Do not edit. -->
+
+# Error codes
+
+What a BatchJob can be answered with. The codes are BatchCompute's; a client that knows SubmitJob knows them.
+
+A request that is refused is not stored. The answer is a ` + "`Status`" + ` with code 422. It has one entry in
+` + "`details.causes`" + ` for each problem, at most 50 of them: the code in ` + "`reason`" + `, the path in ` + "`field`" + `, a sentence in
+` + "`message`" + `. They come in the order of the fields, and the first is the one that SubmitJob would have answered.
+Messages are for people and may change; codes do not. The part before the dot is the family, and may be matched alone.
+
+| code | when |
+|---|---|
+`)
+	for _, e := range table {
+		fmt.Fprintf(&b, "| [%s](#%s) | %s |\n", e.Code, anchor(e.Code), cell(e.When))
+	}
+	for _, e := range table {
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", e.Code, e.When)
+		if e.Field != "" {
+			fmt.Fprintf(&b, "- **Field:** %s\n", e.Field)
+		}
+		example := e.Example
+		if strings.ContainsAny(example, ":{") {
+			example = "`" + example + "`"
+		}
+		fmt.Fprintf(&b, "- **Example:** %s\n- **What to do:** %s\n- **Source:** %s\n", example, e.WhatToDo, e.Source)
+	}
+	return b.Bytes()
+}
+
+// anchor is what Markdown makes of a heading.
+func anchor(c Code) string { return strings.ToLower(strings.ReplaceAll(string(c), ".", "")) }
+
+// cell keeps a text inside its cell of a table.
+func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }

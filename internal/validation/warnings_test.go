@@ -1,0 +1,251 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package validation
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+)
+
+func TestWarningsOfRequests(t *testing.T) {
+	const task, data = "spec.job.tasks[0].", "spec.job.tasks[0].computeEnv.envData."
+	for name, want := range map[string][]string{
+		"ok-smallest": nil,
+		"api-dag": {
+			data + "instanceType (and in 1 more task) has no effect yet",
+			task + "redirectInfo (and in 1 more task) has no effect yet; the logs are the Pods'",
+		},
+		"api-package-and-mappings": {
+			data + "instanceTypes has no effect yet",
+			data + "systemDisk has no effect yet",
+			data + "dataDisks has no effect yet",
+			data + "virtualPrivateCloud has no effect on Kubernetes",
+			task + "computeEnv.mountDataDisks has no effect yet",
+			task + "resourceMaxRetryCount has no effect yet",
+			task + "outputMappingConfigs has no effect yet",
+			task + "redirectInfo has no effect yet; the logs are the Pods'",
+			task + "redirectLocalInfo has no effect yet; the logs are the Pods'",
+			task + "authentications has no effect yet",
+		},
+		"api-docker-and-named-environment": {
+			task + "application.docker.server has no effect yet",
+			task + "application.docker.user has no effect yet",
+			task + "application.docker.passwordSecretRef has no effect yet",
+			data + "instanceTypeOptions has no effect yet",
+			data + "instanceChargeType has no effect yet",
+			data + "instanceMarketOptions has no effect on Kubernetes",
+			task + "failedAction has no effect yet",
+			"spec.job.tasks[1].restartComputeNode has no effect on Kubernetes",
+			"spec.job.stateIfCreateCvmFailed has no effect yet",
+			"spec.job.notifications has no effect yet",
+			"spec.job.tags has no effect yet",
+		},
+		"api-windows": {
+			data + "instanceType has no effect yet",
+			data + "dataDisks has no effect yet",
+			task + "computeEnv.mountDataDisks has no effect yet",
+			task + "computeEnv.agentRunningMode has no effect on Kubernetes",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			job, _ := readRequest(t, "testdata/requests/"+name+".yaml")
+			got := Validator{}.Warnings(job)
+			checkWarnings(t, got)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func checkWarnings(t interface{ Errorf(string, ...any) }, warnings []string) {
+	if len(warnings) > MaxWarnings {
+		t.Errorf("%d warnings", len(warnings))
+	}
+	for _, w := range warnings {
+		if len(w) > MaxWarning {
+			t.Errorf("warning of %d bytes: %s", len(w), w)
+		}
+		if strings.ContainsFunc(w, func(r rune) bool { return r < ' ' || r > '~' }) {
+			t.Errorf("warning is not ASCII: %q", w)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	for name, tc := range map[string]struct {
+		edit func(*v1alpha1.BatchJob)
+		want []string
+	}{
+		"placement": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec.Placement = v1alpha1.Placement{Zone: "z", ProjectID: ptr(int64(7)), HostIDs: []string{"h"}, HostIPs: []string{"::1"}}
+			},
+			[]string{
+				"spec.placement.projectId has no effect yet",
+				"spec.placement.hostIds has no effect yet",
+				"spec.placement.hostIps has no effect yet",
+			},
+		},
+		"what is a default says nothing": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec.Placement.ProjectID = ptr(int64(0))
+				j.Spec.Job.StateIfCreateCvmFailed = "FAILED"
+				task := &j.Spec.Job.Tasks[0]
+				task.FailedAction, task.ResourceMaxRetryCount, task.RestartComputeNode = "TERMINATE", ptr(int64(0)), ptr(false)
+				task.ComputeEnv.EnvData = &v1alpha1.EnvData{InstanceChargeType: "POSTPAID_BY_HOUR", Zones: []string{"z"}, ImageID: "img-1"}
+			}, nil,
+		},
+		"fields in lists": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec.Job.Tasks[0].ComputeEnv.EnvData = &v1alpha1.EnvData{
+					SystemDisk: &v1alpha1.SystemDisk{}, DataDisks: []v1alpha1.DataDisk{{}, {CdcID: "c"}}, LoginSettings: &v1alpha1.LoginSettings{},
+				}
+			},
+			[]string{
+				"spec.job.tasks[0].computeEnv.envData.systemDisk has no effect yet",
+				"spec.job.tasks[0].computeEnv.envData.dataDisks has no effect yet",
+				"spec.job.tasks[0].computeEnv.envData.dataDisks[1].cdcId has no effect on Kubernetes",
+				"spec.job.tasks[0].computeEnv.envData.loginSettings has no effect on Kubernetes",
+			},
+		},
+		"the first task that has it": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec = request("a", "b", "c", "d").Spec
+				for _, i := range []int{1, 2, 3} {
+					j.Spec.Job.Tasks[i].FailedAction = "INTERRUPT"
+				}
+				j.Spec.Job.Tasks[2].ComputeEnv.AgentRunningMode = &v1alpha1.AgentRunningMode{}
+			},
+			[]string{
+				"spec.job.tasks[1].failedAction (and in 2 more tasks) has no effect yet",
+				"spec.job.tasks[2].computeEnv.agentRunningMode has no effect on Kubernetes",
+			},
+		},
+		"package without PACKAGE": {
+			func(j *v1alpha1.BatchJob) { j.Spec.Job.Tasks[0].Application.PackagePath = "cos://b/p.tgz" },
+			[]string{"spec.job.tasks[0].application has a packagePath, which has no effect when deliveryForm is LOCAL"},
+		},
+		"variables": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec.Job.Tasks[0].EnvVars = []v1alpha1.EnvVar{{Name: "A", Value: "1"}, {Name: "DB_PASSWORD", Value: "hunter22"}, {Name: "A", Value: "2"}}
+			},
+			[]string{
+				"spec.job.tasks[0].envVars has a name twice; the last value counts",
+				"spec.job.tasks[0].envVars[1] seems to hold a credential, which everybody who can read the BatchJob or its Pods can read",
+			},
+		},
+		"a long timeout": {
+			func(j *v1alpha1.BatchJob) { j.Spec.Job.Tasks[0].Timeout = ptr(int64(30*86400 + 1)) },
+			[]string{"spec.job.tasks[0].timeout and the timeouts of the tasks that it waits for add up to 31 days, more than 30"},
+		},
+		"just not too long": {
+			func(j *v1alpha1.BatchJob) { j.Spec.Job.Tasks[0].Timeout = ptr(int64(30 * 86400)) }, nil,
+		},
+		"a long chain": {
+			func(j *v1alpha1.BatchJob) {
+				names := make([]string, 40)
+				for i := range names {
+					names[i] = fmt.Sprint("t", i)
+				}
+				j.Spec = request(names...).Spec
+				for i := range 39 {
+					j.Spec.Job.Dependences = append(j.Spec.Job.Dependences, v1alpha1.Dependence{StartTask: names[i+1], EndTask: names[i]})
+				}
+				j.Spec.Job.Dependences = append(j.Spec.Job.Dependences, v1alpha1.Dependence{StartTask: "nope", EndTask: "t1"})
+			},
+			[]string{"spec.job.tasks[0].timeout and the timeouts of the tasks that it waits for add up to 40 days, more than 30"},
+		},
+		"a cycle has no longest chain": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec.Job.Tasks[0].Timeout = ptr(int64(1) << 40)
+				j.Spec.Job.Dependences = []v1alpha1.Dependence{{StartTask: "a", EndTask: "a"}}
+			}, nil,
+		},
+		"no tasks": {func(j *v1alpha1.BatchJob) { j.Spec.Job.Tasks = nil }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			job := request("a")
+			tc.edit(job)
+			got := Validator{}.Warnings(job)
+			checkWarnings(t, got)
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWarningsAreBounded(t *testing.T) {
+	job := request("a", "b")
+	task := &job.Spec.Job.Tasks[1]
+	task.FailedAction, task.ResourceMaxRetryCount, task.RestartComputeNode = "INTERRUPT", ptr(int64(1)), ptr(true)
+	task.ComputeEnv.AgentRunningMode = &v1alpha1.AgentRunningMode{}
+	task.ComputeEnv.MountDataDisks = []v1alpha1.MountDataDisk{{}}
+	task.ComputeEnv.EnvData = &v1alpha1.EnvData{
+		InstanceType: "a", InstanceTypes: []string{"a"}, InstanceTypeOptions: &v1alpha1.InstanceTypeOptions{}, SystemDisk: &v1alpha1.SystemDisk{},
+		DataDisks: []v1alpha1.DataDisk{{}}, VirtualPrivateCloud: &v1alpha1.VirtualPrivateCloud{}, VirtualPrivateClouds: []v1alpha1.VirtualPrivateCloud{{}},
+		InternetAccessible: &v1alpha1.InternetAccessible{}, InstanceName: "n", LoginSettings: &v1alpha1.LoginSettings{}, SecurityGroupIDs: []string{"s"},
+		EnhancedService: &v1alpha1.EnhancedService{}, InstanceMarketOptions: &v1alpha1.InstanceMarketOptions{}, InstanceChargeType: "SPOTPAID",
+	}
+	task.RedirectInfo, task.RedirectLocalInfo = &v1alpha1.RedirectInfo{}, &v1alpha1.RedirectLocalInfo{}
+	task.Authentications = []v1alpha1.Authentication{{}}
+	got := Validator{}.Warnings(job)
+	checkWarnings(t, got)
+	if len(got) != MaxWarnings || got[MaxWarnings-1] != "3 more warnings are not shown" {
+		t.Errorf("%d warnings, last %q", len(got), got[len(got)-1])
+	}
+}
+
+func TestHoldsCredential(t *testing.T) {
+	for text, want := range map[string]bool{
+		"":                                                        false,
+		"python train.py --epochs 3":                              false,
+		"mysql --password=hunter22 db":                            true,
+		"mysql --password hunter22 db":                            true,
+		"mysql --password $PASSWORD db":                           false,
+		"mysql --password=\"${PASSWORD}\" x":                      false,
+		"mysql --password-file=/run/secret":                       false,
+		"export PASSWORD='correct horse'":                         true,
+		"export TOKEN=abc":                                        false, // too short to be one
+		"count tokens in the secret garden":                       false,
+		"train --tokens 100000":                                   false,
+		"curl -H 'Authorization: Bearer eyJhbGciOiJIUzI1NiJ9' x":  true,
+		"curl -H \"Authorization: Bearer $TOKEN\" x":              false,
+		"curl https://user:hunter2@host/x":                        true,
+		"curl https://user:$PW@host/x":                            false,
+		"curl https://host/a@b:c":                                 false,
+		"curl https://user@host/ http://a:b@c":                    true,
+		"coscli -i AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE0":         true,
+		"aws AKIAIOSFODNN7EXAMPLE":                                true,
+		"AKIDEAS are good":                                        false,
+		"cat <<E\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\nE":       true,
+		`{"apiKey": "0123456789abcdef"}`:                          true,
+		"secret_key : 0123456789abcdef":                           true,
+		"password: ":                                              false,
+		"password":                                                false,
+		"password=$(cat /run/secret); secret=`x`; token=../t/f.x": false,
+		"SecretId=AKID Authorization:":                            false,
+	} {
+		if got := holdsCredential(text); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}
+
+func TestIsSecretName(t *testing.T) {
+	for name, want := range map[string]bool{
+		"DB_PASSWORD": true, "apiKey": true, "AWS_SECRET_ACCESS_KEY": true, "TOKEN": true,
+		"DB_PASSWORD_FILE": false, "SECRET_NAME": false, "TOKEN_PATH": false, "SecretId": false, "SECRET_ID": false, "QUALITY": false,
+	} {
+		if got := isSecretName(name); got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
