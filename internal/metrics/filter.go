@@ -21,7 +21,7 @@ import (
 	authzv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilcache "k8s.io/apimachinery/pkg/util/cache"
-	"k8s.io/client-go/kubernetes/typed/authentication/v1"
+	authnclient "k8s.io/client-go/kubernetes/typed/authentication/v1"
 	authzclient "k8s.io/client-go/kubernetes/typed/authorization/v1"
 	"k8s.io/client-go/rest"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -45,7 +45,7 @@ const (
 // nonResourceURL, as in `rules: [{nonResourceURLs: [/metrics], verbs: [get]}]`).
 // It answers 401 without a valid token and 403 without the right.
 func WithAuthenticationAndAuthorization(cfg *rest.Config, hc *http.Client) (metricsserver.Filter, error) {
-	authn, err := v1.NewForConfigAndClient(cfg, hc)
+	authn, err := authnclient.NewForConfigAndClient(cfg, hc)
 	if err != nil {
 		return nil, fmt.Errorf("making the client for token reviews: %w", err)
 	}
@@ -102,7 +102,7 @@ func (g *guard) decide(req *http.Request) (int, error) {
 	}
 	q := question{token: sha256.Sum256([]byte(token)), verb: strings.ToLower(req.Method), path: req.URL.Path}
 	if status, ok := g.answers.Get(q); ok {
-		return status.(int), nil
+		return status.(int), nil // only decide puts anything in
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), askTimeout)
 	defer cancel()
