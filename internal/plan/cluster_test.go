@@ -28,7 +28,8 @@ import (
 // never changed in place, so that a copy of its fields is what it was at that time.
 type cluster struct {
 	spec *resolve.Job
-	job  *v1alpha1.BatchJob // nil once it is gone
+	made *v1alpha1.BatchJob // as it was submitted
+	job  *v1alpha1.BatchJob // as it is stored; nil once it is gone
 	pods map[string]*corev1.Pod
 	now  time.Time
 	uids int
@@ -38,7 +39,7 @@ var errConflict = errors.New("conflict")
 
 func newCluster(job *v1alpha1.BatchJob) (*cluster, error) {
 	spec, err := resolve.Resolve(job)
-	return &cluster{spec: spec, job: job, pods: map[string]*corev1.Pod{}, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, err
+	return &cluster{spec: spec, made: job, job: job, pods: map[string]*corev1.Pod{}, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, err
 }
 
 // store is a status write under optimistic lock.
@@ -60,7 +61,7 @@ func (c *cluster) changeJob(change func(*v1alpha1.BatchJob)) {
 // create makes the Pod of an instance, or heals the labels of the one that is there. It
 // reports whether it made one.
 func (c *cluster) create(in resolve.Instance) bool {
-	want := podspec.Build(c.job, c.spec, in, catalog.Default())
+	want := podspec.Build(c.made, c.spec, in, catalog.Default())
 	if _, ok := c.pods[want.Name]; ok {
 		c.change(want.Name, func(pod *corev1.Pod) {
 			pod.Labels = want.Labels
@@ -125,8 +126,9 @@ type world struct {
 	last Plan
 	// told are the transitions so far.
 	told []string
-	// refusal is handed to Compute.
+	// refusal and live are handed to Compute.
 	refusal *Refusal
+	live    bool
 }
 
 func newWorld(t *testing.T, job *testutil.JobBuilder) *world {
@@ -139,7 +141,7 @@ func newWorld(t *testing.T, job *testutil.JobBuilder) *world {
 }
 
 func (w *world) observation() Observation {
-	return Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusal: w.refusal}
+	return Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusal: w.refusal, Live: w.live}
 }
 
 // compute plans without carrying the plan out.

@@ -119,7 +119,6 @@ func (c *computation) run() error {
 		c.tasks[i].settle()
 		c.findLost(&c.tasks[i])
 	}
-	c.dismissStrangers()
 	if len(c.plan.Adopt) == 0 {
 		c.obs.Refusal = nil // the Pod that was refused is there, or is not wanted any more
 	}
@@ -127,6 +126,7 @@ func (c *computation) run() error {
 	for _, i := range order {
 		c.advance(&c.tasks[i])
 	}
+	c.dismissStrangers()
 	slices.SortFunc(c.plan.Create, func(a, b resolve.Instance) int {
 		return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(a.Index, b.Index))
 	})
@@ -187,13 +187,13 @@ func (t *task) check() error {
 	return nil
 }
 
-// look takes in what one Pod tells. It reports false when the Pod is ahead of the job
-// as observed, so that the job must be read again first.
+// look takes in what one Pod tells. It reports false when the Pod may be ahead of the
+// job as observed, so that the job must be read again first.
 func (c *computation) look(pod *corev1.Pod) bool {
 	in, ok := c.identify(pod)
 	if !ok {
 		c.strangers = append(c.strangers, pod)
-		return true
+		return c.obs.Live
 	}
 	t := &c.tasks[in.Task]
 	switch t.place(in) {
@@ -385,8 +385,8 @@ func (c *computation) dismissStrangers() {
 	if len(c.strangers) == 0 {
 		return
 	}
-	claimed := make(map[string]bool, len(c.plan.Adopt))
-	for _, in := range c.plan.Adopt {
+	claimed := map[string]bool{}
+	for _, in := range slices.Concat(c.plan.Create, c.plan.Adopt) {
 		claimed[c.obs.Spec.PodName(in)] = true
 	}
 	for _, pod := range c.strangers {

@@ -264,7 +264,12 @@ func TestForeignPods(t *testing.T) {
 		t.Run(name+" edited", func(t *testing.T) {
 			w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(2), testutil.Retries(1))).step()
 			w.do("a/0", func(pod *corev1.Pod) { edit(pod.Labels) })
-			p := w.compute()
+			if !w.compute().NeedLive {
+				t.Errorf("a Pod that cannot be identified is judged by a job that may be old")
+			}
+			obs := w.observation()
+			obs.Live = true
+			p := w.must(obs)
 			if fmt.Sprint(p.Adopt) != "[{0 0 0}]" || len(p.Create) > 0 || len(p.Delete) > 0 {
 				t.Errorf("Adopt %v, Create %v, Delete %v: want the claim of a/0 to be looked into", p.Adopt, p.Create, p.Delete)
 			}
@@ -276,7 +281,6 @@ func TestForeignPods(t *testing.T) {
 	}
 	t.Run("no claim", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a")).step()
-		w.do("a/0", func(*corev1.Pod) {})
 		mine := w.pods[w.pod("a/0")].DeepCopy()
 		mine.Name, mine.UID = "mine", "other"
 		w.pods["mine"] = mine
@@ -285,5 +289,12 @@ func TestForeignPods(t *testing.T) {
 			t.Errorf("the user's Pod is %+v, want it to be let go of and otherwise left alone", got)
 		}
 		w.want("RUNNABLE", "a RUNNABLE active=0")
+	})
+	t.Run("a claim of this plan", func(t *testing.T) {
+		w := newWorld(t, testutil.Job("j").Task("a")).step().do("a/0", func(pod *corev1.Pod) { clear(pod.Labels); pod.Labels[v1alpha1.LabelTracked] = "true" })
+		w.changeJob(func(job *v1alpha1.BatchJob) { job.Status = v1alpha1.BatchJobStatus{} })
+		if w.step(); len(w.last.Create) != 1 || len(w.last.Release) != 0 {
+			t.Errorf("plan is %+v, want the Pod to be claimed and kept", w.last)
+		}
 	})
 }

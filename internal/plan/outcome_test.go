@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/testutil"
 )
@@ -247,6 +248,23 @@ func TestWaits(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a node that takes long", func(t *testing.T) {
+		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(2))).step().bind("a/0 a/1")
+		w.do("a/0 a/1", func(pod *corev1.Pod) { pod.Status.Conditions[0].LastTransitionTime = metav1.NewTime(w.now) })
+		w.wait(5 * time.Second).step()
+		if s := w.job.Status.Tasks[0]; s.Reason != "" || w.last.RequeueAfter != 15*time.Second {
+			t.Errorf("the task says %q after 5 s, and is looked at again after %s", s.Message, w.last.RequeueAfter)
+		}
+		w.start("a/1").wait(15 * time.Second).step()
+		want := `1 instance waits: node node-1 has been preparing the container for more than 20 s: pulling the image "busybox:1.37", or mounting volumes`
+		if s := w.job.Status.Tasks[0]; s.Reason != v1alpha1.ReasonContainerCreating || s.Message != want {
+			t.Errorf("the task says %s: %s\nwant %s", s.Reason, s.Message, want)
+		}
+		w.do("a/0", func(pod *corev1.Pod) { testutil.Wait(pod, "ErrImagePull", "no") }).step()
+		if s := w.job.Status.Tasks[0]; s.Reason != v1alpha1.ReasonImagePull {
+			t.Errorf("what the node says itself is not told, but %s: %s", s.Reason, s.Message)
+		}
+	})
 	t.Run("no zone", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Zone("").Task("a")).step().do("a/0", unschedulable).step()
 		if got, want := w.job.Status.Tasks[0].Message, "1 instance waits: no node fits: 0/3 nodes are available"; got != want {

@@ -439,6 +439,7 @@ func bustle(t *testing.T) *world {
 	w.do("a/11", func(pod *corev1.Pod) { testutil.Unschedulable(pod, "full") })
 	w.do("a/4/r2", func(pod *corev1.Pod) { testutil.Bind(pod, "node-2"); testutil.Wait(pod, "ErrImagePull", "no") })
 	w.do("a/5/r1", func(pod *corev1.Pod) { delete(pod.Labels, v1alpha1.LabelAttempt) })
+	w.live = true // for the sake of that Pod
 	return w
 }
 
