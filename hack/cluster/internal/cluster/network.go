@@ -12,6 +12,7 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Network is every address range and interface name of one cluster. They come
@@ -98,7 +99,7 @@ func machinePrefixes() ([]netip.Prefix, error) {
 			found = append(found, p.Masked())
 		}
 	}
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := netlink.RouteList(nil, unix.AF_INET)
 	if err != nil {
 		return nil, fmt.Errorf("listing this machine's routes: %w", err)
 	}

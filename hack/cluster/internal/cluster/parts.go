@@ -5,10 +5,12 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"slices"
 	"syscall"
 	"time"
@@ -72,14 +74,7 @@ func Start(ctx context.Context, name string, parts []string, log io.Writer) erro
 		if err := part.Start(c.partsDir(), c.self, c.lock, *r); err != nil {
 			return err
 		}
-		if p != partAPIServer && p != partEtcd {
-			return nil
-		}
-		client, err := c.client()
-		if err != nil {
-			return err
-		}
-		return waitFor(ctx, "the API server", time.Minute, func(ctx context.Context) bool { return canRead(ctx, client) })
+		return c.waitUsable(ctx, p)
 	})
 }
 
@@ -101,6 +96,40 @@ func eachPart(ctx context.Context, name string, parts []string, log io.Writer, d
 		}
 	}
 	return nil
+}
+
+// waitUsable waits until a part that was just started does its work.
+func (c *Cluster) waitUsable(ctx context.Context, p string) error {
+	switch p {
+	case partAPIServer, partEtcd:
+		client, err := c.client()
+		if err != nil {
+			return err
+		}
+		return waitFor(ctx, "the API server", time.Minute, func(ctx context.Context) bool { return canRead(ctx, client) })
+	case partControllerManager:
+		return waitHealthy(ctx, p, c.Ports.ControllerManager)
+	case partScheduler:
+		return waitHealthy(ctx, p, c.Ports.Scheduler)
+	}
+	return nil
+}
+
+// waitHealthy waits until a part says on its own port that it is well. Anybody
+// may ask; its certificate it has made up for itself.
+func waitHealthy(ctx context.Context, what string, port int) error {
+	client := http.Client{
+		Timeout:   time.Second,
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true},
+	}
+	return waitFor(ctx, what, time.Minute, func(context.Context) bool {
+		resp, err := client.Get(fmt.Sprintf("https://%s:%d/healthz", loopback, port))
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
 }
 
 // setWanted has the node's PID 1 start or kill one of its daemons.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"batchcompute.dev/operator/hack/cluster/internal/build"
@@ -248,6 +249,11 @@ func (c *Cluster) copySelf() error {
 	return os.Chmod(c.self, 0o755)
 }
 
+// restarted are the parts that are started again when they end by themselves,
+// as they would be anywhere: the controller-manager does so when the API server
+// goes away while it is still setting itself up.
+var restarted = []string{partControllerManager, partScheduler}
+
 // start runs a part of this cluster as a daemon.
 func (c *Cluster) start(name, exe string, args ...string) error {
 	exe, err := filepath.EvalSymlinks(exe) // the form in which the kernel names it later
@@ -256,6 +262,7 @@ func (c *Cluster) start(name, exe string, args ...string) error {
 	}
 	return part.Start(c.partsDir(), c.self, c.lock, part.Record{
 		Name: name, Exe: exe, Args: append(args, c.Args[name]...), Log: filepath.Join(c.LogDir(), name+".log"),
+		Restart: slices.Contains(restarted, name),
 	})
 }
 

@@ -4,11 +4,13 @@
 package part
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -143,6 +145,55 @@ func TestStopSparesStrangers(t *testing.T) {
 	}
 	if !r.Running(self) {
 		t.Error("a stale record's process was killed")
+	}
+}
+
+func TestRestart(t *testing.T) {
+	lock, err := cache.Acquire(t.Context(), filepath.Join(t.TempDir(), "lock"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	// It writes its number, and lives only the second time.
+	script := fmt.Sprintf("echo $$ >>%[1]s/pids; test -e %[1]s/again || { touch %[1]s/again; exit 1; }; exec sleep 60", dir)
+	err = Start(dir, self, lock, Record{Name: "x", Exe: "/bin/sh", Args: []string{"-c", script}, Log: filepath.Join(dir, "x.log"), Restart: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Load(dir, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock.Release() // from here on nobody may hold it, the part least of all
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if lock, err = cache.Acquire(ctx, lock.File.Name(), nil); err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Release()
+	var pids []string
+	for deadline := time.Now().Add(10 * time.Second); len(pids) < 2 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		data, _ := os.ReadFile(filepath.Join(dir, "pids"))
+		pids = strings.Fields(string(data))
+	}
+	if len(pids) != 2 {
+		t.Fatalf("started as %v, want twice", pids)
+	}
+	if err := Stop(t.Context(), self, r, syscall.SIGKILL, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		state, err := os.ReadFile("/proc/" + pids[1] + "/stat")
+		if err != nil || strings.Contains(string(state), ") Z ") {
+			break // gone; or a zombie, where nobody reaps orphans
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the part outlives the process that keeps it running")
+		}
 	}
 }
 

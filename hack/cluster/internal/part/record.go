@@ -26,6 +26,10 @@ type Record struct {
 	Env  []string `json:"env,omitempty"`
 	Log  string   `json:"log"` // standard output and error are appended here
 
+	// Restart has the part started again whenever it ends by itself. The process
+	// on record then is the one that does so, and the part is its child.
+	Restart bool `json:"restart,omitempty"`
+
 	// ID is empty while the part is stopped on purpose.
 	ID *ID `json:"id,omitempty"`
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -73,7 +74,7 @@ func Start(dir, self string, lock *cache.Lock, r Record) error {
 // Exec writes the record of the part called name and turns the calling process
 // into that part. It returns only if that fails.
 func Exec(dir, name string) error {
-	unix.CloseOnExec(lockFD)
+	lock := os.NewFile(lockFD, "lock")
 	r, err := Load(dir, name)
 	if err != nil {
 		return err
@@ -84,11 +85,36 @@ func Exec(dir, name string) error {
 	if err := r.Save(dir); err != nil {
 		return err
 	}
+	if err := lock.Close(); err != nil {
+		return fmt.Errorf("letting go of the cluster's lock: %w", err)
+	}
+	if r.Restart {
+		return keepRunning(r)
+	}
 	argv := append([]string{r.Exe}, r.Args...)
 	if err := unix.Exec(r.Exe, argv, append(os.Environ(), r.Env...)); err != nil {
 		return fmt.Errorf("becoming %s: %w", r.Exe, err)
 	}
 	return nil
+}
+
+// restartWait is how long a part that ended stays down; it may have ended for
+// lack of another one that is about to come back.
+const restartWait = time.Second
+
+// keepRunning runs the part as a child, again and again. Whatever ends this
+// process, the kernel ends the child with it.
+func keepRunning(r *Record) error {
+	runtime.LockOSThread() // the kernel watches the thread that started the child
+	for {
+		cmd := exec.Command(r.Exe, r.Args...)
+		cmd.Env = append(os.Environ(), r.Env...)
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		cmd.SysProcAttr = endWithParent()
+		err := cmd.Run()
+		fmt.Fprintf(os.Stderr, "%s has ended (%v) and is started again\n", r.Name, err)
+		time.Sleep(restartWait)
+	}
 }
 
 // Running tells whether the part's process is there and is really the part's.
