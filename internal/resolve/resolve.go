@@ -9,7 +9,9 @@
 package resolve
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -89,21 +91,47 @@ func Resolve(job *v1alpha1.BatchJob) (*Job, error) {
 		DependOn: spec.TaskExecutionDependOn,
 		byLabel:  make(map[string]int, len(spec.Tasks)),
 	}
-	if out.DependOn == "" {
+	switch out.DependOn {
+	case "":
 		out.DependOn = v1alpha1.PreTaskSucceed
+	case v1alpha1.PreTaskSucceed, v1alpha1.PreTaskAtLeastPartlySucceed, v1alpha1.PreTaskFinished:
+	default:
+		return nil, fmt.Errorf("taskExecutionDependOn %q is unknown", out.DependOn)
+	}
+	if len(spec.Tasks) == 0 {
+		return nil, errors.New("there is no task")
 	}
 	byName := make(map[string]int, len(spec.Tasks))
 	for i := range spec.Tasks {
 		t := resolveTask(&spec.Tasks[i], &job.Spec.Placement)
+		if err := check(&t); err != nil {
+			return nil, err
+		}
 		if _, ok := byName[t.Name]; ok {
 			return nil, fmt.Errorf("task name %q is given twice", t.Name)
+		}
+		if twin, ok := out.byLabel[t.Label]; ok {
+			return nil, fmt.Errorf("the task names %q and %q make the same label", out.Tasks[twin].Name, t.Name)
 		}
 		byName[t.Name], out.byLabel[t.Label] = i, i
 		out.Tasks[i] = t
 		out.InstanceNum += t.InstanceNum
 	}
-	edges := make([]dag.Edge, len(spec.Dependences))
-	for i, d := range spec.Dependences {
+	if out.InstanceNum > v1alpha1.MaxTaskInstances {
+		return nil, fmt.Errorf("%d instances are too many", out.InstanceNum)
+	}
+	graph, err := buildGraph(spec.Dependences, byName)
+	if err != nil {
+		return nil, err
+	}
+	out.Graph = graph
+	return out, nil
+}
+
+// buildGraph returns the graph of the dependences, which must not have a cycle.
+func buildGraph(dependences []v1alpha1.Dependence, byName map[string]int) (*dag.Graph, error) {
+	edges := make([]dag.Edge, len(dependences))
+	for i, d := range dependences {
 		from, okFrom := byName[d.StartTask]
 		to, okTo := byName[d.EndTask]
 		if !okFrom || !okTo {
@@ -111,11 +139,30 @@ func Resolve(job *v1alpha1.BatchJob) (*Job, error) {
 		}
 		edges[i] = dag.Edge{From: from, To: to}
 	}
-	out.Graph = dag.New(len(out.Tasks), edges)
-	if _, ok := out.Graph.Order(); !ok {
-		return nil, fmt.Errorf("the dependences form a cycle")
+	graph := dag.New(len(byName), edges)
+	if _, ok := graph.Order(); !ok {
+		return nil, errors.New("the dependences form a cycle")
 	}
-	return out, nil
+	return graph, nil
+}
+
+// check says which number of a task has no meaning.
+func check(t *Task) error {
+	for _, f := range []struct {
+		name               string
+		value              *int64
+		smallest, greatest int64
+	}{
+		{"taskInstanceNum", t.Spec.TaskInstanceNum, 1, v1alpha1.MaxTaskInstances},
+		{"maxConcurrentNum", t.Spec.MaxConcurrentNum, 0, math.MaxInt64},
+		{"maxRetryCount", t.Spec.MaxRetryCount, 0, v1alpha1.MaxRetryCountLimit},
+		{"timeout", t.Spec.Timeout, 0, math.MaxInt64},
+	} {
+		if n := valueOr(f.value, f.smallest); n < f.smallest || n > f.greatest {
+			return fmt.Errorf("task %q: %s %d is out of range", t.Name, f.name, n)
+		}
+	}
+	return nil
 }
 
 func resolveTask(spec *v1alpha1.Task, placement *v1alpha1.Placement) Task {
