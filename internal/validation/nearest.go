@@ -3,6 +3,13 @@
 
 package validation
 
+// Nearest returns the known name that a mistyped one was probably meant to be: the one
+// with the smallest edit distance, letters' case aside; empty when none is near.
+func Nearest(name string, known []string) string {
+	n := nearest{known: known, budget: nearestBudget}
+	return n.to(name)
+}
+
 // nearest finds the known name that a mistyped one was probably meant to be.
 type nearest struct {
 	known []string

@@ -147,6 +147,10 @@ func longerThan(s string, limit int) bool {
 	return len(s) > limit && utf8.RuneCountInString(s) > limit
 }
 
+// Quote returns a user's text as the messages of this package repeat it: in double
+// quotes, escaped, and cut.
+func Quote(s string) string { return quote(s) }
+
 // quote returns s in double quotes, with everything escaped that does not print as
 // itself (control characters, line ends, NUL, text direction marks, broken UTF-8), and
 // cut to maxQuoted bytes.

@@ -20,10 +20,10 @@ var mutable = map[string]bool{}
 // of the fields; nil when there are none. It looks at changes only: an object that
 // would be refused today can still get a label. Absent and empty lists are the same.
 // Neither object is changed. Cost: linear in the size of the spec.
-func (v Validator) ValidateUpdate(old, new *v1alpha1.BatchJob) []Problem {
+func (v Validator) ValidateUpdate(oldJob, newJob *v1alpha1.BatchJob) []Problem {
 	c := &checker{Validator: v}
 	path := field.NewPath("spec")
-	before, after := reflect.ValueOf(&old.Spec).Elem(), reflect.ValueOf(&new.Spec).Elem()
+	before, after := reflect.ValueOf(&oldJob.Spec).Elem(), reflect.ValueOf(&newJob.Spec).Elem()
 	for _, f := range specShape.fields {
 		if !mutable[f.name] {
 			c.unchanged(f.shape, before.Field(f.index), after.Field(f.index), path, f.name)

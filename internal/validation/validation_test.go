@@ -779,7 +779,7 @@ func TestQuote(t *testing.T) {
 		"long escapes": {strings.Repeat("\x00", 100), `"` + strings.Repeat(`\x00`, 19) + `…"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := quote(tc.in); got != tc.want {
+			if got := Quote(tc.in); got != tc.want {
 				t.Errorf("got %s, want %s", got, tc.want)
 			}
 		})
@@ -818,8 +818,7 @@ func TestNearest(t *testing.T) {
 			}
 		})
 	}
-	n := nearest{known: []string{strings.Repeat("m", 65)}, budget: 1000}
-	if got := n.to(strings.Repeat("m", 66)); got != "" {
+	if got := Nearest(strings.Repeat("m", 66), []string{strings.Repeat("m", 65)}); got != "" {
 		t.Errorf("a long name has a suggestion: %q", got)
 	}
 }

@@ -1,0 +1,47 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command kubectl-batchjob is a plugin of kubectl. With it in the PATH,
+// "kubectl batchjob" runs it.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+// Exit codes.
+const (
+	exitOK = iota
+	exitFailed
+	exitUsage
+)
+
+const usage = `Usage: kubectl batchjob COMMAND
+
+Commands:
+  convert   turn a SubmitJob request into a BatchJob manifest, and back
+
+"kubectl batchjob COMMAND -h" says more about a command.
+`
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run runs the command that args name, and returns the exit code.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) > 0 {
+		switch args[0] {
+		case "convert":
+			return convertCommand(args[1:], stdin, stdout, stderr)
+		case "help", "-h", "--help":
+			fmt.Fprint(stdout, usage)
+			return exitOK
+		}
+		fmt.Fprintf(stderr, "no command %q\n", args[0])
+	}
+	fmt.Fprint(stderr, usage)
+	return exitUsage
+}

@@ -1,0 +1,243 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package convert
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/validation"
+)
+
+// commonParameters are what every action of the vendor's API takes beside its own
+// fields. They speak of the call, not of the job, and are passed over.
+// Source: Tencent Cloud API, Common Params.
+var commonParameters = map[string]bool{
+	"Action": true, "Version": true, "Region": true, "Timestamp": true, "Nonce": true, "SecretId": true, "Signature": true,
+	"SignatureMethod": true, "Token": true, "Language": true, "RequestClient": true,
+}
+
+const (
+	actionParameter = "Action"
+	submitJob       = "SubmitJob"
+)
+
+// decodeJSON reads a JSON body into spec.
+func (d *decoder) decodeJSON(data []byte, spec *v1alpha1.BatchJobSpec) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	err := d.value(dec, request, reflect.ValueOf(spec).Elem(), "")
+	if err == nil {
+		if _, err = dec.Token(); errors.Is(err, io.EOF) {
+			return
+		}
+		err = errors.New("must end after the first value")
+	}
+	d.fail(errcode.InvalidParameter, "", "the body is no valid JSON: %s at byte %d", jsonFault(err), dec.InputOffset())
+}
+
+// jsonFault describes a syntax error without repeating the body.
+func jsonFault(err error) string {
+	var syntax *json.SyntaxError
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "it ends too early"
+	case errors.As(err, &syntax):
+		return "a character is out of place"
+	default:
+		return err.Error()
+	}
+}
+
+// value reads the next value into v. It returns an error only when the JSON itself is
+// broken. It recurses with the nesting of the types, not of the body.
+func (d *decoder) value(dec *json.Decoder, s *shape, v reflect.Value, path string) error {
+	token, err := dec.Token()
+	if err != nil {
+		return err
+	}
+	switch t := token.(type) {
+	case nil: // as good as absent
+		return nil
+	case json.Delim:
+		switch {
+		case t == '{' && s.kind == object:
+			return d.object(dec, s, present(v), path)
+		case t == '[' && s.kind == list:
+			return d.list(dec, s, v, path)
+		}
+		got := "an object"
+		if t == '[' {
+			got = "a list"
+		}
+		d.failType(s, path, got)
+		return skip(dec)
+	case string:
+		d.scalar(s, v, path, t, "a text")
+	case json.Number:
+		d.jsonNumber(s, v, path, t.String())
+	case bool:
+		if s.kind == toggle {
+			present(v).SetBool(t)
+		} else {
+			d.failType(s, path, "true or false")
+		}
+	}
+	return nil
+}
+
+// object reads the fields of an object whose brace has been read.
+func (d *decoder) object(dec *json.Decoder, s *shape, v reflect.Value, path string) error {
+	seen := make(map[string]bool, len(s.fields))
+	for dec.More() {
+		token, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		name, _ := token.(string) // the decoder has made sure of it
+		f, known := s.field(name)
+		switch {
+		case known && !seen[name]:
+			seen[name] = true
+			err = d.value(dec, f.shape, v.Field(f.index), join(path, name))
+		case known:
+			d.fail(errcode.InvalidParameter, join(path, name), "must be given once")
+			err = skipValue(dec)
+		case s == request && commonParameters[name]:
+			err = d.common(dec, name)
+		default:
+			d.failUnknown(s, path, name)
+			err = skipValue(dec)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err := dec.Token()
+	return err
+}
+
+// common passes over a common parameter; an action must be the right one.
+func (d *decoder) common(dec *json.Decoder, name string) error {
+	var value json.RawMessage
+	if err := dec.Decode(&value); err != nil {
+		return err
+	}
+	var action string
+	if name == actionParameter && (json.Unmarshal(value, &action) != nil || action != submitJob) {
+		d.failAction()
+	}
+	return nil
+}
+
+func (d *decoder) failAction() {
+	d.fail(errcode.InvalidParameterValue, actionParameter, "must be %s", submitJob)
+}
+
+// list reads the items of a list whose bracket has been read.
+func (d *decoder) list(dec *json.Decoder, s *shape, v reflect.Value, path string) error {
+	v.Set(reflect.MakeSlice(v.Type(), 0, 0))
+	for i := 0; dec.More(); i++ {
+		if err := d.value(dec, s.item, grow(v), join(path, strconv.Itoa(i))); err != nil {
+			return err
+		}
+	}
+	_, err := dec.Token()
+	return err
+}
+
+// grow appends a zero item to a list and returns it.
+func grow(v reflect.Value) reflect.Value {
+	v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
+	return v.Index(v.Len() - 1)
+}
+
+// present makes a value that may be absent present, and returns it.
+func present(v reflect.Value) reflect.Value {
+	if v.Kind() != reflect.Pointer {
+		return v
+	}
+	if v.IsNil() {
+		v.Set(reflect.New(v.Type().Elem()))
+	}
+	return v.Elem()
+}
+
+// skipValue passes over the next value.
+func skipValue(dec *json.Decoder) error {
+	token, err := dec.Token()
+	if err != nil {
+		return err
+	}
+	if delim, ok := token.(json.Delim); ok && (delim == '{' || delim == '[') {
+		return skip(dec)
+	}
+	return nil
+}
+
+// skip passes over the rest of an object or list that has been begun, however deep it
+// is nested.
+func skip(dec *json.Decoder) error {
+	for depth := 1; depth > 0; {
+		token, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+	}
+	return nil
+}
+
+// jsonNumber sets a field to what stands as a bare number in the body.
+func (d *decoder) jsonNumber(s *shape, v reflect.Value, path, value string) {
+	if s.kind != number {
+		d.failType(s, path, "a number")
+		return
+	}
+	d.scalar(s, v, path, value, "")
+}
+
+// scalar sets a field to a value that is written as a text; got is what it is said to
+// be when the field takes something else.
+func (d *decoder) scalar(s *shape, v reflect.Value, path, value, got string) {
+	switch s.kind {
+	case text:
+		present(v).SetString(value)
+	case secret:
+		if value != "" {
+			present(v).Addr().Interface().(*v1alpha1.SecretRef).Name = strconv.Itoa(len(d.secrets))
+			d.secrets = append(d.secrets, value)
+		}
+	case number:
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			d.fail(errcode.InvalidParameter, path, "must be %s, got %s", number, validation.Quote(value))
+			return
+		}
+		present(v).SetInt(n)
+	case toggle:
+		switch strings.ToLower(value) {
+		case "true":
+			present(v).SetBool(true)
+		case "false":
+			present(v).SetBool(false)
+		default:
+			d.failType(s, path, "another text")
+		}
+	default:
+		d.failType(s, path, got)
+	}
+}

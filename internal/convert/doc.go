@@ -1,0 +1,24 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package convert turns the body of a SubmitJob request into a BatchJob, and back.
+//
+//	{"Placement": …, "Job": …}            JSON             --.
+//	Job.Tasks.0.Application.Command=…&…   form, one line   ----> BatchJob + Secrets
+//	Job.Tasks.0.Application.Command=…     lines            --'
+//
+// No field is listed here. The names are those of the JSON tags of the API types with
+// a capital first letter, and a short table has the exceptions; a field that is added
+// to the types is converted without further code.
+//
+// Decoding is strict, because a field that is silently dropped is a job that silently
+// runs wrong: an unknown field, one that is given twice and a value of another type
+// are errors, all of them are reported, and each names the field as the vendor writes
+// it (Job.Tasks.0.TaskName). Two liberties that the vendor's guides take are allowed:
+// a number may be written as a text ("Priority": "1"), and so may a switch
+// ("PublicIpAssigned": "TRUE").
+//
+// A BatchJob holds no credentials. A password or key in a body becomes a Secret beside
+// the BatchJob, which refers to it by name; on the way back it is left out. No error
+// repeats a text of the body other than a field's name.
+package convert

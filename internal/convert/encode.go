@@ -1,0 +1,175 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package convert
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+)
+
+// encoder writes a spec field by field. A note says what had to be left out.
+type encoder struct {
+	notes []string
+}
+
+// leaveOut notes a credential.
+func (e *encoder) leaveOut(path string, v reflect.Value) {
+	ref, _ := v.Interface().(v1alpha1.SecretRef)
+	e.notes = append(e.notes, fmt.Sprintf("%s is left out; a BatchJob has it in a Secret, here %s", path, strconv.Quote(ref.Name)))
+}
+
+// ToJSON returns the SubmitJob body of a BatchJob, indented, and a note for each field
+// that is left out because it is in a Secret. Fields come in the order of the types;
+// absent ones are not written.
+func ToJSON(job *v1alpha1.BatchJob) (body []byte, notes []string) {
+	e := &encoder{}
+	var b bytes.Buffer
+	e.json(&b, request, reflect.ValueOf(&job.Spec).Elem(), "")
+	var indented bytes.Buffer
+	_ = json.Indent(&indented, b.Bytes(), "", "  ") // what is written above is JSON
+	indented.WriteByte('\n')
+	return indented.Bytes(), e.notes
+}
+
+// json writes a value that is there. It recurses with the nesting of the types.
+func (e *encoder) json(b *bytes.Buffer, s *shape, v reflect.Value, path string) {
+	if v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	switch s.kind {
+	case object:
+		separator := "{"
+		for _, f := range s.fields {
+			value := v.Field(f.index)
+			if isAbsent(value) && !f.always {
+				continue
+			}
+			p := join(path, f.name)
+			if f.shape.kind == secret {
+				e.leaveOut(p, value.Elem())
+				continue
+			}
+			b.WriteString(separator + `"` + f.name + `":`)
+			separator = ","
+			e.json(b, f.shape, value, p)
+		}
+		if separator == "{" {
+			b.WriteString("{")
+		}
+		b.WriteString("}")
+	case list:
+		b.WriteString("[")
+		for i := range v.Len() {
+			if i > 0 {
+				b.WriteString(",")
+			}
+			e.json(b, s.item, v.Index(i), join(path, strconv.Itoa(i)))
+		}
+		b.WriteString("]")
+	case text:
+		jsonText(b, v.String())
+	default:
+		b.WriteString(scalarText(s, v))
+	}
+}
+
+// jsonText writes a text without the escapes that only HTML needs.
+func jsonText(b *bytes.Buffer, s string) {
+	enc := json.NewEncoder(b)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(s) // a text can be encoded, and a buffer takes everything
+	b.Truncate(b.Len() - 1)
+}
+
+// isAbsent says whether a field has nothing to write.
+func isAbsent(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Struct:
+		return false
+	case reflect.Slice:
+		return v.Len() == 0
+	default:
+		return v.IsZero()
+	}
+}
+
+// scalarText writes a value that is no object and no list.
+func scalarText(s *shape, v reflect.Value) string {
+	switch s.kind {
+	case number:
+		return strconv.FormatInt(v.Int(), 10)
+	case toggle:
+		return strconv.FormatBool(v.Bool())
+	default:
+		return v.String()
+	}
+}
+
+// ToParameters returns the flattened SubmitJob body of a BatchJob, in the order of the
+// types, and notes as ToJSON does. This form has no way to write an empty object or an
+// empty item of a list; such a BatchJob is an error that names the first.
+func ToParameters(job *v1alpha1.BatchJob) (params []Parameter, notes []string, err error) {
+	e := &flatEncoder{}
+	e.value(request, reflect.ValueOf(&job.Spec).Elem(), "", false)
+	if e.empty != "" {
+		return nil, nil, fmt.Errorf("%s is empty, which the flattened form cannot say", e.empty)
+	}
+	return e.params, e.notes, nil
+}
+
+type flatEncoder struct {
+	encoder
+	params []Parameter
+	empty  string // the first value that cannot be written
+}
+
+// value writes a value that is there; must says that its absence would be a change.
+func (e *flatEncoder) value(s *shape, v reflect.Value, path string, must bool) {
+	pointer := v.Kind() == reflect.Pointer
+	if pointer {
+		v = v.Elem()
+	}
+	before := len(e.params)
+	switch s.kind {
+	case object:
+		for _, f := range s.fields {
+			if value := v.Field(f.index); !isAbsent(value) {
+				e.value(f.shape, value, join(path, f.name), false)
+			}
+		}
+	case list:
+		for i := range v.Len() {
+			e.value(s.item, v.Index(i), join(path, strconv.Itoa(i)), true)
+		}
+	case secret:
+		e.leaveOut(path, v)
+		return // what holds nothing else is not there
+	default:
+		if value := scalarText(s, v); value != "" {
+			e.params = append(e.params, Parameter{path, value})
+		}
+	}
+	if (must || pointer) && len(e.params) == before && e.empty == "" {
+		e.empty = path
+	}
+}
+
+// Form encodes parameters as the body of a POST or the query of a GET.
+func Form(params []Parameter) string {
+	var b strings.Builder
+	for i, p := range params {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(url.QueryEscape(p.Key) + "=" + url.QueryEscape(p.Value))
+	}
+	return b.String()
+}

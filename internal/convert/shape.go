@@ -1,0 +1,117 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package convert
+
+import (
+	"reflect"
+	"strings"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+)
+
+// kind is what a field takes.
+type kind string
+
+const (
+	object kind = "an object"
+	list   kind = "a list"
+	text   kind = "a text"
+	number kind = "a whole number"
+	toggle kind = "true or false"
+	// secret is a text in a body, and a reference to a Secret in a BatchJob.
+	secret kind = "a text, which becomes a Secret"
+)
+
+// shape is a type as both sides see it. Pointers are not part of it: they only say
+// that a value may be absent.
+type shape struct {
+	kind   kind
+	item   *shape      // of a list
+	fields []fieldInfo // of an object
+	names  []string    // API names of fields
+}
+
+type fieldInfo struct {
+	name  string // the API's
+	index int    // in the Go struct
+	shape *shape
+	// always is set for texts that the API requires although they may be empty.
+	always bool
+}
+
+// exceptions are the fields whose API name is not their JSON name with a capital first
+// letter, by struct and JSON name; empty: the API does not have the field.
+var exceptions = map[reflect.Type]map[string]string{
+	reflect.TypeFor[v1alpha1.InstanceTypeOptions](): {"cpu": "CPU"},
+}
+
+// alwaysWritten are fields that the API requires and that may be empty.
+var alwaysWritten = map[reflect.Type]string{
+	reflect.TypeFor[v1alpha1.EnvVar]():   "value",
+	reflect.TypeFor[v1alpha1.EventVar](): "value",
+	reflect.TypeFor[v1alpha1.Tag]():      "value",
+}
+
+// secretSuffix ends the JSON name of a reference that stands for a credential; what is
+// before it is the credential's name.
+const secretSuffix = "SecretRef"
+
+// request is the shape of a SubmitJob body. It is built once and only read.
+var request = shapeOf(reflect.TypeFor[v1alpha1.BatchJobSpec]())
+
+// shapeOf follows the nesting of Go types.
+func shapeOf(t reflect.Type) *shape {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return shapeOf(t.Elem())
+	case reflect.Slice:
+		return &shape{kind: list, item: shapeOf(t.Elem())}
+	case reflect.Struct:
+		if t == reflect.TypeFor[v1alpha1.SecretRef]() {
+			return &shape{kind: secret}
+		}
+		return objectOf(t)
+	case reflect.Int64:
+		return &shape{kind: number}
+	case reflect.Bool:
+		return &shape{kind: toggle}
+	default:
+		return &shape{kind: text}
+	}
+}
+
+func objectOf(t reflect.Type) *shape {
+	s := &shape{kind: object}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		name, exception := exceptions[t][tag]
+		if !exception {
+			name = apiName(tag)
+		}
+		if name == "" {
+			continue
+		}
+		s.fields = append(s.fields, fieldInfo{name: name, index: i, shape: shapeOf(f.Type), always: alwaysWritten[t] == tag})
+		s.names = append(s.names, name)
+	}
+	return s
+}
+
+// apiName is a JSON name with a capital first letter, and without the suffix of a
+// reference to a Secret.
+func apiName(tag string) string {
+	tag = strings.TrimSuffix(tag, secretSuffix)
+	return strings.ToUpper(tag[:1]) + tag[1:]
+}
+
+// field returns the field with the API's name.
+func (s *shape) field(name string) (fieldInfo, bool) {
+	for _, f := range s.fields {
+		if f.name == name {
+			return f, true
+		}
+	}
+	return fieldInfo{}, false
+}
