@@ -55,11 +55,13 @@ fmt: ## Format the code.
 
 .PHONY: vet
 vet: ## Run go vet in every module.
-	for m in $(MODULES); do (cd "$$m" && go vet ./... && go vet -tags=e2e ./...); done
+	rc=0; for m in $(MODULES); do (cd "$$m" && go vet ./... && go vet -tags=e2e ./...) || rc=1; done; exit $$rc
 
 .PHONY: lint
 lint: ## Run golangci-lint in every module.
-	top=$$(pwd); for m in $(MODULES); do (cd "$$m" && "$$top"/$(GOLANGCI_LINT) run --config "$$top/.golangci.yml" ./...); done
+	top=$$(pwd); rc=0; for m in $(MODULES); do \
+		(cd "$$m" && "$$top"/$(GOLANGCI_LINT) run --config "$$top/.golangci.yml" ./...) || rc=1; \
+	done; exit $$rc
 
 ##@ Tests
 
@@ -69,7 +71,7 @@ test: ## Run unit, integration and e2e tests and sum up.
 
 .PHONY: unit
 unit: ## Run the tests that need no cluster.
-	for m in $(MODULES); do (cd "$$m" && env -u KUBEBUILDER_ASSETS go test $(TESTFLAGS) ./...); done
+	rc=0; for m in $(MODULES); do (cd "$$m" && env -u KUBEBUILDER_ASSETS go test $(TESTFLAGS) ./...) || rc=1; done; exit $$rc
 
 .PHONY: integration
 integration: bin/cluster ## Run the tests that need an API server and etcd.

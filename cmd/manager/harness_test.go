@@ -6,7 +6,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -95,20 +93,11 @@ func (c *cluster) kubeconfig(t *testing.T, u envtest.User) string {
 	return name
 }
 
-// apply creates what kustomize builds from a directory, and waits for the CRDs.
+// apply applies an overlay of config/ as users do, and waits for the CRDs.
 func (c *cluster) apply(t *testing.T, dir string) {
 	t.Helper()
-	out, err := exec.Command(c.kubectl, "kustomize", dir).Output()
-	must(t, err)
-	dec := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(out), 4096)
-	for {
-		obj := &unstructured.Unstructured{}
-		if err := dec.Decode(obj); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		must(t, c.Create(t.Context(), obj))
+	if out, err := c.run(t, "", "apply", "--server-side", "-k", dir); err != nil {
+		t.Fatalf("applying %s: %v\n%s", dir, err, out)
 	}
 	eventually(t, 10*time.Second, func() error { return c.List(t.Context(), &v1alpha1.BatchJobList{}) })
 }
@@ -129,13 +118,23 @@ type process struct {
 	webhook, probe, metrics string
 }
 
-// startManager starts a manager on free ports and waits until it is ready.
+// startManager starts a manager on free ports, with certificates of its own making, and
+// waits until it is ready.
 func (c *cluster) startManager(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{webhook: freeAddr(t), probe: freeAddr(t), metrics: freeAddr(t), log: &bytes.Buffer{}}
+	addr := freeAddr(t)
+	p := c.launch(t, append([]string{"--webhook-bind-address", addr, "--webhook-url", "https://" + addr}, args...)...)
+	p.webhook = addr
+	eventually(t, 20*time.Second, p.ready)
+	return p
+}
+
+// launch starts a manager and does not wait.
+func (c *cluster) launch(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{probe: freeAddr(t), metrics: freeAddr(t), log: &bytes.Buffer{}}
 	p.cmd = exec.Command(os.Args[0], append([]string{
 		"--kubeconfig", c.operator, "--catalog=../../config/manager/catalog.yaml",
-		"--webhook-bind-address", p.webhook, "--webhook-url", "https://" + p.webhook,
 		"--health-probe-bind-address", p.probe, "--metrics-bind-address", p.metrics,
 	}, args...)...)
 	p.cmd.Env = append(os.Environ(), beManager+"=1")
@@ -147,7 +146,6 @@ func (c *cluster) startManager(t *testing.T, args ...string) *process {
 			t.Logf("log of the manager:\n%s", p.log)
 		}
 	})
-	eventually(t, 20*time.Second, p.ready)
 	return p
 }
 

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	certutil "k8s.io/client-go/util/cert"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -43,6 +45,8 @@ const (
 // server. The parts share both and run in their order.
 func TestManager(t *testing.T) {
 	c := startCluster(t)
+	t.Run("overlays", c.testOverlays)
+	t.Run("certificates of another", c.testCertDir)
 	p := c.startManager(t)
 
 	t.Run("bad manifest", c.testBadManifest)
@@ -58,6 +62,54 @@ func TestManager(t *testing.T) {
 	t.Run("without a manager", c.testWebhookDown)
 	t.Run("the largest job", c.testLargeJob)
 	t.Run("two replicas", c.testReplicas)
+}
+
+// testOverlays builds what users apply; all but cert-manager's and Prometheus's own kinds
+// must be what the API server knows, to the field.
+func (c *cluster) testOverlays(t *testing.T) {
+	for _, dir := range []string{"crd", "default", "default-certmanager", "host", "rbac", "webhook"} {
+		out, err := c.run(t, "", "kustomize", "../../config/"+dir)
+		if err != nil {
+			t.Errorf("config/%s: %s", dir, out)
+		}
+		if dir != "default" {
+			continue
+		}
+		out, err = c.run(t, out, "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-")
+		if err != nil || strings.Contains(out, "Warning") {
+			t.Errorf("config/%s: %v\n%s", dir, err, out)
+		}
+	}
+}
+
+// testCertDir plays cert-manager: it makes the files and, later, the bundle. The manager
+// is ready when both fit, and writes neither bundle nor Secret.
+func (c *cluster) testCertDir(t *testing.T) {
+	host := serviceName + "." + defaultNamespace + ".svc"
+	cert, key, err := certutil.GenerateSelfSignedCertKey(host, nil, nil)
+	must(t, err)
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "tls.crt"), cert, 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "tls.key"), key, 0o600))
+	p := c.launch(t, "--webhook-bind-address", freeAddr(t), "--webhook-cert-dir", dir, "--leader-elect=false")
+	eventually(t, 20*time.Second, func() error {
+		if err := p.ready(); err == nil || !strings.Contains(err.Error(), "500") {
+			return fmt.Errorf("without a bundle: %w", err)
+		}
+		return nil
+	})
+	cfg := c.configuration(t)
+	cfg.Webhooks[0].ClientConfig.CABundle = cert
+	must(t, c.Update(t.Context(), cfg))
+	eventually(t, 20*time.Second, p.ready)
+	if got := c.configuration(t).Webhooks[0].ClientConfig.CABundle; !bytes.Equal(got, cert) {
+		t.Error("the manager changed a bundle that is not its own")
+	}
+	err = c.Get(t.Context(), client.ObjectKey{Namespace: defaultNamespace, Name: secretName}, &corev1.Secret{})
+	if !apierrors.IsNotFound(err) {
+		t.Errorf("the manager made a Secret: %v", err)
+	}
+	p.stop(t)
 }
 
 func (c *cluster) testBadManifest(t *testing.T) {
