@@ -1,0 +1,279 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package podspec_test
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	"pgregory.net/rapid"
+	"sigs.k8s.io/yaml"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/podspec"
+	"batchcompute.dev/operator/internal/resolve"
+	"batchcompute.dev/operator/internal/testutil"
+)
+
+var update = flag.Bool("update", false, "write the testdata/*.out.yaml anew")
+
+// input is a testdata/*.in.yaml.
+type input struct {
+	Metadata struct {
+		Name string `json:"name"`
+	} `json:"metadata"`
+	Instance struct {
+		Task    int `json:"task"`
+		Index   int `json:"index"`
+		Attempt int `json:"attempt"`
+	} `json:"instance"`
+	Spec v1alpha1.BatchJobSpec `json:"spec"`
+}
+
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.in.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("found %d inputs: %v", len(files), err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".in.yaml")
+		t.Run(name, func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var in input
+			if err := yaml.UnmarshalStrict(text, &in); err != nil {
+				t.Fatal(err)
+			}
+			job := testutil.Job(in.Metadata.Name).Obj()
+			job.UID, job.Spec = types.UID("00000000-0000-4000-8000-000000000001"), in.Spec
+			got, err := yaml.Marshal(build(t, job, resolve.Instance{Task: in.Instance.Task, Index: in.Instance.Index, Attempt: in.Instance.Attempt}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden := strings.TrimSuffix(file, ".in.yaml") + ".out.yaml"
+			if *update {
+				if err := os.WriteFile(golden, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("Pod of %s (-want +got), -update writes it anew:\n%s", file, diff)
+			}
+		})
+	}
+}
+
+var images = func() *catalog.Catalog {
+	c, err := catalog.Parse([]byte(`{apiVersion: config.batchcompute.dev/v1alpha1, kind: Catalog, defaultImage: "debian:13", images: {img-python: "python:3.13"}}`))
+	if err != nil {
+		panic(err)
+	}
+	return c
+}()
+
+func build(t testing.TB, job *v1alpha1.BatchJob, in resolve.Instance) *corev1.Pod {
+	t.Helper()
+	spec, err := resolve.Resolve(job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return podspec.Build(job, spec, in, images)
+}
+
+func TestImage(t *testing.T) {
+	for name, tc := range map[string]struct {
+		options []testutil.TaskOption
+		want    string
+	}{
+		"default":                   {nil, "debian:13"},
+		"in the catalogue":          {[]testutil.TaskOption{testutil.ImageID("img-python")}, "python:3.13"},
+		"a reference itself":        {[]testutil.TaskOption{testutil.ImageID("registry.example.com/a:1")}, "registry.example.com/a:1"},
+		"docker":                    {[]testutil.TaskOption{testutil.Image("busybox:1")}, "busybox:1"},
+		"docker wins":               {[]testutil.TaskOption{testutil.ImageID("img-python"), testutil.Image("busybox:1")}, "busybox:1"},
+		"docker without an image":   {[]testutil.TaskOption{testutil.ImageID("img-python"), testutil.Image("")}, "python:3.13"},
+		"docker is no catalogue id": {[]testutil.TaskOption{testutil.Image("img-python")}, "img-python"},
+		"no computeEnv":             {[]testutil.TaskOption{func(t *v1alpha1.Task) { t.ComputeEnv = nil }}, "debian:13"},
+		"no envData":                {[]testutil.TaskOption{func(t *v1alpha1.Task) { t.ComputeEnv.EnvData = nil }}, "debian:13"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := build(t, testutil.Job("j").Task("a", tc.options...).Obj(), resolve.Instance{})
+			if got := pod.Spec.Containers[0].Image; got != tc.want {
+				t.Errorf("image is %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestContainerGetsTheTextAsWritten expands commands and variables as a kubelet does.
+func TestContainerGetsTheTextAsWritten(t *testing.T) {
+	check := func(t testing.TB, command, value string) {
+		t.Helper()
+		pod := build(t, testutil.Job("j").Task("a", testutil.Command(command), testutil.Env("X", value), testutil.Env("Y", value)).Obj(), resolve.Instance{})
+		c := pod.Spec.Containers[0]
+		known := map[string]string{}
+		for _, v := range c.Env {
+			known[v.Name] = expand(v.Value, known)
+		}
+		if got := expand(c.Command[2], known); got != command {
+			t.Errorf("the shell gets %q, want %q", got, command)
+		}
+		for _, name := range []string{"X", "Y"} {
+			if known[name] != value {
+				t.Errorf("variable %s is %q, want %q", name, known[name], value)
+			}
+		}
+		if c.Command[0] != "/bin/sh" || c.Command[1] != "-c" || len(c.Command) != 3 || len(c.Args) != 0 {
+			t.Errorf("command is %q, %q", c.Command, c.Args)
+		}
+	}
+	for _, text := range []string{
+		"", "$", "$$", "$$$", "$(X)", "$$(X)", "$$$(X)", "$(X", "$()", "$(BATCH_TASK_NAME)", "$(date +%s)", "${X}", "$X", "a$", "$é", "for i in $(seq 3); do echo $i $$; done",
+	} {
+		check(t, text, text)
+	}
+	rapid.Check(t, func(r *rapid.T) {
+		texts := rapid.StringMatching(`[$()XY a-]*`)
+		check(t, texts.Draw(r, "command"), texts.Draw(r, "value"))
+	})
+}
+
+// expand follows the API reference of Container.command and EnvVar.value: $(NAME) is
+// replaced where the variable is known and else left, and $$ is one $.
+func expand(text string, known map[string]string) string {
+	var out strings.Builder
+	for text != "" {
+		rest, isDollar := strings.CutPrefix(text, "$")
+		if !isDollar {
+			out.WriteByte(text[0])
+			text = text[1:]
+			continue
+		}
+		name, after, closed := strings.Cut(strings.TrimPrefix(rest, "("), ")")
+		switch value, ok := known[name]; {
+		case strings.HasPrefix(rest, "$"):
+			out.WriteByte('$')
+			text = rest[1:]
+		case strings.HasPrefix(rest, "(") && closed && ok:
+			out.WriteString(value)
+			text = after
+		case strings.HasPrefix(rest, "(") && closed:
+			out.WriteString("$(" + name + ")")
+			text = after
+		default:
+			out.WriteByte('$')
+			text = rest
+		}
+	}
+	return out.String()
+}
+
+func TestExpand(t *testing.T) {
+	known := map[string]string{"A": "1"}
+	for text, want := range map[string]string{
+		"$(A) $$(A) $(B) $$ $ $A $(A": "1 $(A) $(B) $ $ $A $(A", "$": "$", "$$$(A)": "$1",
+	} {
+		if got := expand(text, known); got != want {
+			t.Errorf("expand(%q) is %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestSystemVariablesWin(t *testing.T) {
+	job := testutil.Job("j").Task("a", testutil.Instances(4), testutil.Env("BATCH_JOB_ID", "forged"), testutil.Env("BATCH_TASK_INSTANCE_INDEX", "99")).Obj()
+	pod := build(t, job, resolve.Instance{Index: 3})
+	got := map[string]string{} // the last one of a name counts
+	for _, v := range pod.Spec.Containers[0].Env {
+		got[v.Name] = v.Value
+	}
+	want := map[string]string{
+		"BATCH_JOB_ID": pod.Labels[v1alpha1.LabelJobID], "BATCH_TASK_NAME": "a", "BATCH_TASK_INSTANCE_NUM": "4", "BATCH_TASK_INSTANCE_INDEX": "3",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("variables (-want +got):\n%s", diff)
+	}
+}
+
+// TestRestricted asks the code behind Pod Security admission.
+func TestRestricted(t *testing.T) {
+	judge, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := build(t, testutil.Job("j").Task("a").Obj(), resolve.Instance{})
+	results := judge.EvaluatePod(api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}, &pod.ObjectMeta, &pod.Spec)
+	if len(results) < 10 {
+		t.Errorf("only %d checks were done", len(results))
+	}
+	for _, r := range results {
+		if !r.Allowed {
+			t.Errorf("not restricted: %s: %s", r.ForbiddenReason, r.ForbiddenDetail)
+		}
+	}
+	if *pod.Spec.AutomountServiceAccountToken || *pod.Spec.EnableServiceLinks || pod.Spec.RestartPolicy != corev1.RestartPolicyNever {
+		t.Errorf("Pod is %+v", pod.Spec)
+	}
+}
+
+// TestBornTracked: a Pod is never there without its finalizer, its label and its owner.
+func TestBornTracked(t *testing.T) {
+	job := testutil.Job("j").Task("a").Obj()
+	pod := build(t, job, resolve.Instance{})
+	if !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) || pod.Labels[v1alpha1.LabelTracked] != "true" || !metav1.IsControlledBy(pod, job) {
+		t.Errorf("Pod is %+v", pod.ObjectMeta)
+	}
+	if owner := pod.OwnerReferences[0]; owner.APIVersion != "batchcompute.dev/v1alpha1" || owner.Kind != "BatchJob" || !*owner.BlockOwnerDeletion {
+		t.Errorf("owner is %+v", owner)
+	}
+}
+
+// TestBuildSharesNothing: a Pod may be changed without harm to the job or other Pods.
+func TestBuildSharesNothing(t *testing.T) {
+	job := testutil.Job("j").Task("a", testutil.Env("A", "1"), testutil.Zones("x", "y")).Obj()
+	before := job.DeepCopy()
+	pod := build(t, job, resolve.Instance{})
+	text, err := json.Marshal(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchExpressions[0].Values[0] = "z"
+	pod.Spec.Containers[0].Env[0].Value = "2"
+	*pod.Spec.SecurityContext.RunAsUser = 0
+	clear(pod.Labels)
+	if diff := cmp.Diff(before, job); diff != "" {
+		t.Errorf("the job changed with its Pod:\n%s", diff)
+	}
+	if again, _ := json.Marshal(build(t, job, resolve.Instance{})); string(again) != string(text) {
+		t.Errorf("a second Pod differs:\n%s\n%s", text, again)
+	}
+}
+
+func BenchmarkBuild(b *testing.B) {
+	job := testutil.Job("j").Task("a", testutil.Instances(100_000), testutil.Command(strings.Repeat("echo $(date); ", 100)), testutil.Env("A", "1"), testutil.Env("B", "$2")).Obj()
+	spec, err := resolve.Resolve(job)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		podspec.Build(job, spec, resolve.Instance{Index: i % 100_000}, images)
+	}
+}
