@@ -21,7 +21,7 @@ failed=0
 watch() {
 	begin=$(date +%s)
 	size=0
-	while sleep 30; do
+	while sleep 30 >/dev/null 2>&1; do
 		now=$(wc -c <"$logs/$1")
 		[ "$now" != "$size" ] || echo "... $1: $(($(date +%s) - begin)) s"
 		size=$now
