@@ -17,7 +17,7 @@ import (
 
 // The entries of the Secrets that are not for a registry.
 const (
-	secretKeyEntry = "secretKey" //nolint:gosec // the name of an entry, no credential
+	secretKeyEntry = "secretKey"
 	passwordEntry  = "password"
 )
 

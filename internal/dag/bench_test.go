@@ -81,21 +81,26 @@ func random(n, edges int, forward bool) (int, []Edge) {
 }
 
 // Ten times what a quiet machine needs, so that a busy one does not fail the test; the
-// benchmarks below say what it takes.
+// benchmarks below say what it takes. A very busy one gets three tries.
 func TestHostileGraphsStayCheap(t *testing.T) {
 	for name, build := range hostile {
 		t.Run(name, func(t *testing.T) {
 			n, edges := build()
-			begin := time.Now()
-			g := New(n, edges)
-			cycle := g.ShortestCycle()
-			if took := time.Since(begin); took > 500*time.Millisecond {
-				t.Errorf("took %v", took)
+			var took time.Duration
+			for range 3 {
+				begin := time.Now()
+				g := New(n, edges)
+				cycle := g.ShortestCycle()
+				took = time.Since(begin)
+				checkCycle(t, edges, cycle)
+				if _, ok := g.Order(); ok != (cycle == nil) {
+					t.Errorf("Order says acyclic %v, ShortestCycle found %v", ok, cycle)
+				}
+				if took < slack*500*time.Millisecond {
+					return
+				}
 			}
-			checkCycle(t, edges, cycle)
-			if _, ok := g.Order(); ok != (cycle == nil) {
-				t.Errorf("Order says acyclic %v, ShortestCycle found %v", ok, cycle)
-			}
+			t.Errorf("took %v", took)
 		})
 	}
 }
