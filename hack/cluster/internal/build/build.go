@@ -95,18 +95,40 @@ func (b *Builder) ensure(ctx context.Context, m module, goVersion, progress stri
 	if exists(dir) {
 		return dir, nil
 	}
-	tmp := filepath.Join(b.Cache, "bin", ".building-"+m.name) // one at most: we hold the lock
-	if err := os.RemoveAll(tmp); err != nil {
-		return "", fmt.Errorf("removing what a killed build left: %w", err)
+	tmp, err := b.freshDir(m)
+	if err != nil {
+		return "", err
 	}
-	if err := os.MkdirAll(tmp, 0o755); err != nil {
-		return "", fmt.Errorf("making the build directory: %w", err)
-	}
+	defer os.RemoveAll(tmp) // no longer there when all went well
 	if err := b.build(ctx, m, tmp, progress); err != nil {
 		return "", err
 	}
 	if err := os.Rename(tmp, dir); err != nil {
 		return "", fmt.Errorf("putting the programs of %s in place: %w", m.what, err)
+	}
+	return dir, nil
+}
+
+// freshDir makes a directory to build m into, after it removed what killed
+// builds left: the caller holds the lock, so nobody else builds m. The name is
+// a new one, because the go command of a killed build may still be at work.
+func (b *Builder) freshDir(m module) (string, error) {
+	pattern := ".building-" + m.name + "-*"
+	old, err := filepath.Glob(filepath.Join(b.Cache, "bin", pattern))
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range old {
+		if err := os.RemoveAll(dir); err != nil {
+			return "", fmt.Errorf("removing what a killed build left: %w", err)
+		}
+	}
+	dir, err := os.MkdirTemp(filepath.Join(b.Cache, "bin"), pattern)
+	if err != nil {
+		return "", fmt.Errorf("making the build directory: %w", err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return "", fmt.Errorf("making the build directory: %w", err)
 	}
 	return dir, nil
 }
