@@ -1,0 +1,136 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package controlplane gives integration tests a real API server and etcd with the
+// project's CRDs, and plays the scheduler, the kubelet and the garbage collector, which
+// are not there.
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+)
+
+// The variables of the environment that say whether integration tests run.
+const (
+	// assetsVariable names the directory of etcd, kube-apiserver and kubectl.
+	assetsVariable = "KUBEBUILDER_ASSETS"
+	// requiredVariable, set to 1, makes a test that cannot run one that failed.
+	requiredVariable = "CI_REQUIRE_INTEGRATION"
+)
+
+// ControlPlane is an API server with the CRDs of config/crd/bases.
+type ControlPlane struct {
+	// Config is for an administrator.
+	Config *rest.Config
+	// Scheme knows Kubernetes' kinds and ours.
+	Scheme *runtime.Scheme
+	// Client is an administrator's, without a cache.
+	client.Client
+	env *envtest.Environment
+}
+
+// shared is the control plane of this test program, started by the first test that
+// needs it.
+var shared = struct {
+	sync.Mutex
+	plane *ControlPlane
+	err   error
+}{}
+
+// Main runs the tests of a package and then stops the control plane. TestMain calls it:
+//
+//	func TestMain(m *testing.M) { os.Exit(controlplane.Main(m)) }
+func Main(m *testing.M) int {
+	code := m.Run()
+	if p := shared.plane; p != nil {
+		if err := p.env.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "stopping the control plane:", err)
+		}
+	}
+	return code
+}
+
+// Get returns the control plane that the tests of a package share. Where there are no
+// programs for one it skips the test, or fails it if CI_REQUIRE_INTEGRATION is 1.
+func Get(t testing.TB) *ControlPlane {
+	t.Helper()
+	assets := os.Getenv(assetsVariable)
+	if assets == "" {
+		const why = assetsVariable + " is not set: this test needs the directory of etcd and kube-apiserver that it names"
+		if os.Getenv(requiredVariable) == "1" {
+			t.Fatal(why)
+		}
+		t.Skip(why)
+	}
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.plane == nil && shared.err == nil {
+		shared.plane, shared.err = start(assets)
+	}
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.plane
+}
+
+func start(assets string) (*ControlPlane, error) {
+	crds, err := find("config/crd/bases")
+	if err != nil {
+		return nil, err
+	}
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+	p := &ControlPlane{Scheme: scheme, env: &envtest.Environment{
+		Scheme: scheme, BinaryAssetsDirectory: assets, CRDDirectoryPaths: []string{crds}, ErrorIfCRDPathMissing: true,
+	}}
+	if p.Config, err = p.env.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting a control plane: %w", err), p.env.Stop())
+	}
+	p.Config.QPS, p.Config.Burst = -1, -1
+	if p.Client, err = client.New(p.Config, client.Options{Scheme: scheme}); err != nil {
+		return nil, errors.Join(fmt.Errorf("making a client: %w", err), p.env.Stop())
+	}
+	return p, nil
+}
+
+// find returns the path of a directory of this module, from wherever a test runs.
+func find(dir string) (string, error) {
+	at, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; at != filepath.Dir(at); at = filepath.Dir(at) {
+		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
+			return filepath.Join(at, dir), nil
+		}
+	}
+	return "", errors.New("there is no go.mod here or above")
+}
+
+// Namespace makes a namespace for one test and returns its name.
+func (p *ControlPlane) Namespace(t testing.TB) string {
+	t.Helper()
+	ns := &corev1.Namespace{}
+	ns.GenerateName = "test-"
+	if err := p.Create(context.Background(), ns); err != nil {
+		t.Fatal(err)
+	}
+	return ns.Name
+}
