@@ -66,8 +66,8 @@ lint: ## Run golangci-lint in every module.
 ##@ Tests
 
 .PHONY: test
-test: ## Run unit, integration and e2e tests and sum up.
-	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration e2e
+test: ## Run every test there is, the demo included, and sum up.
+	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration e2e e2e-process demos
 
 .PHONY: unit
 unit: ## Run the tests that need no cluster.
@@ -75,12 +75,29 @@ unit: ## Run the tests that need no cluster.
 
 .PHONY: integration
 integration: bin/cluster ## Run the tests that need an API server and etcd.
-	assets=$$(bin/cluster bin-dir --tier control-plane); \
-	KUBEBUILDER_ASSETS="$$assets" go test $(TESTFLAGS) -timeout=20m ./...
+	assets=$$(bin/cluster bin-dir --tier control-plane); rc=0; for m in $(MODULES); do \
+		(cd "$$m" && KUBEBUILDER_ASSETS="$$assets" CI_REQUIRE_INTEGRATION=1 go test $(TESTFLAGS) -timeout=20m ./...) || rc=1; \
+	done; exit $$rc
 
 .PHONY: e2e
-e2e: bin/cluster ## Run the users' stories against a real cluster.
-	go test -tags=e2e -count=1 -timeout=40m -v ./hack/e2e/... -args --cluster=$(CLUSTER) --node=$(NODE)
+e2e: bin/cluster ## Run the users' stories against a cluster, on a real node where one can run.
+	$(call stories,$(NODE))
+
+.PHONY: e2e-process
+e2e-process: bin/cluster ## Run the users' stories, less what needs containers, on the process node.
+	$(call stories,process)
+
+# A test that panics does not clean up after itself, so that is done here.
+define stories
+	rc=0; go test -tags=e2e -count=1 -timeout=30m -v ./hack/e2e/... -args --cluster=$(CLUSTER) --node=$(1) || rc=$$?; \
+	[ "$(CLUSTER)" = existing ] || bin/cluster down --name=e2e; exit $$rc
+endef
+
+.PHONY: demos
+demos: bin/cluster ## Run the demo on a real node, where one can run, and on the process node.
+	rc=0; for node in auto process; do \
+		$(MAKE) demo CLUSTER=local NODE=$$node NAME=demos || rc=$$?; $(MAKE) demo-down CLUSTER=local NAME=demos || rc=$$?; \
+	done; exit $$rc
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME.
@@ -116,17 +133,8 @@ install: bin/cluster ## Install the CRDs into the cluster.
 	$(use_cluster); kubectl apply --server-side -k config/crd
 
 .PHONY: deploy
-deploy: bin/cluster $(if $(filter existing,$(CLUSTER)),,bin/image.tar) ## Deploy the operator into the cluster.
-	$(use_cluster); $(load_image); \
-	if [ -n "$$(kubectl get validatingwebhookconfiguration $(WEBHOOK_CONFIGURATION) --ignore-not-found \
-		-o jsonpath='{.webhooks[*].clientConfig.url}')" ]; then \
-		kubectl delete validatingwebhookconfiguration $(WEBHOOK_CONFIGURATION); \
-	fi; \
-	kubectl kustomize config/default | awk -v image='$(IMAGE)' -v sum="$$(cksum <bin/linux/manager 2>/dev/null | cut -d' ' -f1)" \
-		'{sub("image: batchcompute-operator:dev", "image: " image); print} \
-		sum && /default-container: manager/ {print "        batchcompute.dev/build: \"" sum "\""}' | \
-		kubectl apply --server-side --force-conflicts -f -; \
-	kubectl -n batchcompute-system rollout status deployment/batchcompute-controller-manager --timeout=120s
+deploy: bin/cluster ## Deploy the operator into the cluster; IMAGE names it for CLUSTER=existing.
+	go run ./hack/deploy --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME) --image=$(IMAGE)
 
 .PHONY: undeploy
 undeploy: bin/cluster ## Remove the operator, its CRDs and with them every job.
@@ -145,7 +153,7 @@ demo: bin/cluster ## Bring up a cluster, deploy the operator, run the samples.
 	go run ./hack/demo --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME)
 
 .PHONY: demo-down
-demo-down: cluster-down ## Remove everything that demo made.
+demo-down: $(if $(filter existing,$(CLUSTER)),undeploy,cluster-down) ## Remove everything that demo made.
 
 .PHONY: cluster-up
 cluster-up: bin/cluster ## Bring up a cluster.
@@ -158,11 +166,9 @@ cluster-down: bin/cluster ## Remove the cluster.
 # Shell code that points kubectl at the cluster. An existing one is used as it is.
 ifeq ($(CLUSTER),existing)
 use_cluster := :
-load_image := :
 else
 use_cluster = KUBECONFIG=$$(bin/cluster kubeconfig --name=$(NAME)); export KUBECONFIG; \
 	command -v kubectl >/dev/null || PATH=$$(bin/cluster bin-dir --tier=control-plane):$$PATH
-load_image = bin/cluster load-image --name=$(NAME) bin/image.tar
 endif
 
 # Go knows best what has changed, so it is always asked.

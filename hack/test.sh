@@ -51,7 +51,7 @@ for t in "$@"; do
 		[ "$passed$skipped" = 00 ] || printf ', %d tests passed, %d left out' "$passed" "$skipped"
 		echo
 		# What a target wants to have in the summary, it prints like this.
-		sed -n "s/^$t runs on: /       on /p" "$logs/$t"
+		sed -n "s/^e2e runs on: /       on /p" "$logs/$t"
 		sed -n '/^--- SKIP/s/^--- SKIP: \([^ ]*\).*/       left out: \1/p' "$logs/$t"
 	} >>"$logs/summary"
 done

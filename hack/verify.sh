@@ -70,7 +70,7 @@ licensed() {
 # it was written on, nor a module proxy that only that machine knows.
 placeless() {
 	{
-		printf '%s\n' "$top" '[^a-zA-Z.]/(work|home|Users)/[a-z]' '\.\./shared'
+		printf '%s\n' "$top" '[^a-zA-Z.]/(home|Users)/[a-z]'
 		[ "${HOME:-/}" = / ] || [ "$HOME" = /root ] || printf '%s\n' "$HOME"
 		go env GOPROXY | tr ',|' '\n\n' | sed -n 's,^[a-z]*://\([^@/]*@\)\{0,1\}\([^/]*\).*,\2,p' | grep -vx 'proxy.golang.org' || true
 	} >"$scratch/patterns"

@@ -66,6 +66,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if d.cluster, err = install.Up(ctx, d.target); err != nil {
 		return err
 	}
+	if d.cluster.NodeKind == "process" {
+		fmt.Fprintln(d.out, "Pods run as local processes on this machine, and the manager beside them: the process node is for trying out, never for production.")
+	}
 	d.title("The operator")
 	if err := d.cluster.Install(ctx); err != nil {
 		return err
@@ -178,6 +181,18 @@ func check(jobs []*v1alpha1.BatchJob) error {
 	return nil
 }
 
+// down is what removes what this demo made.
+func (d *demo) down() string {
+	out := "make demo-down"
+	if d.target.Name != "demo" {
+		out += " NAME=" + d.target.Name
+	}
+	if d.target.Cluster != "local" {
+		out += " CLUSTER=" + d.target.Cluster
+	}
+	return out
+}
+
 // next says what to type now.
 func (d *demo) next() {
 	kubectl := "kubectl"
@@ -192,6 +207,6 @@ func (d *demo) next() {
   %[2]s describe batchjob pipeline
   %[2]s explain batchjob.spec.job.tasks
   %[2]s apply -f config/samples/dag.yaml     # your own job here
-  make demo-down                             # removes everything
-`, d.cluster.Kubeconfig, kubectl)
+  %-42[3]s # removes everything
+`, d.cluster.Kubeconfig, kubectl, d.down())
 }

@@ -18,10 +18,11 @@ import (
 
 // Names of what config/ makes.
 const (
-	Namespace  = "batchcompute-system"
-	deployment = "deployment/batchcompute-controller-manager"
-	image      = "batchcompute-operator:dev"
-	imageFile  = "bin/image.tar"
+	Namespace     = "batchcompute-system"
+	deployment    = "deployment/batchcompute-controller-manager"
+	configuration = "validatingwebhookconfiguration/batchcompute-validating-webhook-configuration"
+	image         = "batchcompute-operator:dev"
+	imageFile     = "bin/image.tar"
 )
 
 // ManagerPart is the name of a manager that runs beside the cluster, on the host.
@@ -43,12 +44,28 @@ func (c *Cluster) Install(ctx context.Context) error {
 	return c.waitForWebhook(ctx)
 }
 
+// forgetHost removes a webhook configuration that points to a manager on the host: it
+// cannot be merged with one that points to a Service.
+func (c *Cluster) forgetHost(ctx context.Context) error {
+	url, err := c.Kubectl(ctx, "get", configuration, "--ignore-not-found", "-o", "jsonpath={.webhooks[*].clientConfig.url}").Output()
+	if err != nil {
+		return fmt.Errorf("looking for a webhook configuration: %w", err)
+	}
+	if len(url) == 0 {
+		return nil
+	}
+	return c.run(c.Kubectl(ctx, "delete", configuration))
+}
+
 // installInside runs the manager as a Deployment, from an image.
 func (c *Cluster) installInside(ctx context.Context) error {
 	if c.target.Cluster != "existing" {
 		if err := c.loadImage(ctx); err != nil {
 			return err
 		}
+	}
+	if err := c.forgetHost(ctx); err != nil {
+		return err
 	}
 	manifests, err := c.Kubectl(ctx, "kustomize", "config/default").Output()
 	if err != nil {
@@ -90,6 +107,9 @@ func (c *Cluster) loadImage(ctx context.Context) error {
 // installBeside runs the manager on the host, where Pods are local processes.
 func (c *Cluster) installBeside(ctx context.Context) error {
 	if err := c.run(exec.CommandContext(ctx, "make", "--no-print-directory", "build")); err != nil {
+		return err
+	}
+	if err := c.forgetHost(ctx); err != nil {
 		return err
 	}
 	apply := c.Kubectl(ctx, "apply", "--server-side", "-k", "config/host")
