@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -55,7 +56,29 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "setting up:", err)
 		return 1
 	}
-	return m.Run()
+	code := m.Run()
+	if err := uninstall(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL: uninstalling:", err)
+		return 1
+	}
+	return code
+}
+
+// uninstall ends the story of the operator: after make undeploy nothing of it is left.
+func uninstall(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "make", "undeploy", "CLUSTER=existing")
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+cluster.Kubeconfig, "PATH="+cluster.BinDir+":"+os.Getenv("PATH"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("make undeploy: %w\n%s", err, out)
+	}
+	left, err := cluster.Kubectl(ctx, "get", "namespaces,customresourcedefinitions,clusterroles,clusterrolebindings,validatingwebhookconfigurations", "-o", "name").Output()
+	if err != nil {
+		return fmt.Errorf("looking for what is left: %w", err)
+	}
+	if strings.Contains(string(left), "batchcompute") {
+		return fmt.Errorf("make undeploy has left\n%s", left)
+	}
+	return nil
 }
 
 func setUp(ctx context.Context) (err error) {
