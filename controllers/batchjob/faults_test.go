@@ -1,0 +1,287 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/ranges"
+	"batchcompute.dev/operator/internal/testutil"
+)
+
+// TestOrderOfWrites: a claim is stored before its Pod is made, and an outcome before its
+// Pod is let go of.
+func TestOrderOfWrites(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(e.reference("ref"))
+	claimed := func(name string) bool {
+		attempt := name[:strings.LastIndex(name, "-")]
+		for _, task := range e.job("ref").Status.Tasks {
+			for _, g := range task.Active {
+				set, err := ranges.Parse(g.Indexes)
+				if err != nil {
+					t.Error(err)
+				}
+				for i := range set.All() {
+					want := fmt.Sprintf("ref-%s-%d", task.Name, i)
+					if g.Retries > 0 {
+						want += fmt.Sprintf("-r%d", g.Retries)
+					}
+					if attempt == want {
+						return true
+					}
+				}
+			}
+		}
+		return false
+	}
+	p.fault = func(_ int, _ string) fate {
+		call, name, _ := strings.Cut(p.log[len(p.log)-1], " pod ")
+		if call == "create" && !claimed(name) {
+			t.Errorf("Pod %s is made, and the status does not claim it", name)
+		}
+		if call == "patch" && claimed(name) {
+			t.Errorf("Pod %s is let go of, and the status still claims it", name)
+		}
+		return done
+	}
+	p.play("ref")
+	e.wantReference("ref")
+}
+
+// TestEveryFault makes each write of the reference job go wrong once, in every way, and
+// then every third one at random. The job ends as if nothing had happened.
+func TestEveryFault(t *testing.T) {
+	e := newEnv(t)
+	run := func(t *testing.T, fault func(int, string) fate) *process {
+		e := &env{ControlPlane: e.ControlPlane, t: t, ns: e.ns, cache: e.cache, clock: e.clock}
+		p := e.start(nil)
+		p.fault = fault
+		e.submit(e.reference("ref"))
+		p.play("ref")
+		e.wantReference("ref")
+		e.clear()
+		return p
+	}
+	writes := run(t, nil).sum()
+	if writes < 20 {
+		t.Fatalf("the reference job takes %d writes only", writes)
+	}
+	t.Logf("the reference job takes %d writes", writes)
+	for name, f := range map[string]fate{"dies before": before, "dies after": after, "answer lost": lost, "fails": failed} {
+		for n := 1; n <= writes; n++ {
+			ok := t.Run(fmt.Sprintf("%s write %d", name, n), func(t *testing.T) {
+				run(t, func(i int, _ string) fate {
+					if i == n {
+						return f
+					}
+					return done
+				})
+			})
+			if !ok {
+				e.clear()
+			}
+		}
+	}
+	t.Run("every third", func(t *testing.T) {
+		var mu sync.Mutex
+		random := rand.New(rand.NewPCG(1, 2))
+		run(t, func(int, string) fate {
+			mu.Lock()
+			defer mu.Unlock()
+			return []fate{done, done, done, done, lost, failed}[random.IntN(6)]
+		})
+	})
+}
+
+// clear removes every job and Pod of the namespace.
+func (e *env) clear() {
+	e.t.Helper()
+	for _, pod := range e.Pods(e.t, e.ns) {
+		body := []byte(`{"metadata":{"finalizers":null}}`)
+		if err := e.Patch(context.Background(), &pod, client.RawPatch("application/merge-patch+json", body)); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+	if err := e.DeleteAllOf(context.Background(), &v1alpha1.BatchJob{}, client.InNamespace(e.ns)); err != nil {
+		e.t.Fatal(err)
+	}
+	if err := e.DeleteAllOf(context.Background(), &corev1.Pod{}, client.InNamespace(e.ns), client.GracePeriodSeconds(0)); err != nil {
+		e.t.Fatal(err)
+	}
+	e.sync()
+}
+
+// TestTwoAtOnce: two controllers work on one job at the same time, without a lock
+// between them and with caches that lag as they like.
+func TestTwoAtOnce(t *testing.T) {
+	e := newEnv(t)
+	e.submit(e.reference("ref"))
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	processes := []*process{e.start(nil), e.start(nil)}
+	for _, p := range processes {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := p.Reconcile(context.Background(), p.request("ref")); err != nil && !strings.Contains(err.Error(), "not found") {
+					t.Log(err) // such as a Pod that the other one has let go of
+				}
+			}
+		})
+	}
+	e.eventually("the job has ended", func() bool {
+		e.work()
+		e.tick()
+		return e.job("ref").Status.EndTime != nil && len(e.tracked()) == 0
+	})
+	close(stop)
+	wg.Wait()
+	e.wantReference("ref")
+	for _, p := range processes {
+		t.Logf("writes: %v", p.calls)
+	}
+}
+
+// TestConflict: a controller whose view of the job is old does nothing.
+func TestConflict(t *testing.T) {
+	e := newEnv(t)
+	stale := &frozen{Reader: e.cache, noPods: true}
+	p, q := e.start(nil), e.start(&line{cached: stale})
+	e.submit(testutil.Job("j").Task("a", testutil.Instances(3)))
+	stale.job = e.job("j")
+	p.must("j")
+	q.fault = func(_ int, call string) fate {
+		if call != "patch status" {
+			t.Errorf("a controller that comes late does %q", call)
+		}
+		return done
+	}
+	if res := q.must("j"); res.RequeueAfter != staleRetry {
+		t.Errorf("it tries again after %s, want %s", res.RequeueAfter, staleRetry)
+	}
+	e.want("j", "RUNNABLE 0/1 0/3", "a RUNNABLE active=0:0-2")
+}
+
+// frozen is a cache that shows an old job, and maybe no Pods.
+type frozen struct {
+	client.Reader
+	job    *v1alpha1.BatchJob
+	noPods bool
+}
+
+func (f *frozen) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	if f.noPods {
+		return nil
+	}
+	return f.Reader.List(ctx, list, opts...)
+}
+
+func (f *frozen) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	if job, ok := obj.(*v1alpha1.BatchJob); ok && f.job != nil {
+		f.job.DeepCopyInto(job)
+		return nil
+	}
+	return f.Reader.Get(ctx, key, obj, opts...)
+}
+
+// TestReadYourWrites: nothing is done by a cache that is older than the last write.
+func TestReadYourWrites(t *testing.T) {
+	e := newEnv(t)
+	stale := &frozen{Reader: e.cache}
+	p := e.start(&line{cached: stale})
+	e.submit(testutil.Job("j").Task("a", testutil.Instances(3), testutil.Retries(1)))
+	old := e.job("j")
+	p.must("j")
+	e.Finish(t, e.pod("a/0"), 1, e.clock.Now())
+	stale.job = old
+	before := p.sum()
+	if res := p.must("j"); res.RequeueAfter != staleRetry || p.sum() != before {
+		t.Errorf("it did %q, and tries again after %s; want nothing, and %s", p.log[before:], res.RequeueAfter, staleRetry)
+	}
+	stale.job = nil
+	p.must("j")
+	e.want("j", "RUNNING 0/1 0/3", "a RUNNING active=0:1-2 1:0", "failure a/0/0 CommandFailed 1")
+}
+
+// TestStaleAfterRestart: a new process with an old job and new Pods asks the API server.
+func TestStaleAfterRestart(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a", testutil.Instances(2), testutil.Retries(1)))
+	old := e.job("j")
+	p.must("j")
+	e.Finish(t, e.pod("a/0"), 1, e.clock.Now())
+	q := e.start(&line{cached: &frozen{Reader: e.cache, job: old}})
+	q.must("j")
+	e.want("j", "RUNNING 0/1 0/2", "a RUNNING active=0:1 1:0", "failure a/0/0 CommandFailed 1")
+	if want := []string{"create pod", "patch pod", "patch status"}; len(q.log) != 3 || !slices.Equal(want, slices.Sorted(keys(q.calls))) {
+		t.Errorf("it did %q", q.log)
+	}
+}
+
+// TestUnseenPodIsLookedFor: a Pod that was made and taken away before the cache showed it
+// leaves no event behind, so there must be a time at which it is looked for.
+func TestUnseenPodIsLookedFor(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a"))
+	p.must("j")
+	e.sync()
+	pod := e.pod("a/0")
+	pod.Finalizers = nil
+	if err := e.Update(context.Background(), pod); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Delete(context.Background(), pod); err != nil {
+		t.Fatal(err)
+	}
+	res := p.must("j")
+	if res.RequeueAfter <= 0 || res.RequeueAfter > cacheLag {
+		t.Fatalf("it looks again after %s, want %s at most", res.RequeueAfter, cacheLag)
+	}
+	e.clock.SetTime(e.clock.Now().Add(res.RequeueAfter))
+	p.must("j")
+	if got := e.pod("a/0"); got.UID == pod.UID {
+		t.Error("the Pod was not made again")
+	}
+	p.play("j")
+	e.want("j", "SUCCEED 1/1 1/1", "a SUCCEED succeeded=0")
+}
+
+// TestJobGoneMeanwhile: that a job is deleted under a controller's eyes is no error.
+func TestJobGoneMeanwhile(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	job := e.submit(testutil.Job("j").Task("a"))
+	old := e.job("j")
+	p.must("j")
+	if err := e.Delete(context.Background(), job); err != nil {
+		t.Fatal(err)
+	}
+	// Its Pods are ahead of the job in the cache, so the API server is asked.
+	q := e.start(&line{cached: &frozen{Reader: e.cache, job: old}})
+	if _, err := q.pass("j"); err != nil {
+		t.Errorf("error: %v", err)
+	}
+	p.must("j")
+	if tracked := e.tracked(); len(tracked) > 0 {
+		t.Errorf("Pods are still tracked: %q", tracked)
+	}
+}

@@ -1,0 +1,101 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"batchcompute.dev/operator/internal/testutil"
+)
+
+// reference is a job in which everything happens: a wave, a limit, a retry that
+// succeeds, one that does not, a task behind a failed one, and a task beside.
+func (e *env) reference(name string) *testutil.JobBuilder {
+	e.script = func(task string, index, attempt int) int32 {
+		switch fmt.Sprintf("%s/%d/%d", task, index, attempt) {
+		case "a/1/0":
+			return 1
+		case "b/2/0", "b/2/1":
+			return 3
+		}
+		return 0
+	}
+	return testutil.Job(name).
+		Task("a", testutil.Instances(2), testutil.Retries(1)).
+		Task("b", testutil.Instances(3), testutil.Concurrent(2), testutil.Retries(1)).
+		Task("c").Task("d").
+		Edges("a->b b->c a->d")
+}
+
+var referenceEnd = []string{
+	"FAILED 2/4 5/7",
+	"a SUCCEED succeeded=0-1",
+	"b FAILED succeeded=0-1 failed=2 reason=TaskInstanceFailed",
+	"c FAILED failed=0 reason=PredecessorFailed",
+	"d SUCCEED succeeded=0",
+	"failure a/1/0 CommandFailed 1", "failure b/2/0 CommandFailed 3", "failure b/2/1 CommandFailed 3",
+}
+
+// wantReference checks how the reference job ended, and that each attempt had one Pod.
+func (e *env) wantReference(name string) {
+	e.t.Helper()
+	e.want(name, referenceEnd...)
+	var got []string
+	for _, pod := range e.Pods(e.t, e.ns) {
+		if strings.HasPrefix(pod.Name, name+"-") {
+			got = append(got, strings.Join(slices.Delete(strings.Split(strings.TrimPrefix(pod.Name, name+"-"), "-"), 0, 0), "-"))
+		}
+	}
+	for i := range got { // without the hash
+		got[i] = got[i][:strings.LastIndex(got[i], "-")]
+	}
+	slices.Sort(got)
+	want := []string{"a-0", "a-1", "a-1-r1", "b-0", "b-1", "b-2", "b-2-r1", "d-0"}
+	if !slices.Equal(got, want) {
+		e.t.Errorf("Pods were made for %q, want %q", got, want)
+	}
+	if tracked := e.tracked(); len(tracked) > 0 {
+		e.t.Errorf("Pods are still tracked: %q", tracked)
+	}
+}
+
+func TestJobRunsInOrder(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("c").Task("a", testutil.Instances(2)).Task("b").Edges("a->b b->c"))
+	p.must("j")
+	e.want("j", "RUNNABLE 0/3 0/4", "a RUNNABLE active=0:0-1")
+	e.Finish(t, e.pod("a/0"), 0, e.clock.Now())
+	p.must("j")
+	e.want("j", "RUNNING 0/3 1/4", "a RUNNING succeeded=0 active=0:1")
+	e.Finish(t, e.pod("a/1"), 0, e.clock.Now())
+	p.must("j")
+	e.want("j", "RUNNING 1/3 2/4", "a SUCCEED succeeded=0-1", "b RUNNABLE active=0:0")
+	p.play("j")
+	e.want("j", "SUCCEED 3/3 4/4", "c SUCCEED succeeded=0", "a SUCCEED succeeded=0-1", "b SUCCEED succeeded=0")
+}
+
+func TestReferenceJob(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(e.reference("ref"))
+	p.play("ref")
+	e.wantReference("ref")
+	if n := p.sum(); true {
+		before := n
+		for range 3 {
+			p.must("ref")
+			e.tick()
+		}
+		if p.sum() != before {
+			t.Errorf("a job that has ended is written to: %q", p.log[before:])
+		}
+	}
+	if len(p.memories) != 0 {
+		t.Errorf("%d jobs that have ended are remembered", len(p.memories))
+	}
+}
