@@ -159,6 +159,17 @@ func (m *memory) pending(name string) bool {
 	return ok
 }
 
+// unseen returns when to look for the Pods that were created and have not been seen
+// since; 0 when there is none. One that is taken away at once may never be seen, and
+// then no event tells of it.
+func (m *memory) unseen(now time.Time) time.Duration {
+	var first time.Duration
+	for _, at := range m.created {
+		first = soonest(first, max(at.Add(cacheLag).Sub(now), 1))
+	}
+	return first
+}
+
 // forgetSeen drops what the cache has caught up with, and what it should have.
 func (m *memory) forgetSeen(pods []*corev1.Pod, now time.Time) {
 	if len(m.created) == 0 {
@@ -168,7 +179,7 @@ func (m *memory) forgetSeen(pods []*corev1.Pod, now time.Time) {
 		delete(m.created, pod.Name)
 	}
 	for name, at := range m.created {
-		if now.Sub(at) > cacheLag {
+		if now.Sub(at) >= cacheLag {
 			delete(m.created, name)
 		}
 	}

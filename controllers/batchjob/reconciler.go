@@ -53,7 +53,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	again, actErr := r.act(ctx, obs, p)
 	relErr := r.release(ctx, p.Release)
-	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again)}, errors.Join(actErr, relErr)
+	unseen := obs.memory.unseen(r.options.Clock.Now())
+	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen)}, errors.Join(actErr, relErr)
 }
 
 // compute asks plan what to do, once more with the job as the API server has it when
