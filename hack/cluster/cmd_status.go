@@ -84,8 +84,18 @@ func printStatus(s *cluster.Status) {
 	if !s.Healthy {
 		health = s.Problem
 	}
-	fmt.Printf("name        %s (%s, %s)\nhealth      %s\napi         %s\nkubeconfig  %s\nlogs        %s\nprograms    %s\n",
-		s.Name, s.Provider, s.Tier, health, s.API, s.Kubeconfig, s.LogDir, s.BinDir)
+	kind := string(s.Provider)
+	if s.Tier != "" {
+		kind += ", " + string(s.Tier)
+	}
+	for _, line := range [][2]string{
+		{"name", s.Name + " (" + kind + ")"}, {"health", health}, {"api", s.API}, {"kubeconfig", s.Kubeconfig},
+		{"logs", s.LogDir}, {"programs", s.BinDir},
+	} {
+		if line[1] != "" {
+			fmt.Printf("%-11s %s\n", line[0], line[1])
+		}
+	}
 	for _, part := range slices.Sorted(maps.Keys(s.PIDs)) {
 		fmt.Printf("process     %-8d %s\n", s.PIDs[part], part)
 	}

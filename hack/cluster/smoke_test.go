@@ -264,7 +264,7 @@ func TestSmokeKilled(t *testing.T) {
 // leftovers tells what there is of a cluster that is down.
 func leftovers(t *testing.T, name string) string {
 	t.Helper()
-	cgroups, err := exec.Command("find", "/sys/fs/cgroup", "-name", "batchcompute-"+name).Output()
+	cgroups, err := exec.Command("find", "/sys/fs/cgroup", "-name", "batchcompute-"+name+"-*").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,14 +15,23 @@ const RootEnv = "BATCHCOMPUTE_CACHE"
 
 // Root returns the absolute path below which everything is kept: binaries and
 // images, shared by all clusters, and one state directory for each cluster. It
-// is not created here.
+// makes the directory, and follows symbolic links on the way to it, since the
+// kernel names a process's program by the path without any.
 func Root() (string, error) {
-	if dir := os.Getenv(RootEnv); dir != "" {
-		return filepath.Abs(dir)
+	dir := os.Getenv(RootEnv)
+	if dir == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return "", fmt.Errorf("finding the cache directory (set %s to choose one): %w", RootEnv, err)
+		}
+		dir = filepath.Join(base, "batchcompute")
 	}
-	dir, err := os.UserCacheDir()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("making the cache directory (set %s to choose another): %w", RootEnv, err)
+	}
+	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return "", fmt.Errorf("finding the cache directory (set %s to choose one): %w", RootEnv, err)
+		return "", fmt.Errorf("finding the cache directory: %w", err)
 	}
-	return filepath.Join(dir, "batchcompute"), nil
+	return filepath.EvalSymlinks(dir)
 }

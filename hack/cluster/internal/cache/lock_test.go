@@ -6,6 +6,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -59,8 +60,12 @@ func TestLockFollowsRemoval(t *testing.T) {
 
 func TestRootFollowsEnvironment(t *testing.T) {
 	dir := t.TempDir()
-	t.Setenv(RootEnv, dir)
-	if got, err := Root(); err != nil || got != dir {
-		t.Errorf("got %q, %v, want %q", got, err, dir)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(RootEnv, filepath.Join(link, "sub"))
+	if got, err := Root(); err != nil || got != filepath.Join(dir, "sub") {
+		t.Errorf("got %q, %v, want it below %q", got, err, dir)
 	}
 }

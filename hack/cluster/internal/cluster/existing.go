@@ -30,11 +30,6 @@ func upExisting(ctx context.Context, o Options, log io.Writer) (*Cluster, error)
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
-	c.State = State{Options: o, Created: time.Now().UTC().Truncate(time.Second), Ready: true}
-	c.Tier = ""
-	if err := c.save(); err != nil {
-		return nil, err
-	}
 	// Certificates that it names by path are put into the copy.
 	if err := clientcmdapi.FlattenConfig(config); err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
@@ -48,8 +43,10 @@ func upExisting(ctx context.Context, o Options, log io.Writer) (*Cluster, error)
 	}
 	nodes, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("asking cluster %s for its nodes: %w", config.CurrentContext, err)
+		return nil, fmt.Errorf("asking the cluster of context %q for its nodes: %w", config.CurrentContext, err)
 	}
+	c.State = State{Options: o, Created: time.Now().UTC().Truncate(time.Second), Ready: true}
+	c.Tier = ""
 	c.say("Using the cluster of context %s, with the nodes %s", config.CurrentContext, zones(nodes.Items))
-	return c, nil
+	return c, c.save()
 }

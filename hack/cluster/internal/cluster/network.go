@@ -16,8 +16,9 @@ import (
 )
 
 // Network is every address range and interface name of one cluster. They come
-// from the cluster's name, moved on where somebody else has them already, so
-// that several clusters can stand side by side.
+// from the path of its state directory, so that clusters of one name in two
+// caches do not meet either, and are moved on where somebody else has them
+// already. That way several clusters can stand side by side.
 //
 //	10.B.0.0/24    the bridge: .1 is this machine (and the API server), .2 the real node
 //	10.B.32.0/19   Pods on pretended nodes; nothing answers there
@@ -37,11 +38,10 @@ type Network struct {
 
 const firstBlock, lastBlock = 64, 250
 
-// pickNetwork returns the first free network for a cluster of that name. taken
-// are the ranges in use on this machine or by other clusters.
-func pickNetwork(name string, taken []netip.Prefix) (Network, error) {
+// pickNetwork returns the first free network for the cluster in dir. taken are the ranges in use on this machine or by other clusters.
+func pickNetwork(dir string, taken []netip.Prefix) (Network, error) {
 	const n = lastBlock - firstBlock + 1
-	h := hash(name)
+	h := hash(dir)
 	for i := range uint32(n) {
 		b := byte(firstBlock + (h+i)%n)
 		block := prefix(10, b, 0, 16)
@@ -81,9 +81,9 @@ func overlapsAny(p netip.Prefix, others []netip.Prefix) bool {
 	return false
 }
 
-func hash(name string) uint32 {
+func hash(s string) uint32 {
 	h := fnv.New32a()
-	h.Write([]byte(name))
+	h.Write([]byte(s))
 	return h.Sum32()
 }
 
@@ -125,16 +125,16 @@ const (
 	portBlocks = 1200
 )
 
-// pickPorts returns the first block of free ports for a cluster of that name.
+// pickPorts returns the first block of free ports for the cluster in dir.
 // free tells whether a port can be listened on; reserved are the API ports of
 // other clusters, some of whose parts may be stopped at the moment.
-func pickPorts(name string, reserved []int, free func(port int) bool) (Ports, error) {
+func pickPorts(dir string, reserved []int, free func(port int) bool) (Ports, error) {
 	taken := map[int]bool{}
 	for _, p := range reserved {
 		taken[p-p%portBlock] = true
 	}
 	for i := range uint32(portBlocks) {
-		base := firstPort + portBlock*int((hash(name)+i)%portBlocks)
+		base := firstPort + portBlock*int((hash(dir)+i)%portBlocks)
 		if taken[base] || !allFree(base, free) {
 			continue
 		}

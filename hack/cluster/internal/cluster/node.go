@@ -109,7 +109,7 @@ func (c *Cluster) startNode(ctx context.Context, images []preloaded) error {
 // prepareNode makes what the node keeps across its restarts.
 func (c *Cluster) prepareNode() error {
 	var err error
-	if c.Cgroups, err = node.CgroupDirs(c.Name); err != nil {
+	if c.Cgroups, err = node.CgroupDirs(c.Name + "-" + c.Network.Bridge); err != nil {
 		return err
 	}
 	if err := c.save(); err != nil {

@@ -222,10 +222,10 @@ func (c *Cluster) allocate(ctx context.Context) error {
 		}
 		reserved = append(reserved, o.Ports.API)
 	}
-	if c.Network, err = pickNetwork(c.Name, taken); err != nil {
+	if c.Network, err = pickNetwork(c.dir, taken); err != nil {
 		return err
 	}
-	if c.Ports, err = pickPorts(c.Name, reserved, canListen); err != nil {
+	if c.Ports, err = pickPorts(c.dir, reserved, canListen); err != nil {
 		return err
 	}
 	return c.save()

@@ -99,9 +99,6 @@ func startSleep(t *testing.T) (dir, self string, r *Record) {
 	if r, err = Load(dir, "sleeper"); err != nil {
 		t.Fatal(err)
 	}
-	for !r.ID.runs(procDir, sleep) { // it has reported, and is about to become what it should be
-		time.Sleep(time.Millisecond)
-	}
 	t.Cleanup(func() { _ = Stop(t.Context(), self, r, syscall.SIGKILL, time.Second) })
 	return dir, self, r
 }
@@ -198,14 +195,23 @@ func TestRestart(t *testing.T) {
 }
 
 func TestStartReportsEarlyEnd(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	lock, err := cache.Acquire(t.Context(), filepath.Join(t.TempDir(), "lock"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer lock.Release()
 	dir := t.TempDir()
-	if err := Start(dir, "/bin/false", lock, Record{Name: "x", Exe: "/bin/true", Log: filepath.Join(dir, "x.log")}); err == nil {
-		t.Error("no error though it never ran")
+	for _, exe := range []string{"/bin/false", "/does/not/exist"} {
+		// Ended within a moment or never begun: the one that was too quick to be
+		// seen may pass for started, but then must not for running.
+		r := Record{Name: "x", Exe: exe, Log: filepath.Join(dir, "x.log")}
+		if err := Start(dir, self, lock, r); err == nil && r.Running(self) {
+			t.Errorf("%s: no error though it does not run", exe)
+		}
 	}
 }
 

@@ -59,7 +59,7 @@ func Start(dir, self string, lock *cache.Lock, r Record) error {
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }() // reaps it, should it end while we live
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
-		if now, err := Load(dir, r.Name); err == nil && now.ID != nil {
+		if now, err := Load(dir, r.Name); err == nil && now.settled(self) {
 			return nil
 		}
 		select {
@@ -71,10 +71,18 @@ func Start(dir, self string, lock *cache.Lock, r Record) error {
 	return fmt.Errorf("starting %s: it did not report within 20 s; see %s", r.Name, r.Log)
 }
 
+// settled tells whether the part's process has become what it is to be.
+func (r *Record) settled(self string) bool {
+	want := r.Exe
+	if r.Restart {
+		want = self
+	}
+	return r.ID != nil && r.ID.runs(procDir, want)
+}
+
 // Exec writes the record of the part called name and turns the calling process
 // into that part. It returns only if that fails.
 func Exec(dir, name string) error {
-	lock := os.NewFile(lockFD, "lock")
 	r, err := Load(dir, name)
 	if err != nil {
 		return err
@@ -85,12 +93,15 @@ func Exec(dir, name string) error {
 	if err := r.Save(dir); err != nil {
 		return err
 	}
-	if err := lock.Close(); err != nil {
-		return fmt.Errorf("letting go of the cluster's lock: %w", err)
-	}
 	if r.Restart {
+		if err := unix.Close(lockFD); err != nil {
+			return fmt.Errorf("letting go of the cluster's lock: %w", err)
+		}
 		return keepRunning(r)
 	}
+	// The kernel drops the lock late in the exec. Before that there is a moment
+	// in which this process looks like a zombie.
+	unix.CloseOnExec(lockFD)
 	argv := append([]string{r.Exe}, r.Args...)
 	if err := unix.Exec(r.Exe, argv, append(os.Environ(), r.Env...)); err != nil {
 		return fmt.Errorf("becoming %s: %w", r.Exe, err)
