@@ -41,7 +41,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	p, err := r.compute(ctx, obs)
 	if err != nil {
-		return ctrl.Result{}, err
+		return ctrl.Result{}, client.IgnoreNotFound(err) // gone, and its event is on the way
 	}
 	wait, err := r.record(ctx, obs, p)
 	switch {
@@ -53,8 +53,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	again, actErr := r.act(ctx, obs, p)
 	relErr := r.release(ctx, p.Release)
+	if err := errors.Join(actErr, relErr); err != nil {
+		return ctrl.Result{}, err
+	}
 	unseen := obs.memory.unseen(r.options.Clock.Now())
-	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen)}, errors.Join(actErr, relErr)
+	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen)}, nil
 }
 
 // compute asks plan what to do, once more with the job as the API server has it when
