@@ -55,7 +55,10 @@ func (r *Reconciler) act(ctx context.Context, obs *observation, p *plan.Plan) (t
 			return staleRetry, delErr
 		}
 	}
-	err := r.create(ctx, obs, wanted)
+	made, err := r.create(ctx, obs, wanted)
+	if made {
+		m.refusals = 0 // there is some room, as with a quota: look again soon
+	}
 	var refused *refusedError
 	if errors.As(err, &refused) {
 		m.refusal = &plan.Refusal{Task: refused.task, Message: refused.Error()}
@@ -78,9 +81,10 @@ type refusedError struct {
 
 func (e *refusedError) Unwrap() error { return e.error }
 
-// create makes the Pods of instances that the stored status claims. It begins with one
-// and doubles, so that a cluster which refuses is not asked a thousand times.
-func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []resolve.Instance) error {
+// create makes the Pods of instances that the stored status claims, and reports whether
+// it made any. It begins with one and doubles, so that a cluster which refuses is not
+// asked a thousand times.
+func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []resolve.Instance) (made bool, err error) {
 	var mu sync.Mutex
 	for size := 1; len(wanted) > 0; size = min(2*size, workers) {
 		batch := wanted[:min(size, len(wanted))]
@@ -89,16 +93,16 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 			name, err := r.createPod(ctx, obs, in)
 			if err == nil {
 				mu.Lock()
-				obs.memory.created[name] = r.options.Clock.Now()
+				obs.memory.created[name], made = r.options.Clock.Now(), true
 				mu.Unlock()
 			}
 			return err
 		})
 		if err != nil {
-			return err
+			return made, err
 		}
 	}
-	return nil
+	return made, nil
 }
 
 // createPod makes one Pod. That it is there already, as after an answer that was lost,
