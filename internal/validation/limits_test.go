@@ -142,9 +142,10 @@ var hostile = map[string]func() *v1alpha1.BatchJob{
 	},
 }
 
-// texts puts the same megabyte into every kind of text.
+// texts fills the command and a path with a megabyte each, and every other kind of text
+// with an eighth of one: more than the 3 MiB that an API server accepts.
 func texts(unit string) *v1alpha1.BatchJob {
-	s := strings.Repeat(unit, 1<<20/len(unit))
+	long, s := strings.Repeat(unit, 1<<20/len(unit)), strings.Repeat(unit, 1<<17/len(unit))
 	job := request(s)
 	job.Spec.Placement = v1alpha1.Placement{Zone: s, HostIDs: []string{s}, HostIPs: []string{s}}
 	job.Spec.ClientToken = s
@@ -155,11 +156,11 @@ func texts(unit string) *v1alpha1.BatchJob {
 	j.Notifications = []v1alpha1.Notification{{TopicName: s, EventConfigs: []v1alpha1.EventConfig{{EventName: s}}}}
 	j.Dependences = []v1alpha1.Dependence{{StartTask: s + "x", EndTask: s}}
 	t := &j.Tasks[0]
-	t.Application = v1alpha1.Application{DeliveryForm: v1alpha1.DeliveryForm(s), Command: s, PackagePath: "cos://h/" + s, Docker: &v1alpha1.Docker{Image: s, Server: s}}
+	t.Application = v1alpha1.Application{DeliveryForm: v1alpha1.DeliveryForm(s), Command: long, PackagePath: "cos://h/" + s, Docker: &v1alpha1.Docker{Image: s, Server: s}}
 	t.ComputeEnv.EnvData = &v1alpha1.EnvData{ImageID: s, InstanceType: s, InstanceName: s}
 	t.EnvVars = []v1alpha1.EnvVar{{Name: s, Value: s}}
 	t.InputMappings = []v1alpha1.InputMapping{{SourcePath: "cos://" + s, DestinationPath: "/" + s}, {SourcePath: s, DestinationPath: `C:\` + s}}
-	t.RedirectInfo = &v1alpha1.RedirectInfo{StdoutRedirectPath: "cos://h/" + s + "/", StdoutRedirectFileName: s}
+	t.RedirectInfo = &v1alpha1.RedirectInfo{StdoutRedirectPath: "cos://h/" + long + "/", StdoutRedirectFileName: s}
 	return job
 }
 
