@@ -34,7 +34,7 @@ generated() {
 	sort -u "$scratch/before" "$scratch/after" >"$scratch/all"
 	while IFS= read -r f; do
 		if ! cmp -s "$f" "$scratch/tree/$f"; then
-			diff -u "$f" "$scratch/tree/$f" || true
+			diff -uN "$f" "$scratch/tree/$f" || true
 			status=1
 		fi
 	done <"$scratch/all"
