@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -121,8 +122,8 @@ func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve
 	return "", fmt.Errorf("creating pod %s: %w", pod.Name, err)
 }
 
-// adopt makes sure that the Pod which has the name of want is the job's, and that it is
-// watched: somebody may have edited its labels.
+// adopt makes sure that the Pod which has the name of want is the job's, that it is
+// watched, and that it is held: somebody may have edited its labels or finalizers.
 func (r *Reconciler) adopt(ctx context.Context, obs *observation, in resolve.Instance, want *corev1.Pod) error {
 	pod := &corev1.Pod{}
 	if err := r.live.Get(ctx, client.ObjectKeyFromObject(want), pod); err != nil {
@@ -131,11 +132,14 @@ func (r *Reconciler) adopt(ctx context.Context, obs *observation, in resolve.Ins
 	if !metav1.IsControlledBy(pod, obs.Job) {
 		return &refusedError{in.Task, fmt.Errorf("the name %q is taken by a Pod that does not belong to the job", want.Name)}
 	}
-	if isSubset(want.Labels, pod.Labels) {
+	// A Pod that is being deleted takes no finalizer any more.
+	mayHold := pod.DeletionTimestamp == nil
+	held := slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
+	if isSubset(want.Labels, pod.Labels) && (held || !mayHold) {
 		return nil // the cache has not seen it yet
 	}
 	metadata := map[string]any{"uid": pod.UID, "labels": want.Labels}
-	if pod.DeletionTimestamp == nil {
+	if mayHold {
 		metadata["finalizers"] = want.Finalizers
 	}
 	return r.patchPod(ctx, pod, metadata)

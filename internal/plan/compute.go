@@ -127,9 +127,11 @@ func (c *computation) run() error {
 		c.advance(&c.tasks[i])
 	}
 	c.dismissStrangers()
-	slices.SortFunc(c.plan.Create, func(a, b resolve.Instance) int {
+	inOrder := func(a, b resolve.Instance) int {
 		return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(a.Index, b.Index))
-	})
+	}
+	slices.SortFunc(c.plan.Create, inOrder)
+	slices.SortFunc(c.plan.Adopt, inOrder)
 	c.summarize()
 	return nil
 }
@@ -219,6 +221,9 @@ func (c *computation) judge(t *task, in resolve.Instance, pod *corev1.Pod) {
 	switch end := outcomeOf(pod, t.Timeout); {
 	case end == nil:
 		t.seen = append(t.seen, in.Index)
+		if pod.DeletionTimestamp == nil && !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
+			c.plan.Adopt = append(c.plan.Adopt, in) // somebody took it off
+		}
 		c.follow(t, in, pod)
 		return
 	case end.succeeded:

@@ -163,6 +163,19 @@ func TestLostPods(t *testing.T) {
 	})
 }
 
+// TestFinalizerIsPutBack: without it a Pod could go before its outcome is stored.
+func TestFinalizerIsPutBack(t *testing.T) {
+	w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(4))).step().start("a/2").finish("a/3", 0).stop("a/2")
+	w.do("a/0 a/2 a/3", func(pod *corev1.Pod) { pod.Finalizers = nil })
+	w.vanish("a/1")
+	if got, want := fmt.Sprint(w.compute().Adopt), "[{0 0 0} {0 1 0}]"; got != want {
+		t.Errorf("Adopt is %s, want %s", got, want)
+	}
+	if w.step().step(); len(w.last.Adopt) > 0 {
+		t.Errorf("Adopt is %v, though all is well again", w.last.Adopt)
+	}
+}
+
 // TestPastPods: a Pod whose attempt is counted is let go of and, if it runs, stopped.
 func TestPastPods(t *testing.T) {
 	for name, tc := range map[string]struct {

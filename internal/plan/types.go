@@ -56,7 +56,8 @@ type Plan struct {
 	Urgent bool
 	// Create are the instances claimed by Status, in order of task and index.
 	Create []resolve.Instance
-	// Adopt are the instances claimed earlier for which no Pod is to be seen.
+	// Adopt are the instances claimed earlier for which no Pod is to be seen, or one that
+	// has lost its finalizer, in order of task and index.
 	Adopt []resolve.Instance
 	// Delete are Pods to be stopped: past their timeout, or of an attempt that has been
 	// counted already. By name.
