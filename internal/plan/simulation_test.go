@@ -359,7 +359,10 @@ func (s *simulation) createAll(c *controller, obs Observation, p *Plan, yield fu
 		name := s.spec.PodName(in)
 		if !yield("create "+name) || !s.write(func() bool {
 			s.instances[name] = in
-			if s.create(in) && s.job != nil && s.standing(&s.job.Status, in.Task)[in.Index] != fmt.Sprintf("active %d", in.Attempt) {
+			made := s.create(in)
+			if s.job == nil {
+				s.strays[name] = made // for the garbage collector
+			} else if made && s.standing(&s.job.Status, in.Task)[in.Index] != fmt.Sprintf("active %d", in.Attempt) {
 				if s.strays[name] = true; len(s.controllers) == 1 {
 					s.t.Fatalf("%s was made, and is not claimed", name)
 				}
