@@ -62,6 +62,9 @@ func mounts(stateDir string) error {
 	if err := maskSysctls(); err != nil {
 		return err
 	}
+	if err := maskResolver(); err != nil {
+		return err
+	}
 	// The kubelet and containerd hand mounts on to containers.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
 		return fmt.Errorf("sharing the mounts within the node: %w", err)
@@ -147,6 +150,23 @@ func maskSysctls() error {
 		if err := unix.Mount(file, filepath.Join("/proc/sys", name), "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("masking the sysctl %s: %w", name, err)
 		}
+	}
+	return nil
+}
+
+// maskResolver shows the node a name server that is not there. The node has no route to
+// the outside: this machine's server would never answer, and an image that cannot be
+// pulled would hang instead of failing at once.
+func maskResolver() error {
+	const file, here = "/etc/resolv.conf", "/run/resolv.conf"
+	if _, err := os.Stat(file); err != nil {
+		return nil // none, or it went out of sight with /run: nobody is asked then
+	}
+	if err := os.WriteFile(here, []byte("nameserver 127.0.0.1\noptions attempts:1 timeout:1\n"), 0o644); err != nil {
+		return fmt.Errorf("masking the resolver's configuration: %w", err)
+	}
+	if err := unix.Mount(here, file, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("masking the resolver's configuration: %w", err)
 	}
 	return nil
 }
