@@ -361,7 +361,7 @@ func (s *simulation) createAll(c *controller, obs Observation, p *Plan, yield fu
 			s.instances[name] = in
 			made := s.create(in)
 			if s.job == nil {
-				s.strays[name] = made // for the garbage collector
+				s.strays[name] = made || s.strays[name] // for the garbage collector
 			} else if made && s.standing(&s.job.Status, in.Task)[in.Index] != fmt.Sprintf("active %d", in.Attempt) {
 				if s.strays[name] = true; len(s.controllers) == 1 {
 					s.t.Fatalf("%s was made, and is not claimed", name)
@@ -606,7 +606,7 @@ func (s *simulation) settle() {
 	for _, name := range names(s.pods) {
 		if pod := s.pods[name]; hasFinished(pod) {
 			continue
-		} else if s.strays[name] && s.job != nil && s.job.DeletionTimestamp == nil && pod.DeletionTimestamp == nil {
+		} else if s.strays[name] && pod.Labels[v1alpha1.LabelTracked] != "" && s.job != nil && s.job.DeletionTimestamp == nil && pod.DeletionTimestamp == nil {
 			s.t.Fatalf("%s is a stray, and was not stopped", name)
 		} else if pod.Spec.NodeName == "" {
 			s.change(name, func(pod *corev1.Pod) { testutil.Bind(pod, "node-1") })
