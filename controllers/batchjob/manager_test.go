@@ -1,0 +1,121 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/testutil"
+)
+
+// manage runs a manager over the test's namespace, with nothing but events to drive it.
+func (e *env) manage() (stop func()) {
+	e.t.Helper()
+	mgr, err := ctrl.NewManager(e.Config, ctrl.Options{
+		Scheme:     e.Scheme,
+		Logger:     logr.Discard(),
+		Metrics:    metricsserver.Options{BindAddress: "0"},
+		Cache:      cache.Options{ByObject: CacheOptions(), DefaultNamespaces: map[string]cache.Config{e.ns: {}}},
+		Controller: config.Controller{SkipNameValidation: new(true)},
+	})
+	if err == nil {
+		err = Setup(mgr, Options{Catalog: catalog.Default(), Validate: validate})
+	}
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- mgr.Start(ctx) }()
+	stop = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			e.t.Error(err)
+		}
+	}
+	return stop
+}
+
+// TestManager: events alone carry jobs to their ends, through a restart, and a deletion
+// leaves nothing behind.
+func TestManager(t *testing.T) {
+	e := newEnv(t)
+	stop := e.manage()
+	end := func(name string) {
+		t.Helper()
+		e.eventually(name+" has ended", func() bool {
+			e.clock.SetTime(time.Now())
+			e.work()
+			return e.job(name).Status.EndTime != nil && len(e.tracked()) == 0
+		})
+	}
+	e.submit(e.reference("ref"))
+	end("ref")
+	e.wantReference("ref")
+	e.clear()
+
+	e.submit(e.reference("ref"))
+	e.eventually("Pods are made", func() bool { return len(e.Pods(t, e.ns)) == 2 })
+	stop()
+	e.work() // while nobody looks
+	stop = e.manage()
+	defer func() { stop() }()
+	end("ref")
+	e.wantReference("ref")
+	e.clear()
+
+	job := e.submit(testutil.Job("gone").Task("a", testutil.Instances(5)))
+	e.eventually("Pods are made", func() bool { return len(e.Pods(t, e.ns)) == 5 })
+	if err := e.Delete(context.Background(), job, client.PropagationPolicy("Background")); err != nil {
+		t.Fatal(err)
+	}
+	e.eventually("no Pod is left", func() bool {
+		e.CollectGarbage(t, e.ns)
+		return len(e.Pods(t, e.ns)) == 0
+	})
+}
+
+// TestLatency prints how long a task waits for the controller when the one before it has
+// ended, which is the time in which a job does not get on.
+func TestLatency(t *testing.T) {
+	e := newEnv(t)
+	defer e.manage()()
+	const tasks = 20
+	job := testutil.Job("chain")
+	for i := range tasks {
+		job.Task(string(rune('a' + i)))
+		if i > 0 {
+			job.Edges(string(rune('a'+i-1)) + "->" + string(rune('a'+i)))
+		}
+	}
+	e.submit(job)
+	var waits []time.Duration
+	for i := range tasks {
+		var list corev1.PodList
+		at := time.Now()
+		e.eventually("the next Pod is there", func() bool {
+			err := e.List(context.Background(), &list, client.InNamespace(e.ns), client.MatchingLabels{v1alpha1.LabelTaskName: string(rune('a' + i))})
+			return err == nil && len(list.Items) == 1
+		})
+		if i > 0 {
+			waits = append(waits, time.Since(at))
+		}
+		e.Finish(t, &list.Items[0], 0, time.Now())
+	}
+	slices.Sort(waits)
+	t.Logf("from a Pod's end to its successor's Pod: median %s, longest %s", waits[len(waits)/2], waits[len(waits)-1])
+}
