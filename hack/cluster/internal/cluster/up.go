@@ -30,8 +30,8 @@ func Up(ctx context.Context, o Options, log io.Writer) (*Cluster, error) {
 	case Existing:
 		return upExisting(ctx, o, log)
 	}
-	if runtime.GOOS != "linux" {
-		return nil, errors.New("--provider local takes Linux; elsewhere use kind or existing")
+	if runtime.GOOS != "linux" && runtime.GOOS != "darwin" {
+		return nil, errors.New("--provider local takes Linux or macOS; elsewhere use kind or existing")
 	}
 	c, err := openLocked(ctx, o.Name, log)
 	if err != nil {

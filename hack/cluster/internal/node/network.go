@@ -79,8 +79,8 @@ func Plug(b Bridge, pid int) error {
 
 func removeLink(name string) error {
 	link, err := netlink.LinkByName(name)
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return nil
+	if errors.As(err, &netlink.LinkNotFoundError{}) || errors.Is(err, netlink.ErrNotImplemented) {
+		return nil // where there is no such interface, or none of this kind, as on macOS
 	}
 	if err == nil {
 		err = netlink.LinkDel(link)
