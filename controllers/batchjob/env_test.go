@@ -57,7 +57,7 @@ func newEnv(t testing.TB) *env {
 	p := controlplane.Get(t)
 	e := &env{ControlPlane: p, t: t, ns: p.Namespace(t), clock: testingclock.NewFakePassiveClock(time.Now().Truncate(time.Second))}
 	var err error
-	e.cache, err = cache.New(p.Config, cache.Options{Scheme: p.Scheme, DefaultNamespaces: map[string]cache.Config{e.ns: {}}, ByObject: CacheOptions()})
+	e.cache, err = cache.New(p.Config, cache.Options{Scheme: p.Scheme, Mapper: p.RESTMapper(), DefaultNamespaces: map[string]cache.Config{e.ns: {}}, ByObject: CacheOptions()})
 	if err == nil {
 		err = e.cache.IndexField(t.Context(), &corev1.Pod{}, podsByJob, indexPod)
 	}
@@ -140,12 +140,8 @@ func (e *env) start(l *line) *process {
 		l.cached = e.cache
 	}
 	l.calls, l.log, l.dead = map[string]int{}, nil, false
-	direct, err := client.NewWithWatch(e.Config, client.Options{Scheme: e.Scheme})
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	c := interceptor.NewClient(direct, l.funcs(false))
-	live := interceptor.NewClient(direct, l.funcs(true))
+	c := interceptor.NewClient(e.WithWatch, l.funcs(false))
+	live := interceptor.NewClient(e.WithWatch, l.funcs(true))
 	r := NewReconciler(c, live, &news{}, Options{Catalog: catalog.Default(), Validate: validate, Clock: e.clock})
 	return &process{Reconciler: r, e: e, line: l}
 }
@@ -254,7 +250,7 @@ func (e *env) job(name string) *v1alpha1.BatchJob {
 // sync waits until the cache shows what the API server has.
 func (e *env) sync() {
 	e.t.Helper()
-	e.eventually("the cache shows what the API server has", func() bool { return e.versions(e.Client) == e.versions(e.cache) })
+	e.eventually("the cache shows what the API server has", func() bool { return e.versions(e.ControlPlane) == e.versions(e.cache) })
 }
 
 func (e *env) versions(from client.Reader) string {
@@ -309,7 +305,8 @@ func (p *process) must(name string) ctrl.Result {
 // tick lets a few seconds pass: more than the news wait for.
 func (e *env) tick() { e.clock.SetTime(e.clock.Now().Add(3 * time.Second)) }
 
-// work runs every Pod that is there to its end, as the script says.
+// work runs every Pod that is there to its end, as the script says, and leaves out that
+// it has a node: that is two calls a Pod.
 func (e *env) work() {
 	e.t.Helper()
 	for _, pod := range e.Pods(e.t, e.ns) {
@@ -322,7 +319,10 @@ func (e *env) work() {
 			attempt, _ := strconv.Atoi(pod.Labels[v1alpha1.LabelAttempt])
 			code = e.script(pod.Labels[v1alpha1.LabelTaskName], index, attempt)
 		}
-		e.Finish(e.t, &pod, code, e.clock.Now())
+		e.Report(e.t, &pod, func(pod *corev1.Pod) {
+			testutil.Start(pod, e.clock.Now())
+			testutil.Finish(pod, code, e.clock.Now())
+		})
 	}
 }
 

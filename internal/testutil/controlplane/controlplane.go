@@ -41,7 +41,7 @@ type ControlPlane struct {
 	// Scheme knows Kubernetes' kinds and ours.
 	Scheme *runtime.Scheme
 	// Client is an administrator's, without a cache.
-	client.Client
+	client.WithWatch
 	env *envtest.Environment
 }
 
@@ -104,7 +104,7 @@ func start(assets string) (*ControlPlane, error) {
 		return nil, errors.Join(fmt.Errorf("starting a control plane: %w", err), p.env.Stop())
 	}
 	p.Config.QPS, p.Config.Burst = -1, -1
-	if p.Client, err = client.New(p.Config, client.Options{Scheme: scheme}); err != nil {
+	if p.WithWatch, err = client.NewWithWatch(p.Config, client.Options{Scheme: scheme}); err != nil {
 		return nil, errors.Join(fmt.Errorf("making a client: %w", err), p.env.Stop())
 	}
 	return p, nil
