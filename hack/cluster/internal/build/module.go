@@ -150,6 +150,7 @@ func shortHash(sum []byte) string { return hex.EncodeToString(sum[:8]) }
 // Tier says how much of a cluster is wanted.
 type Tier string
 
+// The tiers, from the least real to the most.
 const (
 	ControlPlane Tier = "control-plane" // an API server, its store and its controllers; no Pod ever runs
 	Fake         Tier = "fake"          // plus pretended nodes, whose Pods only seem to run

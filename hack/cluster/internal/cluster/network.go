@@ -44,15 +44,15 @@ func pickNetwork(dir string, taken []netip.Prefix) (Network, error) {
 	h := hash(dir)
 	for i := range uint32(n) {
 		b := byte(firstBlock + (h+i)%n)
-		block := prefix(10, b, 0, 16)
+		block := prefix(b, 0, 16)
 		if overlapsAny(block, taken) {
 			continue
 		}
 		id := "bc" + hex.EncodeToString([]byte{byte(h >> 24), byte(h >> 16), byte(h >> 8), byte(h)})
 		return Network{
 			Bridge: id, VethHost: id + "h", VethNode: id + "n", // 15 bytes is the limit
-			Block: block, NodeNet: prefix(10, b, 0, 24), FakePods: prefix(10, b, 32, 19),
-			Services: prefix(10, b, 64, 18), Pods: prefix(10, b, 128, 22),
+			Block: block, NodeNet: prefix(b, 0, 24), FakePods: prefix(b, 32, 19),
+			Services: prefix(b, 64, 18), Pods: prefix(b, 128, 22),
 		}, nil
 	}
 	return Network{}, errors.New("every address range from 10.64.0.0/16 to 10.250.0.0/16 is in use")
@@ -67,8 +67,9 @@ func (n Network) NodeIP() netip.Addr { return n.HostIP().Next() }
 // APIServiceIP is the address of the Service "kubernetes", always the first of the range.
 func (n Network) APIServiceIP() netip.Addr { return n.Services.Addr().Next() }
 
-func prefix(a, b, c byte, bits int) netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{a, b, c, 0}), bits)
+// prefix is the range 10.b.c.0/bits.
+func prefix(b, c byte, bits int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, b, c, 0}), bits)
 }
 
 func overlapsAny(p netip.Prefix, others []netip.Prefix) bool {

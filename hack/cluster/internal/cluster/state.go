@@ -26,6 +26,7 @@ import (
 // Provider says who runs the cluster.
 type Provider string
 
+// The providers.
 const (
 	Local    Provider = "local"    // this program, from Go modules
 	Kind     Provider = "kind"     // kind, in containers

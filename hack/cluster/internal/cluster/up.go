@@ -17,7 +17,7 @@ import (
 	"batchcompute.dev/operator/hack/cluster/internal/part"
 )
 
-// Auto, in place of a tier, is the most real one this machine can have.
+// Auto stands in the place of a tier for the most real one this machine can have.
 const Auto build.Tier = "auto"
 
 // Up makes sure that the cluster o describes is up, and returns it once it can

@@ -105,7 +105,7 @@ func mountCgroups(hs []hierarchy) error {
 // A cgroup that does so may hold no process, so this one moves into a leaf.
 func delegateCgroups() error {
 	const top = "/sys/fs/cgroup"
-	if _, err := os.Stat(top + "/cgroup.controllers"); err != nil {
+	if !exists(top + "/cgroup.controllers") {
 		return nil // version 1
 	}
 	leaf := top + "/init"
@@ -159,7 +159,7 @@ func maskSysctls() error {
 // pulled would hang instead of failing at once.
 func maskResolver() error {
 	const file, here = "/etc/resolv.conf", "/run/resolv.conf"
-	if _, err := os.Stat(file); err != nil {
+	if !exists(file) {
 		return nil // none, or it went out of sight with /run: nobody is asked then
 	}
 	if err := os.WriteFile(here, []byte("nameserver 127.0.0.1\noptions attempts:1 timeout:1\n"), 0o644); err != nil {
@@ -169,6 +169,11 @@ func maskResolver() error {
 		return fmt.Errorf("masking the resolver's configuration: %w", err)
 	}
 	return nil
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 func mount(source, dir, fstype, options string) error {

@@ -64,7 +64,7 @@ func Start(dir, self string, lock *cache.Lock, r Record) error {
 		}
 		select {
 		case err := <-exited:
-			return fmt.Errorf("starting %s: it ended at once (%v); see %s", r.Name, err, r.Log)
+			return fmt.Errorf("starting %s: it ended at once; see %s: %w", r.Name, r.Log, err)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -147,7 +147,7 @@ func Stop(ctx context.Context, self string, r *Record, sig syscall.Signal, grace
 	if err != nil || !r.Running(self) {
 		return nil
 	}
-	defer p.Release()
+	defer func() { _ = p.Release() }()
 	if err := p.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stopping %s (process %d): %w", r.Name, r.ID.PID, err)
 	}
