@@ -19,11 +19,13 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-logr/logr"
 	"golang.org/x/term"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/hack/internal/install"
@@ -45,6 +47,7 @@ func main() {
 	flag.StringVar(&t.Name, "name", "demo", "name of the cluster")
 	flag.StringVar(&t.Image, "image", "", "the operator's image, for an existing cluster")
 	flag.Parse()
+	log.SetLogger(logr.Discard()) // what there is to say is said here
 	install.Main(func(ctx context.Context) error {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()

@@ -17,10 +17,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/hack/internal/install"
@@ -43,6 +45,7 @@ func TestMain(m *testing.M) {
 	flag.StringVar(&target.Name, "name", "e2e", "name of the cluster")
 	flag.StringVar(&target.Image, "image", "", "the operator's image, for an existing cluster")
 	flag.Parse()
+	log.SetLogger(logr.Discard()) // the stories speak for themselves
 	os.Exit(run(m))
 }
 
