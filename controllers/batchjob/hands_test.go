@@ -53,6 +53,32 @@ func TestPodDeletedByHand(t *testing.T) {
 	e.want("j", "SUCCEED 1/1 3/3", "a SUCCEED succeeded=0-2", "failure a/0/0 PodDeleted", "failure a/1/0 PodDeleted 137")
 }
 
+// TestTimeout: an attempt past its timeout is stopped once, and has failed when it ends.
+func TestTimeout(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a", testutil.Timeout(60), testutil.Retries(1)))
+	p.must("j")
+	e.Bind(t, e.pod("a/0"))
+	e.Start(t, e.pod("a/0"), e.clock.Now().Add(-57*time.Second))
+	// The controller's clock is some seconds ahead of the API server's.
+	e.tick()
+	res := p.must("j")
+	if res.RequeueAfter != time.Second {
+		t.Errorf("it looks again after %s, want 1s", res.RequeueAfter)
+	}
+	e.clock.SetTime(e.clock.Now().Add(res.RequeueAfter))
+	for range 3 {
+		p.must("j")
+	}
+	if p.calls["delete pod"] != 1 || e.pod("a/0").DeletionTimestamp == nil {
+		t.Errorf("the Pod was deleted %d times, want once", p.calls["delete pod"])
+	}
+	e.Finish(t, e.pod("a/0"), 143, time.Now().Add(5*time.Second))
+	p.must("j")
+	e.want("j", "RUNNING 0/1 0/1", "a RUNNING active=1:0", "failure a/0/0 Timeout 143")
+}
+
 // TestJobDeleted deletes a job in every way at every stage. No Pod keeps our finalizer,
 // none is made afterwards, and none is left that the garbage collector should take.
 func TestJobDeleted(t *testing.T) {

@@ -102,9 +102,9 @@ func TestOutcome(t *testing.T) {
 		}, "PodDeleted: the Pod was deleted before the command had ended", 0, 2 * time.Second},
 		"killed when asked to stop": {func(s story) {
 			testutil.Start(s.Pod, begin)
-			testutil.AskToStop(s.Pod, after(time.Second))
-			testutil.Finish(s.Pod, 137, after(31*time.Second))
-		}, "PodDeleted: the Pod was deleted before the command had ended", 137, 31 * time.Second},
+			testutil.AskToStop(s.Pod, after(4*time.Second))
+			testutil.Finish(s.Pod, 137, after(34*time.Second))
+		}, "PodDeleted: the Pod was deleted before the command had ended", 137, 34 * time.Second},
 		"deleted, and nobody knows when it ended": {func(s story) {
 			testutil.Start(s.Pod, begin)
 			testutil.AskToStop(s.Pod, after(time.Second))
@@ -146,6 +146,11 @@ func TestOutcome(t *testing.T) {
 			testutil.AskToStop(s.Pod, after(11*time.Second))
 			testutil.Finish(s.Pod, 0, after(11*time.Second))
 		}, "Timeout: took longer than the timeout of 10 s and was stopped", 0, 11 * time.Second},
+		"timeout, by a clock that is ahead of the node's": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.AskToStop(s.Pod, after(7*time.Second))
+			testutil.Finish(s.Pod, 143, after(10*time.Second))
+		}, "Timeout: took longer than the timeout of 10 s and was stopped", 143, 10 * time.Second},
 		"in time by a hair": {func(s story) {
 			testutil.Start(s.Pod, begin)
 			testutil.AskToStop(s.Pod, after(11*time.Second))

@@ -141,6 +141,9 @@ func askedToStop(pod *corev1.Pod) time.Time {
 	return pod.DeletionTimestamp.Add(-time.Duration(grace) * time.Second)
 }
 
+// clockSkew is how far the clocks of nodes, API server and controller may be apart.
+const clockSkew = 5 * time.Second
+
 // stopOf reports whether the Pod's deletion ended the command, and whether that was
 // asked for when its timeout was over. ended is nil when the command never ran.
 func stopOf(pod *corev1.Pod, ended *corev1.ContainerStateTerminated, timeout time.Duration) (stopped, late bool) {
@@ -151,7 +154,8 @@ func stopOf(pod *corev1.Pod, ended *corev1.ContainerStateTerminated, timeout tim
 		return true, false
 	}
 	asked, finished := askedToStop(pod), ended.FinishedAt.Time
-	late = ended.StartedAt.Unix() > 0 && asked.Sub(ended.StartedAt.Time) >= timeout
+	ran := finished.Sub(ended.StartedAt.Time)
+	late = ended.StartedAt.Unix() > 0 && ran >= timeout && asked.Sub(ended.StartedAt.Time) >= timeout-clockSkew
 	signalled := ended.ExitCode > 128
 	return finished.IsZero() || finished.After(asked) || finished.Equal(asked) && (late || signalled), late
 }
