@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -86,6 +87,9 @@ func startCluster(t *testing.T) *cluster {
 	})
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	if err := os.WriteFile(kubeconfig, env.KubeConfig, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "root"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	image := filepath.Join(dir, "image")
@@ -171,8 +175,8 @@ func (w testWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// pod returns a Pod of one container that runs script in a shell.
-func pod(name, script string) *corev1.Pod {
+// newTestPod returns a Pod of one container that runs script in a shell.
+func newTestPod(name, script string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"},
 		Spec: corev1.PodSpec{
@@ -182,6 +186,11 @@ func pod(name, script string) *corev1.Pod {
 			}},
 		},
 	}
+}
+
+// home is the directory that stands for the root of the Pod's container.
+func (c *cluster) home(p *corev1.Pod) string {
+	return filepath.Join(c.config.Root, "pods", string(p.UID), "containers", "main", "root")
 }
 
 func (c *cluster) create(p *corev1.Pod) *corev1.Pod {
@@ -276,6 +285,22 @@ func waitGone(t *testing.T, pid int) {
 		stat, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 		return syscall.Kill(pid, 0) == syscall.ESRCH || strings.Contains(string(stat), ") Z ")
 	})
+}
+
+// countProcesses counts the processes with marker in their command lines.
+func countProcesses(t *testing.T, marker string) int {
+	t.Helper()
+	out, err := exec.Command("ps", "axww", "-o", "stat=,args=").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, marker) && !strings.HasPrefix(line, "Z") {
+			count++
+		}
+	}
+	return count
 }
 
 func (c *cluster) delete(name string, grace int64) {

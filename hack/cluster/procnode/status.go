@@ -4,212 +4,97 @@
 package procnode
 
 import (
-	"fmt"
-	"slices"
+	"cmp"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// record is what we know of one container, and what state.json holds.
-type record struct {
-	Image    string                `json:"image,omitempty"` // its directory, once found
-	Pid      int                   `json:"pid,omitempty"`   // of the last process started
-	Start    string                `json:"start,omitempty"` // see startTime
-	Restarts int32                 `json:"restarts"`
-	State    corev1.ContainerState `json:"state"`
-	Last     corev1.ContainerState `json:"last"`
-}
-
-// id returns the container's id, "" when no process was ever started.
-func (r *record) id() string {
-	if r.Pid == 0 {
-		return ""
-	}
-	return fmt.Sprintf("process://%d-%s", r.Pid, r.Start)
-}
-
-func (r *record) failed() bool { return r.State.Terminated != nil && r.State.Terminated.ExitCode != 0 }
-func (r *record) done() bool   { return r.State.Terminated != nil && r.State.Terminated.ExitCode == 0 }
-
-// facts are what a Pod's status is computed from.
-type facts struct {
-	pod         *corev1.Pod
-	ip          string
-	start       metav1.Time
-	inits, main []*record // in spec order
-	stopped     bool      // no container runs and none will be started again
-	deadline    bool      // stopped for activeDeadlineSeconds
-}
-
-// computeStatus returns the fields of a Pod's status that the node owns, worded
-// as the kubelet words them. Conditions keep their transition time from prev
-// while their status stays the same.
-// Source: kubernetes, pkg/kubelet/kubelet_pods.go and status/generate.go.
-func computeStatus(f facts, prev corev1.PodStatus, now metav1.Time) corev1.PodStatus {
+// newStatus returns the fields of a Pod's status that are the node's: as they
+// were stored, or those of a new Pod.
+func newStatus(pod *corev1.Pod, ip string) corev1.PodStatus {
 	s := corev1.PodStatus{
-		ObservedGeneration: f.pod.Generation,
-		Phase:              computePhase(f),
-		HostIP:             f.ip,
-		HostIPs:            []corev1.HostIP{{IP: f.ip}},
-		PodIP:              f.ip,
-		PodIPs:             []corev1.PodIP{{IP: f.ip}},
-		StartTime:          &f.start,
+		Phase: cmp.Or(pod.Status.Phase, corev1.PodPending), StartTime: new(metav1.Now()),
+		HostIP: ip, HostIPs: []corev1.HostIP{{IP: ip}}, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}},
 	}
-	if f.deadline && f.stopped {
-		s.Reason = "DeadlineExceeded"
-		s.Message = "Pod was active on the node longer than the specified deadline"
+	if old := pod.Status.DeepCopy(); len(old.ContainerStatuses) > 0 {
+		s.StartTime = old.StartTime
+		s.InitContainerStatuses, s.ContainerStatuses = old.InitContainerStatuses, old.ContainerStatuses
+		return s
 	}
-	for i, r := range f.inits {
-		s.InitContainerStatuses = append(s.InitContainerStatuses,
-			containerStatus(&f.pod.Spec.InitContainers[i], r, "PodInitializing", r.done()))
+	reason := "ContainerCreating"
+	if len(pod.Spec.InitContainers) > 0 {
+		reason = "PodInitializing"
 	}
-	waiting := "ContainerCreating"
-	if slices.ContainsFunc(f.inits, func(r *record) bool { return !r.done() }) {
-		waiting = "PodInitializing"
-	}
-	for i, r := range f.main {
-		s.ContainerStatuses = append(s.ContainerStatuses,
-			containerStatus(&f.pod.Spec.Containers[i], r, waiting, r.State.Running != nil))
-	}
-	s.Conditions = computeConditions(f, &s)
-	for i := range s.Conditions {
-		c := &s.Conditions[i]
-		c.ObservedGeneration, c.LastTransitionTime = f.pod.Generation, now
-		for _, old := range prev.Conditions {
-			if old.Type == c.Type && old.Status == c.Status {
-				c.LastTransitionTime = old.LastTransitionTime
-			}
+	statuses := func(containers []corev1.Container) (list []corev1.ContainerStatus) {
+		for _, c := range containers {
+			list = append(list, corev1.ContainerStatus{Name: c.Name, Image: c.Image, State: waiting(reason, "")})
 		}
+		return list
 	}
+	s.InitContainerStatuses, s.ContainerStatuses = statuses(pod.Spec.InitContainers), statuses(pod.Spec.Containers)
 	return s
 }
 
-func containerStatus(c *corev1.Container, r *record, waiting string, ready bool) corev1.ContainerStatus {
-	running := r.State.Running != nil
-	s := corev1.ContainerStatus{
-		Name:                 c.Name,
-		State:                *r.State.DeepCopy(),
-		LastTerminationState: *r.Last.DeepCopy(),
-		Ready:                ready,
-		Started:              &running,
-		RestartCount:         r.Restarts,
-		Image:                c.Image,
-		ContainerID:          r.id(),
-	}
-	if r.Image != "" {
-		s.ImageID = "process://" + r.Image
-	}
-	if s.State == (corev1.ContainerState{}) {
-		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: waiting}
-	}
-	return s
+func waiting(reason, message string) corev1.ContainerState {
+	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}
 }
 
-// computePhase follows the kubelet's rules: a failed init container that will
-// not run again fails the Pod, one that waits for its first start keeps it
-// Pending, and a Pod that is stopped early is Failed unless all exited with 0.
-func computePhase(f facts) corev1.PodPhase {
-	policy := f.pod.Spec.RestartPolicy
-	pending, running, restarting, failed := false, false, false, f.deadline && f.stopped
-	for _, r := range f.inits {
-		switch {
-		case r.failed() && !shouldRestart(policy, r):
-			failed = true
-		case !r.done():
-			pending = true
-		}
+// summarize computes what follows from the containers' states: Ready, which is
+// what controllers go by, and the phase. A container is terminated only if it
+// won't be started again; one that will be waits.
+func summarize(s *corev1.PodStatus) {
+	failed, ended, started, ready := false, true, true, true
+	for i := range s.InitContainerStatuses {
+		c := &s.InitContainerStatuses[i]
+		c.Ready = c.State.Terminated != nil && c.State.Terminated.ExitCode == 0
+		failed = failed || c.State.Terminated != nil && !c.Ready
 	}
-	if failed {
-		return corev1.PodFailed
+	initFailed := failed
+	for i := range s.ContainerStatuses {
+		c := &s.ContainerStatuses[i]
+		c.Ready = c.State.Running != nil
+		ready = ready && c.Ready
+		started = started && (c.State.Waiting == nil || c.RestartCount > 0)
+		ended = ended && c.State.Terminated != nil
+		failed = failed || c.State.Terminated != nil && c.State.Terminated.ExitCode != 0
 	}
-	for _, r := range f.main {
-		switch {
-		case r.State.Running != nil:
-			running = true
-		case r.State.Terminated != nil:
-			failed = failed || r.failed()
-			restarting = restarting || shouldRestart(policy, r)
-		case r.Last.Terminated != nil: // in back-off
-			failed = failed || r.Last.Terminated.ExitCode != 0
-			restarting = true
-		default:
-			pending = true
-		}
-	}
+	condition := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.Now()}
 	switch {
-	case f.stopped && (pending || failed):
-		return corev1.PodFailed
-	case f.stopped:
-		return corev1.PodSucceeded
-	case pending:
-		return corev1.PodPending
-	case running || restarting:
-		return corev1.PodRunning
-	case failed:
-		return corev1.PodFailed
+	case initFailed || ended && failed:
+		s.Phase, condition.Reason = corev1.PodFailed, "PodFailed"
+	case ended:
+		s.Phase, condition.Reason = corev1.PodSucceeded, "PodCompleted"
+	case ready:
+		s.Phase, condition.Status = corev1.PodRunning, corev1.ConditionTrue
+	case started:
+		s.Phase, condition.Reason = corev1.PodRunning, "ContainersNotReady"
+	default:
+		s.Phase, condition.Reason = corev1.PodPending, "ContainersNotReady"
 	}
-	return corev1.PodSucceeded
+	if len(s.Conditions) > 0 && s.Conditions[0].Status == condition.Status {
+		condition.LastTransitionTime = s.Conditions[0].LastTransitionTime
+	}
+	s.Conditions = []corev1.PodCondition{condition}
 }
 
-// shouldRestart tells whether a container that has ended is to be started again.
-// An init container that succeeded never is; its caller doesn't ask.
-func shouldRestart(policy corev1.RestartPolicy, r *record) bool {
-	return policy == corev1.RestartPolicyAlways || (policy == corev1.RestartPolicyOnFailure && r.failed())
+// settle ends the containers that don't run but have no end.
+func settle(list []corev1.ContainerStatus) {
+	for i := range list {
+		if list[i].State.Terminated != nil {
+			continue
+		}
+		end := &corev1.ContainerStateTerminated{
+			ExitCode: 137, Reason: "ContainerStatusUnknown", FinishedAt: metav1.Now(),
+			Message: "The container was not running when its Pod was ended, or ended with its process node",
+		}
+		if running := list[i].State.Running; running != nil {
+			end.StartedAt = running.StartedAt
+		}
+		list[i].State = corev1.ContainerState{Terminated: end}
+	}
 }
 
 func isTerminal(phase corev1.PodPhase) bool {
 	return phase == corev1.PodSucceeded || phase == corev1.PodFailed
-}
-
-// computeConditions returns the node's conditions. PodScheduled is the scheduler's.
-func computeConditions(f facts, s *corev1.PodStatus) []corev1.PodCondition {
-	var incomplete, unready []string
-	for _, c := range s.InitContainerStatuses {
-		if !c.Ready {
-			incomplete = append(incomplete, c.Name)
-		}
-	}
-	for _, c := range s.ContainerStatuses {
-		if !c.Ready {
-			unready = append(unready, c.Name)
-		}
-	}
-	started := corev1.PodCondition{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionTrue}
-	initialized := corev1.PodCondition{Type: corev1.PodInitialized, Status: corev1.ConditionTrue}
-	ready := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue}
-	if isTerminal(s.Phase) {
-		started.Status, started.Reason = corev1.ConditionFalse, "PodSandboxNotReady"
-	}
-	switch {
-	case s.Phase == corev1.PodSucceeded:
-		initialized.Reason = "PodCompleted"
-	case len(incomplete) > 0:
-		initialized.Status, initialized.Reason = corev1.ConditionFalse, "ContainersNotInitialized"
-		initialized.Message = fmt.Sprintf("containers with incomplete status: %s", incomplete)
-	}
-	switch {
-	case s.Phase == corev1.PodSucceeded:
-		ready.Status, ready.Reason = corev1.ConditionFalse, "PodCompleted"
-	case s.Phase == corev1.PodFailed:
-		ready.Status, ready.Reason = corev1.ConditionFalse, "PodFailed"
-	case len(unready) > 0:
-		ready.Status, ready.Reason = corev1.ConditionFalse, "ContainersNotReady"
-		ready.Message = fmt.Sprintf("containers with unready status: %s", unready)
-	}
-	containersReady := ready
-	containersReady.Type = corev1.ContainersReady
-	for _, gate := range f.pod.Spec.ReadinessGates {
-		if ready.Status == corev1.ConditionTrue && !hasCondition(f.pod, gate.ConditionType) {
-			ready.Status, ready.Reason = corev1.ConditionFalse, "ReadinessGatesNotReady"
-			ready.Message = fmt.Sprintf("the status of pod readiness gate %q is not \"True\"", gate.ConditionType)
-		}
-	}
-	return []corev1.PodCondition{started, initialized, ready, containersReady}
-}
-
-func hasCondition(pod *corev1.Pod, t corev1.PodConditionType) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == t && c.Status == corev1.ConditionTrue
-	})
 }
