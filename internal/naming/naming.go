@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -21,16 +22,30 @@ import (
 const MaxLength = 63
 
 const (
-	alphabet       = "0123456789abcdefghijklmnopqrstuvwxyz"
-	jobIDLength    = 8
-	podHashLength  = 10
-	taskHashLength = 8
+	alphabet        = "0123456789abcdefghijklmnopqrstuvwxyz"
+	jobIDLength     = 8
+	podHashLength   = 10
+	taskHashLength  = 8
+	tokenHashLength = 12
 )
 
 // JobID returns the identifier of the job with this UID in BatchCompute's form: "job-"
 // and 8 characters of [0-9a-z]. Two jobs have the same with a chance of 1 in 2.8e12.
 func JobID(uid types.UID) string {
 	return "job-" + hash(jobIDLength, string(uid))
+}
+
+// TokenName returns the name of a BatchJob that was given a generateName and a
+// clientToken: at most MaxLength bytes, the same whenever both are the same. The prefix
+// is kept as it is and cut to fit, so the name is valid wherever generateName is. The
+// hash at the end is over both in full: two of a million different requests get the
+// same name with a chance of 1 in 10 million (62 bits).
+func TokenName(generateName, token string) string {
+	end := min(len(generateName), MaxLength-tokenHashLength)
+	for end > 0 && end < len(generateName) && !utf8.RuneStart(generateName[end]) {
+		end--
+	}
+	return generateName[:end] + hash(tokenHashLength, generateName, token)
 }
 
 // PodName returns the name of the Pod that runs one attempt of one instance: at most

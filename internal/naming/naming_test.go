@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"pgregory.net/rapid"
@@ -68,6 +69,53 @@ func TestPodNameIsValidAndUnique(t *testing.T) {
 		}
 		if (nameA == nameB) != (a == b) {
 			t.Fatalf("PodName(%+v) = %q and PodName(%+v) = %q", a, nameA, b, nameB)
+		}
+	})
+}
+
+// TestTokenName has names that were given out: changing one would let a repeated
+// request make a second job.
+func TestTokenName(t *testing.T) {
+	for name, tc := range map[string]struct{ generateName, token, want string }{
+		"plain":       {"render-", "4a6e2f", "render-poxb9trbuptc"},
+		"other token": {"render-", "4a6e2g", "render-vmr0wnlj8oq6"},
+		"long": {
+			strings.Repeat("x", 200) + "-", "4a6e2f",
+			strings.Repeat("x", 51) + "r0bv1g4umfob",
+		},
+		"long, other end": {
+			strings.Repeat("x", 200) + ".", "4a6e2f",
+			strings.Repeat("x", 51) + "f9reihi4fnnw",
+		},
+		"longest token": {"a", strings.Repeat("~", 64), "avsk0nc59g9ig"},
+		// Not valid, and for the API server to refuse: but text must stay text.
+		"cut in a character": {strings.Repeat("x", 50) + "é", "t", strings.Repeat("x", 50) + "9qjkx60nnk91"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := TokenName(tc.generateName, tc.token); got != tc.want {
+				t.Errorf("TokenName = %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestTokenNameIsValidAndUnique(t *testing.T) {
+	// What the API server takes as generateName: the beginning of a name.
+	prefixes := rapid.StringMatching(`[a-z0-9]([a-z0-9-]{0,30}(\.[a-z0-9])?){0,3}-?`)
+	tokens := rapid.StringMatching(`[ -~]{1,64}`)
+	rapid.Check(t, func(t *rapid.T) {
+		type key struct{ generateName, token string }
+		a := key{prefixes.Draw(t, "prefixA"), tokens.Draw(t, "tokenA")}
+		b := key{prefixes.Draw(t, "prefixB"), tokens.Draw(t, "tokenB")}
+		if msgs := apivalidation.NameIsDNSSubdomain(a.generateName, true); len(msgs) > 0 {
+			t.Skip(msgs)
+		}
+		name := TokenName(a.generateName, a.token)
+		if msgs := apivalidation.NameIsDNSSubdomain(name, false); len(msgs) > 0 || len(name) > MaxLength {
+			t.Fatalf("TokenName(%+v) = %q: %v", a, name, msgs)
+		}
+		if (name == TokenName(b.generateName, b.token)) != (a == b) {
+			t.Fatalf("%+v and %+v are both called %q", a, b, name)
 		}
 	})
 }
