@@ -103,7 +103,7 @@ demos: bin/cluster ## Run the demo on a real node, where one can run, and on the
 fuzz: ## Fuzz every target for FUZZTIME.
 	for p in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' "$$p" | grep '^Fuzz' || true); do \
-			echo "== $$p $$f"; go test -run='^$$' -fuzz="^$$f\$$" -fuzztime=$(FUZZTIME) "$$p"; \
+			echo "== $$p $$f"; go test -run='^$$' -fuzz="^$$f\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=50x "$$p"; \
 		done; \
 	done
 
