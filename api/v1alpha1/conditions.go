@@ -9,6 +9,9 @@ const (
 	// ConditionAccepted is true when the spec passed validation. It is false only for
 	// an object that got past the admission webhook; then the job is FAILED.
 	ConditionAccepted = "Accepted"
+	// ConditionDuplicate is true when another job of the namespace with the same client
+	// token was accepted before; then this one never runs.
+	ConditionDuplicate = "Duplicate"
 	// ConditionReconciling is true from acceptance to the end.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled is true when the job ended without success.
@@ -27,6 +30,8 @@ const (
 	ReasonAccepted = "Accepted"
 	// ReasonInvalidRequest: the spec did not pass validation.
 	ReasonInvalidRequest = "InvalidRequest"
+	// ReasonDuplicate: another job with the same client token runs in its place.
+	ReasonDuplicate = "Duplicate"
 	// ReasonProgressing: the job is under way.
 	ReasonProgressing = "Progressing"
 	// ReasonJobSucceed: every task succeeded.

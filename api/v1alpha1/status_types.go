@@ -112,7 +112,7 @@ type BatchJobStatus struct {
 	// +optional
 	Failures []TaskInstanceFailure `json:"failures,omitempty"`
 
-	// conditions are Accepted, Complete, Failed, and, for tools that read kstatus,
+	// conditions are Accepted, Duplicate, Complete, Failed, and, for tools that read kstatus,
 	// Reconciling and Stalled.
 	// +listType=map
 	// +listMapKey=type

@@ -59,7 +59,7 @@ func newEnv(t testing.TB) *env {
 	var err error
 	e.cache, err = cache.New(p.Config, cache.Options{Scheme: p.Scheme, Mapper: p.RESTMapper(), DefaultNamespaces: map[string]cache.Config{e.ns: {}}, ByObject: CacheOptions()})
 	if err == nil {
-		err = e.cache.IndexField(t.Context(), &corev1.Pod{}, podsByJob, indexPod)
+		err = addIndexes(t.Context(), e.cache)
 	}
 	if err != nil {
 		t.Fatal(err)

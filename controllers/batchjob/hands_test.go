@@ -251,7 +251,7 @@ func TestQuota(t *testing.T) {
 		return e.job("j").Status.Reason == v1alpha1.ReasonCreateRefused
 	})
 	job := e.job("j")
-	if !strings.HasPrefix(job.Status.Message, `task "a": the cluster refused to make a Pod: pods "j-a-`) || !strings.Contains(job.Status.Message, "exceeded quota: few") {
+	if !strings.HasPrefix(job.Status.Message, `task "a": InternalError.CallCvm: the cluster refused to make a Pod: pods "j-a-`) || !strings.Contains(job.Status.Message, "exceeded quota: few") {
 		t.Errorf("the job says %q", job.Status.Message)
 	}
 	if job.Status.State != v1alpha1.JobRunnable {

@@ -25,7 +25,8 @@ import (
 //
 // Only the worker that has the job uses it, so it needs no lock.
 type memory struct {
-	uid types.UID
+	uid   types.UID
+	token tokenKey
 	// version is the resource version of our last write to the job, and at its time.
 	version string
 	at      time.Time
@@ -47,6 +48,9 @@ type observation struct {
 	memory *memory
 	// code and message are set for a job that must not run.
 	code, message string
+	// original is the job that runs in the place of this one, which has the same client
+	// token; nil for a job that runs itself.
+	original *v1alpha1.BatchJob
 	// stale says that the cache has not seen our own last write.
 	stale bool
 }
@@ -81,12 +85,17 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 		r.forget(key)
 		return nil, nil
 	}
-	if job.Status.EndTime != nil && len(own) == 0 {
+	if (job.Status.EndTime != nil || isDuplicate(job)) && len(own) == 0 {
 		r.forget(key)
 		return nil, nil
 	}
 	m := r.remember(key, job)
 	obs := &observation{memory: m, code: m.code, message: m.message, stale: isOlder(job.ResourceVersion, m.version)}
+	if m.code == "" && job.DeletionTimestamp == nil {
+		if obs.original, err = r.original(ctx, job); err != nil {
+			return nil, err
+		}
+	}
 	obs.Observation = plan.Observation{Job: job, Spec: m.spec, Pods: own, Refusal: m.refusal, Pending: m.pending}
 	m.forgetSeen(own, r.options.Clock.Now())
 	return obs, nil
@@ -133,8 +142,10 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 	if m != nil && m.uid == job.UID {
 		return m
 	}
-	m = &memory{uid: job.UID, created: map[string]time.Time{}}
-	m.code, m.message = r.options.Validate(job)
+	m = &memory{uid: job.UID, token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}}
+	if !isAccepted(job) { // what an earlier version accepted goes on
+		m.code, m.message = r.options.Validate(job)
+	}
 	if m.code == "" {
 		var err error
 		if m.spec, err = resolve.Resolve(job); err != nil {
@@ -149,8 +160,12 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 
 func (r *Reconciler) forget(key types.NamespacedName) {
 	r.mu.Lock()
+	m := r.memories[key]
 	delete(r.memories, key)
 	r.mu.Unlock()
+	if m != nil {
+		r.tokens.forget(m.token, m.uid)
+	}
 }
 
 // pending reports whether a Pod was created lately and not seen since.

@@ -6,6 +6,7 @@ package batchjob
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/plan"
 )
 
@@ -24,6 +26,8 @@ type Reconciler struct {
 	live     client.Reader
 	recorder events.EventRecorder
 	options  Options
+
+	tokens tokens
 
 	mu       sync.Mutex
 	memories map[types.NamespacedName]*memory
@@ -64,8 +68,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 // the Pods are ahead of the cache.
 func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan, error) {
 	now := r.options.Clock.Now()
-	if obs.code != "" {
+	switch {
+	case obs.code != "":
 		p := plan.Reject(obs.Observation, obs.code, obs.message, now)
+		return &p, nil
+	case obs.original != nil && !isSameRequest(obs.Job, obs.original):
+		p := plan.Reject(obs.Observation, string(errcode.InvalidParameterValue),
+			fmt.Sprintf("spec.clientToken: must be new for a new request; job %q has it for another", obs.original.Name), now)
+		return &p, nil
+	case obs.original != nil:
+		p := plan.Duplicate(obs.Observation, obs.original, now)
 		return &p, nil
 	}
 	p, err := plan.Compute(obs.Observation, now)

@@ -82,9 +82,8 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	err := mgr.GetFieldIndexer().IndexField(context.Background(), &corev1.Pod{}, podsByJob, indexPod)
-	if err != nil {
-		return fmt.Errorf("indexing pods by job: %w", err)
+	if err := addIndexes(context.Background(), mgr.GetFieldIndexer()); err != nil {
+		return err
 	}
 	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder("batchjob-controller"), o)
 	return ctrl.NewControllerManagedBy(mgr).
@@ -94,10 +93,22 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		Complete(r)
 }
 
-// NewReconciler returns a reconciler that reads through c, a cache with the index that
+// addIndexes adds the indexes by which the reconciler reads the cache.
+func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	if err := indexer.IndexField(ctx, &corev1.Pod{}, podsByJob, indexPod); err != nil {
+		return fmt.Errorf("indexing pods by job: %w", err)
+	}
+	if err := indexer.IndexField(ctx, &v1alpha1.BatchJob{}, jobsByToken, indexToken); err != nil {
+		return fmt.Errorf("indexing jobs by client token: %w", err)
+	}
+	return nil
+}
+
+// NewReconciler returns a reconciler that reads through c, a cache with the indexes that
 // Setup makes, reads what must not be stale through live, and writes through c.
 func NewReconciler(c client.Client, live client.Reader, recorder events.EventRecorder, o Options) *Reconciler {
-	return &Reconciler{client: c, live: live, recorder: recorder, options: o, memories: map[types.NamespacedName]*memory{}}
+	return &Reconciler{client: c, live: live, recorder: recorder, options: o,
+		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{}}
 }
 
 // jobOf returns the name of the BatchJob that a Pod belongs to, "" for none: its

@@ -53,6 +53,16 @@ func Reject(obs Observation, code, message string, now time.Time) Plan {
 	return c.sorted()
 }
 
+// Duplicate returns the plan for a job in whose place original runs, since both carry the
+// same client token: it stays SUBMITTED and shows the identifier of the other.
+func Duplicate(obs Observation, original *v1alpha1.BatchJob, now time.Time) Plan {
+	c := &computation{obs: obs, now: now}
+	c.plan.Status = *obs.Job.Status.DeepCopy()
+	c.duplicate(original)
+	c.dismiss(obs.Pods)
+	return c.sorted()
+}
+
 // sorted returns the plan with its Pods in order of name.
 func (c *computation) sorted() Plan {
 	byName := func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) }

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/naming"
 )
 
 // summarize puts the next status together and says what is new in it.
@@ -197,6 +198,21 @@ func (c *computation) reject(code, message string) {
 	slices.SortFunc(next.Conditions, func(a, b metav1.Condition) int { return cmp.Compare(a.Type, b.Type) })
 	c.plan.Urgent = true
 	c.plan.Transitions = []Transition{{true, v1alpha1.ReasonInvalidRequest, next.Message}}
+}
+
+// duplicate makes the status of a job in whose place original runs.
+func (c *computation) duplicate(original *v1alpha1.BatchJob) {
+	next := &c.plan.Status
+	next.ObservedGeneration = c.obs.Job.Generation
+	next.State, next.JobID = v1alpha1.JobSubmitted, naming.JobID(original.UID)
+	next.Reason = v1alpha1.ReasonDuplicate
+	next.Message = fmt.Sprintf("job %q (%s) has the same clientToken and runs in the place of this one", original.Name, next.JobID)
+	meta.SetStatusCondition(&next.Conditions, metav1.Condition{
+		Type: v1alpha1.ConditionDuplicate, Status: metav1.ConditionTrue, Reason: next.Reason, Message: next.Message,
+		ObservedGeneration: next.ObservedGeneration, LastTransitionTime: seconds(c.now),
+	})
+	c.plan.Urgent = true
+	c.plan.Transitions = []Transition{{false, next.Reason, next.Message}}
 }
 
 // Changed reports whether the plan's status differs from the stored one in more than

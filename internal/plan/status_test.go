@@ -343,7 +343,7 @@ func TestRefusal(t *testing.T) {
 	t.Run("is said", func(t *testing.T) {
 		p := lost(t).compute()
 		s := p.Status.Tasks[0]
-		if s.Reason != v1alpha1.ReasonCreateRefused || s.Message != `the cluster refused to make a Pod: pods "x" is forbidden: exceeded quota` || p.Urgent {
+		if s.Reason != v1alpha1.ReasonCreateRefused || s.Message != `InternalError.CallCvm: the cluster refused to make a Pod: pods "x" is forbidden: exceeded quota` || p.Urgent {
 			t.Errorf("the task is %+v, urgent %t", s, p.Urgent)
 		}
 		if p.Status.Reason != v1alpha1.ReasonCreateRefused || p.Status.Tasks[1].Reason != "" {

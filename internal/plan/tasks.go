@@ -153,7 +153,7 @@ func (c *computation) explain(t *task) {
 	}
 	if r := c.obs.Refusal; r != nil && r.Task == t.pos {
 		t.reason = v1alpha1.ReasonCreateRefused
-		t.message = cut("the cluster refused to make a Pod: " + r.Message)
+		t.message = cut("InternalError.CallCvm: the cluster refused to make a Pod: " + r.Message)
 		return
 	}
 	if w := t.waits.worst(); w != nil {

@@ -63,6 +63,12 @@ func (b *JobBuilder) Zone(zone string) *JobBuilder {
 	return b
 }
 
+// Token sets the client token.
+func (b *JobBuilder) Token(token string) *JobBuilder {
+	b.job.Spec.ClientToken = token
+	return b
+}
+
 // Status sets the status.
 func (b *JobBuilder) Status(s v1alpha1.BatchJobStatus) *JobBuilder {
 	b.job.Status = s
