@@ -184,3 +184,88 @@ func TestJobDeletedHalfWay(t *testing.T) {
 		})
 	}
 }
+
+// TestManagerDown: while the manager is away the cluster is unaffected. Running Pods go
+// on, jobs can be labelled, deleted and have their status written; only a new job is
+// refused, in words that say why. When the manager is back it takes up what happened.
+func TestManagerDown(t *testing.T) {
+	if target.Cluster != "local" {
+		t.Skip("left out: it stops the operator, which others may use on a cluster that is not ours")
+	}
+	s := begin(t)
+	s.apply(fan)
+	s.apply(strings.Replace(fan, "name: fan", "name: doomed", 1))
+	s.eventually(time.Minute, "running instances", func() error {
+		for _, name := range []string{"fan", "doomed"} {
+			if s.get(name).Status.TaskInstanceMetrics.RunningCount == 0 {
+				return fmt.Errorf("none of job %s runs", name)
+			}
+		}
+		return nil
+	})
+	s.switchManager(false)
+	up := false
+	defer func() {
+		if !up {
+			s.switchManager(true)
+		}
+	}()
+	for _, args := range []string{
+		"label batchjob fan team=render",
+		"annotate batchjob fan note=still-here",
+		`patch batchjob fan --subresource=status --type=merge -p {"status":{"message":"written_without_the_manager"}}`,
+		"delete batchjob doomed --timeout=30s",
+		"create configmap others-are-unaffected",
+	} {
+		t.Logf("kubectl %s\n%s", args, s.must(strings.Fields(args)...))
+	}
+	out, err := s.kubectl(strings.Replace(fan, "name: fan", "name: late", 1), "create", "-f", "-")
+	if err == nil || !strings.Contains(out, "webhook") {
+		t.Errorf("kubectl create: %v\n%s\nwant a refusal that names the webhook", err, out)
+	}
+	t.Logf("kubectl create\n%s", out)
+	s.eventually(time.Minute, "the running Pods to end by themselves", func() error {
+		for _, pod := range s.pods("work") {
+			if pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodSucceeded {
+				return fmt.Errorf("pod %s is %s", pod.Name, pod.Status.Phase)
+			}
+		}
+		return nil
+	})
+	s.switchManager(true)
+	up = true
+	job := s.end("fan", v1alpha1.JobSucceed)
+	if got := task(job, "work").Succeeded; got != "0-11" || len(job.Status.Failures) != 0 {
+		t.Errorf("work.succeeded = %q, failures = %v", got, job.Status.Failures)
+	}
+	s.released()
+}
+
+// switchManager stops the manager, as an upgrade that fails does, or brings it back.
+func (s *story) switchManager(on bool) {
+	s.Helper()
+	if cluster.NodeKind == "process" {
+		verb := map[bool]string{true: "start", false: "stop"}[on]
+		if out, err := exec.Command("bin/cluster", verb, "--name", target.Name, install.ManagerPart).CombinedOutput(); err != nil {
+			s.Fatalf("cluster %s: %v\n%s", verb, err, out)
+		}
+	} else {
+		replicas := map[bool]string{true: "1", false: "0"}[on]
+		for _, args := range [][]string{
+			{"scale", "deployment/batchcompute-controller-manager", "--replicas", replicas},
+			{"rollout", "status", "deployment/batchcompute-controller-manager", "--timeout=120s"},
+		} {
+			if out, err := cluster.Kubectl(s.ctx, append([]string{"-n", install.Namespace}, args...)...).CombinedOutput(); err != nil {
+				s.Fatalf("kubectl %v: %v\n%s", args, err, out)
+			}
+		}
+	}
+	// The old process may be on its way out, and the new one on its way in.
+	s.eventually(time.Minute, "the webhook to be as it should", func() error {
+		_, err := s.kubectl(strings.Replace(fan, "name: fan", "name: probe", 1), "create", "--dry-run=server", "-f", "-")
+		if (err == nil) != on {
+			return fmt.Errorf("it answers: %t", err == nil)
+		}
+		return nil
+	})
+}
