@@ -8,6 +8,8 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -258,4 +260,32 @@ func TestReadme(t *testing.T) {
 		t.Errorf("kubectl apply: %v\n%s\nREADME.md says\n%s", err, out, refusal)
 	}
 	s.end(s.apply(manifest), v1alpha1.JobSucceed)
+}
+
+// TestConvertedRequest runs a SubmitJob body, the way README.md shows.
+func TestConvertedRequest(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	manifest, err := exec.CommandContext(s.ctx, "go", "run", "./cmd/kubectl-batchjob", "convert", "-f", "config/samples/submitjob.json").Output()
+	if err != nil {
+		t.Fatalf("converting: %v", err)
+	}
+	name := s.apply(string(manifest))
+	if out := s.must("diff", "-f", write(t, manifest)); out != "" {
+		t.Errorf("kubectl diff after apply:\n%s", out)
+	}
+	s.end(name, v1alpha1.JobSucceed)
+	if out, err := s.kubectl(string(manifest), "apply", "-f", "-"); err != nil || !strings.Contains(out, "unchanged") {
+		t.Errorf("kubectl apply again: %v\n%s", err, out)
+	}
+}
+
+// write puts data into a file that goes with the test.
+func write(t *testing.T, data []byte) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
