@@ -133,8 +133,8 @@ install: bin/cluster ## Install the CRDs into the cluster.
 	$(use_cluster); kubectl apply --server-side -k config/crd
 
 .PHONY: deploy
-deploy: bin/cluster ## Deploy the operator into the cluster; IMAGE names it for CLUSTER=existing.
-	go run ./hack/deploy --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME) --image=$(IMAGE)
+deploy: bin/cluster bin/deploy ## Deploy the operator into the cluster; IMAGE names it for CLUSTER=existing.
+	bin/deploy --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME) --image=$(IMAGE)
 
 .PHONY: undeploy
 undeploy: bin/cluster ## Remove the operator, its CRDs and with them every job.
@@ -149,8 +149,8 @@ clean: ## Remove what was built here; caches outside the tree stay.
 ##@ Local cluster
 
 .PHONY: demo
-demo: bin/cluster ## Bring up a cluster, deploy the operator, run the samples.
-	go run ./hack/demo --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME)
+demo: bin/cluster bin/demo ## Bring up a cluster, deploy the operator, run the samples.
+	@bin/demo --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME)
 
 .PHONY: demo-down
 demo-down: $(if $(filter existing,$(CLUSTER)),undeploy,cluster-down) ## Remove everything that demo made.
@@ -176,13 +176,16 @@ endif
 FORCE:
 
 bin/manager: FORCE
-	@$(GO_BUILD) -o $@ ./cmd/manager
+	@hack/progress.sh $@ env $(GO_BUILD) -o $@ ./cmd/manager
 
 bin/linux/manager: FORCE
-	@GOOS=linux $(GO_BUILD) -o $@ ./cmd/manager
+	@hack/progress.sh $@ env GOOS=linux $(GO_BUILD) -o $@ ./cmd/manager
 
 bin/cluster: FORCE
-	@cd hack/cluster && CGO_ENABLED=0 go build -o ../../$@ .
+	@hack/progress.sh $@ env CGO_ENABLED=0 go -C hack/cluster build -o ../../$@ .
+
+bin/demo bin/deploy: FORCE
+	@hack/progress.sh $@ env CGO_ENABLED=0 go build -o $@ ./hack/$(@F)
 
 bin/image.tar: bin/linux/manager bin/cluster
 	bin/cluster image -o $@ --name $(IMAGE) --entrypoint /manager --user 65532:65532 /manager=bin/linux/manager
