@@ -310,7 +310,7 @@ func TestTakenName(t *testing.T) {
 	for range 3 {
 		e.clock.SetTime(e.clock.Now().Add(p.must("j").RequeueAfter))
 	}
-	want := fmt.Sprintf("task \"a\": the cluster refused to make a Pod: the name %q is taken by a Pod that does not belong to the job", ours.Name)
+	want := fmt.Sprintf("task \"a\": InternalError.CallCvm: the cluster refused to make a Pod: the name %q is taken by a Pod that does not belong to the job", ours.Name)
 	if got := e.job("j").Status.Message; got != want {
 		t.Errorf("the job says %q, want %q", got, want)
 	}
