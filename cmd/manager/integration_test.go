@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,11 +99,9 @@ func (c *cluster) testCertDir(t *testing.T) {
 		}
 		return nil
 	})
-	cfg := c.configuration(t)
-	cfg.Webhooks[0].ClientConfig.CABundle = cert
-	must(t, c.Update(t.Context(), cfg))
+	c.setBundles(t, cert)
 	eventually(t, 20*time.Second, p.ready)
-	if got := c.configuration(t).Webhooks[0].ClientConfig.CABundle; !bytes.Equal(got, cert) {
+	if got := c.bundles(t); !bytes.Equal(got, slices.Concat(cert, []byte("|"), cert)) {
 		t.Error("the manager changed a bundle that is not its own")
 	}
 	err = c.Get(t.Context(), client.ObjectKey{Namespace: defaultNamespace, Name: secretName}, &corev1.Secret{})
@@ -232,24 +231,23 @@ func (c *cluster) testMetrics(t *testing.T, p *process) {
 }
 
 func (c *cluster) testBundleReset(t *testing.T) {
-	cfg := c.configuration(t)
-	want := cfg.Webhooks[0].ClientConfig.CABundle
-	cfg.Webhooks[0].ClientConfig.CABundle = nil
-	must(t, c.Update(t.Context(), cfg))
+	want := c.bundles(t)
+	c.setBundles(t, nil)
 	eventually(t, 5*time.Second, func() error {
-		if got := c.configuration(t).Webhooks[0].ClientConfig.CABundle; !bytes.Equal(got, want) {
-			return fmt.Errorf("the bundle has %d bytes, want %d", len(got), len(want))
+		if got := c.bundles(t); !bytes.Equal(got, want) {
+			return fmt.Errorf("the bundles have %d bytes, want %d", len(got), len(want))
 		}
 		return nil
 	})
 }
 
 func (c *cluster) testSecretDeleted(t *testing.T, p *process) {
-	old := c.configuration(t).Webhooks[0].ClientConfig.CABundle
+	_, old := c.configurations(t)
+	oldBundle := old.Webhooks[0].ClientConfig.CABundle
 	must(t, c.Delete(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: defaultNamespace, Name: secretName}}))
 	eventually(t, 5*time.Second, func() error {
-		if bytes.Equal(c.configuration(t).Webhooks[0].ClientConfig.CABundle, old) {
-			return errors.New("the bundle is the old one")
+		if bytes.Contains(c.bundles(t), oldBundle) {
+			return errors.New("a bundle is the old one")
 		}
 		return p.ready()
 	})
@@ -343,11 +341,20 @@ func (c *cluster) testWebhookDown(t *testing.T) {
 	}
 	changed := job.DeepCopy()
 	changed.Spec.Placement.Zone = "z-2"
-	if err := c.Update(ctx, changed); !isWebhookDown(err) {
+	if err := c.Update(ctx, changed); !isWebhookDown(err, "batchjob.batchcompute.dev") {
 		t.Errorf("a change of the spec does not need the webhook: %v", err)
 	}
-	if err := c.Create(ctx, parse(t, strings.Replace(good, "name: good", "name: other", 1))); !isWebhookDown(err) {
+	if err := c.Create(ctx, parse(t, strings.Replace(good, "name: good", "name: other", 1))); !isWebhookDown(err, "batchjob.batchcompute.dev") {
 		t.Errorf("a creation does not need the webhook: %v", err)
+	}
+	named := parse(t, good)
+	named.Name, named.GenerateName, named.Spec.ClientToken = "", "token-", "t"
+	if err := c.Create(ctx, named); !isWebhookDown(err, "batchjob-name.batchcompute.dev") {
+		t.Errorf("a creation with a token does not need the webhook that names it: %v", err)
+	}
+	named.Spec.ClientToken = ""
+	if err := c.Create(ctx, named); !isWebhookDown(err, "batchjob.batchcompute.dev") {
+		t.Errorf("a creation without a token goes to the webhook that names jobs: %v", err)
 	}
 	if err := c.Delete(ctx, job); err != nil {
 		t.Error("a deletion needs the webhook:", err)
@@ -360,8 +367,8 @@ func (c *cluster) testWebhookDown(t *testing.T) {
 	})
 }
 
-func isWebhookDown(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "failed calling webhook")
+func isWebhookDown(err error, name string) bool {
+	return err != nil && strings.Contains(err.Error(), fmt.Sprintf("failed calling webhook %q", name))
 }
 
 // testLargeJob shows that the webhook's match condition can afford the largest spec.
@@ -425,9 +432,26 @@ func (c *cluster) get(t *testing.T, name string) *v1alpha1.BatchJob {
 	return job
 }
 
-func (c *cluster) configuration(t *testing.T) *admissionregv1.ValidatingWebhookConfiguration {
+// configurations are the two webhook configurations.
+func (c *cluster) configurations(t *testing.T) (*admissionregv1.MutatingWebhookConfiguration, *admissionregv1.ValidatingWebhookConfiguration) {
 	t.Helper()
-	cfg := &admissionregv1.ValidatingWebhookConfiguration{}
-	must(t, c.Get(t.Context(), client.ObjectKey{Name: configurationName}, cfg))
-	return cfg
+	m, v := &admissionregv1.MutatingWebhookConfiguration{}, &admissionregv1.ValidatingWebhookConfiguration{}
+	must(t, c.Get(t.Context(), client.ObjectKey{Name: mutatingName}, m))
+	must(t, c.Get(t.Context(), client.ObjectKey{Name: validatingName}, v))
+	return m, v
+}
+
+// bundles are what the API server trusts, one after the other.
+func (c *cluster) bundles(t *testing.T) []byte {
+	t.Helper()
+	m, v := c.configurations(t)
+	return slices.Concat(m.Webhooks[0].ClientConfig.CABundle, []byte("|"), v.Webhooks[0].ClientConfig.CABundle)
+}
+
+func (c *cluster) setBundles(t *testing.T, bundle []byte) {
+	t.Helper()
+	m, v := c.configurations(t)
+	m.Webhooks[0].ClientConfig.CABundle, v.Webhooks[0].ClientConfig.CABundle = bundle, bundle
+	must(t, c.Update(t.Context(), m))
+	must(t, c.Update(t.Context(), v))
 }

@@ -48,10 +48,11 @@ var version = "dev"
 
 // The names of the manager's own objects, as config/ has them.
 const (
-	leaseName         = "manager.batchcompute.dev"
-	secretName        = "batchcompute-webhook-cert"
-	serviceName       = "batchcompute-webhook-service"
-	configurationName = "batchcompute-validating-webhook-configuration"
+	leaseName      = "manager.batchcompute.dev"
+	secretName     = "batchcompute-webhook-cert"
+	serviceName    = "batchcompute-webhook-service"
+	mutatingName   = "batchcompute-mutating-webhook-configuration"
+	validatingName = "batchcompute-validating-webhook-configuration"
 )
 
 func main() {
@@ -86,7 +87,7 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 	}
 	certOpts := certs.Options{
 		Namespace: o.namespace, SecretName: secretName, ServiceName: serviceName,
-		WebhookConfigurationName: configurationName, URL: o.webhookURL,
+		MutatingConfigurationName: mutatingName, ValidatingConfigurationName: validatingName, URL: o.webhookURL,
 	}
 	keeper := certs.NewKeeper(certOpts)
 	mgr, err := newManager(cfg, o, certOpts, keeper)
@@ -99,7 +100,9 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 		}
 	}
 	validator := validation.Validator{Images: cat}
-	webhook.SetupBatchJob(mgr, validator)
+	if err := webhook.Setup(mgr, webhook.Options{Validator: validator, JobQuota: o.jobQuota}); err != nil {
+		return fmt.Errorf("setting up the webhooks: %w", err)
+	}
 	if err := batchjob.Setup(mgr, batchjob.Options{
 		Catalog: cat, Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers,
 	}); err != nil {
@@ -131,6 +134,7 @@ func newManager(cfg *rest.Config, o *options, certOpts certs.Options, keeper *ce
 	}
 	byObject := batchjob.CacheOptions()
 	maps.Copy(byObject, certs.CacheOptions(certOpts))
+	maps.Copy(byObject, webhook.CacheOptions())
 
 	cfg = rest.CopyConfig(cfg)
 	cfg.QPS, cfg.Burst = float32(o.qps), o.burst

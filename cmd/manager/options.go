@@ -13,6 +13,8 @@ import (
 	"os"
 
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
+
+	"batchcompute.dev/operator/api/v1alpha1"
 )
 
 // options are the manager's flags.
@@ -27,6 +29,7 @@ type options struct {
 	webhookAddr   string
 	webhookDir    string
 	webhookURL    *url.URL
+	jobQuota      int64
 	workers       int
 	qps           float64
 	burst         int
@@ -57,6 +60,8 @@ func parseOptions(args []string) (*options, error) {
 			"Empty: the manager makes and rotates its own and keeps the webhook configuration's caBundle.")
 	fs.Func("webhook-url", "https URL without path under which the API server reaches the webhook of a manager that runs "+
 		"outside the cluster. Empty: through the service.", o.setWebhookURL)
+	fs.Int64Var(&o.jobQuota, "job-quota", 1000, "How many BatchJobs a namespace may keep, finished ones included, unless its annotation "+
+		v1alpha1.AnnotationJobQuota+" says another number; 0 means any number.")
 	fs.IntVar(&o.workers, "max-concurrent-reconciles", 8, "How many jobs are reconciled at once.")
 	fs.Float64Var(&o.qps, "kube-api-qps", 200, "Requests a second to the API server, on average.")
 	fs.IntVar(&o.burst, "kube-api-burst", 400, "Requests to the API server in a burst.")
@@ -95,6 +100,8 @@ func (o *options) check(fs *flag.FlagSet) error {
 		return errors.New("--webhook-url needs certificates that the manager makes itself: it excludes --webhook-cert-dir")
 	case o.workers < 1:
 		return errors.New("--max-concurrent-reconciles must be at least 1")
+	case o.jobQuota < 0:
+		return errors.New("--job-quota must not be negative")
 	}
 	return nil
 }

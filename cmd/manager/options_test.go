@@ -25,6 +25,9 @@ func TestParseOptions(t *testing.T) {
 	if o.webhookURL.Host != "127.0.0.1:9443" || o.qps != 5.5 || o.verbosity != 2 || o.namespace != "mine" {
 		t.Errorf("options %+v", o)
 	}
+	if o.jobQuota != 1000 {
+		t.Errorf("job quota %d, want 1000", o.jobQuota)
+	}
 	if !o.leaderElect || !o.metricsSecure || o.pprofAddr != "" {
 		t.Errorf("not safe by default: %+v", o)
 	}
@@ -49,6 +52,7 @@ func TestParseOptionsErrors(t *testing.T) {
 		"no host":         {[]string{"--webhook-url=https:///x"}, "must be such as https://"},
 		"two sources":     {[]string{"--webhook-url=https://127.0.0.1", "--webhook-cert-dir=/x"}, "excludes --webhook-cert-dir"},
 		"no workers":      {[]string{"--max-concurrent-reconciles=0"}, "must be at least 1"},
+		"negative quota":  {[]string{"--job-quota=-1"}, "must not be negative"},
 		"webhook address": {[]string{"--webhook-bind-address=9443"}, "--webhook-bind-address"},
 		"webhook port":    {[]string{"--webhook-bind-address=:https"}, "--webhook-bind-address"},
 	}

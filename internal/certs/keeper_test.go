@@ -40,14 +40,23 @@ func newWorld(t *testing.T, objs ...client.Object) *world {
 	}
 }
 
-func configuration() *admissionv1.ValidatingWebhookConfiguration {
-	path := "/validate"
-	ref := &admissionv1.ServiceReference{Namespace: "ns", Name: "hook", Path: &path}
+func toService(path string) admissionv1.WebhookClientConfig {
+	return admissionv1.WebhookClientConfig{Service: &admissionv1.ServiceReference{Namespace: "ns", Name: "hook", Path: &path}}
+}
+
+func mutating() *admissionv1.MutatingWebhookConfiguration {
+	return &admissionv1.MutatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "config"},
+		Webhooks:   []admissionv1.MutatingWebhook{{Name: "m", ClientConfig: toService("/mutate")}},
+	}
+}
+
+func validating() *admissionv1.ValidatingWebhookConfiguration {
 	return &admissionv1.ValidatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: "config"},
 		Webhooks: []admissionv1.ValidatingWebhook{
-			{Name: "a", ClientConfig: admissionv1.WebhookClientConfig{Service: ref}},
-			{Name: "b", ClientConfig: admissionv1.WebhookClientConfig{Service: ref}},
+			{Name: "a", ClientConfig: toService("/validate")},
+			{Name: "b", ClientConfig: toService("/validate")},
 		},
 	}
 }
@@ -63,7 +72,10 @@ func (w *world) keeper(c client.Client) *Keeper {
 }
 
 func (w *world) options() Options {
-	return Options{Namespace: "ns", SecretName: "cert", ServiceName: "hook", WebhookConfigurationName: "config", Clock: w.clock}
+	return Options{
+		Namespace: "ns", SecretName: "cert", ServiceName: "hook",
+		MutatingConfigurationName: "config", ValidatingConfigurationName: "config", Clock: w.clock,
+	}
 }
 
 // reconcile runs one pass and returns when the next is due.
@@ -85,6 +97,27 @@ func (w *world) config() *admissionv1.ValidatingWebhookConfiguration {
 	return cfg
 }
 
+func (w *world) mutating() *admissionv1.MutatingWebhookConfiguration {
+	w.t.Helper()
+	cfg := &admissionv1.MutatingWebhookConfiguration{}
+	if err := w.c.Get(w.t.Context(), client.ObjectKey{Name: "config"}, cfg); err != nil {
+		w.t.Fatal(err)
+	}
+	return cfg
+}
+
+// hooks are all webhooks of both configurations.
+func (w *world) hooks() []hook {
+	w.t.Helper()
+	return append(hooksOf(w.mutating()), hooksOf(w.config())...)
+}
+
+// versions changes with every write of a configuration or the secret.
+func (w *world) versions() string {
+	w.t.Helper()
+	return strings.Join([]string{w.secret().ResourceVersion, w.mutating().ResourceVersion, w.config().ResourceVersion}, " ")
+}
+
 func (w *world) secret() *corev1.Secret {
 	w.t.Helper()
 	s := &corev1.Secret{}
@@ -101,17 +134,17 @@ func (w *world) serves(k *Keeper) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	for _, hook := range w.config().Webhooks {
-		trusted := parseMaterial(map[string][]byte{caKey: hook.ClientConfig.CABundle})
+	for _, hook := range w.hooks() {
+		trusted := parseMaterial(map[string][]byte{caKey: hook.client.CABundle})
 		trusted.serving = c
 		if !trusted.serves(w.clock.Now(), []string{"hook.ns.svc"}) {
-			w.t.Errorf("webhook %s does not trust what is served", hook.Name)
+			w.t.Errorf("webhook %s does not trust what is served", hook.name)
 		}
 	}
 }
 
 func TestFirstStart(t *testing.T) {
-	w := newWorld(t, configuration())
+	w := newWorld(t, mutating(), validating())
 	k := w.keeper(nil)
 	if _, err := k.GetCertificate(nil); err == nil {
 		t.Error("serves before it has a certificate")
@@ -126,9 +159,9 @@ func TestFirstStart(t *testing.T) {
 	if svc := w.config().Webhooks[0].ClientConfig.Service; svc == nil || svc.Name != "hook" {
 		t.Errorf("the service changed to %v", svc)
 	}
-	before := w.secret().ResourceVersion + w.config().ResourceVersion
+	before := w.versions()
 	w.reconcile(k)
-	if after := w.secret().ResourceVersion + w.config().ResourceVersion; after != before {
+	if after := w.versions(); after != before {
 		t.Error("a second pass wrote")
 	}
 }
@@ -137,7 +170,14 @@ func TestConfigurationComesLater(t *testing.T) {
 	w := newWorld(t)
 	k := w.keeper(nil)
 	w.reconcile(k)
-	if err := w.c.Create(t.Context(), configuration()); err != nil {
+	if err := w.c.Create(t.Context(), validating()); err != nil {
+		t.Fatal(err)
+	}
+	w.reconcile(k)
+	if len(w.config().Webhooks[0].ClientConfig.CABundle) == 0 {
+		t.Error("the validating configuration waits for the other")
+	}
+	if err := w.c.Create(t.Context(), mutating()); err != nil {
 		t.Fatal(err)
 	}
 	w.reconcile(k)
@@ -145,7 +185,7 @@ func TestConfigurationComesLater(t *testing.T) {
 }
 
 func TestBadSecret(t *testing.T) {
-	w := newWorld(t, configuration(), &corev1.Secret{
+	w := newWorld(t, mutating(), validating(), &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "cert"},
 		Data:       map[string][]byte{corev1.TLSCertKey: []byte("rubbish"), "mine": []byte("kept")},
 	})
@@ -160,7 +200,7 @@ func TestBadSecret(t *testing.T) {
 // TestTwoReplicas lets both find no secret, with a cache that lags behind: one wins,
 // the other takes what it wrote.
 func TestTwoReplicas(t *testing.T) {
-	w := newWorld(t, configuration())
+	w := newWorld(t, mutating(), validating())
 	lagging := true
 	stale := interceptor.NewClient(w.c, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
@@ -215,7 +255,7 @@ func TestTwoReplicas(t *testing.T) {
 // TestYears runs a keeper for 40 years, with a look every fortnight: what is served is
 // trusted at every moment.
 func TestYears(t *testing.T) {
-	w := newWorld(t, configuration())
+	w := newWorld(t, mutating(), validating())
 	k := w.keeper(nil)
 	w.reconcile(k)
 	cas := map[string]bool{}
@@ -241,14 +281,14 @@ func TestYears(t *testing.T) {
 }
 
 func TestResetBundle(t *testing.T) {
-	w := newWorld(t, configuration())
+	w := newWorld(t, mutating(), validating())
 	k := w.keeper(nil)
 	w.reconcile(k)
 	reset := func() {
 		t.Helper()
-		cfg := w.config()
-		cfg.Webhooks[1].ClientConfig.CABundle = nil
-		if err := w.c.Update(t.Context(), cfg); err != nil {
+		cfg, m := w.config(), w.mutating()
+		cfg.Webhooks[1].ClientConfig.CABundle, m.Webhooks[0].ClientConfig.CABundle = nil, nil
+		if err := errors.Join(w.c.Update(t.Context(), cfg), w.c.Update(t.Context(), m)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -259,12 +299,12 @@ func TestResetBundle(t *testing.T) {
 	}
 	// The fifth reset in no time waits, and is then put right.
 	reset()
-	before := w.config().ResourceVersion
+	before := w.versions()
 	wait := w.reconcile(k)
 	if wait != 30*time.Second {
 		t.Errorf("waits %s", wait)
 	}
-	if w.config().ResourceVersion != before {
+	if w.versions() != before {
 		t.Error("fights in a hot loop")
 	}
 	w.clock.SetTime(w.clock.Now().Add(wait))
@@ -273,13 +313,14 @@ func TestResetBundle(t *testing.T) {
 }
 
 func TestURL(t *testing.T) {
-	w := newWorld(t, configuration())
+	w := newWorld(t, mutating(), validating())
 	inside, outside := w.keeper(nil), w.keeper(nil)
 	outside.opts.URL = &url.URL{Scheme: "https", Host: "127.0.0.1:9443"}
 
 	w.reconcile(outside)
-	for _, hook := range w.config().Webhooks {
-		if c := hook.ClientConfig; c.Service != nil || c.URL == nil || *c.URL != "https://127.0.0.1:9443/validate" {
+	paths := []string{"/mutate", "/validate", "/validate"}
+	for i, hook := range w.hooks() {
+		if c := hook.client; c.Service != nil || c.URL == nil || *c.URL != "https://127.0.0.1:9443"+paths[i] {
 			t.Errorf("service %v, URL %v", c.Service, c.URL)
 		}
 	}
@@ -290,9 +331,9 @@ func TestURL(t *testing.T) {
 	w.serves(outside)
 
 	w.reconcile(inside)
-	for _, hook := range w.config().Webhooks {
-		c := hook.ClientConfig
-		if c.URL != nil || c.Service == nil || c.Service.Namespace != "ns" || c.Service.Name != "hook" || *c.Service.Path != "/validate" {
+	for i, hook := range w.hooks() {
+		c := hook.client
+		if c.URL != nil || c.Service == nil || c.Service.Namespace != "ns" || c.Service.Name != "hook" || *c.Service.Path != paths[i] {
 			t.Errorf("service %v, URL %v", c.Service, c.URL)
 		}
 	}
@@ -323,7 +364,7 @@ func TestErrors(t *testing.T) {
 	}
 	for want, funcs := range tests {
 		t.Run(want, func(t *testing.T) {
-			w := newWorld(t, configuration())
+			w := newWorld(t, mutating(), validating())
 			k := w.keeper(interceptor.NewClient(w.c, funcs))
 			_, err := k.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "cert"}})
 			if !errors.Is(err, down) || !strings.HasPrefix(err.Error(), want) {
@@ -334,7 +375,7 @@ func TestErrors(t *testing.T) {
 }
 
 func TestConfigurationConflict(t *testing.T) {
-	w := newWorld(t, configuration())
+	w := newWorld(t, mutating(), validating())
 	k := w.keeper(interceptor.NewClient(w.c, interceptor.Funcs{
 		Update: func(context.Context, client.WithWatch, client.Object, ...client.UpdateOption) error {
 			return apierrors.NewConflict(corev1.Resource("x"), "config", errors.New("changed"))
@@ -372,10 +413,12 @@ func TestReadyCheck(t *testing.T) {
 		}
 	}
 
-	wantErr(`"config" not found`)
-	if err := w.c.Create(t.Context(), configuration()); err != nil {
+	wantErr(`mutatingwebhookconfigurations.admissionregistration.k8s.io "config" not found`)
+	wantErr(`validatingwebhookconfigurations.admissionregistration.k8s.io "config" not found`)
+	if err := errors.Join(w.c.Create(t.Context(), mutating()), w.c.Create(t.Context(), validating())); err != nil {
 		t.Fatal(err)
 	}
+	wantErr("webhook m: the webhook does not serve what its configuration trusts")
 	wantErr("webhook a: the webhook does not serve what its configuration trusts")
 	w.reconcile(k)
 	if err := probe(); err != nil {
@@ -406,16 +449,23 @@ func TestReadyCheck(t *testing.T) {
 }
 
 func TestInjectedBundle(t *testing.T) {
-	cfg := configuration()
-	cfg.Webhooks[0].ClientConfig.CABundle = []byte("a")
-	if got := injectedBundle(cfg); got != nil {
+	m, v := mutating(), validating()
+	v.Webhooks[0].ClientConfig.CABundle = []byte("a")
+	if got := injectedBundle([]client.Object{nil, v}); got != nil {
 		t.Errorf("%q, though one webhook has none", got)
 	}
-	cfg.Webhooks[1].ClientConfig.CABundle = []byte("a")
-	if got := injectedBundle(cfg); !bytes.Equal(got, []byte("a")) {
+	v.Webhooks[1].ClientConfig.CABundle = []byte("a")
+	if got := injectedBundle([]client.Object{nil, v}); !bytes.Equal(got, []byte("a")) {
 		t.Errorf("%q", got)
 	}
-	if got := injectedBundle(&admissionv1.ValidatingWebhookConfiguration{}); got != nil {
+	if got := injectedBundle([]client.Object{m, v}); got != nil {
+		t.Errorf("%q, though the mutating webhook has none", got)
+	}
+	m.Webhooks[0].ClientConfig.CABundle = []byte("a")
+	if got := injectedBundle([]client.Object{m, v}); !bytes.Equal(got, []byte("a")) {
+		t.Errorf("%q", got)
+	}
+	if got := injectedBundle(nil); got != nil {
 		t.Errorf("%q of no webhooks", got)
 	}
 }

@@ -13,15 +13,14 @@ import (
 	"net/http"
 	"time"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 )
 
 // ReadyCheck returns a check that passes while the webhook server at addr, such as
-// ":9443", serves a certificate that the bundle in the webhook configuration vouches
-// for: the API server would get through. It costs one TLS handshake with ourselves.
+// ":9443", serves a certificate that the bundle in each webhook configuration vouches
+// for: the API server would get through. It costs a TLS handshake with ourselves for
+// each webhook.
 //
 // Without a bundle only a certificate of a public authority passes. The check holds
 // for certificates of any origin, so it needs no running Keeper.
@@ -36,14 +35,15 @@ func ReadyCheck(reader client.Reader, opts Options, addr string) healthz.Checker
 		}
 		ctx, cancel := context.WithTimeout(req.Context(), 5*time.Second)
 		defer cancel()
-		var cfg admissionv1.ValidatingWebhookConfiguration
-		if err := reader.Get(ctx, types.NamespacedName{Name: opts.WebhookConfigurationName}, &cfg); err != nil {
-			return fmt.Errorf("reading the webhook configuration: %w", err)
-		}
 		var errs []error
-		for i := range cfg.Webhooks {
-			if err := handshake(ctx, opts, net.JoinHostPort(host, port), cfg.Webhooks[i].ClientConfig.CABundle); err != nil {
-				errs = append(errs, fmt.Errorf("webhook %s: %w", cfg.Webhooks[i].Name, err))
+		for _, cfg := range opts.configurations() {
+			if err := reader.Get(ctx, client.ObjectKeyFromObject(cfg), cfg); err != nil {
+				errs = append(errs, fmt.Errorf("reading the webhook configuration: %w", err))
+			}
+			for _, h := range hooksOf(cfg) {
+				if err := handshake(ctx, opts, net.JoinHostPort(host, port), h.client.CABundle); err != nil {
+					errs = append(errs, fmt.Errorf("webhook %s: %w", h.name, err))
+				}
 			}
 		}
 		return errors.Join(errs...)

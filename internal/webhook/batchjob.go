@@ -2,24 +2,29 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package webhook answers the API server's admission requests with BatchCompute's
-// error codes. It holds no rule: those are in internal/validation.
+// error codes. It holds no rule about a request's content: those are in
+// internal/validation. Its own are about what only the cluster knows: who asks, what the
+// namespace keeps already, and what a client token stands for.
 package webhook
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime/debug"
 
-	"github.com/go-logr/logr"
 	admissionv1 "k8s.io/api/admission/v1"
+	authnv1 "k8s.io/api/authentication/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/klog/v2"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/validation"
 )
 
@@ -39,18 +44,33 @@ type batchJobValidator interface {
 	Warnings(job *v1alpha1.BatchJob) []string
 }
 
-// SetupBatchJob serves the webhook for BatchJob on the manager's webhook server.
-func SetupBatchJob(mgr ctrl.Manager, v validation.Validator) {
-	mgr.GetWebhookServer().Register(batchJobPath, &admission.Webhook{
-		Handler: &batchJobHandler{validator: v},
-		// The handler says itself what a line is about.
-		LogConstructor: func(base logr.Logger, _ *admission.Request) logr.Logger { return base },
-	})
+// accessChecker, tokenChecker and quotaChecker know what a request does not say: what
+// the caller may do, and what else is in the namespace.
+type accessChecker interface {
+	maySubmit(ctx context.Context, user authnv1.UserInfo, namespace string) (bool, error)
+}
+
+type tokenChecker interface {
+	holder(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.BatchJob, error)
+}
+
+type quotaChecker interface {
+	admit(ctx context.Context, namespace, name string, reserve bool) (answer, error)
 }
 
 // batchJobHandler answers admission requests for BatchJobs.
 type batchJobHandler struct {
 	validator batchJobValidator
+	access    accessChecker
+	tokens    tokenChecker
+	quota     quotaChecker
+	synced    func() bool // says whether tokens and quota know what the cluster holds
+}
+
+// verdict is what there is to say about a request.
+type verdict struct {
+	problems []validation.Problem
+	warnings []string
 }
 
 // Handle answers one request. A panic in a rule refuses the request with
@@ -64,38 +84,113 @@ func (h *batchJobHandler) Handle(ctx context.Context, req admission.Request) (re
 			resp = internalError(req)
 		}
 	}()
-	problems, warnings, err := h.validate(req)
-	if err != nil {
+	v, err := h.validate(log.IntoContext(ctx, logger), req)
+	var later temporaryError
+	switch {
+	case errors.As(err, &later):
+		logger.Error(err, "Could not decide on a BatchJob yet")
+		return temporary(req)
+	case err != nil:
 		logger.Error(err, "Could not decide on a BatchJob")
 		return internalError(req)
-	}
-	if len(problems) > 0 {
+	case len(v.problems) > 0:
 		logger.Info("Refused a BatchJob", "user", req.UserInfo.Username,
-			"code", problems[0].Code, "field", problems[0].Field.String(), "problems", len(problems))
-		return denial(req, problems)
+			"code", v.problems[0].Code, "field", v.problems[0].Field.String(), "problems", len(v.problems))
+		return denial(req, v.problems)
 	}
-	return admission.Allowed("").WithWarnings(warnings...)
+	return admission.Allowed("").WithWarnings(v.warnings...)
 }
 
+// temporaryError is a failure that the same request may not meet again.
+type temporaryError struct{ error }
+
+func (e temporaryError) Unwrap() error { return e.error }
+
 // validate returns what is wrong with the request's object, and what it should know.
-func (h *batchJobHandler) validate(req admission.Request) ([]validation.Problem, []string, error) {
+func (h *batchJobHandler) validate(ctx context.Context, req admission.Request) (verdict, error) {
 	job, err := decode(req.Object)
 	if err != nil {
-		return nil, nil, err
+		return verdict{}, err
 	}
 	switch req.Operation {
 	case admissionv1.Create:
-		return h.validator.ValidateCreate(job), h.validator.Warnings(job), nil
+		// The API server tells both; the object need not.
+		job.Namespace, job.Name = req.Namespace, cmp.Or(job.Name, req.Name, string(req.UID))
+		return h.validateCreate(ctx, req, job)
 	case admissionv1.Update:
 		old, err := decode(req.OldObject)
 		if err != nil {
-			return nil, nil, err
+			return verdict{}, err
 		}
-		return h.validator.ValidateUpdate(old, job), h.validator.Warnings(job), nil
+		return verdict{h.validator.ValidateUpdate(old, job), h.validator.Warnings(job)}, nil
 	default:
-		return nil, nil, fmt.Errorf("operation %s is none of this webhook", req.Operation)
+		return verdict{}, fmt.Errorf("operation %s is none of this webhook", req.Operation)
 	}
 }
+
+// validateCreate asks first whether the caller may submit at all: a caller who may not
+// learns nothing else. The quota comes last, since whom it lets in is counted.
+func (h *batchJobHandler) validateCreate(ctx context.Context, req admission.Request, job *v1alpha1.BatchJob) (verdict, error) {
+	allowed, err := h.access.maySubmit(ctx, req.UserInfo, job.Namespace)
+	if err != nil {
+		return verdict{}, temporaryError{err}
+	}
+	if !allowed {
+		return verdict{problems: []validation.Problem{notAllowed(req.UserInfo.Username, job.Namespace)}}, nil
+	}
+	if !waitUntil(ctx, h.synced) {
+		return verdict{}, temporaryError{errNotSynced}
+	}
+	v := verdict{h.validator.ValidateCreate(job), h.validator.Warnings(job)}
+	holder, err := h.tokens.holder(ctx, job)
+	if err != nil {
+		return verdict{}, temporaryError{err}
+	}
+	if holder != nil {
+		v.problems = append(v.problems, h.otherRequest(holder, job)...)
+	}
+	dryRun := req.DryRun != nil && *req.DryRun
+	a, err := h.quota.admit(ctx, job.Namespace, job.Name, len(v.problems) == 0 && !dryRun)
+	if err != nil {
+		return verdict{}, temporaryError{err}
+	}
+	if a.refusal != "" {
+		v.problems = append(v.problems, validation.Problem{Code: errcode.JobQuota, Field: namespaceField, Detail: a.refusal})
+	}
+	if a.warning != "" {
+		v.warnings = append(v.warnings, a.warning)
+	}
+	return v, nil
+}
+
+// namespaceField is what the problems are about that are none of the spec.
+var namespaceField = field.NewPath("metadata", "namespace")
+
+func notAllowed(user, namespace string) validation.Problem {
+	return validation.Problem{Code: errcode.UserNotAllowedToUseBatch, Field: namespaceField, Detail: fmt.Sprintf(
+		"must be one where user %s has the verb %s on batchjobs.%s, as the roles edit and admin have it, got %s",
+		quoted(user), verbSubmit, v1alpha1.GroupVersion.Group, quoted(namespace))}
+}
+
+// otherRequest returns the problem that the token of job stands for the request of
+// holder, if that is another one.
+func (h *batchJobHandler) otherRequest(holder, job *v1alpha1.BatchJob) []validation.Problem {
+	changes := h.validator.ValidateUpdate(holder, job)
+	if len(changes) == 0 {
+		return nil
+	}
+	return []validation.Problem{{
+		Code: errcode.InvalidParameterValue, Field: field.NewPath("spec", "clientToken"),
+		Detail: fmt.Sprintf("must be different for every different request, but BatchJob %s has it and differs, first in %s",
+			quoted(holder.Name), cut(changes[0].Field.String(), maxQuotedPath)),
+	}}
+}
+
+// maxQuotedPath is how much of a path a sentence repeats. Unit: bytes.
+const maxQuotedPath = 100
+
+// quoted is a text as a sentence repeats it: escaped, and cut.
+func quoted(s string) string { return validation.Quote(s) }
 
 // decode reads an object that the API server has checked against the schema. Its
 // error names no value of the object.

@@ -4,11 +4,14 @@
 package webhook
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
@@ -37,6 +40,36 @@ func (r rules) ValidateUpdate(o, n *v1alpha1.BatchJob) []validation.Problem {
 	return r.update(o, n)
 }
 func (r rules) Warnings(*v1alpha1.BatchJob) []string { return r.warnings }
+
+// cluster is what the handler asks beside the validator. The zero value lets everything in.
+type cluster struct {
+	forbidden  bool
+	accessErr  error
+	holding    *v1alpha1.BatchJob
+	holderErr  error
+	quotaSays  answer
+	quotaErr   error
+	notSynced  bool
+	reserved   []string // namespace/name of what the quota was asked to count
+	onlyLooked []string // and only to look
+}
+
+func (c *cluster) maySubmit(context.Context, authnv1.UserInfo, string) (bool, error) {
+	return !c.forbidden, c.accessErr
+}
+
+func (c *cluster) holder(context.Context, *v1alpha1.BatchJob) (*v1alpha1.BatchJob, error) {
+	return c.holding, c.holderErr
+}
+
+func (c *cluster) admit(_ context.Context, namespace, name string, reserve bool) (answer, error) {
+	list := &c.onlyLooked
+	if reserve {
+		list = &c.reserved
+	}
+	*list = append(*list, namespace+"/"+name)
+	return c.quotaSays, c.quotaErr
+}
 
 func accept(*v1alpha1.BatchJob) []validation.Problem { return nil }
 
@@ -67,10 +100,15 @@ func request(op admissionv1.Operation) admission.Request {
 // handle sends a request through the webhook as the server does, and returns the log.
 func handle(t *testing.T, r rules, req admission.Request) (admission.Response, []string) {
 	t.Helper()
+	return handleIn(t, &cluster{}, r, req)
+}
+
+func handleIn(t *testing.T, c *cluster, r rules, req admission.Request) (admission.Response, []string) {
+	t.Helper()
 	var lines []string
 	logger := funcr.New(func(prefix, args string) { lines = append(lines, prefix+args) }, funcr.Options{Verbosity: 4})
 	hook := &admission.Webhook{
-		Handler:        &batchJobHandler{validator: r},
+		Handler:        &batchJobHandler{validator: r, access: c, tokens: c, quota: c, synced: func() bool { return !c.notSynced }},
 		LogConstructor: func(logr.Logger, *admission.Request) logr.Logger { return logger },
 	}
 	resp := hook.Handle(t.Context(), req)
@@ -199,6 +237,13 @@ func TestDenialIsBounded(t *testing.T) {
 	}
 }
 
+func internalErrorDetails(retryAfter int32) *metav1.StatusDetails {
+	return &metav1.StatusDetails{
+		Name: "job", Group: "batchcompute.dev", Kind: "BatchJob", RetryAfterSeconds: retryAfter,
+		Causes: []metav1.StatusCause{{Type: "InternalError", Message: "InternalError: the request could not be checked [RequestId: u-1]"}},
+	}
+}
+
 func TestUndecided(t *testing.T) {
 	broken := request(admissionv1.Create)
 	broken.Object.Raw = []byte(`{"spec":{"clientToken":7,"x":"` + secret + `"}}`)
@@ -219,6 +264,7 @@ func TestUndecided(t *testing.T) {
 			want := &metav1.Status{
 				Status: metav1.StatusFailure, Code: 500, Reason: metav1.StatusReasonInternalError,
 				Message: "InternalError: the request could not be checked [RequestId: u-1]",
+				Details: internalErrorDetails(0),
 			}
 			if diff := cmp.Diff(want, resp.Result); diff != "" || resp.Allowed {
 				t.Errorf("allowed %v, status (-want +got):\n%s", resp.Allowed, diff)
@@ -226,6 +272,126 @@ func TestUndecided(t *testing.T) {
 			if len(lines) != 1 || !strings.Contains(lines[0], `"requestID"="u-1"`) {
 				t.Errorf("logged %q, want one line with the RequestId", lines)
 			}
+		})
+	}
+}
+
+// TestCluster has the answers that depend on more than the request.
+func TestCluster(t *testing.T) {
+	held := &v1alpha1.BatchJob{}
+	held.Name = "first"
+	differs := func(_, _ *v1alpha1.BatchJob) []validation.Problem {
+		return []validation.Problem{{Field: taskName}, {Field: namespaceField}}
+	}
+	same := func(_, _ *v1alpha1.BatchJob) []validation.Problem { return nil }
+	bad := func(*v1alpha1.BatchJob) []validation.Problem {
+		return []validation.Problem{{Code: errcode.TaskName, Field: taskName, Detail: "must be unique"}}
+	}
+	dryRun := request(admissionv1.Create)
+	dryRun.DryRun = ptr(true)
+	unnamed := request(admissionv1.Create)
+	unnamed.Name = ""
+	tests := map[string]struct {
+		cluster      cluster
+		rules        rules
+		req          admission.Request
+		want         []string // causes, "CODE field: message"
+		wantWarnings []string
+		wantReserved []string
+		wantLooked   []string
+	}{
+		"all is well": {rules: rules{create: accept}, req: request(admissionv1.Create), wantReserved: []string{"ns/job"}},
+		"a dry run is not counted": {
+			rules: rules{create: accept}, req: dryRun, wantLooked: []string{"ns/job"},
+		},
+		"a name that the server did not tell": {rules: rules{create: accept}, req: unnamed, wantReserved: []string{"ns/u-1"}},
+		"a caller who may not submit learns nothing else": {
+			cluster: cluster{forbidden: true, holding: held, quotaSays: answer{refusal: "full"}},
+			rules:   rules{create: bad, update: differs}, req: request(admissionv1.Create),
+			want: []string{`UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace: must be one where user "alice" has the verb submit ` +
+				`on batchjobs.batchcompute.dev, as the roles edit and admin have it, got "ns"`},
+		},
+		"an update asks nobody": {
+			cluster: cluster{forbidden: true, notSynced: true, holding: held, quotaSays: answer{refusal: "full"}},
+			rules:   rules{update: same}, req: request(admissionv1.Update),
+		},
+		"a full namespace": {
+			cluster: cluster{quotaSays: answer{refusal: "must be emptier"}},
+			rules:   rules{create: accept}, req: request(admissionv1.Create),
+			want: []string{"LimitExceeded.JobQuota metadata.namespace: must be emptier"}, wantReserved: []string{"ns/job"},
+		},
+		"all problems at once, and what is refused is not counted": {
+			cluster: cluster{holding: held, quotaSays: answer{refusal: "must be emptier"}},
+			rules:   rules{create: bad, update: differs}, req: request(admissionv1.Create),
+			want: []string{
+				"InvalidParameter.TaskName spec.job.tasks[1].taskName: must be unique",
+				`InvalidParameterValue spec.clientToken: must be different for every different request, but BatchJob "first" has it and differs, ` +
+					"first in spec.job.tasks[1].taskName",
+				"LimitExceeded.JobQuota metadata.namespace: must be emptier",
+			},
+			wantLooked: []string{"ns/job"},
+		},
+		"the same request under another name": {
+			cluster: cluster{holding: held}, rules: rules{create: accept, update: same}, req: request(admissionv1.Create),
+			wantReserved: []string{"ns/job"},
+		},
+		"a warning": {
+			cluster: cluster{quotaSays: answer{warning: "no number"}},
+			rules:   rules{create: accept, warnings: []string{"no effect"}}, req: request(admissionv1.Create),
+			wantWarnings: []string{"no effect", "no number"}, wantReserved: []string{"ns/job"},
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			resp, _ := handleIn(t, &tc.cluster, tc.rules, tc.req)
+			var got []string
+			if resp.Result.Details != nil {
+				for _, c := range resp.Result.Details.Causes {
+					text, _ := strings.CutSuffix(strings.TrimPrefix(c.Message, string(c.Type)+": "), requestID(tc.req))
+					got = append(got, string(c.Type)+" "+c.Field+": "+text)
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" || resp.Allowed != (len(tc.want) == 0) {
+				t.Errorf("allowed %v, causes (-want +got):\n%s", resp.Allowed, diff)
+			}
+			for what, diff := range map[string]string{
+				"warnings": cmp.Diff(tc.wantWarnings, resp.Warnings),
+				"reserved": cmp.Diff(tc.wantReserved, tc.cluster.reserved),
+				"looked":   cmp.Diff(tc.wantLooked, tc.cluster.onlyLooked),
+			} {
+				if diff != "" {
+					t.Errorf("%s (-want +got):\n%s", what, diff)
+				}
+			}
+		})
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// TestTryAgain has the failures that a client should try again after.
+func TestTryAgain(t *testing.T) {
+	for name, c := range map[string]cluster{
+		"the access review fails": {accessErr: errors.New("down")},
+		"the cache is not there":  {notSynced: true},
+		"the index is not there":  {holderErr: errors.New("no index")},
+		"no turn in time":         {quotaErr: errBusy},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				resp, lines := handleIn(t, &c, rules{create: accept}, request(admissionv1.Create))
+				want := &metav1.Status{
+					Status: metav1.StatusFailure, Code: 500, Reason: metav1.StatusReasonInternalError,
+					Message: "InternalError: the request could not be checked [RequestId: u-1]",
+					Details: internalErrorDetails(1),
+				}
+				if diff := cmp.Diff(want, resp.Result); diff != "" || resp.Allowed {
+					t.Errorf("allowed %v, status (-want +got):\n%s", resp.Allowed, diff)
+				}
+				if len(lines) != 1 || !strings.Contains(lines[0], `"requestID"="u-1"`) {
+					t.Errorf("logged %q, want one line with the RequestId", lines)
+				}
+			})
 		})
 	}
 }

@@ -60,11 +60,24 @@ func denial(req admission.Request, problems []validation.Problem) admission.Resp
 
 // internalError refuses a request that could not be decided.
 func internalError(req admission.Request) admission.Response {
+	text := string(errcode.InternalError) + ": the request could not be checked" + requestID(req)
 	return refuse(req, metav1.Status{
 		Code:    http.StatusInternalServerError,
 		Reason:  metav1.StatusReasonInternalError,
-		Message: string(errcode.InternalError) + ": the request could not be checked" + requestID(req),
+		Message: text,
+		Details: &metav1.StatusDetails{
+			Name: req.Name, Group: req.Kind.Group, Kind: req.Kind.Kind,
+			Causes: []metav1.StatusCause{{Type: metav1.CauseType(errcode.InternalError), Message: text}},
+		},
 	})
+}
+
+// temporary is internalError for a request that may do better in a second. The API
+// server makes a Retry-After of it, upon which client-go, and so kubectl, tries again.
+func temporary(req admission.Request) admission.Response {
+	resp := internalError(req)
+	resp.Result.Details.RetryAfterSeconds = 1
+	return resp
 }
 
 func refuse(req admission.Request, status metav1.Status) admission.Response {

@@ -1,0 +1,60 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+)
+
+// jobsByToken is the index from a client token to the BatchJobs that carry it.
+const jobsByToken = "webhook.clientToken"
+
+func indexToken(o client.Object) []string {
+	if job, ok := o.(*v1alpha1.BatchJob); ok && job.Spec.ClientToken != "" {
+		return []string{job.Spec.ClientToken}
+	}
+	return nil
+}
+
+// tokens finds jobs by their client token in a cache with the index jobsByToken. The
+// cache may lag behind: the reconciler decides what happens to two jobs with one token,
+// and what is found here only tells the user sooner.
+type tokens struct{ cache client.Reader }
+
+// holder returns the job with another name that has the token of job: the one that was
+// accepted, else the oldest that may still be. Nil if there is none. It must not be
+// changed.
+func (t tokens) holder(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.BatchJob, error) {
+	if job.Spec.ClientToken == "" {
+		return nil, nil
+	}
+	var list v1alpha1.BatchJobList
+	err := t.cache.List(ctx, &list, client.InNamespace(job.Namespace), client.MatchingFields{jobsByToken: job.Spec.ClientToken})
+	if err != nil {
+		return nil, fmt.Errorf("listing the jobs with the same clientToken: %w", err)
+	}
+	var first *v1alpha1.BatchJob
+	for i := range list.Items {
+		other := &list.Items[i]
+		conditions := other.Status.Conditions
+		switch {
+		case other.Name == job.Name:
+			// The same object: the API server will say that it exists.
+		case meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionAccepted):
+			return other, nil
+		case meta.IsStatusConditionFalse(conditions, v1alpha1.ConditionAccepted),
+			meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionDuplicate):
+			// Will never run.
+		case first == nil || other.CreationTimestamp.Before(&first.CreationTimestamp):
+			first = other
+		}
+	}
+	return first, nil
+}
