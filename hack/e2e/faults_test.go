@@ -50,7 +50,7 @@ func TestManagerKilled(t *testing.T) {
 	s := begin(t)
 	s.apply(fan)
 	kills := 0
-	for s.get("fan").Status.EndTime == nil && kills < 8 {
+	for s.get("fan").Status.EndTime == nil && kills < 5 {
 		s.killManager()
 		kills++
 		time.Sleep(1500 * time.Millisecond)

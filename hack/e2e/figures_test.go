@@ -99,8 +99,8 @@ func TestIdleManager(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(5 * time.Second) // what the stories before have left to do
-	const interval = 20 * time.Second
+	time.Sleep(3 * time.Second) // what the stories before have left to do
+	const interval = 15 * time.Second
 	before := cpuTime(t, pid)
 	time.Sleep(interval)
 	cpu := float64(cpuTime(t, pid)-before) / float64(interval)
