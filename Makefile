@@ -67,7 +67,7 @@ lint: ## Run golangci-lint in every module.
 
 .PHONY: test
 test: ## Run every test there is, the demo included, and sum up.
-	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration e2e e2e-process demos
+	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration e2e+e2e-process demos
 
 .PHONY: unit
 unit: ## Run the tests that need no cluster.
@@ -81,16 +81,16 @@ integration: bin/cluster ## Run the tests that need an API server and etcd.
 
 .PHONY: e2e
 e2e: bin/cluster ## Run the users' stories against a cluster, on a real node where one can run.
-	$(call stories,$(NODE))
+	$(call stories,e2e,$(NODE))
 
 .PHONY: e2e-process
 e2e-process: bin/cluster ## Run the users' stories, less what needs containers, on the process node.
-	$(call stories,process)
+	$(call stories,e2e-process,process)
 
 # A test that panics does not clean up after itself, so that is done here.
 define stories
-	rc=0; go test -tags=e2e -count=1 -timeout=30m -v ./hack/e2e/... -args --cluster=$(CLUSTER) --node=$(1) || rc=$$?; \
-	[ "$(CLUSTER)" = existing ] || bin/cluster down --name=e2e; exit $$rc
+	rc=0; go test -tags=e2e -count=1 -timeout=30m -v ./hack/e2e/... -args --cluster=$(CLUSTER) --node=$(2) --name=$(1) || rc=$$?; \
+	[ "$(CLUSTER)" = existing ] || bin/cluster down --name=$(1); exit $$rc
 endef
 
 .PHONY: demos

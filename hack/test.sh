@@ -2,7 +2,7 @@
 # Copyright The BatchCompute Operator Authors.
 # SPDX-License-Identifier: Apache-2.0
 #
-# test.sh TARGET...
+# test.sh TARGET[+TARGET...]...
 #
 # Makes each target, whatever became of the others, and ends with a table of them. A
 # line shows that a silent target is alive: the first build of all of Kubernetes'
@@ -31,29 +31,53 @@ watch() {
 # count prints how many lines of a target's log match.
 count() { grep -cE "$2" "$logs/$1" || true; }
 
-for t in "$@"; do
-	echo "== $t"
-	: >"$logs/$t"
-	watch "$t" &
+# make_target makes one target and keeps its output, exit code and duration.
+make_target() {
+	since=$(date +%s)
+	{ $make -s "$1" 2>&1; echo $? >"$logs/$1.rc"; } | tee "$logs/$1"
+	echo $(($(date +%s) - since)) >"$logs/$1.time"
+}
+
+# sum_up adds a target to the table.
+sum_up() {
+	[ "$(cat "$logs/$1.rc")" = 0 ] && printf 'ok     ' || printf 'FAILED '
+	printf '%-12s %5d s  ' "$1" "$(cat "$logs/$1.time")"
+	printf '%d packages ok, %d failed' "$(count "$1" '^ok  	')" "$(count "$1" '^FAIL	')"
+	passed=$(count "$1" '^--- PASS') skipped=$(count "$1" '^--- SKIP')
+	[ "$passed$skipped" = 00 ] || printf ', %d tests passed, %d left out' "$passed" "$skipped"
+	echo
+	# What a target wants to have in the summary, it prints like this.
+	sed -n "s/^e2e runs on: /       on /p" "$logs/$1"
+	sed -n '/^--- SKIP/s/^--- SKIP: \([^ ]*\).*/       left out: \1/p' "$logs/$1"
+}
+
+# "a+b" makes a and b at the same time: what mostly waits can wait together. The output of
+# a is shown as it comes, that of b when both are done.
+for group in "$@"; do
+	first=${group%%+*}
+	rest=$(echo "${group#"$first"}" | tr + ' ')
+	pids=
+	for t in $rest; do
+		make_target "$t" >/dev/null &
+		pids="$pids $!"
+	done
+	echo "== $first"
+	: >"$logs/$first"
+	watch "$first" &
 	alive=$!
-	begin=$(date +%s)
-	{ $make -s "$t" 2>&1; echo $? >"$logs/$t.rc"; } | tee "$logs/$t"
+	make_target "$first"
+	[ -z "$pids" ] || wait $pids
 	kill "$alive" 2>/dev/null
 	wait "$alive" 2>/dev/null
 	alive=
-	rc=$(cat "$logs/$t.rc")
-	[ "$rc" = 0 ] || failed=1
-	{
-		[ "$rc" = 0 ] && printf 'ok     ' || printf 'FAILED '
-		printf '%-12s %5d s  ' "$t" $(($(date +%s) - begin))
-		printf '%d packages ok, %d failed' "$(count "$t" '^ok  	')" "$(count "$t" '^FAIL	')"
-		passed=$(count "$t" '^--- PASS') skipped=$(count "$t" '^--- SKIP')
-		[ "$passed$skipped" = 00 ] || printf ', %d tests passed, %d left out' "$passed" "$skipped"
-		echo
-		# What a target wants to have in the summary, it prints like this.
-		sed -n "s/^e2e runs on: /       on /p" "$logs/$t"
-		sed -n '/^--- SKIP/s/^--- SKIP: \([^ ]*\).*/       left out: \1/p' "$logs/$t"
-	} >>"$logs/summary"
+	for t in $rest; do
+		echo "== $t"
+		cat "$logs/$t"
+	done
+	for t in $first $rest; do
+		[ "$(cat "$logs/$t.rc")" = 0 ] || failed=1
+		sum_up "$t" >>"$logs/summary"
+	done
 done
 
 echo
