@@ -23,9 +23,9 @@ const (
 // owner reference was taken away is still found.
 const AnnotationJobName = "batchcompute.dev/job-name"
 
-// AnnotationJobQuota, on a Namespace, is how many BatchJobs the namespace may keep,
-// finished ones included: a number from 0, where 0 means any number. Absent: what the
-// manager was told with --job-quota.
+// AnnotationJobQuota is how many BatchJobs the Namespace that has it may keep, finished
+// ones included: a number from 0, where 0 means any number. Absent: what the manager was
+// told with --job-quota.
 const AnnotationJobQuota = "batchcompute.dev/job-quota"
 
 // FinalizerTracking keeps a Pod until its outcome is in the job's status.

@@ -90,7 +90,7 @@ func injectedBundle(cfgs []client.Object) []byte {
 // ensureConfiguration points every webhook of configuration i at this manager and gives
 // it the bundle. A wait above zero means: not now, there were too many writes.
 func (k *Keeper) ensureConfiguration(ctx context.Context, i int, cfg client.Object, bundle []byte) (wait time.Duration, err error) {
-	next := cfg.DeepCopyObject().(client.Object) //nolint:errcheck // a copy has the same type
+	next := cfg.DeepCopyObject().(client.Object)
 	for _, h := range hooksOf(next) {
 		k.point(h.client, bundle)
 	}

@@ -64,4 +64,6 @@ type Entry struct {
 	WhatToDo string
 	// Source is where the code and its condition come from.
 	Source string
+	// From is who answers with the code.
+	From From
 }

@@ -10,6 +10,20 @@ const (
 	common    = "Tencent Cloud API, common error codes"
 )
 
+// From is who answers with a code. The zero value is the admission webhook.
+type From int
+
+// Who answers with a code.
+const (
+	// FromAdmission: a create or an update is refused with it.
+	FromAdmission From = iota
+	// FromRunTime: it stands in the status and the events of a job that was accepted.
+	FromRunTime
+	// FromConverter: the converter from SubmitJob's JSON says it. The API server checks
+	// the same of a manifest, in its own words, before the webhook.
+	FromConverter
+)
+
 // Table returns one entry for each code: those of the SubmitJob page in its order,
 // then the later ones, then the common ones. The caller may change the slice.
 func Table() []Entry {
@@ -24,9 +38,9 @@ func Table() []Entry {
 		},
 		{
 			Code:     InternalError,
-			When:     "The operator itself failed.",
-			Example:  "The operator cannot read its configuration.",
-			WhatToDo: "Send the request again with the same `clientToken`; if it stays, look at the manager's log for the RequestId.",
+			When:     "The operator itself failed, or could not ask the cluster whether the caller may submit. The answer has status code 500.",
+			Example:  "The access review of the caller fails.",
+			WhatToDo: "Send the request again with the same `clientToken` (kubectl does so a few times by itself); if it stays, look at the manager's log for the RequestId.",
 			Source:   submitJob,
 		},
 		{
@@ -35,6 +49,7 @@ func Table() []Entry {
 			Example:  "A policy of the namespace forbids the Pod.",
 			WhatToDo: "Read the event's message; it repeats what the cluster said.",
 			Source:   submitJob,
+			From:     FromRunTime,
 		},
 		{
 			Code: CvmParameters,
@@ -178,13 +193,15 @@ func Table() []Entry {
 		{
 			Code:     JobQuota,
 			When:     "The namespace keeps as many jobs as it may, finished ones included.",
+			Field:    "metadata.namespace",
 			Example:  "One job more than the quota, which is 1000 unless it was configured.",
-			WhatToDo: "Delete finished jobs, or ask for a larger quota.",
+			WhatToDo: "Delete finished jobs, or have the namespace's annotation `batchcompute.dev/job-quota` raised.",
 			Source:   submitJob,
 		},
 		{
 			Code:     UserNotAllowedToUseBatch,
 			When:     "The caller may not submit jobs in this namespace.",
+			Field:    "metadata.namespace",
 			Example:  "A create by a user whose roles lack the verb `submit` on `batchjobs`.",
 			WhatToDo: "Ask for a role that has it, such as `edit`.",
 			Source:   submitJob,
@@ -236,11 +253,12 @@ func Table() []Entry {
 			Example:  `taskInstanceNum: many`,
 			WhatToDo: "Write the type that the message names.",
 			Source:   common,
+			From:     FromConverter,
 		},
 		{
 			Code: InvalidParameterValue,
 			When: "A value is outside what its field takes and no other code fits: an unlisted enumeration value, a priority over 100, a bad `clientToken`, tag, variable, image or zone, " +
-				"a command longer than 16 KiB.",
+				"a command longer than 16 KiB, or a `clientToken` that another job of the namespace has with other content.",
 			Field:    "any",
 			Example:  `priority: 101`,
 			WhatToDo: "Use a value that the message names.",
@@ -260,6 +278,7 @@ func Table() []Entry {
 			Example:  `{"Job": {"Taskz": []}}`,
 			WhatToDo: "Correct the name; the message suggests the nearest one.",
 			Source:   common,
+			From:     FromConverter,
 		},
 		{
 			Code:     UnsupportedOperation,
