@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -117,8 +118,26 @@ func (c *cluster) run(t *testing.T, stdin string, args ...string) (string, error
 // process is a running manager.
 type process struct {
 	cmd                     *exec.Cmd
-	log                     *bytes.Buffer
+	log                     *logBuffer
 	webhook, probe, metrics string
+}
+
+// logBuffer is what a process has written; it may be read while the process writes.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
 // startManager starts a manager on free ports, with certificates of its own making, and
@@ -135,7 +154,7 @@ func (c *cluster) startManager(t *testing.T, args ...string) *process {
 // launch starts a manager and does not wait.
 func (c *cluster) launch(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{probe: freeAddr(t), metrics: freeAddr(t), log: &bytes.Buffer{}}
+	p := &process{probe: freeAddr(t), metrics: freeAddr(t), log: &logBuffer{}}
 	p.cmd = exec.Command(os.Args[0], append([]string{
 		"--kubeconfig", c.operator, "--catalog=../../config/manager/catalog.yaml",
 		"--health-probe-bind-address", p.probe, "--metrics-bind-address", p.metrics,
