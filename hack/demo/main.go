@@ -51,7 +51,8 @@ func main() {
 	install.Main(func(ctx context.Context) error {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		return (&demo{target: t, out: os.Stdout, terminal: term.IsTerminal(int(os.Stdout.Fd()))}).run(ctx)
+		width, _, err := term.GetSize(int(os.Stdout.Fd())) // fails where it is no terminal
+		return (&demo{target: t, out: os.Stdout, terminal: err == nil, width: max(width, 40)}).run(ctx)
 	})
 }
 
@@ -62,6 +63,7 @@ type demo struct {
 	client   client.WithWatch
 	out      io.Writer
 	terminal bool
+	width    int // of the terminal
 }
 
 func (d *demo) run(ctx context.Context) (err error) {

@@ -35,7 +35,7 @@ func (d *demo) follow(ctx context.Context) ([]*v1alpha1.BatchJob, error) {
 		return nil, fmt.Errorf("watching the jobs: %w", err)
 	}
 	defer w.Stop()
-	board := &board{out: d.out, redraw: d.terminal, said: map[string]string{}}
+	board := &board{out: d.out, redraw: d.terminal, width: d.width, said: map[string]string{}}
 	jobs := map[string]*v1alpha1.BatchJob{}
 	for i := range list.Items {
 		jobs[list.Items[i].Name] = &list.Items[i]
@@ -71,6 +71,7 @@ func mapValues(m map[string]*v1alpha1.BatchJob) func(func(*v1alpha1.BatchJob) bo
 type board struct {
 	out    io.Writer
 	redraw bool
+	width  int               // of the screen: a line that wrapped could not be redrawn
 	lines  int               // on the screen now
 	said   map[string]string // by task, where nothing is redrawn
 }
@@ -85,7 +86,7 @@ func (b *board) draw(jobs []*v1alpha1.BatchJob) {
 			key, line := taskLine(job, i)
 			switch {
 			case b.redraw:
-				fmt.Fprintln(b.out, line)
+				fmt.Fprintln(b.out, firstLine(line, b.width-1))
 				b.lines++
 			case b.said[key] != line:
 				fmt.Fprintf(b.out, "%s %s\n", time.Now().Format(time.TimeOnly), line)
