@@ -26,7 +26,8 @@ CONTROLLER_GEN := hack/tools/run.sh . controller-gen
 GOLANGCI_LINT := hack/tools/run.sh golangci-lint golangci-lint
 # A webhook has a URL (make run) or a service (make deploy). The manager may own the one that
 # is there, and server-side apply does not take that away, so between the two it is made anew.
-WEBHOOK_CONFIGURATION := batchcompute-validating-webhook-configuration
+WEBHOOK_CONFIGURATIONS := validatingwebhookconfiguration/batchcompute-validating-webhook-configuration \
+	mutatingwebhookconfiguration/batchcompute-mutating-webhook-configuration
 # Every Go module of the repository whose code is ours.
 MODULES := . hack/cluster
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
@@ -123,7 +124,7 @@ image: bin/image.tar ## Pack the manager as an OCI image, bin/image.tar.
 run: bin/manager bin/cluster ## Run the manager on this machine against the cluster, webhook included.
 	$(use_cluster); \
 	kubectl -n batchcompute-system delete deployment batchcompute-controller-manager --ignore-not-found; \
-	kubectl delete validatingwebhookconfiguration $(WEBHOOK_CONFIGURATION) --ignore-not-found; \
+	kubectl delete $(WEBHOOK_CONFIGURATIONS) --ignore-not-found; \
 	kubectl apply --server-side --force-conflicts -k config/host; \
 	exec bin/manager --catalog=config/manager/catalog.yaml --webhook-url=$(WEBHOOK_URL) \
 		--metrics-bind-address=127.0.0.1:8443 --health-probe-bind-address=127.0.0.1:8081

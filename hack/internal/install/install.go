@@ -18,12 +18,17 @@ import (
 
 // Names of what config/ makes.
 const (
-	Namespace     = "batchcompute-system"
-	deployment    = "deployment/batchcompute-controller-manager"
-	configuration = "validatingwebhookconfiguration/batchcompute-validating-webhook-configuration"
-	image         = "batchcompute-operator:dev"
-	imageFile     = "bin/image.tar"
+	Namespace  = "batchcompute-system"
+	deployment = "deployment/batchcompute-controller-manager"
+	image      = "batchcompute-operator:dev"
+	imageFile  = "bin/image.tar"
 )
+
+// configurations are what points the API server to the webhooks.
+var configurations = []string{
+	"mutatingwebhookconfiguration/batchcompute-mutating-webhook-configuration",
+	"validatingwebhookconfiguration/batchcompute-validating-webhook-configuration",
+}
 
 // ManagerPart is the name of a manager that runs beside the cluster, on the host.
 const ManagerPart = "manager"
@@ -44,17 +49,22 @@ func (c *Cluster) Install(ctx context.Context) error {
 	return c.waitForWebhook(ctx)
 }
 
-// forgetHost removes a webhook configuration that points to a manager on the host: it
-// cannot be merged with one that points to a Service.
+// forgetHost removes webhook configurations that point to a manager on the host: they
+// cannot be merged with ones that point to a Service, or to another port.
 func (c *Cluster) forgetHost(ctx context.Context) error {
-	url, err := c.Kubectl(ctx, "get", configuration, "--ignore-not-found", "-o", "jsonpath={.webhooks[*].clientConfig.url}").Output()
-	if err != nil {
-		return fmt.Errorf("looking for a webhook configuration: %w", err)
+	for _, configuration := range configurations {
+		url, err := c.Kubectl(ctx, "get", configuration, "--ignore-not-found", "-o", "jsonpath={.webhooks[*].clientConfig.url}").Output()
+		if err != nil {
+			return fmt.Errorf("looking for a webhook configuration: %w", err)
+		}
+		if len(url) == 0 {
+			continue
+		}
+		if err := c.run(c.Kubectl(ctx, "delete", configuration)); err != nil {
+			return err
+		}
 	}
-	if len(url) == 0 {
-		return nil
-	}
-	return c.run(c.Kubectl(ctx, "delete", configuration))
+	return nil
 }
 
 // installInside runs the manager as a Deployment, from an image.
