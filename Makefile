@@ -154,7 +154,7 @@ demo: bin/cluster bin/demo ## Bring up a cluster, deploy the operator, run the s
 	@bin/demo --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME)
 
 .PHONY: demo-down
-demo-down: $(if $(filter existing,$(CLUSTER)),undeploy,cluster-down) ## Remove everything that demo made.
+demo-down: $(if $(filter existing,$(CLUSTER)),undeploy) cluster-down ## Remove everything that demo made.
 
 .PHONY: cluster-up
 cluster-up: bin/cluster ## Bring up a cluster.

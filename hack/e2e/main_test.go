@@ -74,7 +74,7 @@ func uninstall(ctx context.Context) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("make undeploy: %w\n%s", err, out)
 	}
-	left, err := cluster.Kubectl(ctx, "get", "namespaces,customresourcedefinitions,clusterroles,clusterrolebindings,validatingwebhookconfigurations", "-o", "name").Output()
+	left, err := cluster.Kubectl(ctx, "get", "namespaces,customresourcedefinitions,clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations", "-o", "name").Output()
 	if err != nil {
 		return fmt.Errorf("looking for what is left: %w", err)
 	}
