@@ -175,7 +175,7 @@ func stripPod(o any) (any, error) {
 	return out, nil
 }
 
-// Intervals, as variables of time only.
+// How long the reconciler holds back, and how long it believes its cache to be late.
 const (
 	// newsInterval is the least time between two writes that bring only news for people.
 	newsInterval = time.Second
