@@ -89,8 +89,6 @@ const (
 	ReasonQuota = "QuotaExceeded"
 	// ReasonMachineRefused: the node that the Pod was sent to did not take it.
 	ReasonMachineRefused = "MachineRefused"
-	// ReasonStopping: the Pod was asked to stop and has not ended yet.
-	ReasonStopping = "Stopping"
 	// ReasonNodeLost: the Pod should have ended, and its node does not confirm it: what
 	// it ran may still run. It is a reason to wait, and one to have failed.
 	ReasonNodeLost = "NodeLost"
