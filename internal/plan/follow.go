@@ -17,9 +17,6 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// maxMessage bounds every message in a status, in bytes.
-const maxMessage = 300
-
 // follow looks at a Pod that has not finished: what it is doing, what it waits for, and
 // whether its time is up, or the patience with it.
 func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev1.Pod) {

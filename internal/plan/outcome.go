@@ -6,7 +6,6 @@ package plan
 import (
 	"cmp"
 	"fmt"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -327,14 +326,4 @@ func because(reason, message string) string {
 		}
 	}
 	return out
-}
-
-// cut bounds a message that came from outside, at the border of a character.
-func cut(s string) string {
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) <= maxMessage {
-		return s
-	}
-	s = s[:maxMessage-len("…")]
-	return strings.ToValidUTF8(s, "") + "…"
 }

@@ -360,7 +360,7 @@ func TestMessagesAreBounded(t *testing.T) {
 			w.do("a/1", func(pod *corev1.Pod) { testutil.Unschedulable(pod, text) }).step()
 			s := w.job.Status
 			for _, m := range []string{s.Message, s.Tasks[0].Message, s.Failures[0].Message} {
-				if len(m) > maxMessage || !utf8.ValidString(m) || !strings.HasSuffix(m, "…") {
+				if len(m) > v1alpha1.MaxMessageSize || !utf8.ValidString(m) || !strings.HasSuffix(m, "…") {
 					t.Errorf("a message has %d bytes, ends with %q, and valid is %t", len(m), m[len(m)-10:], utf8.ValidString(m))
 				}
 			}
