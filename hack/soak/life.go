@@ -32,6 +32,9 @@ const (
 	clearLimit = 2 * time.Minute
 	watchLag   = 10 * time.Second
 	look       = 200 * time.Millisecond
+	// submitEvery spreads the first jobs: a node that is sent a hundred Pods at once has
+	// started none of them before it has nearly started them all.
+	submitEvery = 300 * time.Millisecond
 )
 
 // tally counts what became of jobs.
@@ -77,7 +80,7 @@ func (s *soak) submit(ctx, faulty context.Context, g *group) {
 			return
 		case places <- struct{}{}:
 		}
-		if faulty.Err() != nil {
+		if !pause(faulty, submitEvery) {
 			return
 		}
 		sh := list[n%len(list)]
