@@ -116,6 +116,10 @@ func TestOutcome(t *testing.T) {
 			testutil.Finish(s.Pod, 137, begin)
 			*s.terminated() = corev1.ContainerStateTerminated{Reason: "ContainerStatusUnknown", ExitCode: 137, Message: "could not be located"}
 		}, "PodFailed: the Pod failed", -1, 0},
+		"the node died and came back": {func(s story) {
+			testutil.Finish(s.Pod, 255, begin)
+			s.terminated().Reason = "Unknown" // so says containerd
+		}, "PodFailed: the Pod failed", -1, 0},
 		"never began": {func(s story) {
 			testutil.Finish(s.Pod, 1, begin)
 			s.terminated().StartedAt = metav1.Time{}
