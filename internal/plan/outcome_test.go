@@ -320,6 +320,20 @@ func TestWaits(t *testing.T) {
 			t.Errorf("what the node says itself is not told, but %s: %s", s.Reason, s.Message)
 		}
 	})
+	t.Run("a node that died between making and starting a container", func(t *testing.T) {
+		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(2))).step().bind("a/0 a/1")
+		for pod, reason := range map[string]string{"a/0": "ContainerCreating", "a/1": ""} { // the first has still to be made
+			w.do(pod, func(pod *corev1.Pod) {
+				testutil.Wait(pod, reason, "")
+				pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{
+					Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionFalse, Reason: "PodSandboxNotReady",
+				})
+			})
+		}
+		if w.step(); len(w.last.Delete) != 1 || w.last.Delete[0].Labels[v1alpha1.LabelTaskInstanceIndex] != "1" {
+			t.Errorf("it stops %v, want a/1", w.last.Delete)
+		}
+	})
 	t.Run("no zone", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Zone("").Task("a")).step().do("a/0", unschedulable).step()
 		if got, want := w.job.Status.Tasks[0].Message, "1 instance waits: no node fits: 0/3 nodes are available"; got != want {
