@@ -28,13 +28,14 @@ const namespace = "soak"
 // How long things may take: a job, with the node dead for a while, and a crowd before it;
 // the Pods of a job that is gone; and the watches, to have seen what has happened.
 const (
-	jobLimit   = 6 * time.Minute
+	jobLimit   = 10 * time.Minute
 	clearLimit = 2 * time.Minute
 	watchLag   = 10 * time.Second
 	look       = 200 * time.Millisecond
 	// submitEvery spreads the first jobs: a node that is sent a hundred Pods at once has
-	// started none of them before it has nearly started them all.
-	submitEvery = 300 * time.Millisecond
+	// started none of them before it has nearly started them all, and a core starts about
+	// one in a second.
+	submitEvery = time.Second
 )
 
 // tally counts what became of jobs.
