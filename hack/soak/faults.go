@@ -67,7 +67,7 @@ func (s *soak) outages() []outage {
 	switch {
 	case !s.nodeDies:
 		return nil
-	case s.duration < 5*time.Minute:
+	case s.duration < short:
 		return []outage{{0.4, 5 * time.Second}}
 	}
 	return []outage{{0.25, 5 * time.Second}, {0.6, 45 * time.Second}}

@@ -126,6 +126,9 @@ func (s *soak) live(ctx context.Context, sh shape, name string) error {
 func (s *soak) create(ctx context.Context, sh shape, name string) (*v1alpha1.BatchJob, error) {
 	job := &v1alpha1.BatchJob{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}}
 	sh.spec(&job.Spec)
+	for i := range job.Spec.Job.Tasks {
+		job.Spec.Job.Tasks[i].EnvVars = []v1alpha1.EnvVar{{Name: "PACE", Value: fmt.Sprint(s.pace)}}
+	}
 	job.Spec.Placement.Zone = "ap-guangzhou-2" // as a local cluster has it
 	for {
 		err := s.kube.Create(ctx, job.DeepCopy())

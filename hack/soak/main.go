@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -28,12 +29,14 @@ func main() {
 	flag.StringVar(&s.target.Node, "node", "auto", "what runs the Pods: node, process or auto")
 	flag.StringVar(&s.target.Name, "name", "soak", "name of the cluster, which must not be up")
 	flag.DurationVar(&s.duration, "duration", 90*time.Second, "how long new jobs are submitted; then those that run may end")
-	flag.IntVar(&s.atOnce, "jobs", 50, "how many jobs are under way at once")
+	flag.IntVar(&s.atOnce, "jobs", 0, "how many jobs are under way at once; 0 is 50 in a long soak, and 12 in one of less than 5 minutes")
+	flag.IntVar(&s.pace, "pace", 0, "how many seconds commands take, more or less; 0 is 15 in a long soak, and 3 in a short one")
 	flag.DurationVar(&s.killEvery, "kill-every", 5*time.Second, "how often the manager is killed; 0 is never")
 	flag.BoolVar(&s.nodeDies, "node-dies", true, "kill the node as well")
 	flag.StringVar(&s.only, "shapes", "", "which jobs, as names with commas between; empty is all")
 	flag.BoolVar(&s.keep, "keep", false, "leave the cluster up at the end")
 	flag.Parse()
+	s.measure()
 	log.SetLogger(logr.Discard()) // what there is to say is said here
 	install.Main(func(ctx context.Context) error {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -56,6 +59,7 @@ type soak struct {
 	out       io.Writer
 	duration  time.Duration
 	atOnce    int
+	pace      int
 	killEvery time.Duration
 	nodeDies  bool
 	only      string
@@ -66,6 +70,21 @@ type soak struct {
 	books   ledger.Ledger
 	faults  faults
 	tally   tally
+}
+
+// short is a soak that is.
+const short = 5 * time.Minute
+
+// measure decides what was not asked for. Two cores start some Pods in a second at most: in
+// a short soak few jobs come to their ends in time, and in a long one commands must take
+// theirs, or the node does nothing but start Pods, the manager's, which was killed, among
+// the last.
+func (s *soak) measure() {
+	jobs, pace := 50, 15
+	if s.duration < short {
+		jobs, pace = 12, 3
+	}
+	s.atOnce, s.pace = cmp.Or(s.atOnce, jobs), cmp.Or(s.pace, pace)
 }
 
 func (s *soak) run(ctx context.Context) (err error) {

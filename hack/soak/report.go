@@ -31,7 +31,7 @@ func (s *soak) printTable(took time.Duration, findings []ledger.Finding) {
 	if s.cluster.NodeKind == "process" {
 		on = "the process node"
 	}
-	fmt.Fprintf(s.out, "\n── Soak of %s on %s, ended after %s\n", s.duration, on, took.Round(time.Second))
+	fmt.Fprintf(s.out, "\n── Soak of %s with %d jobs at once on %s, ended after %s\n", s.duration, s.atOnce, on, took.Round(time.Second))
 	row := func(what string, n int) { fmt.Fprintf(s.out, "%-44s %6d\n", what, n) }
 	row("jobs", sums.Jobs)
 	row("  ended as without faults", int(s.tally.asExpected.Load()))

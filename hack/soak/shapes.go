@@ -26,9 +26,10 @@ type shape struct {
 	byName bool
 }
 
-// work is a command that takes some seconds and ends at once when it is asked to.
-func work(seconds int) string {
-	return fmt.Sprintf("trap 'exit 143' TERM; sleep %d & wait $!", seconds)
+// work is a command that takes its time, in units of the variable PACE, and ends at once
+// when it is asked to.
+func work(units int) string {
+	return fmt.Sprintf("trap 'exit 143' TERM; sleep $((%d * PACE)) & wait $!", units)
 }
 
 // forever outlasts the soak.
