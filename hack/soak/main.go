@@ -29,7 +29,7 @@ func main() {
 	flag.StringVar(&s.target.Node, "node", "auto", "what runs the Pods: node, process or auto")
 	flag.StringVar(&s.target.Name, "name", "soak", "name of the cluster, which must not be up")
 	flag.DurationVar(&s.duration, "duration", 90*time.Second, "how long new jobs are submitted; then those that run may end")
-	flag.IntVar(&s.atOnce, "jobs", 0, "how many jobs are under way at once; 0 is 50 in a long soak, and 12 in one of less than 5 minutes")
+	flag.IntVar(&s.atOnce, "jobs", 0, "how many jobs are under way at once; 0 is 50 in a long soak, and one of each shape in one of less than 5 minutes")
 	flag.IntVar(&s.pace, "pace", 0, "how many seconds commands take, more or less; 0 is 15 in a long soak, and 3 in a short one")
 	flag.DurationVar(&s.killEvery, "kill-every", 5*time.Second, "how often the manager is killed; 0 is never")
 	flag.BoolVar(&s.nodeDies, "node-dies", true, "kill the node as well")
@@ -82,7 +82,7 @@ const short = 5 * time.Minute
 func (s *soak) measure() {
 	jobs, pace := 50, 15
 	if s.duration < short {
-		jobs, pace = 12, 3
+		jobs, pace = len(shapes), 3
 	}
 	s.atOnce, s.pace = cmp.Or(s.atOnce, jobs), cmp.Or(s.pace, pace)
 }
