@@ -45,6 +45,10 @@ func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev
 		c.stopIn(started.Add(t.Timeout+time.Second).Sub(c.now), pod)
 		return
 	}
+	if neverStarts(pod) {
+		c.plan.Delete = append(c.plan.Delete, pod)
+		return
+	}
 	reason, detail := waitsFor(pod, t.Task)
 	if reason != "" && !c.obs.Spec.WaitsForMachine {
 		c.stopIn(pod.CreationTimestamp.Add(c.patience(h.machines+1)).Sub(c.now), pod)
@@ -91,6 +95,17 @@ func waitsFor(pod *corev1.Pod, t *resolve.Task) (reason, detail string) {
 		}
 	}
 	return "", ""
+}
+
+// neverStarts reports whether the node died after it had made the container and before it
+// started it. The kubelet makes no second sandbox for a Pod that is not to be restarted, so
+// the Pod would be pending for ever; the container is not being made, and has no reason to
+// wait.
+func neverStarts(pod *corev1.Pod) bool {
+	w := stateOf(pod).Waiting
+	return w != nil && w.Reason == "" && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReadyToStartContainers && c.Status == corev1.ConditionFalse
+	})
 }
 
 // slowStart is how long a node may prepare a Pod before that is worth telling. A node

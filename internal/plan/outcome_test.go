@@ -116,6 +116,10 @@ func TestOutcome(t *testing.T) {
 			testutil.Finish(s.Pod, 137, begin)
 			*s.terminated() = corev1.ContainerStateTerminated{Reason: "ContainerStatusUnknown", ExitCode: 137, Message: "could not be located"}
 		}, "PodFailed: the Pod failed", -1, 0},
+		"the node died and came back": {func(s story) {
+			testutil.Finish(s.Pod, 255, begin)
+			s.terminated().Reason = "Unknown" // so says containerd
+		}, "PodFailed: the Pod failed", -1, 0},
 		"never began": {func(s story) {
 			testutil.Finish(s.Pod, 1, begin)
 			s.terminated().StartedAt = metav1.Time{}
@@ -314,6 +318,20 @@ func TestWaits(t *testing.T) {
 		w.do("a/0", func(pod *corev1.Pod) { testutil.Wait(pod, "ErrImagePull", "no") }).step()
 		if s := w.job.Status.Tasks[0]; s.Reason != v1alpha1.ReasonImagePull {
 			t.Errorf("what the node says itself is not told, but %s: %s", s.Reason, s.Message)
+		}
+	})
+	t.Run("a node that died between making and starting a container", func(t *testing.T) {
+		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(2))).step().bind("a/0 a/1")
+		for pod, reason := range map[string]string{"a/0": "ContainerCreating", "a/1": ""} { // the first has still to be made
+			w.do(pod, func(pod *corev1.Pod) {
+				testutil.Wait(pod, reason, "")
+				pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{
+					Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionFalse, Reason: "PodSandboxNotReady",
+				})
+			})
+		}
+		if w.step(); len(w.last.Delete) != 1 || w.last.Delete[0].Labels[v1alpha1.LabelTaskInstanceIndex] != "1" {
+			t.Errorf("it stops %v, want a/1", w.last.Delete)
 		}
 	})
 	t.Run("no zone", func(t *testing.T) {
