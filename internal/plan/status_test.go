@@ -140,6 +140,16 @@ func TestTerminalStaysTerminal(t *testing.T) {
 	}
 }
 
+// TestHeldJobIsQuiet: the status of a job that waits for a person is not written again just
+// because time passes.
+func TestHeldJobIsQuiet(t *testing.T) {
+	w := newWorld(t, testutil.Job("j").Task("a", testutil.FailedAction(v1alpha1.FailedActionInterrupt))).step().finish("a/0", 1).step()
+	w.want("FAILED_INTERRUPTED", "a FAILED_INTERRUPTED interrupted=0 (Interrupted)")
+	if p := w.wait(time.Minute).compute(); p.Changed(&w.job.Status) {
+		t.Errorf("a minute later the conditions are %v, want %v as before", p.Status.Conditions, w.job.Status.Conditions)
+	}
+}
+
 func podNames(pods []*corev1.Pod) []string {
 	var out []string
 	for _, pod := range pods {
