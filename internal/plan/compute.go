@@ -561,11 +561,12 @@ func (c *computation) verify(t *task, in resolve.Instance, h history) {
 		c.plan.Verify = append(c.plan.Verify, in)
 		return
 	}
-	end := &outcome{kind: byMachine, time: seconds(c.now), reason: v1alpha1.ReasonPodDeleted, message: "the Pod is gone"}
-	if _, ok := t.interrupted.find(in.Index); ok {
-		c.count(t, in, h, end, failed, h)
+	if _, ok := t.interrupted.find(in.Index); ok { // that its attempt failed is known already
+		t.moves.failed = append(t.moves.failed, in.Index)
+		c.plan.Urgent = true
 		return
 	}
+	end := &outcome{kind: byMachine, time: seconds(c.now), reason: v1alpha1.ReasonPodDeleted, message: "the Pod is gone"}
 	if r, ok := c.obs.Refusals[t.pos]; ok {
 		end.reason, end.message = v1alpha1.ReasonCreateRefused, refusalMessage(r)
 	}

@@ -150,6 +150,15 @@ func TestHeldJobIsQuiet(t *testing.T) {
 	}
 }
 
+// TestHeldPodVanishes: the attempt had failed before, and is told of once.
+func TestHeldPodVanishes(t *testing.T) {
+	w := newWorld(t, testutil.Job("j").Task("a", testutil.FailedAction(v1alpha1.FailedActionInterrupt))).step().finish("a/0", 1).step()
+	w.vanish("a/0").step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+	if f := w.job.Status.Failures; len(f) != 1 || f[0].Reason != v1alpha1.ReasonCommandFailed {
+		t.Errorf("failures are %+v, want one, of the command", f)
+	}
+}
+
 func podNames(pods []*corev1.Pod) []string {
 	var out []string
 	for _, pod := range pods {
