@@ -37,6 +37,11 @@ func Compute(obs Observation, now time.Time) (Plan, error) {
 			return Plan{}, err
 		}
 	case isTerminal(obs.Job.Status.State):
+		if len(obs.Pods) > 0 && !obs.Live {
+			// A job ends when none of its Pods is tracked any more. These may be of a later
+			// run, of which Job does not know yet.
+			return Plan{NeedLive: true}, nil
+		}
 		c.rest()
 	default:
 		if err := c.run(); err != nil {
@@ -497,7 +502,9 @@ func (c *computation) place(t *task, in resolve.Instance) (place, history) {
 		case in.Attempt < h.attempt():
 			return past, h
 		}
-	} else if h, ok := t.retrying.find(in.Index); ok && in.Attempt < h.attempt() || c.draining {
+	} else if h, ok := t.retrying.find(in.Index); ok && in.Attempt < h.attempt() || c.draining && c.obs.Live {
+		// While the job drains nothing is claimed. But one that was suspended before it began
+		// goes on in the same run, and Job may not show that yet.
 		return past, h
 	}
 	// Which budget paid for the attempts before is lost with the claim.
