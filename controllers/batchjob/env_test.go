@@ -97,7 +97,9 @@ type line struct {
 	// fault is asked before every write, with its number from 1 and its name, and says
 	// what becomes of it; nil means that all is well.
 	fault func(n int, call string) fate
-	dead  bool
+	// refusal is asked likewise and returns the API server's refusal; nil means none.
+	refusal func(n int, call, name string) error
+	dead    bool
 	// cached is where reads come from.
 	cached client.Reader
 }
@@ -114,8 +116,9 @@ const (
 )
 
 var (
-	errDead = errors.New("the process is dead")
-	errLost = errors.New("the answer was lost")
+	errDead    = errors.New("the process is dead")
+	errLost    = errors.New("the answer was lost")
+	errRefused = errors.New("refused") // beside what the API server would have said
 )
 
 // news collects events.
@@ -167,7 +170,14 @@ func (l *line) write(call, name string, do func() error) error {
 		f = l.fault(len(l.log), call)
 	}
 	l.dead = f == before || f == after
+	var refusal error
+	if l.refusal != nil {
+		refusal = l.refusal(len(l.log), call, name)
+	}
 	l.mu.Unlock()
+	if refusal != nil {
+		return fmt.Errorf("%w: %w", errRefused, refusal)
+	}
 	switch f {
 	case before:
 		return errDead
@@ -344,7 +354,7 @@ func (e *env) pod(attempt string) *corev1.Pod {
 func (p *process) play(name string) {
 	p.e.t.Helper()
 	for range 60 {
-		if _, err := p.pass(name); err != nil && !p.dead && !errors.Is(err, errLost) {
+		if _, err := p.pass(name); err != nil && !p.dead && !errors.Is(err, errLost) && !errors.Is(err, errRefused) {
 			p.e.t.Fatal(err)
 		}
 		if p.dead {
