@@ -68,6 +68,7 @@ func isElection(r *http.Request) bool { return strings.Contains(r.URL.Path, "/le
 // TestFaultsTwoLeaders: for as long as two managers both believe that they lead, an
 // instance has at most one live Pod all the same, and every outcome is counted once.
 func TestFaultsTwoLeaders(t *testing.T) {
+	t.Parallel()
 	lease := func(d *drill, change func(*coordinationv1.LeaseSpec)) {
 		l := &coordinationv1.Lease{}
 		l.Namespace, l.Name = d.ns, leaseName

@@ -14,6 +14,7 @@ import (
 // TestFaultsNetwork: however late or broken the manager's watches are, and whatever
 // becomes of its calls, every job ends as it does without.
 func TestFaultsNetwork(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		seed     uint64
 		share    float64
