@@ -79,10 +79,10 @@ func TestFaultsTwoLeaders(t *testing.T) {
 		hold  time.Duration
 		steal func(d *drill, first rival)
 	}{
-		"the lease is edited": {hold: 20 * time.Second, steal: func(d *drill, _ rival) {
+		"the lease is edited": {hold: 30 * time.Second, steal: func(d *drill, _ rival) {
 			lease(d, func(l *coordinationv1.LeaseSpec) { l.HolderIdentity = new("second") })
 		}},
-		"renewals do not get through": {hold: 20 * time.Second, steal: func(d *drill, first rival) {
+		"renewals do not get through": {hold: 30 * time.Second, steal: func(d *drill, first rival) {
 			first.change(func(p *proxy) { p.refuses = isElection })
 			lease(d, func(l *coordinationv1.LeaseSpec) { l.LeaseDurationSeconds = new(int32(1)) })
 		}},
@@ -92,22 +92,22 @@ func TestFaultsTwoLeaders(t *testing.T) {
 			t.Parallel()
 			d := newDrill(t, controlplane.Get(t), 5)
 			first := d.compete("first", 6, tc.hold)
-			d.within(20*time.Second, "the first manager leads", first.isElected)
+			d.within(time.Minute, "the first manager leads", first.isElected)
 			second := d.compete("second", 7, min(tc.hold, 5*time.Second))
 			const jobs = 6
 			for i := range jobs {
 				d.create(d.reference(fmt.Sprint("ref-", i)))
 			}
-			d.within(time.Minute, "the first Pod is there", func() bool { return len(d.Pods(t, d.ns)) > 0 })
+			d.within(2*time.Minute, "the first Pod is there", func() bool { return len(d.Pods(t, d.ns)) > 0 })
 			tc.steal(d, first)
-			d.within(20*time.Second, "the second manager leads", second.isElected)
+			d.within(time.Minute, "the second manager leads", second.isElected)
 			begin, before := time.Now(), [2]int{first.claims(), second.claims()}
 			if !first.isElected() {
 				t.Fatal("the first manager has given up before the second one leads")
 			}
 			var overlap time.Duration
 			var both [2]int
-			d.within(2*time.Minute, "every job has ended", func() bool {
+			d.within(4*time.Minute, "every job has ended", func() bool {
 				if first.isElected() && second.isElected() {
 					overlap, both = time.Since(begin), [2]int{first.claims(), second.claims()}
 				}

@@ -44,14 +44,14 @@ func TestFaultsRestarts(t *testing.T) {
 		{3 * jobs, []func(){own.KillServer}},
 		{4 * jobs, []func(){own.KillEtcd}},
 	} {
-		d.within(time.Minute, fmt.Sprint(step.after, " instances have succeeded"), succeeded(step.after))
+		d.within(2*time.Minute, fmt.Sprint(step.after, " instances have succeeded"), succeeded(step.after))
 		for _, kill := range step.kill {
 			kill()
 			kills++
 		}
 		t.Logf("%d instances had succeeded; after %d programs were killed all is back in %s", step.after, len(step.kill), own.Restart(t).Round(time.Millisecond))
 	}
-	d.within(2*time.Minute, "every job has ended", d.allEnded)
+	d.within(4*time.Minute, "every job has ended", d.allEnded)
 	if manager.hasEnded() {
 		t.Error("the manager has given up")
 	}

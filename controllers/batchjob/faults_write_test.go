@@ -91,12 +91,11 @@ func onFailure(a v1alpha1.FailedAction) testutil.TaskOption {
 // scenarios exercise, together, every way of a job. Each is short, since the cost of
 // breaking every write grows with the square of their number.
 var scenarios = map[string]scenario{
-	// maxConcurrentNum, both budgets, the one after the other, a Pod that may not be made,
-	// and PRE_TASK_SUCCEED.
+	// Both budgets, the one after the other, a Pod that may not be made, and PRE_TASK_SUCCEED.
 	"budgets": {
 		job: func(name string) *testutil.JobBuilder {
 			return testutil.Job(name).
-				Task("a", testutil.Instances(2), testutil.Concurrent(1), testutil.Retries(1), machineRetries(1)).
+				Task("a", testutil.Instances(2), testutil.Retries(1), machineRetries(1)).
 				Task("b", machineRetries(1)).
 				Task("c").
 				Edges("a->c b->c")
@@ -116,7 +115,8 @@ var scenarios = map[string]scenario{
 			"failure a/1/1 CommandFailed 3", "failure a/1/2 CommandFailed 3", "failure b/0/0 Evicted 137", "failure b/0/1 PodCreationRefused",
 		},
 	},
-	// INTERRUPT and its termination, with a task behind it, a timeout, and PRE_TASK_FINISHED.
+	// INTERRUPT, a held instance that takes the only place under maxConcurrentNum, its
+	// termination, a task behind it, a timeout, and PRE_TASK_FINISHED.
 	"interrupt": {
 		job: func(name string) *testutil.JobBuilder {
 			return testutil.Job(name).
@@ -524,5 +524,5 @@ func tally(writes []string) map[string]int {
 
 // in is the same namespace for another test.
 func (e *env) in(t testing.TB) *env {
-	return &env{ControlPlane: e.ControlPlane, t: t, ns: e.ns, cache: e.cache, clock: e.clock, resourceWait: 4 * time.Second}
+	return &env{ControlPlane: e.ControlPlane, t: t, ns: e.ns, cache: e.cache, clock: e.clock, resourceWait: 2 * time.Second}
 }
