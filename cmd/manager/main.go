@@ -138,19 +138,24 @@ func newManager(cfg *rest.Config, o *options, certOpts certs.Options, keeper *ce
 
 	cfg = rest.CopyConfig(cfg)
 	cfg.QPS, cfg.Burst = float32(o.qps), o.burst
+	lock, err := leaseLock(cfg, o.namespace)
+	if err != nil {
+		return nil, err
+	}
 	shutdown := 20 * time.Second // less than the Pod's grace period
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
-		Scheme:                        scheme,
-		Cache:                         cache.Options{ByObject: byObject, DefaultTransform: cache.TransformStripManagedFields()},
-		Metrics:                       metricsOpts,
-		HealthProbeBindAddress:        o.probeAddr,
-		PprofBindAddress:              o.pprofAddr,
-		WebhookServer:                 hook,
-		LeaderElection:                o.leaderElect,
-		LeaderElectionID:              leaseName,
-		LeaderElectionNamespace:       o.namespace,
-		LeaderElectionReleaseOnCancel: true, // main returns right after Start does
-		GracefulShutdownTimeout:       &shutdown,
+		Scheme:                              scheme,
+		Cache:                               cache.Options{ByObject: byObject, DefaultTransform: cache.TransformStripManagedFields()},
+		Metrics:                             metricsOpts,
+		HealthProbeBindAddress:              o.probeAddr,
+		PprofBindAddress:                    o.pprofAddr,
+		WebhookServer:                       hook,
+		LeaderElection:                      o.leaderElect,
+		LeaderElectionID:                    leaseName,
+		LeaderElectionNamespace:             o.namespace,
+		LeaderElectionResourceLockInterface: lock,
+		LeaderElectionReleaseOnCancel:       true, // main returns right after Start does
+		GracefulShutdownTimeout:             &shutdown,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("making the manager: %w", err)

@@ -6,7 +6,6 @@ package plan
 import (
 	"cmp"
 	"fmt"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -234,25 +233,28 @@ func stateOf(pod *corev1.Pod) corev1.ContainerState {
 	return corev1.ContainerState{}
 }
 
-// terminated returns how the command ended, or nil. It is nil as well for the kubelet's
-// filler for a container that it lost sight of or never made.
+// terminated returns how the command ended, or nil. It is nil as well where nobody knows
+// that: for the kubelet's filler for a container that it lost sight of or never made, and
+// for a container that ran when its node died.
 func terminated(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	t := stateOf(pod).Terminated
-	if t == nil || t.Reason == unknown || t.StartedAt.IsZero() && t.Reason != "StartError" && t.Reason != "ContainerCannotRun" {
+	if t == nil || isUnknown(t) || t.StartedAt.IsZero() && t.Reason != "StartError" && t.Reason != "ContainerCannotRun" {
 		return nil
 	}
 	return t
 }
 
-// unknown is the reason that a kubelet gives a container of which it does not know how it
-// ended.
-const unknown = "ContainerStatusUnknown"
+// isUnknown reports whether it is not known how the container ended. "Unknown", with the
+// exit code 255, is what containerd finds of a container that ran when the node died.
+func isUnknown(t *corev1.ContainerStateTerminated) bool {
+	return t.Reason == "ContainerStatusUnknown" || t.Reason == "Unknown"
+}
 
-// lostSight reports whether a kubelet had the container and does not know how it ended.
-// It says the same of one that it never made when the Pod was deleted.
+// lostSight reports whether a node had the container and does not know how it ended. A
+// kubelet says the same of one that it never made when the Pod was deleted.
 func lostSight(pod *corev1.Pod) bool {
 	t := stateOf(pod).Terminated
-	return t != nil && t.Reason == unknown && pod.DeletionTimestamp == nil
+	return t != nil && isUnknown(t) && (pod.DeletionTimestamp == nil || !t.StartedAt.IsZero())
 }
 
 // startedAt returns since when the command runs, or nil when it does not run now.
@@ -332,14 +334,4 @@ func because(reason, message string) string {
 		}
 	}
 	return out
-}
-
-// cut bounds a message that came from outside, at the border of a character.
-func cut(s string) string {
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) <= maxMessage {
-		return s
-	}
-	s = s[:maxMessage-len("…")]
-	return strings.ToValidUTF8(s, "") + "…"
 }

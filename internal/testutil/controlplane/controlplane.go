@@ -7,9 +7,12 @@
 package controlplane
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -151,4 +154,28 @@ func (p *ControlPlane) Namespace(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return ns.Name
+}
+
+// Stored returns the value that etcd has at a key, as the API server wrote it.
+func (p *ControlPlane) Stored(t testing.TB, key string) []byte {
+	t.Helper()
+	body, err := json.Marshal(map[string][]byte{"key": []byte(key)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := p.env.ControlPlane.Etcd.URL.JoinPath("v3/kv/range").String()
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, at, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var answer struct{ Kvs []struct{ Value []byte } }
+	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil || len(answer.Kvs) != 1 {
+		t.Fatalf("etcd has %d values at %s (%v, %s)", len(answer.Kvs), key, err, res.Status)
+	}
+	return answer.Kvs[0].Value
 }
