@@ -305,7 +305,12 @@ func stopOf(pod *corev1.Pod, timeout time.Duration) (stopped, late bool) {
 	ran := finished.Sub(ended.StartedAt.Time)
 	late = ended.StartedAt.Unix() > 0 && ran >= timeout && asked.Sub(ended.StartedAt.Time) >= timeout-clockSkew
 	signalled := ended.ExitCode > 128
-	return finished.IsZero() || finished.After(asked) || finished.Equal(asked) && (late || signalled), late
+	// When a kubelet that has stopped a Pod takes it away, the API server forgets when that
+	// was asked for: from then on the time is that of the taking away.
+	cleared := pod.Spec.NodeName != "" && (pod.DeletionGracePeriodSeconds == nil || *pod.DeletionGracePeriodSeconds == 0)
+	stopped = finished.IsZero() || finished.After(asked) || finished.Equal(asked) && (late || signalled) ||
+		signalled && cleared && asked.Sub(finished) <= confirmWait
+	return stopped, late
 }
 
 // disruption returns the condition that says who disturbed the Pod, or nil.

@@ -153,6 +153,16 @@ func TestOutcome(t *testing.T) {
 			testutil.AskToStop(s.Pod, after(4*time.Second))
 			testutil.Finish(s.Pod, 137, after(34*time.Second))
 		}, "PodDeleted: the Pod was deleted before the command had ended", 137, 34 * time.Second},
+		"killed when asked to stop, and taken away by the kubelet": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.Finish(s.Pod, 137, after(4*time.Second))
+			testutil.AskToStop(s.Pod, after(5*time.Second)) // what the API server makes of it
+		}, "PodDeleted: the Pod was deleted before the command had ended", 137, 4 * time.Second},
+		"killed by nobody, and deleted long after": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.Finish(s.Pod, 137, after(4*time.Second))
+			testutil.AskToStop(s.Pod, after(2*time.Minute))
+		}, "CommandFailed: exit code 137: ended by signal 9", 137, 4 * time.Second},
 		"deleted, and nobody knows when it ended": {func(s story) {
 			testutil.Start(s.Pod, begin)
 			testutil.AskToStop(s.Pod, after(time.Second))
