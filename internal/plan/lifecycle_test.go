@@ -40,7 +40,9 @@ func (w *world) retry(token string) *world {
 }
 
 func (w *world) annotate(text string) *world {
-	return w.steer(func(job *v1alpha1.BatchJob) { metav1.SetMetaDataAnnotation(&job.ObjectMeta, v1alpha1.AnnotationTerminate, text) })
+	return w.steer(func(job *v1alpha1.BatchJob) {
+		metav1.SetMetaDataAnnotation(&job.ObjectMeta, v1alpha1.AnnotationTerminate, text)
+	})
 }
 
 // condition returns the status and reason of a condition: "True Suspended", "" for none.
@@ -73,7 +75,7 @@ func TestSuspend(t *testing.T) {
 	t.Run("what runs is stopped, spends nothing, and begins again", func(t *testing.T) {
 		w := newWorld(t, job()).step().start("a/0 a/1 a/2").finish("a/0", 0).step().start("a/3").suspend(true).step()
 		w.want("RUNNING", "a RUNNING succeeded=0 active=1-3 running=3 (Suspended)").wantCondition(v1alpha1.ConditionSuspended, "True Suspended")
-		w.wait(2 * time.Second).finish("a/1 a/2 a/3", 143).step().step()
+		w.wait(2*time.Second).finish("a/1 a/2 a/3", 143).step().step()
 		w.want("RUNNING", "a RUNNING succeeded=0 (Suspended)")
 		if w.last.RequeueAfter != 0 || len(w.tracked()) > 0 || len(w.job.Status.Failures) > 0 {
 			t.Errorf("a suspended job looks again after %s, holds %q, has failures %+v", w.last.RequeueAfter, podNames(w.tracked()), w.job.Status.Failures)
@@ -176,7 +178,7 @@ func TestTerminate(t *testing.T) {
 	})
 	t.Run("a node that does not answer does not keep it from its end", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a")).step().start("a/0").terminate().step()
-		w.wait(30*time.Second + confirmWait - time.Second).step().want("RUNNING", "a RUNNING active=0 running=1")
+		w.wait(30*time.Second+confirmWait-time.Second).step().want("RUNNING", "a RUNNING active=0 running=1")
 		w.wait(time.Second).step().step().want("FAILED", "a FAILED failed=0 (Terminated)")
 	})
 	t.Run("ends what is held", func(t *testing.T) {

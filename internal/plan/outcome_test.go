@@ -57,6 +57,11 @@ func TestOutcome(t *testing.T) {
 			s.terminated().Reason, s.terminated().Message = "StartError", "no /bin/sh"
 			s.terminated().StartedAt = metav1.Unix(0, 0) // so says containerd
 		}, "StartError: the container could not start: no /bin/sh", 128, 0},
+		"a runtime that was too slow": {func(s story) {
+			testutil.Finish(s.Pod, 128, begin)
+			s.terminated().Reason, s.terminated().Message = "StartError", "failed to create shim task: context deadline exceeded"
+			s.terminated().StartedAt = metav1.Unix(0, 0)
+		}, "StartError: node node-1 could not start the container in time: failed to create shim task: context deadline exceeded", 128, 0},
 		"evicted": {func(s story) {
 			testutil.Finish(s.Pod, 137, begin)
 			s.Status.Reason, s.Status.Message = "Evicted", "The node was low on memory."
