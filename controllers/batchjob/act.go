@@ -24,8 +24,8 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// workers bounds the calls that one pass has under way at once.
-const workers = 16
+// defaultWorkers bounds the calls that one pass has under way at once.
+const defaultWorkers = 16
 
 // Bounds of the wait after the cluster has refused to make a Pod.
 const (
@@ -87,10 +87,10 @@ func (e *refusedError) Unwrap() error { return e.error }
 // asked a thousand times.
 func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []resolve.Instance) (made bool, err error) {
 	var mu sync.Mutex
-	for size := 1; len(wanted) > 0; size = min(2*size, workers) {
+	for size := 1; len(wanted) > 0; size = min(2*size, r.workers) {
 		batch := wanted[:min(size, len(wanted))]
 		wanted = wanted[len(batch):]
-		err := inParallel(batch, func(in resolve.Instance) error {
+		err := inParallel(r.workers, batch, func(in resolve.Instance) error {
 			name, err := r.createPod(ctx, obs, in)
 			if err == nil {
 				mu.Lock()
@@ -157,7 +157,7 @@ func isSubset(part, whole map[string]string) bool {
 // delete asks for the deletion of Pods; the tracking finalizer keeps them until their
 // outcome is recorded.
 func (r *Reconciler) delete(ctx context.Context, pods []*corev1.Pod) error {
-	return inParallel(pods, func(pod *corev1.Pod) error {
+	return inParallel(r.workers, pods, func(pod *corev1.Pod) error {
 		err := r.client.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}},
 			client.Preconditions{UID: &pod.UID})
 		if client.IgnoreNotFound(err) != nil {
@@ -170,7 +170,7 @@ func (r *Reconciler) delete(ctx context.Context, pods []*corev1.Pod) error {
 // release takes the tracking finalizer and label off Pods whose outcome is stored, in
 // one patch: with the label gone they leave the cache.
 func (r *Reconciler) release(ctx context.Context, pods []*corev1.Pod) error {
-	return inParallel(pods, func(pod *corev1.Pod) error {
+	return inParallel(r.workers, pods, func(pod *corev1.Pod) error {
 		return client.IgnoreNotFound(r.patchPod(ctx, pod, map[string]any{
 			"uid":                                 pod.UID,
 			"labels":                              map[string]any{v1alpha1.LabelTracked: nil},
@@ -194,7 +194,7 @@ func (r *Reconciler) patchPod(ctx context.Context, pod *corev1.Pod, metadata map
 
 // inParallel calls do for every item, with at most workers calls at once, and joins the
 // errors.
-func inParallel[T any](items []T, do func(T) error) error {
+func inParallel[T any](workers int, items []T, do func(T) error) error {
 	errs := make([]error, len(items))
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, workers)

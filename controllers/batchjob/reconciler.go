@@ -26,6 +26,8 @@ type Reconciler struct {
 	live     client.Reader
 	recorder events.EventRecorder
 	options  Options
+	// workers bounds the calls that one pass has under way at once, 1 or more.
+	workers int
 
 	tokens tokens
 

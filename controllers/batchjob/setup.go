@@ -107,7 +107,7 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 // NewReconciler returns a reconciler that reads through c, a cache with the indexes that
 // Setup makes, reads what must not be stale through live, and writes through c.
 func NewReconciler(c client.Client, live client.Reader, recorder events.EventRecorder, o Options) *Reconciler {
-	return &Reconciler{client: c, live: live, recorder: recorder, options: o,
+	return &Reconciler{client: c, live: live, recorder: recorder, options: o, workers: defaultWorkers,
 		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{}}
 }
 
