@@ -4,7 +4,6 @@
 package batchjob
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +48,8 @@ type simulation struct {
 	// been let go of. The Pod that takes its place has the same name, and an old view of
 	// the one would be taken for news of the other.
 	floor int
+	// squatter is the name of a Pod that is a user's, "" for none.
+	squatter string
 	// calm says that there are no deviations any more.
 	calm bool
 	// passes counts those since the cluster moved last.
@@ -106,8 +107,8 @@ type simEndOfPass struct {
 	panicked any
 }
 
-func newSimulation(setup simSetup, choose func(int) int) *simulation {
-	s := &simulation{simAPI: newSimAPI(setup.digesting), setup: setup, choose: choose, specs: map[string]*resolve.Job{}}
+func newSimulation(setup simSetup) *simulation {
+	s := &simulation{simAPI: newSimAPI(setup.digesting), setup: setup, specs: map[string]*resolve.Job{}}
 	s.free = func() bool { return true }
 	s.boundary = func() bool { return true }
 	for _, job := range setup.jobs {
@@ -124,6 +125,36 @@ func newSimulation(setup simSetup, choose func(int) int) *simulation {
 		s.begin(c, s.last(), s.last())
 	}
 	return s
+}
+
+// clone is a copy of a simulation between two rounds. What never changes is shared.
+func (s *simulation) clone() *simulation {
+	out := *s
+	api := *s.simAPI
+	api.jobs, api.pods, api.history = maps.Clone(api.jobs), maps.Clone(api.pods), slices.Clip(api.history)
+	out.simAPI, out.trace = &api, slices.Clip(s.trace)
+	out.bodies, out.controllers = nil, nil
+	for _, b := range s.bodies {
+		b := *b
+		b.ends = slices.Clip(b.ends)
+		out.bodies = append(out.bodies, &b)
+	}
+	for _, c := range s.controllers {
+		twin := &simController{s: &out, id: c.id, used: c.used}
+		out.begin(twin, c.jobAt, c.podsAt)
+		for key, m := range c.r.memories {
+			m := *m
+			m.created = maps.Clone(m.created)
+			twin.r.memories[key] = &m
+		}
+		maps.Copy(twin.r.tokens.holders, c.r.tokens.holders)
+		twin.due = map[string]*simDue{}
+		for job, d := range c.due {
+			twin.due[job] = new(*d)
+		}
+		out.controllers = append(out.controllers, twin)
+	}
+	return &out
 }
 
 // begin starts a process that knows nothing, with caches that show these views.
@@ -371,7 +402,9 @@ func (s *simulation) callOptions(c *simController) []simOption {
 	call := c.pending
 	out := []simOption{
 		{"refused", func() { c.answer(false, errSimRefused) }},
-		{"crash before", func() { s.crash(c, s.last(), s.last()) }},
+	}
+	if !s.setup.representatives { // else it is the crash after the call before, or between passes
+		out = append(out, simOption{"crash before", func() { s.crash(c, s.last(), s.last()) }})
 	}
 	if call.write {
 		out = append(out,
@@ -498,8 +531,8 @@ func (s *simulation) sleep() bool {
 	return true
 }
 
-// play runs a simulation to its end. The error says which invariant it broke, and how.
-func play(s *simulation, rounds int) (err error) {
+// play runs a simulation to its end, with deviations in the first rounds. The error says which invariant it broke, and how.
+func (s *simulation) play(rounds int) (err error) {
 	defer s.stop()
 	defer func() {
 		switch p := recover().(type) {
@@ -528,18 +561,17 @@ func play(s *simulation, rounds int) (err error) {
 	return errPruned
 }
 
-// settle ends all deviations: lost nodes come back.
+// settle ends all deviations: lost nodes come back, and names are free again.
 func (s *simulation) settle() {
 	s.calm = true
 	s.note("calm")
 	for _, b := range s.bodies {
 		b.lost = false
 	}
+	s.leave()
 	for _, c := range s.controllers {
 		if c.used {
 			c.catchUp(s.last(), s.last())
 		}
 	}
 }
-
-func byName(a, b *simBody) int { return cmp.Compare(a.name, b.name) }

@@ -171,10 +171,7 @@ func (s *simulation) checkSums(job *v1alpha1.BatchJob) {
 // gone or going has no say: what was on its way then is for the garbage collector.
 func (s *simulation) checkClaimed(b *simBody) {
 	job := s.jobs[b.job.Name]
-	if job == nil || job.UID != b.job.UID || job.DeletionTimestamp != nil {
-		return
-	}
-	if s.standings(job, b.in.Task)[b.in.Index] == (simStanding{simActive, b.in.Attempt}) {
+	if s.goes(b.job) || s.standings(job, b.in.Task)[b.in.Index] == (simStanding{simActive, b.in.Attempt}) {
 		return
 	}
 	if b.stray = true; s.alone() {
@@ -183,11 +180,18 @@ func (s *simulation) checkClaimed(b *simBody) {
 }
 
 // checkReleased: when finalizer or label come off a Pod, no stored status waits for its
-// outcome any more.
+// outcome any more; and if it runs it has been asked to stop, unless its job goes: then
+// it is whose --cascade says.
 func (s *simulation) checkReleased(pod *corev1.Pod) {
 	b := s.body(pod)
 	job := s.jobs[b.job.Name]
-	if job == nil || job.UID != b.job.UID || job.DeletionTimestamp != nil || isFinal(job) || b.stray {
+	if s.goes(b.job) {
+		return
+	}
+	if b.live && pod.DeletionTimestamp == nil {
+		s.fail("I6: %s was let go of, and goes on", pod.Name)
+	}
+	if isFinal(job) || b.stray {
 		return
 	}
 	if s.standings(job, b.in.Task)[b.in.Index] == (simStanding{simActive, b.in.Attempt}) {
@@ -231,15 +235,24 @@ func (s *simulation) checkIdle() {
 // checkNothingLeft: at the end the job is final or gone, no Pod has our finalizer or the
 // label, strays have been stopped, and no process remembers anything.
 func (s *simulation) checkNothingLeft() {
+	hidden := false
+	for _, name := range s.podNames() {
+		pod := s.pods[name]
+		if b := s.body(pod); b.hidden && pod.Labels[v1alpha1.LabelTracked] == "" && s.goes(b.job) {
+			hidden = true // nobody sees it, and nobody asks for it: it is the person's again
+			continue
+		}
+		if isHeld(pod) {
+			s.fail("I9: %s is still held", name)
+		}
+	}
 	for _, made := range s.setup.jobs {
-		if job := s.jobs[made.Name]; job != nil && !isFinal(job) {
+		if job := s.jobs[made.Name]; job != nil && !isFinal(job) && !hidden {
 			s.fail("I8: the job has not ended: %q", s.brief())
 		}
 	}
-	for _, name := range s.podNames() {
-		if isHeld(s.pods[name]) {
-			s.fail("I9: %s is still held", name)
-		}
+	if hidden {
+		return
 	}
 	for _, c := range s.controllers {
 		if len(c.r.memories) > 0 || len(c.r.tokens.holders) > 0 {
@@ -248,12 +261,18 @@ func (s *simulation) checkNothingLeft() {
 	}
 }
 
+// goes reports whether a job is gone or being deleted.
+func (s *simulation) goes(was *v1alpha1.BatchJob) bool {
+	job := s.jobs[was.Name]
+	return job == nil || job.UID != was.UID || job.DeletionTimestamp != nil
+}
+
 // checkStopped: a Pod that is asked to stop is one whose timeout is over, whose attempt is
 // over, or whose job is.
 func (s *simulation) checkStopped(pod *corev1.Pod) {
 	b := s.body(pod)
 	job := s.jobs[b.job.Name]
-	if !b.live || job == nil || job.UID != b.job.UID || job.DeletionTimestamp != nil || isFinal(job) {
+	if !b.live || s.goes(b.job) || isFinal(job) {
 		return
 	}
 	if s.standings(job, b.in.Task)[b.in.Index] != (simStanding{simActive, b.in.Attempt}) {
@@ -325,6 +344,9 @@ func (s *simulation) stopPod(name string, uid *types.UID) error {
 // editMetadata is a controller's patch of a Pod.
 func (s *simulation) editMetadata(name string, body []byte) error {
 	before := s.pods[name]
+	if name == s.squatter {
+		s.fail("I6: %s is somebody else's, and is changed", name)
+	}
 	if err := s.patchPod(name, body); err != nil {
 		return err
 	}
@@ -413,7 +435,7 @@ func (s *simulation) fingerprint(ahead bool) string {
 		}
 	}
 	for _, b := range s.bodies {
-		fmt.Fprint(&out, b.uid, b.live, b.lost, b.stray, b.ends)
+		fmt.Fprint(&out, b.uid, b.live, b.lost, b.stray, b.hidden, b.ends)
 	}
 	return out.String()
 }

@@ -4,10 +4,12 @@
 package batchjob
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -46,110 +48,18 @@ func simJobs() map[string]*testutil.JobBuilder {
 	}
 }
 
-// simDeviation says what is chosen at the at-th choice; all others are 0.
-type simDeviation struct{ at, pick int }
-
-// simSearch plays all runs of one job that have at most a number of deviations, wherever
-// they are: those with fewer come first. A run that comes to a state from which as many
-// deviations were tried already is given up there.
-type simSearch struct {
-	setup      simSetup
-	deviations int
-	seen       map[string]int
-	queue      [][]simDeviation
-
-	runs, pruned, steps int
-	// depth is how many deviations the first run has that was not played; 0 is none.
-	depth int
-}
-
-// play plays one run, and puts those into the queue that have a further deviation.
-func (x *simSearch) play(script []simDeviation) error {
-	at := 0
-	var arity []int // of the choices after the script's last
-	left := x.deviations - len(script)
-	next := func(n int) int {
-		defer func() { at++ }()
-		for _, d := range script {
-			if d.at == at {
-				return d.pick
-			}
-		}
-		if len(script) == 0 || at > script[len(script)-1].at {
-			arity = append(arity, n)
-		}
-		return 0
-	}
-	s := newSimulation(x.setup, next)
-	past := func() bool { return len(script) == 0 || at > script[len(script)-1].at }
-	s.free = func() bool { return left > 0 || !past() }
-	s.boundary = func() bool {
-		if !past() {
-			return true
-		}
-		key := s.fingerprint(left > 0)
-		if was, ok := x.seen[key]; ok && was >= left+1 {
-			return false
-		}
-		x.seen[key] = left + 1
-		return true
-	}
-	err := play(s, maxRounds)
-	x.runs++
-	x.steps += s.steps
-	if err == errPruned {
-		x.pruned++
-	} else if err != nil {
-		return fmt.Errorf("with the deviations %v: %w", script, err)
-	}
-	if left == 0 {
-		return nil
-	}
-	first := at - len(arity)
-	for i, n := range arity {
-		for pick := 1; pick < n; pick++ {
-			x.queue = append(x.queue, append(slices.Clone(script), simDeviation{first + i, pick}))
-		}
-	}
-	return nil
-}
-
-// TestSimSearch plays small jobs with every combination of a few deviations.
-func TestSimSearch(t *testing.T) {
-	jobs := simJobs()
-	each := *simTime * time.Duration(min(runtime.GOMAXPROCS(0), len(jobs))) / time.Duration(len(jobs))
-	for name, job := range jobs {
-		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
-			t.Parallel()
-			x := &simSearch{setup: simSetup{jobs: []*v1alpha1.BatchJob{job.Obj()}, representatives: true, digesting: true}, deviations: *simDeviations, seen: map[string]int{}}
-			x.queue = [][]simDeviation{nil}
-			end := time.Now().Add(each)
-			for len(x.queue) > 0 {
-				script := x.queue[0]
-				if time.Now().After(end) {
-					x.depth = len(script)
-					break
-				}
-				x.queue = x.queue[1:]
-				if err := x.play(script); err != nil {
-					t.Fatal(err)
-				}
-			}
-			complete := fmt.Sprintf("complete for %d deviations", x.deviations)
-			if x.depth > 0 {
-				complete = fmt.Sprintf("complete for %d deviations; %d runs with %d or more left out", x.depth-1, len(x.queue), x.depth)
-			}
-			t.Logf("search: %d runs, %d of them joined others, %d steps, %d states; %s", x.runs, x.pruned, x.steps, len(x.seen), complete)
-		})
-	}
-}
-
 // TestSimRandom plays random jobs with random deviations.
 func TestSimRandom(t *testing.T) {
+	seed := *simSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	setFlag(t, "rapid.checks", strconv.Itoa(*simRuns))
+	setFlag(t, "rapid.seed", strconv.FormatUint(seed, 10))
 	runs, steps, deviations := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		s := randomSimulation(t)
-		err := play(s, rapid.IntRange(5, 60).Draw(t, "rounds"))
+		err := s.play(rapid.IntRange(5, 60).Draw(t, "rounds"))
 		runs++
 		steps += s.steps
 		for _, line := range s.trace {
@@ -161,7 +71,120 @@ func TestSimRandom(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	t.Logf("random: %d runs, %d steps, %d deviations", runs, steps, deviations)
+	t.Logf("random: seed %d, %d runs, %d steps, %d deviations", seed, runs, steps, deviations)
+}
+
+func setFlag(t *testing.T, name, value string) {
+	t.Helper()
+	old := flag.Lookup(name).Value.String()
+	if err := flag.Set(name, value); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = flag.Set(name, old) })
+}
+
+// simDeviation says what is chosen at the at-th choice; all others are 0.
+type simDeviation struct{ at, pick int }
+
+// simBranch is a run that is to be played: from a state between two rounds, with these
+// deviations, of which there were before more.
+type simBranch struct {
+	from   *simulation
+	before int
+	script []simDeviation
+}
+
+// simSearch plays all runs of one job that have at most a number of deviations, wherever
+// they are: those with fewer come first. A run that comes to a state from which as many
+// deviations were tried already is given up there.
+type simSearch struct {
+	deviations int
+	seen       map[string]int
+	queue      []simBranch
+
+	runs, joined, steps int
+}
+
+func newSimSearch(setup simSetup, deviations int) *simSearch {
+	setup.representatives, setup.digesting = true, true
+	return &simSearch{deviations: deviations, seen: map[string]int{}, queue: []simBranch{{from: newSimulation(setup)}}}
+}
+
+// step plays the next run, and puts those into the queue that have a further deviation.
+func (x *simSearch) step() error {
+	branch := x.queue[0]
+	x.queue[0] = simBranch{}
+	x.queue = x.queue[1:]
+	s := branch.from.clone()
+	left := x.deviations - branch.before - len(branch.script)
+	at, end := 0, -1 // the next choice, and the script's last
+	if n := len(branch.script); n > 0 {
+		end = branch.script[n-1].at
+	}
+	s.free = func() bool { return left > 0 || at <= end }
+	s.choose = func(n int) int {
+		defer func() { at++ }()
+		if at > end {
+			for pick := 1; pick < n; pick++ {
+				x.queue = append(x.queue, simBranch{branch.from, branch.before, append(slices.Clone(branch.script), simDeviation{at, pick})})
+			}
+			return 0
+		}
+		for _, d := range branch.script {
+			if d.at == at {
+				return d.pick
+			}
+		}
+		return 0
+	}
+	s.boundary = func() bool {
+		if at <= end {
+			return true
+		}
+		key := s.fingerprint(left > 0)
+		if x.seen[key] > left {
+			return false
+		}
+		x.seen[key] = left + 1
+		if left > 0 && !s.calm {
+			branch, at, end = simBranch{from: s.clone(), before: x.deviations - left}, 0, -1
+		}
+		return true
+	}
+	before := s.steps
+	err := s.play(maxRounds)
+	x.runs++
+	x.steps += s.steps - before
+	if errors.Is(err, errPruned) {
+		x.joined++
+		return nil
+	}
+	return err
+}
+
+// depth is the number of deviations of the first run that is still to be played.
+func (x *simSearch) depth() int { return x.queue[0].before + len(x.queue[0].script) }
+
+// TestSimSearch plays small jobs with every combination of a few deviations.
+func TestSimSearch(t *testing.T) {
+	jobs := simJobs()
+	each := *simTime * time.Duration(min(runtime.GOMAXPROCS(0), len(jobs))) / time.Duration(len(jobs))
+	for name, job := range jobs {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			x := newSimSearch(simSetup{jobs: []*v1alpha1.BatchJob{job.Obj()}}, *simDeviations)
+			for end := time.Now().Add(each); len(x.queue) > 0 && time.Now().Before(end); {
+				if err := x.step(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			complete := fmt.Sprintf("complete for %d deviations", x.deviations)
+			if len(x.queue) > 0 {
+				complete = fmt.Sprintf("complete for %d deviations; %d runs with more left out", x.depth()-1, len(x.queue))
+			}
+			t.Logf("search: %d runs, %d of them joined others, %d steps, %d states; %s", x.runs, x.joined, x.steps, len(x.seen), complete)
+		})
+	}
 }
 
 func randomSimulation(t *rapid.T) *simulation {
@@ -169,13 +192,13 @@ func randomSimulation(t *rapid.T) *simulation {
 	for i := range rapid.SampledFrom([]int{3, 10, 30}).Draw(t, "odds") {
 		odds[99-i] = true
 	}
-	var s *simulation
-	s = newSimulation(simSetup{jobs: []*v1alpha1.BatchJob{randomJob(t)}}, func(n int) int {
+	s := newSimulation(simSetup{jobs: []*v1alpha1.BatchJob{randomJob(t)}})
+	s.choose = func(n int) int {
 		if n == 1 || !rapid.SampledFrom(odds).Draw(t, "deviate") {
 			return 0
 		}
 		return 1 + rapid.IntRange(0, n-2).Draw(t, "how")
-	})
+	}
 	return s
 }
 

@@ -28,6 +28,9 @@ type simBody struct {
 	live bool
 	// lost: its node does not answer.
 	lost bool
+	// hidden: a person took its label off, so no cache shows it until the job's next pass
+	// misses it. A job that is gone by then has no pass.
+	hidden bool
 	// stray: no stored status claimed it when it was made.
 	stray bool
 	// ends are the ways in which it can be said to have ended; more than one where two
@@ -60,7 +63,25 @@ func ended(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || pod.DeletionTimestamp != nil && pod.Spec.NodeName == ""
 }
 
-func (s *simulation) podNames() []string { return slices.Sorted(maps.Keys(s.pods)) }
+// podNames are the Pods that the operator made.
+func (s *simulation) podNames() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(s.pods)), func(name string) bool { return name == s.squatter })
+}
+
+// squat is a user who makes a Pod under a name that the operator will want.
+func (s *simulation) squat(name string) {
+	s.squatter = name
+	_ = s.createPod(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: simNamespace}})
+}
+
+// leave takes the user's Pod away.
+func (s *simulation) leave() {
+	if s.squatter != "" {
+		delete(s.pods, s.squatter)
+		s.squatter = ""
+		s.remember()
+	}
+}
 
 // advance is what the cluster does when all goes well: every Pod makes its next step, and
 // the garbage collector does what is due. It is false when there was nothing to do.
@@ -212,7 +233,10 @@ func (s *simulation) worldOptions(calling bool) []simOption {
 			add("somehow vanishes", name, func() { s.vanish(name) })
 		}
 		if held && !ended(pod) && !calling {
-			add("label off", name, func() { s.changePod(name, func(pod *corev1.Pod) { delete(pod.Labels, v1alpha1.LabelTracked) }) })
+			add("label off", name, func() {
+				b.hidden = true
+				s.changePod(name, func(pod *corev1.Pod) { delete(pod.Labels, v1alpha1.LabelTracked) })
+			})
 			add("attempt off", name, func() { s.changePod(name, func(pod *corev1.Pod) { delete(pod.Labels, v1alpha1.LabelAttempt) }) })
 			if s.mayVanish() {
 				add("finalizer off", name, func() { s.changePod(name, func(pod *corev1.Pod) { pod.Finalizers = nil }) })
@@ -227,7 +251,11 @@ func (s *simulation) worldOptions(calling bool) []simOption {
 			continue
 		}
 		if running {
-			for _, code := range []int32{1, 0, 143} {
+			codes := []int32{1, 0, 143}
+			if calling && s.setup.representatives {
+				codes = codes[:2]
+			}
+			for _, code := range codes {
 				add(fmt.Sprintf("exit %d of", code), name, func() { s.finish(name, code) })
 			}
 			if !calling {
@@ -261,6 +289,9 @@ func (s *simulation) userOptions() []simOption {
 	for _, name := range slices.Sorted(maps.Keys(s.jobs)) {
 		if s.jobs[name].DeletionTimestamp != nil {
 			continue
+		}
+		if taken := s.specs[name].PodName(resolve.Instance{}); s.pods[taken] == nil && len(s.bodies) == 0 {
+			out = append(out, simOption{"a stranger takes the name " + taken, func() { s.squat(taken) }})
 		}
 		for _, finalizer := range []string{"", metav1.FinalizerDeleteDependents, metav1.FinalizerOrphanDependents} {
 			out = append(out, simOption{"deletion of the job " + finalizer, func() { s.deleteJob(name, finalizer) }})
