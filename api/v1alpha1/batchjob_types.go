@@ -8,7 +8,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // BatchJob is one request of BatchCompute's SubmitJob action and what became of it.
 //
 // A job is a graph of tasks; a task runs one command in a number of instances;
-// every instance runs as a Pod. The spec cannot be changed after creation.
+// every instance runs as a Pod. Of the spec only suspend, terminate, retryToken and
+// ttlSecondsAfterFinished can be changed after creation.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -26,7 +27,7 @@ type BatchJob struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is the request, as SubmitJob takes it. Immutable.
+	// spec is the request, as SubmitJob takes it, and what is wanted of the job since.
 	// +optional
 	Spec BatchJobSpec `json:"spec,omitempty"`
 
@@ -45,7 +46,8 @@ type BatchJobList struct {
 	Items           []BatchJob `json:"items"`
 }
 
-// BatchJobSpec is the body of a SubmitJob request.
+// BatchJobSpec is the body of a SubmitJob request, which is immutable, and the switches
+// that steer the job afterwards: suspend, terminate, retryToken, ttlSecondsAfterFinished.
 // Source: BatchCompute, SubmitJob, input parameters.
 type BatchJobSpec struct {
 	// placement says where the instances of the job run. Required.
@@ -63,6 +65,34 @@ type BatchJobSpec struct {
 	// request is not idempotent. Source: BatchCompute, SubmitJob.ClientToken.
 	// +optional
 	ClientToken string `json:"clientToken,omitempty"`
+
+	// suspend stops the job for as long as it is true: what runs is stopped, which
+	// counts as no failure, and nothing is started. Once all has stopped and it is
+	// false again, the job goes on; what had succeeded is not run again. Mutable.
+	// Default: false.
+	// +optional
+	Suspend bool `json:"suspend,omitempty"`
+
+	// terminate ends the job, for good: what runs is stopped, and every instance that
+	// has not succeeded is FAILED. It can be set at any time and never taken back. No
+	// effect on a job that has ended. Default: false.
+	// Source: BatchCompute, TerminateJob.
+	// +optional
+	Terminate bool `json:"terminate,omitempty"`
+
+	// retryToken runs the failed instances of a FAILED job again each time it gets a
+	// new value, in the order of the dependences, with their retries reset. Instances
+	// that succeeded are not touched. At most 64 ASCII characters. It can be changed
+	// only while the job is FAILED; a value given on creation does nothing.
+	// Source: BatchCompute, RetryJobs.
+	// +optional
+	RetryToken string `json:"retryToken,omitempty"`
+
+	// ttlSecondsAfterFinished deletes the job that long after its end; 0 means at
+	// once. The same request under the same name is then not run again. Mutable. Unit:
+	// seconds. Absent: the job is kept.
+	// +optional
+	TTLSecondsAfterFinished *int64 `json:"ttlSecondsAfterFinished,omitempty"`
 }
 
 // Placement says where the instances of a job run.

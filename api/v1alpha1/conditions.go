@@ -12,9 +12,16 @@ const (
 	// ConditionDuplicate is true when another job of the namespace with the same client
 	// token was accepted before; then this one never runs.
 	ConditionDuplicate = "Duplicate"
+	// ConditionSuspended is true from when a suspension takes effect until all that ran has
+	// stopped and the suspension is over. It is stored before the first Pod is stopped.
+	ConditionSuspended = "Suspended"
+	// ConditionInvalidAnnotation is true while the annotation that names the instances to
+	// terminate cannot be read, or names what is not there.
+	ConditionInvalidAnnotation = "InvalidAnnotation"
 	// ConditionReconciling is true from acceptance to the end.
 	ConditionReconciling = "Reconciling"
-	// ConditionStalled is true when the job ended without success.
+	// ConditionStalled is true when the job ended without success, and when it does not go
+	// on before somebody terminates the instances that are held.
 	ConditionStalled = "Stalled"
 	// ConditionComplete is true when every task succeeded.
 	ConditionComplete = "Complete"
@@ -38,6 +45,21 @@ const (
 	ReasonJobSucceed = "JobSucceed"
 	// ReasonJobFailed: a task failed, and nothing runs any more.
 	ReasonJobFailed = "JobFailed"
+	// ReasonInterrupted: an instance failed and is held, and nothing runs any more.
+	ReasonInterrupted = "Interrupted"
+	// ReasonTerminated: somebody terminated the job, or the instance.
+	ReasonTerminated = "Terminated"
+	// ReasonSuspended: the job is suspended, or is being.
+	ReasonSuspended = "Suspended"
+	// ReasonResumed: the suspension is over.
+	ReasonResumed = "Resumed"
+	// ReasonRetried: the failed instances of a FAILED job are run again.
+	ReasonRetried = "Retried"
+	// ReasonAlreadyRan: the same request ran under the same name before, ended, and was
+	// deleted after its ttlSecondsAfterFinished.
+	ReasonAlreadyRan = "AlreadyRan"
+	// ReasonInvalidAnnotation: an annotation cannot be read.
+	ReasonInvalidAnnotation = "InvalidAnnotation"
 	// ReasonJobRunning, ReasonTaskRunning and ReasonTaskSucceed: news, as events.
 	ReasonJobRunning  = "JobRunning"
 	ReasonTaskRunning = "TaskRunning"
@@ -60,12 +82,20 @@ const (
 	ReasonContainerConfig = "ContainerConfigError"
 	// ReasonContainerCreating: a node takes long to prepare the container.
 	ReasonContainerCreating = "ContainerCreating"
-	// ReasonCreateRefused: the cluster refused to make the Pod.
-	// Source: BatchCompute, InternalError.CallCvm.
+	// ReasonCreateRefused: the cluster refused to make the Pod: a policy, a limit, an
+	// account that is missing. Source: BatchCompute, InternalError.CallCvm.
 	ReasonCreateRefused = "PodCreationRefused"
+	// ReasonQuota: the namespace's quota has no room, or the API server asks to wait.
+	ReasonQuota = "QuotaExceeded"
+	// ReasonMachineRefused: the node that the Pod was sent to did not take it.
+	ReasonMachineRefused = "MachineRefused"
+	// ReasonNodeLost: the Pod should have ended, and its node does not confirm it: what
+	// it ran may still run. It is a reason to wait, and one to have failed.
+	ReasonNodeLost = "NodeLost"
 )
 
-// Reasons why an attempt failed.
+// Reasons why an attempt failed. What an instance waits for is one as well, once it was
+// waited for too long.
 const (
 	// ReasonCommandFailed: the command ended with another code than 0.
 	ReasonCommandFailed = "CommandFailed"
@@ -75,8 +105,11 @@ const (
 	ReasonOOMKilled = "OOMKilled"
 	// ReasonTimeout: the command took longer than the task's timeout.
 	ReasonTimeout = "Timeout"
-	// ReasonEvicted: the node put the Pod out.
+	// ReasonEvicted: the node put the Pod out, for lack of resources or to shut down, or
+	// somebody drained the node.
 	ReasonEvicted = "Evicted"
+	// ReasonPreempted: the scheduler took the Pod's place for one of higher priority.
+	ReasonPreempted = "Preempted"
 	// ReasonPodDeleted: somebody deleted the Pod.
 	ReasonPodDeleted = "PodDeleted"
 	// ReasonPodFailed: the Pod failed and gives no better reason.

@@ -13,6 +13,8 @@ const (
 	LabelTaskInstanceIndex = "batchcompute.dev/task-instance-index"
 	// LabelAttempt is the attempt of the instance, from 0.
 	LabelAttempt = "batchcompute.dev/attempt"
+	// LabelRun is the run of the job, as in status.run.
+	LabelRun = "batchcompute.dev/run"
 	// LabelTracked is there, with the value "true", as long as the Pod's outcome is
 	// not yet in the job's status. It comes off together with FinalizerTracking, so
 	// what the operator watches grows with the work under way, not with its history.
@@ -27,6 +29,16 @@ const AnnotationJobName = "batchcompute.dev/job-name"
 // ones included: a number from 0, where 0 means any number. Absent: what the manager was
 // told with --job-quota.
 const AnnotationJobQuota = "batchcompute.dev/job-quota"
+
+// AnnotationTerminate, on a BatchJob, names instances to be terminated: "render/0-4,7
+// merge/0", each a task and, as ranges, indexes. It holds for as long as it is there, so
+// that an instance which is named fails again after a retryToken.
+// Source: BatchCompute, TerminateTaskInstance.
+const AnnotationTerminate = "batchcompute.dev/terminate-task-instances"
+
+// TombstonesName is the name of the ConfigMap that says, in each namespace, which
+// requests ran and were deleted after their ttlSecondsAfterFinished, by the job's name.
+const TombstonesName = "batchcompute-tombstones"
 
 // FinalizerTracking keeps a Pod until its outcome is in the job's status.
 const FinalizerTracking = "batchcompute.dev/tracking"
@@ -67,10 +79,17 @@ const (
 	MaxPriority = 100
 	// MaxRetryCountLimit is the highest maxRetryCount. Source: BatchCompute, Task.MaxRetryCount.
 	MaxRetryCountLimit = 5
+	// MaxResourceRetryCount is the highest resourceMaxRetryCount.
+	// Source: BatchCompute, Task.ResourceMaxRetryCount.
+	MaxResourceRetryCount = 100
+	// MaxTokenLength counts bytes. Source: BatchCompute, SubmitJob.ClientToken.
+	MaxTokenLength = 64
 	// MaxTasks is the highest number of tasks in a job.
 	MaxTasks = 5000
 	// MaxTaskInstances is the highest number of instances in a job, over all tasks.
 	MaxTaskInstances = 100000
 	// MaxFailures is the length of status.failures.
 	MaxFailures = 10
+	// MaxWaiting is the length of status.waiting.
+	MaxWaiting = 10
 )

@@ -84,6 +84,15 @@ type BatchJobStatus struct {
 	// +optional
 	EndTime *metav1.Time `json:"endTime,omitempty"`
 
+	// run is how often the job has been begun anew, by a retryToken or at the end of a
+	// suspension. It is part of the names of Pods.
+	// +optional
+	Run int64 `json:"run,omitempty"`
+
+	// retryToken is the last spec.retryToken that has taken effect.
+	// +optional
+	RetryToken string `json:"retryToken,omitempty"`
+
 	// taskProgress is "n/m": n tasks of m have succeeded.
 	// +optional
 	TaskProgress string `json:"taskProgress,omitempty"`
@@ -112,8 +121,14 @@ type BatchJobStatus struct {
 	// +optional
 	Failures []TaskInstanceFailure `json:"failures,omitempty"`
 
-	// conditions are Accepted, Duplicate, Complete, Failed, and, for tools that read kstatus,
-	// Reconciling and Stalled.
+	// waiting are the first instances, in the order of the spec, that may run and do
+	// not, each with the reason; at most 10.
+	// +listType=atomic
+	// +optional
+	Waiting []TaskInstanceWait `json:"waiting,omitempty"`
+
+	// conditions are Accepted, Duplicate, Suspended, InvalidAnnotation, Complete, Failed,
+	// and, for tools that read kstatus, Reconciling and Stalled.
 	// +listType=map
 	// +listMapKey=type
 	// +optional
@@ -160,16 +175,22 @@ type TaskStatus struct {
 	Failed string `json:"failed,omitempty"`
 
 	// active are the indexes that have been issued: each has a Pod, or is about to
-	// get it. An index is written here before its Pod is created.
-	// +listType=atomic
+	// get it. An index is written here before its Pod is created. In the form of
+	// groups: "0-4,7;r1:8;m2:9;r1m2:10" says that 8 has failed once, that 9 has twice
+	// not had a machine or lost it, and that 10 has seen both.
 	// +optional
-	Active []TaskInstanceGroup `json:"active,omitempty"`
+	Active string `json:"active,omitempty"`
 
-	// retrying are the indexes whose last attempt failed and whose next attempt has
-	// not been issued yet.
-	// +listType=atomic
+	// retrying are the indexes that have been issued before and wait for their next
+	// attempt to be issued, as groups like those of active.
 	// +optional
-	Retrying []TaskInstanceGroup `json:"retrying,omitempty"`
+	Retrying string `json:"retrying,omitempty"`
+
+	// interrupted are the indexes that are FAILED_INTERRUPTED: they failed, and their
+	// Pods are held until they are terminated. As groups like those of active; x1
+	// says that the Pod is of the job's run 1.
+	// +optional
+	Interrupted string `json:"interrupted,omitempty"`
 
 	// starting is how many of the active instances a node is preparing.
 	// +optional
@@ -188,15 +209,24 @@ type TaskStatus struct {
 	Message string `json:"message,omitempty"`
 }
 
-// TaskInstanceGroup is a set of instances of one task with the same history.
-type TaskInstanceGroup struct {
-	// retries is how many attempts of these instances have failed. The attempt that
-	// is running, or comes next, has this number, counted from 0.
-	// +optional
-	Retries int64 `json:"retries,omitempty"`
+// TaskInstanceWait is one instance that may run and does not, and why.
+type TaskInstanceWait struct {
+	// taskName is the task's name.
+	TaskName string `json:"taskName"`
 
-	// indexes are the instances, as ranges: "0-4,7".
-	Indexes string `json:"indexes"`
+	// taskInstanceIndex is the instance, from 0.
+	TaskInstanceIndex int64 `json:"taskInstanceIndex"`
+
+	// reason says in one word what the instance waits for.
+	Reason string `json:"reason"`
+
+	// message is the sentence that belongs to reason, at most 300 bytes.
+	// +optional
+	Message string `json:"message,omitempty"`
+
+	// podName is the Pod that waits. Absent: there is none.
+	// +optional
+	PodName string `json:"podName,omitempty"`
 }
 
 // TaskInstanceFailure is one failed attempt of one instance.

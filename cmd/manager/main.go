@@ -104,7 +104,7 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 		return fmt.Errorf("setting up the webhooks: %w", err)
 	}
 	if err := batchjob.Setup(mgr, batchjob.Options{
-		Catalog: cat, Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers,
+		Catalog: cat, Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait,
 	}); err != nil {
 		return fmt.Errorf("setting up the reconciler of BatchJob: %w", err)
 	}

@@ -11,10 +11,12 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/plan"
 )
 
 // options are the manager's flags.
@@ -31,6 +33,7 @@ type options struct {
 	webhookURL    *url.URL
 	jobQuota      int64
 	workers       int
+	resourceWait  time.Duration
 	qps           float64
 	burst         int
 	verbosity     int
@@ -63,6 +66,8 @@ func parseOptions(args []string) (*options, error) {
 	fs.Int64Var(&o.jobQuota, "job-quota", 1000, "How many BatchJobs a namespace may keep, finished ones included, unless its annotation "+
 		v1alpha1.AnnotationJobQuota+" says another number; 0 means any number.")
 	fs.IntVar(&o.workers, "max-concurrent-reconciles", 8, "How many jobs are reconciled at once.")
+	fs.DurationVar(&o.resourceWait, "resource-wait", plan.DefaultResourceWait, "How long the first three machines of an instance are waited for. "+
+		"The 4th to 10th are waited for 1.5 times as long, those up to the 50th 3 times, the rest 6 times.")
 	fs.Float64Var(&o.qps, "kube-api-qps", 200, "Requests a second to the API server, on average.")
 	fs.IntVar(&o.burst, "kube-api-burst", 400, "Requests to the API server in a burst.")
 	fs.IntVar(&o.verbosity, "v", 0, "Log level: 0 what an operator should know, 1 changes of state, 2 every reconcile, 4 debugging.")
@@ -100,6 +105,8 @@ func (o *options) check(fs *flag.FlagSet) error {
 		return errors.New("--webhook-url needs certificates that the manager makes itself: it excludes --webhook-cert-dir")
 	case o.workers < 1:
 		return errors.New("--max-concurrent-reconciles must be at least 1")
+	case o.resourceWait <= 0:
+		return errors.New("--resource-wait must be more than 0")
 	case o.jobQuota < 0:
 		return errors.New("--job-quota must not be negative")
 	}

@@ -53,6 +53,7 @@ func TestParseOptionsErrors(t *testing.T) {
 		"two sources":     {[]string{"--webhook-url=https://127.0.0.1", "--webhook-cert-dir=/x"}, "excludes --webhook-cert-dir"},
 		"no workers":      {[]string{"--max-concurrent-reconciles=0"}, "must be at least 1"},
 		"negative quota":  {[]string{"--job-quota=-1"}, "must not be negative"},
+		"no patience":     {[]string{"--resource-wait=0s"}, "must be more than 0"},
 		"webhook address": {[]string{"--webhook-bind-address=9443"}, "--webhook-bind-address"},
 		"webhook port":    {[]string{"--webhook-bind-address=:https"}, "--webhook-bind-address"},
 	}

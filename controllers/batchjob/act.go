@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -27,23 +28,17 @@ import (
 // defaultWorkers bounds the calls that one pass has under way at once.
 const defaultWorkers = 16
 
-// Bounds of the wait after the cluster has refused to make a Pod.
-const (
-	refusalWait    = time.Second
-	maxRefusalWait = time.Minute
-)
-
 // act stops the Pods that are to be stopped and creates those that are claimed. It
 // returns when to try again what the cluster refuses.
 func (r *Reconciler) act(ctx context.Context, obs *observation, p *plan.Plan) (time.Duration, error) {
 	delErr := r.delete(ctx, p.Delete)
-	wanted := append(p.Create, p.Adopt...)
-	if len(wanted) == 0 {
-		return 0, delErr
-	}
+	claimed := slices.Concat(p.Create, p.Adopt)
 	m := obs.memory
-	if left := m.until.Sub(r.options.Clock.Now()); left > 0 {
-		return left, delErr
+	m.forgetRefusals(slices.Concat(claimed, p.Verify))
+	wanted, again := r.mayAsk(m, claimed, len(p.Release) > 0)
+	if len(wanted) == 0 {
+		r.standInLine(obs)
+		return again, delErr
 	}
 	if !obs.Live {
 		// These claims are not of this pass. Somebody else may have worked on them, with
@@ -56,54 +51,86 @@ func (r *Reconciler) act(ctx context.Context, obs *observation, p *plan.Plan) (t
 			return staleRetry, delErr
 		}
 	}
-	made, err := r.create(ctx, obs, wanted)
-	if made {
-		m.refusals = 0 // there is some room, as with a quota: look again soon
+	refusals, err := r.create(ctx, obs, wanted)
+	for _, e := range refusals {
+		m.refuse(e, r.options.Clock.Now())
+		again = time.Millisecond // at once, to say so in the status
 	}
-	var refused *refusedError
-	if errors.As(err, &refused) {
-		m.refusal = &plan.Refusal{Task: refused.task, Message: refused.Error()}
-		m.until = r.options.Clock.Now().Add(min(refusalWait<<min(m.refusals, 10), maxRefusalWait))
-		m.refusals++
-		return time.Millisecond, delErr // at once, to say so in the status
+	r.standInLine(obs)
+	if errors.Is(err, errGoing) {
+		again, err = soonest(again, staleRetry), nil
 	}
-	if err == nil {
-		m.refusal, m.refusals, m.until = nil, 0, time.Time{}
-	}
-	return 0, errors.Join(delErr, err)
+	return again, errors.Join(delErr, err)
 }
 
-// refusedError says that the cluster understood the request for a Pod and will not have
-// it: a quota, a policy, a limit. Asking again at once is no use.
-type refusedError struct {
-	task int
-	error
+// mayAsk leaves out the instances of tasks that were refused a short while ago, and says
+// when to ask for those. Where Pods of the job have just ended there may be room.
+func (r *Reconciler) mayAsk(m *memory, claimed []resolve.Instance, room bool) (wanted []resolve.Instance, again time.Duration) {
+	if len(m.refusals) == 0 {
+		return claimed, 0
+	}
+	now := r.options.Clock.Now()
+	for _, in := range claimed {
+		ref := m.refusals[in.Task]
+		if ref == nil || !now.Before(ref.until) || room && ref.Quota {
+			wanted = append(wanted, in)
+			continue
+		}
+		again = soonest(again, ref.until.Sub(now))
+	}
+	return wanted, again
 }
 
-func (e *refusedError) Unwrap() error { return e.error }
+// standInLine enters or leaves the line of the jobs that wait for the quota of their
+// namespace. The first in it asks more often than the others.
+func (r *Reconciler) standInLine(obs *observation) {
+	m, now := obs.memory, r.options.Clock.Now()
+	if !m.waitsForQuota() {
+		r.quotas.leave(obs.Job.Namespace, obs.Job.UID)
+		return
+	}
+	if !r.quotas.enter(obs.Job.Namespace, place{obs.Spec.Priority, obs.Job.CreationTimestamp.Time, obs.Job.UID}) {
+		return
+	}
+	for _, ref := range m.refusals {
+		if soon := now.Add(firstInLineWait); ref.Quota && ref.until.After(soon) {
+			ref.until = soon
+		}
+	}
+}
 
-// create makes the Pods of instances that the stored status claims, and reports whether
-// it made any. It begins with one and doubles, so that a cluster which refuses is not
-// asked a thousand times.
-func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []resolve.Instance) (made bool, err error) {
+// create makes the Pods of instances that the stored status claims. It begins with one
+// and doubles, so that a cluster which refuses is not asked a thousand times; of a task
+// that is refused no more is asked for. It returns one refusal for each such task.
+func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []resolve.Instance) ([]*refusedError, error) {
 	var mu sync.Mutex
+	refusals := map[int]*refusedError{}
 	for size := 1; len(wanted) > 0; size = min(2*size, r.workers) {
 		batch := wanted[:min(size, len(wanted))]
 		wanted = wanted[len(batch):]
-		err := inParallel(r.workers, batch, func(in resolve.Instance) error {
-			name, err := r.createPod(ctx, obs, in)
-			if err == nil {
-				mu.Lock()
-				obs.memory.created[name], made = r.options.Clock.Now(), true
-				mu.Unlock()
+		err := r.inParallel(len(batch), func(i int) error {
+			name, err := r.createPod(ctx, obs, batch[i])
+			mu.Lock()
+			defer mu.Unlock()
+			var e *refusedError
+			switch {
+			case err == nil:
+				obs.memory.created[name] = r.options.Clock.Now()
+				delete(obs.memory.refusals, batch[i].Task)
+			case errors.As(err, &e):
+				refusals[e.task] = e
+				return nil
 			}
 			return err
 		})
 		if err != nil {
-			return made, err
+			return slices.Collect(maps.Values(refusals)), err
+		}
+		if len(refusals) > 0 {
+			wanted = slices.DeleteFunc(slices.Clone(wanted), func(in resolve.Instance) bool { return refusals[in.Task] != nil })
 		}
 	}
-	return made, nil
+	return slices.Collect(maps.Values(refusals)), nil
 }
 
 // createPod makes one Pod. That it is there already, as after an answer that was lost,
@@ -116,11 +143,16 @@ func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve
 		return pod.Name, nil
 	case apierrors.IsAlreadyExists(err):
 		return pod.Name, r.adopt(ctx, obs, in, pod)
-	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
-		return "", &refusedError{in.Task, err}
+	}
+	if e := refused(in.Task, err); e != nil {
+		return "", e
 	}
 	return "", fmt.Errorf("creating pod %s: %w", pod.Name, err)
 }
+
+// errGoing says that a Pod which was let go of is still on its way out, and that the next
+// one of its name can only be made after it.
+var errGoing = errors.New("the Pod of that name is about to be gone")
 
 // adopt makes sure that the Pod which has the name of want is the job's, that it is
 // watched, and that it is held: somebody may have edited its labels or finalizers.
@@ -130,10 +162,44 @@ func (r *Reconciler) adopt(ctx context.Context, obs *observation, in resolve.Ins
 		return fmt.Errorf("reading pod %s from the API server: %w", want.Name, err)
 	}
 	if !metav1.IsControlledBy(pod, obs.Job) {
-		return &refusedError{in.Task, fmt.Errorf("the name %q is taken by a Pod that does not belong to the job", want.Name)}
+		return &refusedError{in.Task, false, fmt.Errorf("the name %q is taken by a Pod that does not belong to the job", want.Name)}
 	}
+	return r.heal(ctx, pod, want)
+}
+
+// verify asks the API server for the Pods of instances, puts those right that are there,
+// and makes known to plan which are not.
+func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []resolve.Instance) error {
+	var mu sync.Mutex
+	absent := map[string]bool{}
+	err := r.inParallel(len(instances), func(i int) error {
+		want := podspec.Build(obs.Job, obs.Spec, instances[i], r.options.Catalog)
+		pod := &corev1.Pod{}
+		err := r.live.Get(ctx, client.ObjectKeyFromObject(want), pod)
+		switch {
+		case err == nil && metav1.IsControlledBy(pod, obs.Job):
+			if err = r.heal(ctx, pod, want); !errors.Is(err, errGoing) {
+				return client.IgnoreNotFound(err)
+			}
+		case client.IgnoreNotFound(err) != nil:
+			return fmt.Errorf("reading pod %s from the API server: %w", want.Name, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		absent[want.Name] = true
+		return nil
+	})
+	obs.Absent = func(name string) bool { return absent[name] }
+	return err
+}
+
+// heal puts back the labels and the finalizer of a Pod of the job that somebody edited.
+func (r *Reconciler) heal(ctx context.Context, pod, want *corev1.Pod) error {
 	// A Pod that is being deleted takes no finalizer any more.
 	mayHold := pod.DeletionTimestamp == nil
+	if !mayHold && plan.HasFinished(pod) && pod.Labels[v1alpha1.LabelTracked] == "" {
+		return errGoing
+	}
 	held := slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
 	if isSubset(want.Labels, pod.Labels) && (held || !mayHold) {
 		return nil // the cache has not seen it yet
@@ -157,10 +223,11 @@ func isSubset(part, whole map[string]string) bool {
 // delete asks for the deletion of Pods; the tracking finalizer keeps them until their
 // outcome is recorded.
 func (r *Reconciler) delete(ctx context.Context, pods []*corev1.Pod) error {
-	return inParallel(r.workers, pods, func(pod *corev1.Pod) error {
+	return r.inParallel(len(pods), func(i int) error {
+		pod := pods[i]
 		err := r.client.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}},
 			client.Preconditions{UID: &pod.UID})
-		if client.IgnoreNotFound(err) != nil {
+		if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) { // gone, or another one by now
 			return fmt.Errorf("deleting pod %s: %w", pod.Name, err)
 		}
 		return nil
@@ -170,8 +237,9 @@ func (r *Reconciler) delete(ctx context.Context, pods []*corev1.Pod) error {
 // release takes the tracking finalizer and label off Pods whose outcome is stored, in
 // one patch: with the label gone they leave the cache.
 func (r *Reconciler) release(ctx context.Context, pods []*corev1.Pod) error {
-	return inParallel(r.workers, pods, func(pod *corev1.Pod) error {
-		return client.IgnoreNotFound(r.patchPod(ctx, pod, map[string]any{
+	return r.inParallel(len(pods), func(i int) error {
+		pod := pods[i]
+		return ignoreOther(r.patchPod(ctx, pod, map[string]any{
 			"uid":                                 pod.UID,
 			"labels":                              map[string]any{v1alpha1.LabelTracked: nil},
 			"$deleteFromPrimitiveList/finalizers": []string{v1alpha1.FinalizerTracking},
@@ -192,17 +260,26 @@ func (r *Reconciler) patchPod(ctx context.Context, pod *corev1.Pod, metadata map
 	return nil
 }
 
-// inParallel calls do for every item, with at most workers calls at once, and joins the
-// errors.
-func inParallel[T any](workers int, items []T, do func(T) error) error {
-	errs := make([]error, len(items))
+// ignoreOther returns nil for an error that says that the Pod is gone, or that its name
+// belongs to another one by now.
+func ignoreOther(err error) error {
+	if apierrors.IsConflict(err) || apierrors.IsInvalid(err) {
+		return nil
+	}
+	return client.IgnoreNotFound(err)
+}
+
+// inParallel calls do with the numbers from 0 to n-1, with at most so many calls at once
+// as there are workers, and joins the errors.
+func (r *Reconciler) inParallel(n int, do func(int) error) error {
+	errs := make([]error, n)
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, workers)
-	for i, item := range items {
+	slots := make(chan struct{}, r.workers)
+	for i := range n {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			errs[i] = do(item)
+			errs[i] = do(i)
 		})
 	}
 	wg.Wait()

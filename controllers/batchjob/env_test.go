@@ -378,16 +378,10 @@ func (e *env) tracked() []string {
 func brief(job *v1alpha1.BatchJob) []string {
 	s := &job.Status
 	out := []string{fmt.Sprintf("%s %s %s", s.State, s.TaskProgress, s.TaskInstanceProgress)}
-	groups := func(list []v1alpha1.TaskInstanceGroup) (text string) {
-		for _, g := range list {
-			text += fmt.Sprintf("%d:%s ", g.Retries, g.Indexes)
-		}
-		return strings.TrimSpace(text)
-	}
 	for _, t := range s.Tasks {
 		line := fmt.Sprintf("%s %s", t.Name, t.State)
 		for _, part := range []struct{ name, value string }{
-			{"succeeded", t.Succeeded}, {"failed", t.Failed}, {"active", groups(t.Active)}, {"retrying", groups(t.Retrying)}, {"reason", t.Reason},
+			{"succeeded", t.Succeeded}, {"failed", t.Failed}, {"active", t.Active}, {"retrying", t.Retrying}, {"interrupted", t.Interrupted}, {"reason", t.Reason},
 		} {
 			if part.value != "" {
 				line += " " + part.name + "=" + part.value

@@ -29,15 +29,19 @@ func TestOrderOfWrites(t *testing.T) {
 	claimed := func(name string) bool {
 		attempt := name[:strings.LastIndex(name, "-")]
 		for _, task := range e.job("ref").Status.Tasks {
-			for _, g := range task.Active {
-				set, err := ranges.Parse(g.Indexes)
+			for group := range strings.SplitSeq(task.Active, ";") {
+				head, indexes, ok := strings.Cut(group, ":")
+				if !ok {
+					head, indexes = "", group
+				}
+				set, err := ranges.Parse(indexes)
 				if err != nil {
 					t.Error(err)
 				}
 				for i := range set.All() {
 					want := fmt.Sprintf("ref-%s-%d", task.Name, i)
-					if g.Retries > 0 {
-						want += fmt.Sprintf("-r%d", g.Retries)
+					if head != "" {
+						want += "-" + head
 					}
 					if attempt == want {
 						return true
@@ -181,7 +185,7 @@ func TestConflict(t *testing.T) {
 	if res := q.must("j"); res.RequeueAfter != staleRetry {
 		t.Errorf("it tries again after %s, want %s", res.RequeueAfter, staleRetry)
 	}
-	e.want("j", "RUNNABLE 0/1 0/3", "a RUNNABLE active=0:0-2")
+	e.want("j", "RUNNABLE 0/1 0/3", "a RUNNABLE active=0-2")
 }
 
 // frozen is a cache that shows an old job, and maybe no Pods.
@@ -222,7 +226,7 @@ func TestReadYourWrites(t *testing.T) {
 	}
 	stale.job = nil
 	p.must("j")
-	e.want("j", "RUNNING 0/1 0/3", "a RUNNING active=0:1-2 1:0", "failure a/0/0 CommandFailed 1")
+	e.want("j", "RUNNING 0/1 0/3", "a RUNNING active=1-2;r1:0", "failure a/0/0 CommandFailed 1")
 }
 
 // TestStaleAfterRestart: a new process with an old job and new Pods asks the API server.
@@ -235,7 +239,7 @@ func TestStaleAfterRestart(t *testing.T) {
 	e.Finish(t, e.pod("a/0"), 1, e.clock.Now())
 	q := e.start(&line{cached: &frozen{Reader: e.cache, job: old}})
 	q.must("j")
-	e.want("j", "RUNNING 0/1 0/2", "a RUNNING active=0:1 1:0", "failure a/0/0 CommandFailed 1")
+	e.want("j", "RUNNING 0/1 0/2", "a RUNNING active=1;r1:0", "failure a/0/0 CommandFailed 1")
 	if want := []string{"create pod", "patch pod", "patch status"}; len(q.log) != 3 || !slices.Equal(want, slices.Sorted(keys(q.calls))) {
 		t.Errorf("it did %q", q.log)
 	}

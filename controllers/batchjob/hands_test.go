@@ -45,10 +45,10 @@ func TestPodDeletedByHand(t *testing.T) {
 	remove("a/2") // has ended
 	e.tick()
 	p.must("j")
-	e.want("j", "RUNNING 0/1 1/3", "a RUNNING succeeded=2 active=0:1 1:0", "failure a/0/0 PodDeleted")
+	e.want("j", "RUNNING 0/1 1/3", "a RUNNING succeeded=2 active=1;r1:0", "failure a/0/0 PodDeleted")
 	e.Finish(t, e.pod("a/1"), 137, time.Now().Add(2*time.Second))
 	p.must("j")
-	e.want("j", "RUNNING 0/1 1/3", "a RUNNING succeeded=2 active=1:0-1", "failure a/0/0 PodDeleted", "failure a/1/0 PodDeleted 137")
+	e.want("j", "RUNNING 0/1 1/3", "a RUNNING succeeded=2 active=r1:0-1", "failure a/0/0 PodDeleted", "failure a/1/0 PodDeleted 137")
 	p.play("j")
 	e.want("j", "SUCCEED 1/1 3/3", "a SUCCEED succeeded=0-2", "failure a/0/0 PodDeleted", "failure a/1/0 PodDeleted 137")
 }
@@ -76,7 +76,7 @@ func TestTimeout(t *testing.T) {
 	}
 	e.Finish(t, e.pod("a/0"), 143, time.Now().Add(5*time.Second))
 	p.must("j")
-	e.want("j", "RUNNING 0/1 0/1", "a RUNNING active=1:0", "failure a/0/0 Timeout 143")
+	e.want("j", "RUNNING 0/1 0/1", "a RUNNING active=r1:0", "failure a/0/0 Timeout 143")
 }
 
 // TestJobDeleted deletes a job in every way at every stage. No Pod keeps our finalizer,
@@ -167,7 +167,7 @@ func TestOrphansAtStart(t *testing.T) {
 			t.Errorf("Pod %s has finalizers %q", pod.Name, pod.Finalizers)
 		}
 	}
-	e.want("j", "RUNNABLE 0/1 0/1", "b RUNNABLE active=0:0")
+	e.want("j", "RUNNABLE 0/1 0/1", "b RUNNABLE active=0")
 }
 
 // TestEditedPodsHeal: labels and finalizer come back, in a few writes, and the job ends as
@@ -248,10 +248,10 @@ func TestQuota(t *testing.T) {
 	// The API server's view of a quota is a few moments late.
 	e.eventually("the status says why", func() bool {
 		passes(2)
-		return e.job("j").Status.Reason == v1alpha1.ReasonCreateRefused
+		return e.job("j").Status.Reason == v1alpha1.ReasonQuota
 	})
 	job := e.job("j")
-	if !strings.HasPrefix(job.Status.Message, `task "a": InternalError.CallCvm: the cluster refused to make a Pod: pods "j-a-`) || !strings.Contains(job.Status.Message, "exceeded quota: few") {
+	if !strings.HasPrefix(job.Status.Message, `task "a": no room in the namespace's quota: pods "j-a-`) || !strings.Contains(job.Status.Message, "exceeded quota: few") {
 		t.Errorf("the job says %q", job.Status.Message)
 	}
 	if job.Status.State != v1alpha1.JobRunnable {

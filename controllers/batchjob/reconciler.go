@@ -26,10 +26,13 @@ type Reconciler struct {
 	live     client.Reader
 	recorder events.EventRecorder
 	options  Options
-	// workers bounds the calls that one pass has under way at once, 1 or more.
+
+	// workers bounds the calls that one pass has under way at once.
 	workers int
 
 	tokens tokens
+	quotas quotas
+	tombs  sync.Mutex // one writer at a time saves conflicts
 
 	mu       sync.Mutex
 	memories map[types.NamespacedName]*memory
@@ -62,15 +65,21 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := errors.Join(actErr, relErr); err != nil {
 		return ctrl.Result{}, err
 	}
+	if p.Expire {
+		return ctrl.Result{}, r.expire(ctx, obs.Job)
+	}
 	unseen := obs.memory.unseen(r.options.Clock.Now())
 	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen)}, nil
 }
 
-// compute asks plan what to do, once more with the job as the API server has it when
-// the Pods are ahead of the cache.
+// compute asks plan what to do: once more with the job as the API server has it when the
+// Pods are ahead of the cache, and once more when it is to be known whether Pods exist.
 func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan, error) {
 	now := r.options.Clock.Now()
 	switch {
+	case obs.tombstone != nil:
+		p := plan.AlreadyRan(obs.Observation, *obs.tombstone, now)
+		return &p, nil
 	case obs.code != "":
 		p := plan.Reject(obs.Observation, obs.code, obs.message, now)
 		return &p, nil
@@ -85,6 +94,12 @@ func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan,
 	p, err := plan.Compute(obs.Observation, now)
 	if err == nil && p.NeedLive {
 		if err := r.observeLive(ctx, obs); err != nil {
+			return nil, err
+		}
+		p, err = plan.Compute(obs.Observation, now)
+	}
+	if err == nil && len(p.Verify) > 0 {
+		if err := r.verify(ctx, obs, p.Verify); err != nil {
 			return nil, err
 		}
 		p, err = plan.Compute(obs.Observation, now)

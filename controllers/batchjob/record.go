@@ -7,10 +7,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -29,25 +31,83 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 	if left := obs.memory.at.Add(newsInterval).Sub(now); !p.Urgent && left > 0 {
 		return left, nil
 	}
-	body, err := statusPatch(obs.Job, &p.Status)
-	if err != nil {
-		return 0, err
+	version, err := r.store(ctx, obs.Job, &p.Status)
+	if isTooLarge(err) {
+		// Admission leaves room for what counts, but an object can grow otherwise: by
+		// annotations, or by what earlier versions stored.
+		version, err = r.store(ctx, obs.Job, plan.Trim(&p.Status))
 	}
-	stored := &v1alpha1.BatchJob{}
-	stored.Namespace, stored.Name = obs.Job.Namespace, obs.Job.Name
-	if err := r.client.Status().Patch(ctx, stored, client.RawPatch(types.MergePatchType, body)); err != nil {
+	if err != nil {
 		return 0, fmt.Errorf("storing the status: %w", err)
 	}
-	obs.memory.version, obs.memory.at = stored.ResourceVersion, now
+	obs.memory.version, obs.memory.at = version, now
 	obs.Live = true // what we act on is what the API server has
-	for _, t := range p.Transitions {
+	r.tell(obs, p.Transitions, now)
+	return 0, nil
+}
+
+// store writes the status and returns the job's new resource version.
+func (r *Reconciler) store(ctx context.Context, job *v1alpha1.BatchJob, next *v1alpha1.BatchJobStatus) (string, error) {
+	body, err := statusPatch(job, next)
+	if err != nil {
+		return "", err
+	}
+	stored := &v1alpha1.BatchJob{}
+	stored.Namespace, stored.Name = job.Namespace, job.Name
+	err = r.client.Status().Patch(ctx, stored, client.RawPatch(types.MergePatchType, body))
+	return stored.ResourceVersion, err
+}
+
+// isTooLarge reports whether a write was refused for the size of the object: by the API
+// server, or by etcd, whose refusal comes as it is.
+func isTooLarge(err error) bool {
+	return err != nil && (apierrors.IsRequestEntityTooLargeError(err) || strings.Contains(err.Error(), "request is too large"))
+}
+
+// Events of one job: so many at once, and then one in each interval. What is more is
+// counted, and told with the next one.
+const (
+	eventBurst    = 50
+	eventInterval = 2 * time.Second
+)
+
+// allowance bounds the events of one job.
+type allowance struct {
+	spent   int // of the burst
+	since   time.Time
+	dropped int
+}
+
+// take reports whether one more event may be told.
+func (a *allowance) take(now time.Time) bool {
+	if back := int(now.Sub(a.since) / eventInterval); back > 0 {
+		a.spent, a.since = max(0, a.spent-back), now
+	}
+	if a.spent >= eventBurst {
+		a.dropped++
+		return false
+	}
+	a.spent++
+	return true
+}
+
+// tell makes events of the news.
+func (r *Reconciler) tell(obs *observation, news []plan.Transition, now time.Time) {
+	a := &obs.memory.news
+	for _, t := range news {
+		if !a.take(now) {
+			continue
+		}
 		kind := corev1.EventTypeNormal
 		if t.Warning {
 			kind = corev1.EventTypeWarning
 		}
+		if a.dropped > 0 {
+			t.Message += fmt.Sprintf(" (%d events before this one were left out)", a.dropped)
+			a.dropped = 0
+		}
 		r.recorder.Eventf(obs.Job, nil, kind, t.Reason, "Reconcile", "%s", t.Message)
 	}
-	return 0, nil
 }
 
 // statusPatch is a merge patch from the job's stored status to next. It carries the

@@ -21,15 +21,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
 )
 
-// Jobs are read, and only their status is written: the spec is the user's.
-// +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs,verbs=get;list;watch
+// Jobs are read, and only their status is written: the spec is the user's. delete is for
+// those whose ttlSecondsAfterFinished is over.
+// +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs,verbs=get;list;watch;delete
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs/status,verbs=patch
 //
 // Pods block the foreground deletion of their job; where the admission plugin
@@ -39,6 +38,11 @@ import (
 // Instances are Pods: create makes one, get finds one whose creation got no answer,
 // patch takes its tracking finalizer off, delete stops one that is past its timeout.
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;create;patch;delete
+//
+// What was deleted for its age is noted in one ConfigMap of the namespace. A name cannot
+// restrict create; no other ConfigMap can be read or changed.
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=create
+// +kubebuilder:rbac:groups="",resources=configmaps,resourceNames=batchcompute-tombstones,verbs=get;update
 //
 // News about a job are events; patch counts up one that repeats.
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -55,6 +59,9 @@ type Options struct {
 	Validate func(*v1alpha1.BatchJob) (code, message string)
 	// MaxConcurrentReconciles is how many jobs are worked on at once. 0 means 8.
 	MaxConcurrentReconciles int
+	// ResourceWait is how long the first machine of an instance is waited for, and scales
+	// the waits for later ones. 0 means plan.DefaultResourceWait.
+	ResourceWait time.Duration
 	// Clock is the time. nil means the system's clock.
 	Clock clock.PassiveClock
 }
@@ -87,8 +94,9 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	}
 	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder("batchjob-controller"), o)
 	return ctrl.NewControllerManagedBy(mgr).
-		For(&v1alpha1.BatchJob{}).
-		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(requestsForPod)).
+		Named("batchjob").
+		Watches(&v1alpha1.BatchJob{}, r.enqueue(requestForJob)).
+		Watches(&corev1.Pod{}, r.enqueue(requestForPod)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.MaxConcurrentReconciles}).
 		Complete(r)
 }
@@ -128,13 +136,6 @@ func isOurs(apiVersion string) bool {
 func indexPod(pod client.Object) []string {
 	if name := jobOf(pod); name != "" {
 		return []string{pod.GetNamespace() + "/" + name}
-	}
-	return nil
-}
-
-func requestsForPod(_ context.Context, pod client.Object) []reconcile.Request {
-	if name := jobOf(pod); name != "" {
-		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: name}}}
 	}
 	return nil
 }

@@ -43,6 +43,8 @@ type simAPI struct {
 	pods    map[string]*corev1.Pod
 	history []simView
 	uids    int
+	// stones are the tombstones; nil where there are none.
+	stones *corev1.ConfigMap
 	// floor is the first view after a Pod that was tracked was gone.
 	floor int
 	// digesting says that views get a digest, which costs time.
@@ -78,12 +80,13 @@ func (a *simAPI) remember() {
 	if a.digesting {
 		h := fnv.New64a()
 		for _, job := range v.jobs {
-			writeJSON(h, job.ObjectMeta, job.Status, job.Spec.ClientToken)
+			writeJSON(h, job.ObjectMeta, job.Status, job.Spec.Suspend, job.Spec.Terminate, job.Spec.RetryToken, job.Spec.TTLSecondsAfterFinished)
 		}
 		for _, name := range slices.Sorted(maps.Keys(a.pods)) {
 			pod := a.pods[name]
 			writeJSON(h, pod.ObjectMeta, pod.Spec.NodeName, pod.Status)
 		}
+		writeJSON(h, a.stones)
 		v.digest = h.Sum64()
 		if n := a.last(); n >= 0 {
 			writeJSON(h, a.history[n].chain)
@@ -162,6 +165,27 @@ func (a *simAPI) deleteJob(name, finalizer string) {
 			job.DeletionTimestamp = new(a.stamp())
 		}
 	})
+}
+
+func (a *simAPI) storeStones(stones *corev1.ConfigMap) {
+	stones = stones.DeepCopy()
+	stones.ResourceVersion = a.nextVersion()
+	a.stones = stones
+}
+
+// expireJob is a deletion in the background, with preconditions.
+func (a *simAPI) expireJob(name string, p *metav1.Preconditions) error {
+	job := a.jobs[name]
+	switch {
+	case job == nil:
+		return apierrors.NewNotFound(jobResource, name)
+	case p == nil || p.UID == nil || p.ResourceVersion == nil:
+		panic("a job is deleted whatever it is")
+	case *p.UID != job.UID || *p.ResourceVersion != job.ResourceVersion:
+		return apierrors.NewConflict(jobResource, name, fmt.Errorf("it is another one by now"))
+	}
+	a.deleteJob(name, "")
+	return nil
 }
 
 // storeStatus is a merge patch of a job's status.

@@ -8,9 +8,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -68,6 +71,14 @@ func (l *simClient) Get(_ context.Context, key client.ObjectKey, obj client.Obje
 			pod.DeepCopyInto(out)
 			return nil
 		})
+	case *corev1.ConfigMap:
+		return l.call("get configmap "+key.Name, false, func() error {
+			if l.c.s.stones == nil {
+				return apierrors.NewNotFound(corev1.Resource("configmaps"), key.Name)
+			}
+			l.c.s.stones.DeepCopyInto(out)
+			return nil
+		})
 	}
 	panic(fmt.Sprintf("the simulation has no %T", obj))
 }
@@ -87,6 +98,16 @@ func (l *simClient) getCached(name string, obj client.Object) error {
 func (l *simClient) List(_ context.Context, list client.ObjectList, opts ...client.ListOption) error {
 	var o client.ListOptions
 	o.ApplyOptions(opts)
+	if pods, ok := list.(*corev1.PodList); ok && l.live && o.LabelSelector != nil && o.Namespace == simNamespace {
+		return l.call("list pods", false, func() error {
+			for _, name := range slices.Sorted(maps.Keys(l.c.s.pods)) {
+				if pod := l.c.s.pods[name]; o.LabelSelector.Matches(labels.Set(pod.Labels)) {
+					pods.Items = append(pods.Items, *pod.DeepCopy())
+				}
+			}
+			return nil
+		})
+	}
 	if l.live || o.LabelSelector != nil || o.FieldSelector == nil || o.Namespace != simNamespace {
 		panic(fmt.Sprintf("the simulation has no such list: %+v", o))
 	}
@@ -111,16 +132,40 @@ func (l *simClient) List(_ context.Context, list client.ObjectList, opts ...clie
 	return nil
 }
 
-// Create makes a Pod.
+// Create makes a Pod, or the ConfigMap.
 func (l *simClient) Create(_ context.Context, obj client.Object, _ ...client.CreateOption) error {
+	if stones, ok := obj.(*corev1.ConfigMap); ok {
+		return l.call("create tombstones", true, func() error {
+			if l.c.s.stones != nil {
+				return apierrors.NewAlreadyExists(corev1.Resource("configmaps"), stones.Name)
+			}
+			l.c.s.storeStones(stones)
+			return nil
+		})
+	}
 	pod := obj.(*corev1.Pod)
 	return l.call("create "+pod.Name, true, func() error { return l.c.s.makePod(pod) })
 }
 
-// Delete asks for the deletion of a Pod.
+// Update stores the ConfigMap.
+func (l *simClient) Update(_ context.Context, obj client.Object, _ ...client.UpdateOption) error {
+	stones := obj.(*corev1.ConfigMap)
+	return l.call("store tombstones", true, func() error {
+		if now := l.c.s.stones; now == nil || now.ResourceVersion != stones.ResourceVersion {
+			return apierrors.NewConflict(corev1.Resource("configmaps"), stones.Name, errSimRefused)
+		}
+		l.c.s.storeStones(stones)
+		return nil
+	})
+}
+
+// Delete asks for the deletion of a Pod or a job.
 func (l *simClient) Delete(_ context.Context, obj client.Object, opts ...client.DeleteOption) error {
 	var o client.DeleteOptions
 	o.ApplyOptions(opts)
+	if job, ok := obj.(*v1alpha1.BatchJob); ok {
+		return l.call("delete job "+job.Name, true, func() error { return l.c.s.expireJob(job.Name, o.Preconditions) })
+	}
 	pod := obj.(*corev1.Pod)
 	return l.call("delete "+pod.Name, true, func() error {
 		if o.Preconditions == nil || o.Preconditions.UID == nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -144,10 +145,19 @@ func (s *simulation) clone() *simulation {
 		out.begin(twin, c.jobAt, c.podsAt)
 		for key, m := range c.r.memories {
 			m := *m
-			m.created = maps.Clone(m.created)
+			m.created, m.refusals = maps.Clone(m.created), maps.Clone(m.refusals)
+			for task, r := range m.refusals {
+				m.refusals[task] = new(*r)
+			}
 			twin.r.memories[key] = &m
 		}
 		maps.Copy(twin.r.tokens.holders, c.r.tokens.holders)
+		for ns, line := range c.r.quotas.line {
+			if twin.r.quotas.line == nil {
+				twin.r.quotas.line = map[string]map[types.UID]place{}
+			}
+			twin.r.quotas.line[ns] = maps.Clone(line)
+		}
 		twin.due = map[string]*simDue{}
 		for job, d := range c.due {
 			twin.due[job] = new(*d)
@@ -210,9 +220,7 @@ func (c *simController) catchUp(jobAt, podsAt int) {
 			if slices.Contains(lists[1], pod) {
 				continue
 			}
-			for _, req := range requestsForPod(context.Background(), pod) {
-				c.dueOf(req.Name).now = true
-			}
+			c.dueOf(requestForPod(pod).Name).now = true
 		}
 	}
 	c.jobAt, c.podsAt = jobAt, podsAt
@@ -417,7 +425,13 @@ func (s *simulation) callOptions(c *simController) []simOption {
 			c.answer(false, apierrors.NewConflict(jobResource, c.passing, errors.New("somebody was faster")))
 		}})
 	}
+	if call.versioned {
+		out = append(out, simOption{"too large", func() { c.answer(false, apierrors.NewRequestEntityTooLargeError("limit is 3145728")) }})
+	}
 	if strings.HasPrefix(call.name, "create ") {
+		out = append(out, simOption{"no quota", func() {
+			c.answer(false, apierrors.NewForbidden(podResource, call.name, errors.New("exceeded quota: pods")))
+		}})
 		out = append(out, simOption{"forbidden", func() {
 			c.answer(false, apierrors.NewForbidden(podResource, call.name, errors.New("a policy says no")))
 		}})
@@ -464,7 +478,8 @@ func (s *simulation) roundOptions() []simOption {
 			s.current = 1
 			s.runPasses()
 		}},
-		simOption{"time passes", func() { s.now = s.now.Add(40 * time.Second) }})
+		simOption{"time passes", func() { s.now = s.now.Add(40 * time.Second) }},
+		simOption{"much time passes", func() { s.now = s.now.Add(700 * time.Second) }})
 	return append(out, s.worldOptions(false)...)
 }
 
@@ -553,12 +568,36 @@ func (s *simulation) play(rounds int) (err error) {
 	}
 	s.settle()
 	for s.boundary() {
-		if !s.round() {
+		if !s.round() && !s.release() {
 			s.checkEnd()
 			return nil
 		}
 	}
 	return errPruned
+}
+
+// release is a user who resumes what is suspended, and terminates what is held when nothing
+// else is left. It is false when there is nothing of the kind.
+func (s *simulation) release() bool {
+	for _, name := range slices.Sorted(maps.Keys(s.jobs)) {
+		job := s.jobs[name]
+		switch {
+		case job.DeletionTimestamp != nil || isFinal(job):
+			continue
+		case job.Spec.Suspend:
+			s.checkAtRest(job)
+			s.note("resume")
+			s.changeJob(name, func(job *v1alpha1.BatchJob) { job.Spec.Suspend = false; job.Generation++ })
+		case job.Status.State == v1alpha1.JobFailedInterrupted && !job.Spec.Terminate:
+			s.note("terminate what is held")
+			s.changeJob(name, func(job *v1alpha1.BatchJob) { job.Spec.Terminate = true; job.Generation++ })
+		default:
+			continue
+		}
+		s.passes = 0
+		return true
+	}
+	return false
 }
 
 // settle ends all deviations: lost nodes come back, and names are free again.

@@ -12,10 +12,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
 )
 
@@ -52,64 +54,108 @@ func (s *simulation) checkLive() {
 }
 
 // checkMove: where an instance stands in the stored status changes only as a Pod of its
-// attempt really ended, and one attempt at a time.
-func (s *simulation) checkMove(job *v1alpha1.BatchJob, task, index int, before, after simStanding) {
+// attempt really ended, one attempt at a time, and at the cost of the budget that is meant.
+func (s *simulation) checkMove(job, was *v1alpha1.BatchJob, task, index int, before, after simStanding) {
 	if before == after {
 		return
 	}
-	budget := before.attempt < s.specs[job.Name].Tasks[task].MaxRetryCount
-	succeeded, failed := s.endings(job, resolve.Instance{Task: task, Index: index, Attempt: before.attempt})
-	again := before.attempt + 1
+	spec := &s.specs[job.Name].Tasks[task]
+	run := int(was.Status.Run)
+	if before.where == simInterrupted {
+		run = before.run
+	}
+	end := s.endings(job, resolve.Instance{Task: task, Index: index, Attempt: before.attempt(), Run: run})
+	doomed := job.Spec.Terminate
+	restarted := job.Status.Run > was.Status.Run
+	mayRetry := before.retries < spec.MaxRetryCount && spec.FailedAction != v1alpha1.FailedActionFastInterrupt
+	machineUsedUp := before.machines == spec.ResourceMaxRetryCount
+	step := simStanding{retries: after.retries - before.retries, machines: after.machines - before.machines}
+	again := after.where == simActive || after.where == simRetrying || after == (simStanding{})
 	ok := false
 	switch {
+	case restarted && before.where == simFailed && (after.where == "" || after == simStanding{where: simActive} || after.where == simFailed):
+		ok = isFinal(was)
 	case before.where == "":
-		ok = after == simStanding{simActive, 0} || after.where == simFailed // its predecessors failed
+		ok = after == simStanding{where: simActive} || after.where == simFailed // its predecessors failed, or it is terminated
+	case before.where == simRetrying && after.where == simFailed:
+		ok = doomed
 	case before.where == simRetrying:
-		ok = after == simStanding{simActive, before.attempt}
+		ok = after.where == simActive && step == simStanding{}
+	case before.where == simInterrupted:
+		ok = after.where == simFailed && (doomed || end.any)
 	case before.where != simActive:
 	case after.where == simSucceeded:
-		ok = succeeded
+		ok = end.success
+	case after.where == simFailed && doomed:
+		ok = end.any
 	case after.where == simFailed:
-		ok = failed && !budget
-	case after == simStanding{simRetrying, again}, after == simStanding{simActive, again}:
-		ok = failed && budget
+		ok = end.command && !mayRetry && spec.FailedAction == v1alpha1.FailedActionTerminate || end.machine && machineUsedUp && !mayRetry
+	case after.where == simInterrupted:
+		ok = end.command && !mayRetry && spec.FailedAction != v1alpha1.FailedActionTerminate && step == simStanding{}
+	case again && step == simStanding{}: // stopped for a suspension
+		ok = (end.machine || end.stopped) && s.wasSuspended(was)
+	case again && step == simStanding{machines: 1}:
+		ok = end.machine && !machineUsedUp
+	case again && step == simStanding{retries: 1}:
+		ok = mayRetry && (end.command || end.machine && machineUsedUp)
 	}
 	if !ok {
-		s.fail("I2: instance %d of task %d goes from %v to %v; that it succeeded is %t, that it failed %t, and that it may be retried %t",
-			index, task, before, after, succeeded, failed, budget)
+		s.fail("I2: instance %d of task %d goes from %+v to %+v, and has ended %+v", index, task, before, after, end)
 	}
 }
 
+// wasSuspended says that a stored status tells of a suspension.
+func (s *simulation) wasSuspended(job *v1alpha1.BatchJob) bool {
+	return meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionSuspended)
+}
+
+// simEndings sums up how the Pods of an attempt have really ended.
+type simEndings struct{ any, success, command, machine, stopped bool }
+
 // endings says how the Pods of an attempt have really ended. There is more than one Pod
-// where somebody took one away in spite of its finalizer.
-func (s *simulation) endings(job *v1alpha1.BatchJob, in resolve.Instance) (succeeded, failed bool) {
+// where somebody took one away in spite of its finalizer. An attempt for which no Pod
+// could be made has ended by its machine.
+func (s *simulation) endings(job *v1alpha1.BatchJob, in resolve.Instance) (out simEndings) {
+	found := false
 	for _, b := range s.bodies {
 		if b.job.UID != job.UID || b.in != in {
 			continue
 		}
+		found = true
 		for _, e := range b.ends {
-			succeeded = succeeded || e.succeeded()
-			failed = failed || !e.succeeded()
+			out.any = true
+			out.success = out.success || e.succeeded()
+			out.stopped = out.stopped || e.stopped
+			out.machine = out.machine || e.machine || e.stopped && !b.timedOut
+			out.command = out.command || !e.machine && (e.code != 0 && !e.stopped || e.stopped && b.timedOut)
+		}
+		// The end of a Pod that was asked to stop, and whose node says nothing, may be
+		// counted where nothing comes after it.
+		if pod := s.pods[b.name]; len(b.ends) == 0 && pod != nil && pod.UID == b.uid && pod.DeletionTimestamp != nil && !s.now.Before(pod.DeletionTimestamp.Add(time.Minute)) {
+			out.any, out.machine, out.command = true, !b.timedOut, b.timedOut
 		}
 	}
-	return succeeded, failed
+	if !found {
+		out.any, out.machine = true, true
+	}
+	return out
 }
 
 // checkBudgets: no attempt is one too many, and maxConcurrentNum holds.
 func (s *simulation) checkBudgets(job *v1alpha1.BatchJob) {
 	spec := s.specs[job.Name]
 	for i := range spec.Tasks {
-		active := 0
+		t, active := &spec.Tasks[i], 0
 		for index, at := range s.standings(job, i) {
-			if at.attempt > spec.Tasks[i].MaxRetryCount {
-				s.fail("I3: instance %d of task %d is claimed for attempt %d of %d", index, i, at.attempt+1, spec.Tasks[i].MaxRetryCount+1)
+			if at.retries > t.MaxRetryCount || at.machines > t.ResourceMaxRetryCount {
+				s.fail("I3: instance %d of task %d has spent %+v of %d and %d", index, i, at, t.MaxRetryCount, t.ResourceMaxRetryCount)
 			}
-			if at.where == simActive {
+			if at.where == simActive || at.where == simInterrupted {
 				active++
 			}
 		}
-		if active > spec.Tasks[i].MaxConcurrentNum {
-			s.fail("I3: task %d has %d instances under way, and may have %d", i, active, spec.Tasks[i].MaxConcurrentNum)
+		if active > t.MaxConcurrentNum {
+			s.fail("I3: task %d has %d instances under way, and may have %d", i, active, t.MaxConcurrentNum)
 		}
 	}
 	live := map[int]int{}
@@ -141,8 +187,10 @@ func (s *simulation) checkRule(job *v1alpha1.BatchJob, task int) {
 		}
 	}
 	for index, at := range s.standings(job, task) {
-		if (at.where == simFailed) == start {
-			s.fail("I4: task %d: instance %d is %v, and that the task may start is %t", task, index, at, start)
+		switch {
+		case at.where == simSucceeded, at.where == simFailed && (job.Spec.Terminate || !start):
+		case at.where == simFailed || !start:
+			s.fail("I4: task %d: instance %d is %+v, and that the task may start is %t", task, index, at, start)
 		}
 	}
 }
@@ -160,6 +208,9 @@ func (s *simulation) checkSums(job *v1alpha1.BatchJob) {
 		return m.SubmittedCount + m.PendingCount + m.RunnableCount + m.StartingCount + m.RunningCount + m.SucceedCount + m.FailedCount + m.FailedInterruptedCount
 	}
 	m := status.TaskInstanceMetrics
+	if m.FailedInterruptedCount != count[simInterrupted] {
+		s.fail("I5: %d instances are interrupted, and counted %d", count[simInterrupted], m.FailedInterruptedCount)
+	}
 	if m.SucceedCount != count[simSucceeded] || m.FailedCount != count[simFailed] || m.StartingCount+m.RunningCount > count[simActive] ||
 		sum(m) != int64(spec.InstanceNum) || sum(status.TaskMetrics) != int64(len(spec.Tasks)) ||
 		status.TaskInstanceProgress != fmt.Sprintf("%d/%d", count[simSucceeded], spec.InstanceNum) {
@@ -171,7 +222,7 @@ func (s *simulation) checkSums(job *v1alpha1.BatchJob) {
 // gone or going has no say: what was on its way then is for the garbage collector.
 func (s *simulation) checkClaimed(b *simBody) {
 	job := s.jobs[b.job.Name]
-	if s.goes(b.job) || s.standings(job, b.in.Task)[b.in.Index] == (simStanding{simActive, b.in.Attempt}) {
+	if s.goes(b.job) || s.claims(job, b) {
 		return
 	}
 	if b.stray = true; s.alone() {
@@ -194,7 +245,7 @@ func (s *simulation) checkReleased(pod *corev1.Pod) {
 	if isFinal(job) || b.stray {
 		return
 	}
-	if s.standings(job, b.in.Task)[b.in.Index] == (simStanding{simActive, b.in.Attempt}) {
+	if s.claims(job, b) {
 		s.fail("I6: %s was let go of, and its outcome is not stored", pod.Name)
 	}
 }
@@ -202,7 +253,7 @@ func (s *simulation) checkReleased(pod *corev1.Pod) {
 // checkFinal: a job becomes final when no Pod of it is held, and stays as it is then. A
 // second controller may make a Pod at any moment: see alone.
 func (s *simulation) checkFinal(before, after *v1alpha1.BatchJob) {
-	if isFinal(before) {
+	if isFinal(before) && after.Status.Run == before.Status.Run && (before.Status.State != after.Status.State || before.Status.TaskInstanceProgress != after.Status.TaskInstanceProgress || !before.Status.EndTime.Equal(after.Status.EndTime)) {
 		s.fail("I7: the status of a job that was %s is written again", before.Status.State)
 	}
 	if !isFinal(after) || !s.alone() {
@@ -232,6 +283,23 @@ func (s *simulation) checkIdle() {
 	}
 }
 
+// checkAtRest: of a job that is suspended nothing runs and nothing is claimed once all is
+// idle.
+func (s *simulation) checkAtRest(job *v1alpha1.BatchJob) {
+	for _, b := range s.bodies {
+		if b.live && !b.stray && b.job.UID == job.UID {
+			s.fail("I8: the job is suspended, and %s goes on", b.name)
+		}
+	}
+	for i := range s.specs[job.Name].Tasks {
+		for index, at := range s.standings(job, i) {
+			if at.where == simActive {
+				s.fail("I8: the job is suspended, and instance %d of task %d is claimed", index, i)
+			}
+		}
+	}
+}
+
 // checkNothingLeft: at the end the job is final or gone, no Pod has our finalizer or the
 // label, strays have been stopped, and no process remembers anything.
 func (s *simulation) checkNothingLeft() {
@@ -255,8 +323,8 @@ func (s *simulation) checkNothingLeft() {
 		return
 	}
 	for _, c := range s.controllers {
-		if len(c.r.memories) > 0 || len(c.r.tokens.holders) > 0 {
-			s.fail("I9: controller %d remembers %d jobs and %d tokens", c.id, len(c.r.memories), len(c.r.tokens.holders))
+		if len(c.r.memories) > 0 || len(c.r.tokens.holders) > 0 || len(c.r.quotas.line) > 0 {
+			s.fail("I9: controller %d remembers %d jobs and %d tokens, and has a line of %d", c.id, len(c.r.memories), len(c.r.tokens.holders), len(c.r.quotas.line))
 		}
 	}
 }
@@ -275,13 +343,20 @@ func (s *simulation) checkStopped(pod *corev1.Pod) {
 	if !b.live || s.goes(b.job) || isFinal(job) {
 		return
 	}
-	if s.standings(job, b.in.Task)[b.in.Index] != (simStanding{simActive, b.in.Attempt}) {
+	if !s.claims(job, b) {
+		return
+	}
+	if job.Spec.Terminate || s.wasSuspended(job) {
 		return
 	}
 	for _, c := range pod.Status.ContainerStatuses {
 		if r := c.State.Running; r != nil && !s.now.Before(r.StartedAt.Add(s.specs[job.Name].Tasks[b.in.Task].Timeout)) {
+			b.timedOut = true
 			return
 		}
+	}
+	if pod.Status.Phase == corev1.PodPending && !s.now.Before(pod.CreationTimestamp.Add(plan.DefaultResourceWait)) {
+		return // its patience is over
 	}
 	s.fail("I10: %s is stopped, and nobody knows why", pod.Name)
 }
@@ -317,6 +392,7 @@ func (s *simulation) makePod(pod *corev1.Pod) error {
 	b.in.Task = spec.TaskByLabel(pod.Labels[v1alpha1.LabelTaskName])
 	b.in.Index, _ = strconv.Atoi(pod.Labels[v1alpha1.LabelTaskInstanceIndex])
 	b.in.Attempt, _ = strconv.Atoi(pod.Labels[v1alpha1.LabelAttempt])
+	b.in.Run, _ = strconv.Atoi(pod.Labels[v1alpha1.LabelRun])
 	s.bodies = append(s.bodies, b)
 	s.checkClaimed(b)
 	if !b.stray && s.jobs[owner.Name] != nil {
@@ -367,21 +443,34 @@ func (s *simulation) recordStatus(name string, body []byte) (*v1alpha1.BatchJob,
 		return after, err
 	}
 	s.checkFinal(before, after)
-	if isDuplicate(after) {
+	if isDuplicate(after) || isFinal(before) && after.Status.Run == before.Status.Run {
 		return after, nil
 	}
 	s.checkSums(after)
 	s.checkBudgets(after)
 	for i := range s.specs[name].Tasks {
 		old, next := s.standings(before, i), s.standings(after, i)
-		if len(old) == 0 && len(next) > 0 {
+		if begins(old, next) {
 			s.checkRule(after, i)
 		}
 		for index := range s.specs[name].Tasks[i].InstanceNum {
-			s.checkMove(after, i, index, old[index], next[index])
+			s.checkMove(after, before, i, index, old[index], next[index])
 		}
 	}
 	return after, nil
+}
+
+// begins reports whether a task goes on from where nothing of it was under way.
+func begins(old, next map[int]simStanding) bool {
+	under := func(m map[int]simStanding) bool {
+		for _, at := range m {
+			if at.where != simSucceeded {
+				return true
+			}
+		}
+		return false
+	}
+	return !under(old) && under(next)
 }
 
 func isFinal(job *v1alpha1.BatchJob) bool {
@@ -444,7 +533,7 @@ func (s *simulation) fingerprint(ahead bool) string {
 func (s *simulation) digestMemory(m *memory, ahead bool) string {
 	var out strings.Builder
 	fmt.Fprint(&out, " memory ", m.uid, m.code)
-	if job := s.jobs[m.token.token]; ahead || job == nil || isOlder(job.ResourceVersion, m.version) {
+	if ahead || isOlder(strconv.Itoa(s.version), m.version) {
 		fmt.Fprint(&out, m.version)
 	}
 	if s.now.Sub(m.at) < time.Minute {
@@ -455,6 +544,11 @@ func (s *simulation) digestMemory(m *memory, ahead bool) string {
 		created = append(created, fmt.Sprint(name, at.UnixNano()))
 	}
 	slices.SortFunc(created, cmp.Compare[string])
-	fmt.Fprint(&out, created, m.refusal != nil, m.refusals, m.until.UnixNano())
+	fmt.Fprint(&out, created)
+	for task := range 10 {
+		if r := m.refusals[task]; r != nil {
+			fmt.Fprint(&out, task, r.Quota, r.Since.UnixNano(), r.tries, r.until.UnixNano())
+		}
+	}
 	return out.String()
 }

@@ -38,6 +38,8 @@ func simJobs() map[string]*testutil.JobBuilder {
 		"1 one":      job("").Task("a"),
 		"1 retried":  job("").Task("a", again(1)),
 		"1 timeout":  job("").Task("a", again(1), testutil.Timeout(30)),
+		"1 held":     job("").Task("a", action(v1alpha1.FailedActionInterrupt), again(1)),
+		"1 machine":  job("").Task("a", machines(1), again(1)),
 		"2 in turn":  job("").Task("a", n(2), testutil.Concurrent(1), again(1)),
 		"2 at once":  job("").Task("a", n(2), again(1)),
 		"2 chain":    job("").Task("a").Task("b").Edges("a->b"),
@@ -81,6 +83,16 @@ func setFlag(t *testing.T, name, value string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = flag.Set(name, old) })
+}
+
+// machines sets resourceMaxRetryCount.
+func machines(n int64) testutil.TaskOption {
+	return func(t *v1alpha1.Task) { t.ResourceMaxRetryCount = &n }
+}
+
+// action sets failedAction.
+func action(a v1alpha1.FailedAction) testutil.TaskOption {
+	return func(t *v1alpha1.Task) { t.FailedAction = a }
 }
 
 // simDeviation says what is chosen at the at-th choice; all others are 0.
@@ -212,6 +224,8 @@ func randomJob(t *rapid.T) *v1alpha1.BatchJob {
 			testutil.Instances(rapid.Int64Range(1, 4).Draw(t, "instances")),
 			testutil.Concurrent(rapid.Int64Range(0, 2).Draw(t, "concurrent")),
 			testutil.Retries(rapid.Int64Range(0, 2).Draw(t, "retries")),
+			machines(rapid.Int64Range(0, 2).Draw(t, "machines")),
+			action(rapid.SampledFrom([]v1alpha1.FailedAction{v1alpha1.FailedActionTerminate, v1alpha1.FailedActionInterrupt, v1alpha1.FailedActionFastInterrupt}).Draw(t, "action")),
 			testutil.Timeout(rapid.SampledFrom([]int64{0, 30}).Draw(t, "timeout")))
 		for p := range i {
 			if rapid.Bool().Draw(t, "edge") {
@@ -219,5 +233,7 @@ func randomJob(t *rapid.T) *v1alpha1.BatchJob {
 			}
 		}
 	}
-	return job.Obj()
+	out := job.Obj()
+	out.Spec.Job.StateIfCreateCvmFailed = rapid.SampledFrom([]v1alpha1.StateIfCreateCvmFailed{"", v1alpha1.CreateCvmFailedRunnable}).Draw(t, "refused")
+	return out
 }

@@ -26,6 +26,8 @@ type simBody struct {
 	in   resolve.Instance
 	// live: from the Pod's creation until its containers have ended or never can run.
 	live bool
+	// timedOut: it was asked to stop since its timeout was over.
+	timedOut bool
 	// lost: its node does not answer.
 	lost bool
 	// hidden: a person took its label off, so no cache shows it until the job's next pass
@@ -123,7 +125,7 @@ func (s *simulation) finish(name string, code int32) {
 	b, deleting := s.body(pod), pod.DeletionTimestamp != nil
 	before := deleting && askedToStop(pod).Before(s.now.Truncate(time.Second))
 	b.live = false
-	b.ends = append(b.ends, simEnding{code: code, stopped: before})
+	b.ends = append(b.ends, simEnding{code: code, stopped: before || deleting && code > 128})
 	if deleting && !before && code == 0 {
 		b.ends = append(b.ends, simEnding{stopped: true}) // both in one second: either may be told
 	}
@@ -292,6 +294,22 @@ func (s *simulation) userOptions() []simOption {
 		}
 		if taken := s.specs[name].PodName(resolve.Instance{}); s.pods[taken] == nil && len(s.bodies) == 0 {
 			out = append(out, simOption{"a stranger takes the name " + taken, func() { s.squat(taken) }})
+		}
+		spec := &s.jobs[name].Spec
+		change := func(label string, change func(*v1alpha1.BatchJobSpec)) {
+			out = append(out, simOption{label, func() {
+				s.changeJob(name, func(job *v1alpha1.BatchJob) { change(&job.Spec); job.Generation++ })
+			}})
+		}
+		change("suspend or resume", func(spec *v1alpha1.BatchJobSpec) { spec.Suspend = !spec.Suspend })
+		if !spec.Terminate {
+			change("terminate", func(spec *v1alpha1.BatchJobSpec) { spec.Terminate = true })
+		}
+		if s.jobs[name].Status.State == v1alpha1.JobFailed && len(spec.RetryToken) < 2 {
+			change("retryToken", func(spec *v1alpha1.BatchJobSpec) { spec.RetryToken += "x" })
+		}
+		if spec.TTLSecondsAfterFinished == nil {
+			change("ttl", func(spec *v1alpha1.BatchJobSpec) { spec.TTLSecondsAfterFinished = new(int64(10)) })
 		}
 		for _, finalizer := range []string{"", metav1.FinalizerDeleteDependents, metav1.FinalizerOrphanDependents} {
 			out = append(out, simOption{"deletion of the job " + finalizer, func() { s.deleteJob(name, finalizer) }})

@@ -48,16 +48,20 @@ func TokenName(generateName, token string) string {
 	return generateName[:end] + hash(tokenHashLength, generateName, token)
 }
 
-// PodName returns the name of the Pod that runs one attempt of one instance: at most
-// MaxLength characters, a valid DNS label, and different for every different job UID,
-// task, index and attempt. The readable part is cut to fit; the hash at the end, over
-// everything, is what tells names apart (50 bits, within one index and attempt).
-func PodName(jobName string, uid types.UID, taskName string, index, attempt int) string {
+// PodName returns the name of the Pod that runs one attempt of one instance in one run of
+// its job: at most MaxLength characters, a valid DNS label, and different for every
+// different job UID, task, index, attempt and run. The readable part is cut to fit; the
+// hash at the end, over everything, is what tells names apart (50 bits, within one index,
+// attempt and run).
+func PodName(jobName string, uid types.UID, taskName string, index, attempt, run int) string {
 	tail := "-" + strconv.Itoa(index)
 	if attempt > 0 {
 		tail += "-r" + strconv.Itoa(attempt)
 	}
-	tail += "-" + hash(podHashLength, string(uid), taskName, strconv.Itoa(index), strconv.Itoa(attempt))
+	if run > 0 {
+		tail += "-x" + strconv.Itoa(run)
+	}
+	tail += "-" + hash(podHashLength, string(uid), taskName, strconv.Itoa(index), strconv.Itoa(attempt), strconv.Itoa(run))
 	return readable(jobName, taskName, MaxLength-len(tail)) + tail
 }
 

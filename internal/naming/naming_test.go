@@ -37,7 +37,7 @@ func TestPodNameIsReadable(t *testing.T) {
 		"dotted job":  {"a.b", "c", 1, 0, "a-b-c-1-"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := PodName(tc.job, "uid", tc.task, tc.index, tc.attempt); !strings.HasPrefix(got, tc.wantPrefix) {
+			if got := PodName(tc.job, "uid", tc.task, tc.index, tc.attempt, 0); !strings.HasPrefix(got, tc.wantPrefix) {
 				t.Errorf("PodName = %q, want prefix %q", got, tc.wantPrefix)
 			}
 		})
@@ -52,18 +52,18 @@ var (
 func TestPodNameIsValidAndUnique(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		type key struct {
-			job            string
-			uid            types.UID
-			task           string
-			index, attempt int
+			job                 string
+			uid                 types.UID
+			task                string
+			index, attempt, run int
 		}
 		draw := func(n string) key {
 			return key{jobNames.Draw(t, "job"+n), types.UID(rapid.StringN(1, 8, -1).Draw(t, "uid"+n)), taskNames.Draw(t, "task"+n),
-				rapid.IntRange(0, 99999).Draw(t, "index"+n), rapid.IntRange(0, 105).Draw(t, "attempt"+n)}
+				rapid.IntRange(0, 99999).Draw(t, "index"+n), rapid.IntRange(0, 105).Draw(t, "attempt"+n), rapid.IntRange(0, 3).Draw(t, "run"+n)}
 		}
 		a, b := draw("A"), draw("B")
-		nameA := PodName(a.job, a.uid, a.task, a.index, a.attempt)
-		nameB := PodName(b.job, b.uid, b.task, b.index, b.attempt)
+		nameA := PodName(a.job, a.uid, a.task, a.index, a.attempt, a.run)
+		nameB := PodName(b.job, b.uid, b.task, b.index, b.attempt, b.run)
 		if msgs := validation.IsDNS1123Label(nameA); len(msgs) > 0 {
 			t.Fatalf("PodName(%+v) = %q: %v", a, nameA, msgs)
 		}
@@ -137,6 +137,6 @@ func TestTaskLabel(t *testing.T) {
 
 func BenchmarkPodName(b *testing.B) {
 	for i := range b.N {
-		PodName("render-scene", "0d9b8c2e-5f0a-4c55-8a51-6d7a7ad1d0c1", "frames", i, 0)
+		PodName("render-scene", "0d9b8c2e-5f0a-4c55-8a51-6d7a7ad1d0c1", "frames", i, 0, 0)
 	}
 }

@@ -85,7 +85,7 @@ func (c *cluster) change(name string, change func(*corev1.Pod)) {
 	pod := c.pods[name].DeepCopy()
 	change(pod)
 	c.pods[name] = pod
-	if pod.DeletionTimestamp != nil && len(pod.Finalizers) == 0 && hasFinished(pod) {
+	if pod.DeletionTimestamp != nil && len(pod.Finalizers) == 0 && HasFinished(pod) {
 		delete(c.pods, name)
 	}
 }
@@ -126,9 +126,9 @@ type world struct {
 	last Plan
 	// told are the transitions so far.
 	told []string
-	// refusal and live are handed to Compute.
-	refusal *Refusal
-	live    bool
+	// refusals and live are handed to Compute.
+	refusals map[int]Refusal
+	live     bool
 }
 
 func newWorld(t *testing.T, job *testutil.JobBuilder) *world {
@@ -141,7 +141,7 @@ func newWorld(t *testing.T, job *testutil.JobBuilder) *world {
 }
 
 func (w *world) observation() Observation {
-	return Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusal: w.refusal, Live: w.live}
+	return Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusals: w.refusals, Live: w.live}
 }
 
 // compute plans without carrying the plan out.
@@ -168,6 +168,16 @@ func (w *world) step() *world {
 		obs.Live = true
 		p = w.must(obs)
 	}
+	if len(p.Verify) > 0 {
+		obs := w.observation()
+		obs.Absent = func(name string) bool { return w.pods[name] == nil }
+		for _, in := range p.Verify {
+			if w.pods[w.spec.PodName(in)] != nil {
+				w.create(in)
+			}
+		}
+		p = w.must(obs)
+	}
 	w.last = p
 	if p.Changed(&w.job.Status) {
 		if err := w.store(w.job.ResourceVersion, &p.Status); err != nil {
@@ -189,7 +199,8 @@ func (w *world) step() *world {
 	return w
 }
 
-// pod returns the name of the Pod of an attempt, as in "count/3" or "count/3/r1".
+// pod returns the name of the Pod of an attempt, as in "count/3", "count/3/r1" or, of
+// another run of the job, "count/3/x1".
 func (w *world) pod(text string) string {
 	w.t.Helper()
 	in := w.instance(text)
@@ -205,8 +216,13 @@ func (w *world) instance(text string) resolve.Instance {
 	parts := strings.Split(text, "/")
 	in := resolve.Instance{Task: w.spec.TaskByLabel(parts[0])}
 	in.Index, _ = strconv.Atoi(parts[1])
-	if len(parts) > 2 {
-		in.Attempt, _ = strconv.Atoi(parts[2][1:])
+	for _, p := range parts[2:] {
+		n, _ := strconv.Atoi(p[1:])
+		if p[0] == 'x' {
+			in.Run = n
+		} else {
+			in.Attempt = n
+		}
 	}
 	return in
 }
@@ -269,7 +285,7 @@ func (w *world) finishAll() *world {
 		w.step()
 		for _, pod := range w.tracked() {
 			w.change(pod.Name, func(pod *corev1.Pod) {
-				if !hasFinished(pod) {
+				if !HasFinished(pod) {
 					testutil.Bind(pod, "node-1")
 					testutil.Finish(pod, 0, w.now)
 				}
@@ -293,13 +309,13 @@ func (w *world) want(want ...string) *world {
 }
 
 // brief is a status without what follows from the rest: the job's state, and a line for
-// each task: "count RUNNING succeeded=0-1 failed=2 active=3,r1:4 retrying=r1:5 starting=1 running=1 (Reason)".
+// each task: "count RUNNING succeeded=0-1 failed=2 active=3;r1:4 retrying=r1:5 starting=1 running=1 (Reason)".
 func brief(s *v1alpha1.BatchJobStatus) []string {
 	out := []string{string(s.State)}
 	for _, t := range s.Tasks {
 		line := fmt.Sprintf("%s %s", t.Name, t.State)
 		for _, part := range []struct{ name, value string }{
-			{"succeeded", t.Succeeded}, {"failed", t.Failed}, {"active", briefGroups(t.Active)}, {"retrying", briefGroups(t.Retrying)},
+			{"succeeded", t.Succeeded}, {"failed", t.Failed}, {"active", t.Active}, {"retrying", t.Retrying}, {"interrupted", t.Interrupted},
 			{"starting", briefCount(t.Starting)}, {"running", briefCount(t.Running)},
 		} {
 			if part.value != "" {
@@ -312,18 +328,6 @@ func brief(s *v1alpha1.BatchJobStatus) []string {
 		out = append(out, line)
 	}
 	return out
-}
-
-func briefGroups(groups []v1alpha1.TaskInstanceGroup) string {
-	var out []string
-	for _, g := range groups {
-		if g.Retries > 0 {
-			out = append(out, fmt.Sprintf("r%d:%s", g.Retries, g.Indexes))
-		} else {
-			out = append(out, g.Indexes)
-		}
-	}
-	return strings.Join(out, " ")
 }
 
 func briefCount(n int64) string {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -30,9 +31,13 @@ func Compute(obs Observation, now time.Time) (Plan, error) {
 		// that is ours to do is to let go of them.
 		c.plan.Status = *obs.Job.Status.DeepCopy()
 		c.plan.Release = slices.Clone(obs.Pods)
+	case RetryDue(obs.Job) && obs.Unfinished == 0:
+		c.restart()
+		if err := c.run(); err != nil {
+			return Plan{}, err
+		}
 	case isTerminal(obs.Job.Status.State):
-		c.plan.Status = *obs.Job.Status.DeepCopy()
-		c.dismiss(obs.Pods)
+		c.rest()
 	default:
 		if err := c.run(); err != nil {
 			return Plan{}, err
@@ -45,8 +50,12 @@ func Compute(obs Observation, now time.Time) (Plan, error) {
 // reason and message as its sentence, and Pods that it may have are let go of.
 func Reject(obs Observation, code, message string, now time.Time) Plan {
 	c := &computation{obs: obs, now: now}
+	if isTerminal(obs.Job.Status.State) {
+		c.rest()
+		return c.sorted()
+	}
 	c.plan.Status = *obs.Job.Status.DeepCopy()
-	if !isTerminal(obs.Job.Status.State) && obs.Job.DeletionTimestamp == nil {
+	if obs.Job.DeletionTimestamp == nil {
 		c.reject(code, message)
 	}
 	c.dismiss(obs.Pods)
@@ -77,13 +86,22 @@ type computation struct {
 	now   time.Time
 	plan  Plan
 	tasks []task
+	// run of the job that new claims belong to.
+	runNumber int
+	// terminating says that the job is to end, for good; draining, that all is to stop for
+	// a suspension, or that the rest of one is awaited.
+	terminating, draining bool
 	// strangers are Pods that could not be identified.
 	strangers []*corev1.Pod
 	// failures are the attempts that were found failed now, in order of time.
 	failures []failure
+	// waiting are the first instances that wait.
+	waiting []waiter
+	// complaint is what is wrong with the annotation that terminates instances.
+	complaint string
 }
 
-// failure is a failed attempt of the task at pos; final, when it was the last one.
+// failure is a failed attempt of the task at pos; final, when no other follows.
 type failure struct {
 	v1alpha1.TaskInstanceFailure
 	pos   int
@@ -97,24 +115,51 @@ type task struct {
 	old *v1alpha1.TaskStatus // nil: PENDING until now
 	// adopted says that a Pod was found whose claim the status has lost.
 	adopted bool
+	// doomed are the instances that somebody terminates, one by one.
+	doomed ranges.Set
 
-	succeeded, failed ranges.Set
-	active, retrying  groups
+	succeeded, failed             ranges.Set
+	active, retrying, interrupted groups
 
-	// What the Pods tell, by index.
-	nowSucceeded, nowFailed []int
-	nowRetrying             map[int][]int // by the number of failed attempts
-	seen                    []int         // active, with a Pod that has not finished
-	starting, running       int
-	waits                   waits
+	// moves are the instances whose claims have ended, by what becomes of them.
+	moves moves
+	// seen are active or held instances with a Pod whose outcome is not counted now.
+	seen []int
+	// adopting is how many claims are without a Pod.
+	adopting          int
+	starting, running int
+	waits             waits
 
+	ready           readiness
+	terminatedNow   int // instances without a Pod that were terminated now
 	state           v1alpha1.TaskState
 	reason, message string
 	lastFinal       *failure // found now
 	lastRetried     *failure // found now
 }
 
+// moves are where instances go whose attempts have ended.
+type moves struct {
+	succeeded, failed []int
+	retrying, held    map[history][]int
+}
+
+func (m *moves) retry(h history, index int) {
+	if m.retrying == nil {
+		m.retrying = map[history][]int{}
+	}
+	m.retrying[h] = append(m.retrying[h], index)
+}
+
+func (m *moves) hold(h history, index int) {
+	if m.held == nil {
+		m.held = map[history][]int{}
+	}
+	m.held[h] = append(m.held[h], index)
+}
+
 func (c *computation) run() error {
+	c.chooseMode()
 	if err := c.load(); err != nil {
 		return err
 	}
@@ -124,29 +169,57 @@ func (c *computation) run() error {
 			return nil
 		}
 	}
-	c.sortFailures()
 	for i := range c.tasks {
-		c.tasks[i].settle()
 		c.findLost(&c.tasks[i])
+		c.tasks[i].settle()
 	}
-	if len(c.plan.Adopt) == 0 {
-		c.obs.Refusal = nil // the Pod that was refused is there, or is not wanted any more
-	}
+	c.sortFailures()
 	order, _ := c.obs.Spec.Graph.Order()
 	for _, i := range order {
-		c.advance(&c.tasks[i])
+		c.admit(&c.tasks[i])
+	}
+	for _, i := range c.obs.Spec.ReleaseOrder {
+		c.claim(&c.tasks[i])
+	}
+	for _, i := range order {
+		c.conclude(&c.tasks[i])
 	}
 	c.dismissStrangers()
 	inOrder := func(a, b resolve.Instance) int {
 		return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(a.Index, b.Index))
 	}
-	slices.SortFunc(c.plan.Create, inOrder)
 	slices.SortFunc(c.plan.Adopt, inOrder)
+	slices.SortFunc(c.plan.Verify, inOrder)
 	c.summarize()
 	return nil
 }
 
-// load reads the tasks' lists from the stored status.
+// chooseMode decides whether the job runs, drains or ends, and in which run it is.
+//
+// That a job is being suspended is stored before its first Pod is stopped, so that no
+// controller takes the end of one for a failure; and it stays so until the last claim is
+// gone. Only then a new run begins: its Pods have other names than those that were
+// stopped.
+func (c *computation) chooseMode() {
+	job := c.obs.Job
+	c.runNumber = int(job.Status.Run)
+	suspended := meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionSuspended)
+	switch {
+	case job.Spec.Terminate:
+		c.terminating = true
+	case job.Spec.Suspend || suspended && hasActive(&job.Status):
+		c.draining = true
+	case suspended && job.Status.StartTime != nil:
+		c.runNumber++
+	}
+	c.plan.Urgent = suspended != c.draining
+}
+
+func hasActive(s *v1alpha1.BatchJobStatus) bool {
+	return slices.ContainsFunc(s.Tasks, func(t v1alpha1.TaskStatus) bool { return t.Active != "" })
+}
+
+// load reads the tasks' lists from the stored status, and the job's annotation.
 func (c *computation) load() error {
 	spec, stored := c.obs.Spec, c.obs.Job.Status.Tasks
 	c.tasks = make([]task, len(spec.Tasks))
@@ -164,6 +237,7 @@ func (c *computation) load() error {
 	if len(stored) > 0 {
 		return fmt.Errorf("status has a task %q that the spec does not have there", stored[0].Name)
 	}
+	c.readDoomed()
 	return nil
 }
 
@@ -174,11 +248,14 @@ func (t *task) load() (err error) {
 	if t.failed, err = ranges.Parse(t.old.Failed); err != nil {
 		return fmt.Errorf("failed: %w", err)
 	}
-	if t.active, err = parseGroups(t.old.Active); err != nil {
-		return fmt.Errorf("active: %w", err)
-	}
-	if t.retrying, err = parseGroups(t.old.Retrying); err != nil {
-		return fmt.Errorf("retrying: %w", err)
+	for _, f := range []struct {
+		name string
+		text string
+		to   *groups
+	}{{"active", t.old.Active, &t.active}, {"retrying", t.old.Retrying, &t.retrying}, {"interrupted", t.old.Interrupted, &t.interrupted}} {
+		if *f.to, err = parseGroups(f.text); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
 	}
 	return t.check()
 }
@@ -187,7 +264,7 @@ func (t *task) load() (err error) {
 // up would never end.
 func (t *task) check() error {
 	all, sum := t.succeeded.Union(t.failed), t.succeeded.Len()+t.failed.Len()
-	for _, g := range slices.Concat(t.active, t.retrying) {
+	for _, g := range slices.Concat(t.active, t.retrying, t.interrupted) {
 		all, sum = all.Union(g.set), sum+g.set.Len()
 	}
 	switch {
@@ -208,9 +285,13 @@ func (c *computation) look(pod *corev1.Pod) bool {
 		return c.obs.Live
 	}
 	t := &c.tasks[in.Task]
-	switch t.place(in) {
+	where, h := c.place(t, in)
+	switch where {
 	case past:
 		c.dismiss([]*corev1.Pod{pod})
+		return true
+	case held:
+		c.guard(t, in, pod)
 		return true
 	case future:
 		if !c.obs.Live {
@@ -220,42 +301,113 @@ func (c *computation) look(pod *corev1.Pod) bool {
 		// The Pod is the better witness: its attempt counts as claimed.
 		t.adopted = true
 		t.retrying = t.retrying.minus(ranges.Of(in.Index))
-		t.active = t.active.minus(ranges.Of(in.Index)).plus(in.Attempt, ranges.Of(in.Index))
+		t.active = t.active.minus(ranges.Of(in.Index)).plus(h, ranges.Of(in.Index))
 	}
-	c.judge(t, in, pod)
+	c.judge(t, in, h, pod)
 	return true
 }
 
-// judge takes in what the Pod of a current claim tells.
-func (c *computation) judge(t *task, in resolve.Instance, pod *corev1.Pod) {
-	switch end := outcomeOf(pod, t.Timeout); {
-	case end == nil:
+// judge takes in what the Pod of a current claim tells; h is the instance's history.
+func (c *computation) judge(t *task, in resolve.Instance, h history, pod *corev1.Pod) {
+	end := c.outcomeOf(t, h, pod)
+	if end == nil {
 		t.seen = append(t.seen, in.Index)
 		if pod.DeletionTimestamp == nil && !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
 			c.plan.Adopt = append(c.plan.Adopt, in) // somebody took it off
 		}
-		c.follow(t, in, pod)
+		c.follow(t, in, h, pod)
 		return
-	case end.succeeded:
-		t.nowSucceeded = append(t.nowSucceeded, in.Index)
-	default:
-		final := in.Attempt >= t.MaxRetryCount
-		if final {
-			t.nowFailed = append(t.nowFailed, in.Index)
-		} else {
-			if t.nowRetrying == nil {
-				t.nowRetrying = map[int][]int{}
-			}
-			t.nowRetrying[in.Attempt+1] = append(t.nowRetrying[in.Attempt+1], in.Index)
-		}
-		c.failures = append(c.failures, failure{v1alpha1.TaskInstanceFailure{
-			TaskName: t.Name, TaskInstanceIndex: int64(in.Index), Attempt: int64(in.Attempt),
-			Time: end.time, ExitCode: end.exitCode, Reason: end.reason, Message: end.message,
-			PodName: pod.Name, NodeName: pod.Spec.NodeName,
-		}, in.Task, final})
 	}
+	switch next, after := c.next(t, in, h, end); {
+	case end.stuck && (next == retried || next == returned || next == replaced):
+		t.seen = append(t.seen, in.Index)
+		c.follow(t, in, h, pod)
+	case end.refused && (next == retried || next == replaced) && c.waitOn(t, in, h, pod, end):
+		t.seen = append(t.seen, in.Index)
+	case next == replaced:
+		// Nothing is spent and nothing to be stored: once this Pod is gone, the claim is
+		// without one, and gets another of the same name.
+		t.seen = append(t.seen, in.Index)
+		c.dismiss([]*corev1.Pod{pod})
+		if pod.DeletionTimestamp == nil && HasFinished(pod) {
+			c.plan.Delete = append(c.plan.Delete, pod)
+		}
+	default:
+		c.count(t, in, h, end, next, after)
+		if next != interrupted {
+			c.plan.Release = append(c.plan.Release, pod)
+		}
+	}
+}
+
+// waitOn says that an instance waits out the patience with a machine that was refused. It
+// reports false when that is over. The Pod that was refused stays until then: its time of
+// creation is what the wait is counted from, whoever counts.
+func (c *computation) waitOn(t *task, in resolve.Instance, h history, pod *corev1.Pod, end *outcome) bool {
+	left := pod.CreationTimestamp.Add(c.patience(h.machines + 1)).Sub(c.now)
+	if left <= 0 {
+		return false
+	}
+	c.lookAgain(left)
+	c.wait(t, in.Index, pod.Name, end.reason, end.message)
+	return true
+}
+
+// count stores how an attempt ended: where its instance goes, and why it failed.
+func (c *computation) count(t *task, in resolve.Instance, h history, end *outcome, next verdict, after history) {
 	c.plan.Urgent = true
-	c.plan.Release = append(c.plan.Release, pod)
+	switch next {
+	case succeeded:
+		t.moves.succeeded = append(t.moves.succeeded, in.Index)
+		return
+	case returned:
+		t.moves.retry(h, in.Index)
+		return
+	case retried:
+		t.moves.retry(after, in.Index)
+		c.spend(h, after, end.reason)
+	case interrupted:
+		h.run = in.Run
+		t.moves.hold(h, in.Index)
+	case failed:
+		t.moves.failed = append(t.moves.failed, in.Index)
+	}
+	c.failures = append(c.failures, failure{v1alpha1.TaskInstanceFailure{
+		TaskName: t.Name, TaskInstanceIndex: int64(in.Index), Attempt: int64(in.Attempt),
+		Time: end.time, ExitCode: end.exitCode, Reason: end.reason, Message: end.message,
+		PodName: end.podName, NodeName: end.nodeName,
+	}, in.Task, next != retried})
+}
+
+// spend counts a retry for the metrics.
+func (c *computation) spend(before, after history, reason string) {
+	r := Retries{Budget: "machine", Reason: reason}
+	if after.retries > before.retries {
+		r.Budget = "command"
+	}
+	at, found := slices.BinarySearchFunc(c.plan.Retries, r, func(a, b Retries) int {
+		return cmp.Or(cmp.Compare(a.Budget, b.Budget), cmp.Compare(a.Reason, b.Reason))
+	})
+	if !found {
+		c.plan.Retries = slices.Insert(c.plan.Retries, at, r)
+	}
+	c.plan.Retries[at].Count++
+}
+
+// guard takes in what the Pod of a held instance tells: somebody who deletes it, or
+// terminates the instance, gives it up.
+func (c *computation) guard(t *task, in resolve.Instance, pod *corev1.Pod) {
+	_, late := stopOf(pod, t.Timeout)
+	if c.isDoomed(t, in.Index) || pod.DeletionTimestamp != nil && !late {
+		t.moves.failed = append(t.moves.failed, in.Index)
+		c.plan.Release = append(c.plan.Release, pod)
+		c.plan.Urgent = true
+		return
+	}
+	t.seen = append(t.seen, in.Index)
+	if pod.DeletionTimestamp == nil && !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
+		c.plan.Verify = append(c.plan.Verify, in)
+	}
 }
 
 // sortFailures orders the failures and gives each task its last ones.
@@ -274,39 +426,6 @@ func (c *computation) sortFailures() {
 	}
 }
 
-// follow looks at a Pod that has not finished: what it is doing, what it waits for, and
-// whether its time is up.
-func (c *computation) follow(t *task, in resolve.Instance, pod *corev1.Pod) {
-	started := startedAt(pod)
-	switch {
-	case started != nil, terminated(pod) != nil: // ended, and the kubelet is clearing up
-		t.running++
-	case pod.Spec.NodeName != "":
-		t.starting++
-	}
-	reason, detail := waitsFor(pod, t.Task)
-	if since := preparedSince(pod); reason == "" && !since.IsZero() {
-		if left := since.Add(slowStart).Sub(c.now); left > 0 {
-			c.lookAgain(left)
-		} else {
-			reason, detail = v1alpha1.ReasonContainerCreating, slowStartDetail(pod)
-		}
-	}
-	if reason != "" {
-		t.waits.add(reason, detail, in.Index)
-	}
-	if started == nil || pod.DeletionTimestamp != nil {
-		return
-	}
-	// The kubelet cuts the time of the start to whole seconds: up to one is not over.
-	left := started.Add(t.Timeout + time.Second).Sub(c.now)
-	if left <= 0 {
-		c.plan.Delete = append(c.plan.Delete, pod)
-		return
-	}
-	c.lookAgain(left)
-}
-
 func (c *computation) lookAgain(after time.Duration) {
 	if c.plan.RequeueAfter == 0 || after < c.plan.RequeueAfter {
 		c.plan.RequeueAfter = after
@@ -318,7 +437,7 @@ func (c *computation) lookAgain(after time.Duration) {
 func (c *computation) dismiss(pods []*corev1.Pod) {
 	for _, pod := range pods {
 		c.plan.Release = append(c.plan.Release, pod)
-		if !hasFinished(pod) && pod.DeletionTimestamp == nil {
+		if !HasFinished(pod) && pod.DeletionTimestamp == nil {
 			c.plan.Delete = append(c.plan.Delete, pod)
 		}
 	}
@@ -327,13 +446,20 @@ func (c *computation) dismiss(pods []*corev1.Pod) {
 // identify returns the instance that pod runs. It is false for a Pod that the operator
 // would not have made: labels can be edited, but the name says what they must be.
 func (c *computation) identify(pod *corev1.Pod) (resolve.Instance, bool) {
-	t := c.obs.Spec.TaskByLabel(pod.Labels[v1alpha1.LabelTaskName])
-	index, errIndex := strconv.Atoi(pod.Labels[v1alpha1.LabelTaskInstanceIndex])
-	attempt, errAttempt := strconv.Atoi(pod.Labels[v1alpha1.LabelAttempt])
-	if t < 0 || errIndex != nil || errAttempt != nil || index < 0 || index >= c.obs.Spec.Tasks[t].InstanceNum || attempt < 0 {
+	in := resolve.Instance{Task: c.obs.Spec.TaskByLabel(pod.Labels[v1alpha1.LabelTaskName])}
+	for _, l := range []struct {
+		label string
+		value *int
+	}{{v1alpha1.LabelTaskInstanceIndex, &in.Index}, {v1alpha1.LabelAttempt, &in.Attempt}, {v1alpha1.LabelRun, &in.Run}} {
+		n, err := strconv.Atoi(pod.Labels[l.label])
+		if err != nil || n < 0 {
+			return resolve.Instance{}, false
+		}
+		*l.value = n
+	}
+	if in.Task < 0 || in.Index >= c.obs.Spec.Tasks[in.Task].InstanceNum {
 		return resolve.Instance{}, false
 	}
-	in := resolve.Instance{Task: t, Index: index, Attempt: attempt}
 	return in, c.obs.Spec.PodName(in) == pod.Name
 }
 
@@ -342,56 +468,133 @@ type place int
 
 const (
 	current place = iota // the attempt that is claimed now
-	past                 // counted already
+	held                 // the attempt whose Pod is held
+	past                 // counted already, or stopped for a suspension
 	future               // not claimed yet
 )
 
-func (t *task) place(in resolve.Instance) place {
-	if t.succeeded.Contains(in.Index) || t.failed.Contains(in.Index) {
-		return past
-	}
-	if claimed, ok := t.active.find(in.Index); ok {
-		switch {
-		case in.Attempt == claimed:
-			return current
-		case in.Attempt < claimed:
-			return past
+// place returns where an attempt stands, and for current, held and future the history
+// that the instance has then.
+func (c *computation) place(t *task, in resolve.Instance) (place, history) {
+	if h, ok := t.interrupted.find(in.Index); ok {
+		if in.Run == h.run && in.Attempt == h.attempt() {
+			return held, h
 		}
-		return future
+		return past, h
 	}
-	if next, ok := t.retrying.find(in.Index); ok && in.Attempt < next {
-		return past
+	switch {
+	case in.Run < c.runNumber, t.succeeded.Contains(in.Index), t.failed.Contains(in.Index):
+		return past, history{}
+	case in.Run > c.runNumber && c.obs.Live:
+		return past, history{} // the status has lost a whole run: the Pod must not be in the way
+	case in.Run > c.runNumber:
+		return future, history{}
 	}
-	return future
+	if h, ok := t.active.find(in.Index); ok {
+		switch {
+		case in.Attempt == h.attempt():
+			return current, h
+		case in.Attempt < h.attempt():
+			return past, h
+		}
+	} else if h, ok := t.retrying.find(in.Index); ok && in.Attempt < h.attempt() || c.draining {
+		return past, h
+	}
+	// Which budget paid for the attempts before is lost with the claim.
+	machines := min(in.Attempt, t.ResourceMaxRetryCount)
+	return future, history{retries: in.Attempt - machines, machines: machines}
 }
 
 // settle moves the instances whose attempts have ended to the lists where they belong.
 func (t *task) settle() {
-	succeeded, failed := ranges.Of(t.nowSucceeded...), ranges.Of(t.nowFailed...)
-	t.succeeded = t.succeeded.Union(succeeded)
-	t.failed = t.failed.Union(failed)
-	gone := succeeded.Union(failed)
-	for retries, indexes := range t.nowRetrying {
+	success, failure := ranges.Of(t.moves.succeeded...), ranges.Of(t.moves.failed...)
+	t.succeeded = t.succeeded.Union(success)
+	t.failed = t.failed.Union(failure)
+	gone := success.Union(failure)
+	for h, indexes := range t.moves.retrying {
 		set := ranges.Of(indexes...)
-		t.retrying = t.retrying.plus(retries, set)
+		if h != (history{}) { // else it is as if it had never been issued
+			t.retrying = t.retrying.plus(h, set)
+		}
+		gone = gone.Union(set)
+	}
+	t.interrupted = t.interrupted.minus(gone)
+	for h, indexes := range t.moves.held {
+		set := ranges.Of(indexes...)
+		t.interrupted = t.interrupted.plus(h, set)
 		gone = gone.Union(set)
 	}
 	t.active = t.active.minus(gone)
 }
 
-// findLost lists the claims that have no Pod, as far as can be seen.
+// findLost looks at the claims, and the held instances, that have no Pod, as far as can be
+// seen. A claim gets its Pod again, unless nothing may be made for it any more: then the
+// API server must have said that there is none before that is the end of it.
 func (c *computation) findLost(t *task) {
-	if t.active.len() == len(t.seen) {
+	if t.active.len()+t.interrupted.len() == len(t.seen)+t.moves.len() {
 		return
 	}
-	for _, g := range t.active.minus(ranges.Of(t.seen...)) {
+	known := ranges.Of(slices.Concat(t.seen, t.moves.all())...)
+	for _, g := range t.interrupted.minus(known) {
 		for i := range g.set.All() {
-			in := resolve.Instance{Task: t.pos, Index: i, Attempt: g.retries}
-			if c.obs.Pending == nil || !c.obs.Pending(c.obs.Spec.PodName(in)) {
+			c.verify(t, resolve.Instance{Task: t.pos, Index: i, Attempt: g.attempt(), Run: g.run}, g.history)
+		}
+	}
+	for _, g := range t.active.minus(known) {
+		for i := range g.set.All() {
+			in := resolve.Instance{Task: t.pos, Index: i, Attempt: g.attempt(), Run: c.runNumber}
+			switch {
+			case c.obs.Pending != nil && c.obs.Pending(c.obs.Spec.PodName(in)):
+			case c.isDoomed(t, i), c.draining, c.isGivenUp(t, g.history):
+				c.verify(t, in, g.history)
+			default:
+				t.adopting++
 				c.plan.Adopt = append(c.plan.Adopt, in)
 			}
 		}
 	}
+}
+
+// verify ends the claim of an instance that has no Pod, or asks whether it has one.
+func (c *computation) verify(t *task, in resolve.Instance, h history) {
+	if c.obs.Absent == nil || !c.obs.Absent(c.obs.Spec.PodName(in)) {
+		c.plan.Verify = append(c.plan.Verify, in)
+		return
+	}
+	end := &outcome{kind: byMachine, time: seconds(c.now), reason: v1alpha1.ReasonPodDeleted, message: "the Pod is gone"}
+	if _, ok := t.interrupted.find(in.Index); ok {
+		c.count(t, in, h, end, failed, h)
+		return
+	}
+	if r, ok := c.obs.Refusals[t.pos]; ok {
+		end.reason, end.message = v1alpha1.ReasonCreateRefused, refusalMessage(r)
+	}
+	next, after := c.next(t, in, h, end)
+	c.count(t, in, h, end, next, after)
+}
+
+// isGivenUp reports whether the cluster has refused to make the Pods of t for so long
+// that an instance with this history is not asked for any more. It may have been refused
+// before, for each machine that it did not have.
+func (c *computation) isGivenUp(t *task, h history) bool {
+	r, ok := c.obs.Refusals[t.pos]
+	if !ok || r.Quota || c.obs.Spec.WaitsForMachine {
+		return false
+	}
+	var wait time.Duration
+	for n := range h.machines + 1 {
+		wait += c.patience(n + 1)
+	}
+	left := r.Since.Add(wait).Sub(c.now)
+	if left > 0 {
+		c.lookAgain(left)
+	}
+	return left <= 0
+}
+
+// isDoomed reports whether an instance is terminated, alone or with its job.
+func (c *computation) isDoomed(t *task, index int) bool {
+	return c.terminating || t.doomed.Contains(index)
 }
 
 // dismissStrangers lets go of the Pods that could not be identified, save those that
@@ -401,7 +604,7 @@ func (c *computation) dismissStrangers() {
 		return
 	}
 	claimed := map[string]bool{}
-	for _, in := range slices.Concat(c.plan.Create, c.plan.Adopt) {
+	for _, in := range slices.Concat(c.plan.Create, c.plan.Adopt, c.plan.Verify) {
 		claimed[c.obs.Spec.PodName(in)] = true
 	}
 	for _, pod := range c.strangers {
@@ -409,6 +612,28 @@ func (c *computation) dismissStrangers() {
 			c.plan.Release = append(c.plan.Release, pod)
 		}
 	}
+}
+
+func (m *moves) len() int {
+	n := len(m.succeeded) + len(m.failed)
+	for _, list := range m.retrying {
+		n += len(list)
+	}
+	for _, list := range m.held {
+		n += len(list)
+	}
+	return n
+}
+
+func (m *moves) all() []int {
+	out := slices.Concat(m.succeeded, m.failed)
+	for _, list := range m.retrying {
+		out = append(out, list...)
+	}
+	for _, list := range m.held {
+		out = append(out, list...)
+	}
+	return out
 }
 
 func isTerminal(s v1alpha1.JobState) bool {

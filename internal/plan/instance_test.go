@@ -27,12 +27,12 @@ func TestClaims(t *testing.T) {
 	})
 	t.Run("a retry goes before what is new", func(t *testing.T) {
 		w := newWorld(t, job()).step().finish("a/0", 1).step()
-		w.want("RUNNING", "a RUNNING active=1 r1:0")
+		w.want("RUNNING", "a RUNNING active=1;r1:0")
 	})
 	t.Run("retries wait for room too", func(t *testing.T) {
 		status := v1alpha1.BatchJobStatus{State: v1alpha1.JobRunning, Tasks: []v1alpha1.TaskStatus{{
 			Name: "a", State: v1alpha1.TaskRunning,
-			Retrying: []v1alpha1.TaskInstanceGroup{{Retries: 1, Indexes: "0-3"}},
+			Retrying: "r1:0-3",
 		}}}
 		w := newWorld(t, job().Status(status)).step()
 		w.want("RUNNING", "a RUNNING active=r1:0-1 retrying=r1:2-3")
@@ -56,9 +56,9 @@ func TestClaims(t *testing.T) {
 		}
 		w.want("RUNNABLE", "a RUNNABLE active=0-199")
 	})
-	t.Run("in order of task and index", func(t *testing.T) {
-		w := newWorld(t, testutil.Job("j").Task("z").Task("y", testutil.Instances(2)).Task("x").Edges("x->z"))
-		want := []resolve.Instance{{Task: 1, Index: 0}, {Task: 1, Index: 1}, {Task: 2, Index: 0}}
+	t.Run("the longest chain first, then in the order of the spec", func(t *testing.T) {
+		w := newWorld(t, testutil.Job("j").Task("z").Task("y", testutil.Instances(2)).Task("x").Task("w").Edges("x->z"))
+		want := []resolve.Instance{{Task: 2, Index: 0}, {Task: 1, Index: 0}, {Task: 1, Index: 1}, {Task: 3, Index: 0}}
 		if got := w.compute().Create; fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("Create is %v, want %v", got, want)
 		}
@@ -112,8 +112,8 @@ func TestTimeout(t *testing.T) {
 		if len(w.last.Delete) != 1 || w.last.Delete[0].Name != w.pod("a/0") {
 			t.Errorf("Delete is %v, want the Pod of a/0", w.last.Delete)
 		}
-		if w.step(); len(w.last.Delete) != 0 || w.last.RequeueAfter != 0 {
-			t.Errorf("a Pod that is being stopped is stopped again")
+		if w.step(); len(w.last.Delete) != 0 || w.last.RequeueAfter != 30*time.Second+confirmWait {
+			t.Errorf("a Pod that is being stopped is stopped again, or looked at again after %s", w.last.RequeueAfter)
 		}
 		w.want("RUNNING", "a RUNNING active=0-1 running=1")
 	})
@@ -140,7 +140,7 @@ func TestTimeout(t *testing.T) {
 func TestLostPods(t *testing.T) {
 	t.Run("are made again under the same name, without a retry", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(3), testutil.Retries(1))).step().vanish("a/1")
-		if got, want := fmt.Sprint(w.compute().Adopt), "[{0 1 0}]"; got != want {
+		if got, want := fmt.Sprint(w.compute().Adopt), "[{0 1 0 0}]"; got != want {
 			t.Errorf("Adopt is %s, want %s", got, want)
 		}
 		w.step().want("RUNNABLE", "a RUNNABLE active=0-2")
@@ -152,7 +152,7 @@ func TestLostPods(t *testing.T) {
 		w.vanish("a/0 a/1")
 		obs := w.observation()
 		obs.Pending = func(name string) bool { return name == pending }
-		if got, want := fmt.Sprint(w.must(obs).Adopt), "[{0 0 0}]"; got != want {
+		if got, want := fmt.Sprint(w.must(obs).Adopt), "[{0 0 0 0}]"; got != want {
 			t.Errorf("Adopt is %s, want %s", got, want)
 		}
 	})
@@ -168,7 +168,7 @@ func TestFinalizerIsPutBack(t *testing.T) {
 	w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(4))).step().start("a/2").finish("a/3", 0).stop("a/2")
 	w.do("a/0 a/2 a/3", func(pod *corev1.Pod) { pod.Finalizers = nil })
 	w.vanish("a/1")
-	if got, want := fmt.Sprint(w.compute().Adopt), "[{0 0 0} {0 1 0}]"; got != want {
+	if got, want := fmt.Sprint(w.compute().Adopt), "[{0 0 0 0} {0 1 0 0}]"; got != want {
 		t.Errorf("Adopt is %s, want %s", got, want)
 	}
 	if w.step().step(); len(w.last.Adopt) > 0 {
@@ -186,7 +186,7 @@ func TestPastPods(t *testing.T) {
 		"succeeded":      {v1alpha1.TaskStatus{Succeeded: "0", Active: active(0, "1")}, resolve.Instance{}, "a RUNNING succeeded=0 active=1"},
 		"failed":         {v1alpha1.TaskStatus{Failed: "0", Active: active(0, "1")}, resolve.Instance{Attempt: 1}, "a RUNNING failed=0 active=1 (TaskInstanceFailed)"},
 		"of a new claim": {v1alpha1.TaskStatus{Active: active(1, "0-1")}, resolve.Instance{}, "a RUNNING active=r1:0-1"},
-		"to be retried":  {v1alpha1.TaskStatus{Active: active(0, "1"), Retrying: active(2, "0")}, resolve.Instance{Attempt: 1}, "a RUNNING active=1 r2:0"},
+		"to be retried":  {v1alpha1.TaskStatus{Active: active(0, "1"), Retrying: active(2, "0")}, resolve.Instance{Attempt: 1}, "a RUNNING active=1;r2:0"},
 	} {
 		for _, finished := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, finished %t", name, finished), func(t *testing.T) {
@@ -208,8 +208,11 @@ func TestPastPods(t *testing.T) {
 	}
 }
 
-func active(retries int64, indexes string) []v1alpha1.TaskInstanceGroup {
-	return []v1alpha1.TaskInstanceGroup{{Retries: retries, Indexes: indexes}}
+func active(retries int, indexes string) string {
+	if retries == 0 {
+		return indexes
+	}
+	return fmt.Sprintf("r%d:%s", retries, indexes)
 }
 
 // TestFuturePods: Pods that are ahead of the status, as after a restore of the job from
@@ -237,14 +240,14 @@ func TestFuturePods(t *testing.T) {
 	t.Run("of a retry", func(t *testing.T) {
 		w := begin(t).finish("a/0", 1).step()
 		w.changeJob(func(job *v1alpha1.BatchJob) { job.Status.Tasks[0].Active = active(0, "0-2") })
-		w.step().want("RUNNING", "a RUNNING active=1-2 r1:0")
+		w.step().want("RUNNING", "a RUNNING active=1-2;r1:0")
 	})
 	t.Run("of an instance that is to be retried", func(t *testing.T) {
 		w := begin(t).finish("a/0", 1).step()
 		w.changeJob(func(job *v1alpha1.BatchJob) {
 			job.Status.Tasks[0].Active, job.Status.Tasks[0].Retrying = active(0, "1-2"), active(1, "0")
 		})
-		w.step().want("RUNNING", "a RUNNING active=1-2 r1:0")
+		w.step().want("RUNNING", "a RUNNING active=1-2;r1:0")
 	})
 	t.Run("leave no index below them unissued", func(t *testing.T) {
 		w := begin(t).finish("a/0", 0).step() // is counted and let go of
@@ -283,7 +286,7 @@ func TestForeignPods(t *testing.T) {
 			obs := w.observation()
 			obs.Live = true
 			p := w.must(obs)
-			if fmt.Sprint(p.Adopt) != "[{0 0 0}]" || len(p.Create) > 0 || len(p.Delete) > 0 {
+			if fmt.Sprint(p.Adopt) != "[{0 0 0 0}]" || len(p.Create) > 0 || len(p.Delete) > 0 {
 				t.Errorf("Adopt %v, Create %v, Delete %v: want the claim of a/0 to be looked into", p.Adopt, p.Create, p.Delete)
 			}
 			if len(p.Release) > 0 {

@@ -58,16 +58,60 @@ func TestOutcome(t *testing.T) {
 			s.terminated().StartedAt = metav1.Unix(0, 0) // so says containerd
 		}, "StartError: the container could not start: no /bin/sh", 128, 0},
 		"evicted": {func(s story) {
+			testutil.Finish(s.Pod, 137, begin)
+			s.Status.Reason, s.Status.Message = "Evicted", "The node was low on memory."
+		}, "Evicted: evicted: The node was low on memory.", 137, 0},
+		"evicted, and its container is forgotten": {func(s story) {
 			testutil.Fail(s.Pod, "Evicted", "The node was low on memory.")
+			testutil.Disrupt(s.Pod, corev1.PodReasonTerminationByKubelet, "")
 		}, "Evicted: evicted: The node was low on memory.", -1, 0},
+		"the node has no disk left": {func(s story) {
+			testutil.Fail(s.Pod, "Evicted", "The node had condition: [DiskPressure].")
+		}, "MachineRefused: node node-1 did not take the Pod: Evicted: The node had condition: [DiskPressure].", -1, 0},
 		"did not fit after all": {func(s story) {
 			testutil.Fail(s.Pod, "OutOfcpu", "Node didn't have enough cpu.")
-		}, "PodFailed: the Pod failed: OutOfcpu: Node didn't have enough cpu.", -1, 0},
+		}, "MachineRefused: node node-1 did not take the Pod: OutOfcpu: Node didn't have enough cpu.", -1, 0},
+		"drained": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.Disrupt(s.Pod, "EvictionByEvictionAPI", "Eviction API: evicting")
+			testutil.AskToStop(s.Pod, after(time.Second))
+			testutil.Finish(s.Pod, 143, after(2*time.Second))
+		}, "Evicted: evicted: Eviction API: evicting", 143, 2 * time.Second},
+		"preempted": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.Disrupt(s.Pod, corev1.PodReasonPreemptionByScheduler, "default-scheduler: preempting to accommodate a higher priority pod")
+			testutil.AskToStop(s.Pod, after(time.Second))
+			testutil.Finish(s.Pod, 143, after(2*time.Second))
+		}, "Preempted: preempted: default-scheduler: preempting to accommodate a higher priority pod", 143, 2 * time.Second},
+		"the node is gone": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.Disrupt(s.Pod, "DeletionByPodGC", "PodGC: node no longer exists")
+			s.Status.Phase = corev1.PodFailed
+			testutil.AskToStop(s.Pod, after(time.Second))
+		}, "NodeLost: node node-1 was lost: PodGC: node no longer exists", -1, time.Second},
+		"a node that does not answer": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.AskToStop(s.Pod, after(-91*time.Second))
+		}, "NodeLost: node node-1 does not confirm that the Pod, which was asked to stop, has ended", -1, -61 * time.Second},
+		"a node that does not answer, past the timeout": {func(s story) {
+			testutil.Start(s.Pod, after(-102*time.Second))
+			testutil.AskToStop(s.Pod, after(-91*time.Second))
+		}, "Timeout: took longer than the timeout of 10 s and was stopped", -1, -61 * time.Second},
+		"no node in time": {func(s story) {
+			s.Spec.NodeName = ""
+			testutil.Unschedulable(s.Pod, "0/3 nodes are available")
+			testutil.AskToStop(s.Pod, after(600*time.Second))
+		}, "Unschedulable: given up after 600 s: no node fits in zone zone-a: 0/3 nodes are available", -1, 600 * time.Second},
+		"no image in time": {func(s story) {
+			testutil.Wait(s.Pod, "ImagePullBackOff", "no such image")
+			testutil.AskToStop(s.Pod, after(600*time.Second))
+			s.Status.Phase = corev1.PodFailed
+		}, `ImagePullFailed: given up after 600 s: the image "" cannot be pulled: no such image`, -1, 630 * time.Second},
 		"the node shut down": {func(s story) {
 			testutil.Finish(s.Pod, 143, begin)
 			s.Status.Reason, s.Status.Message = "Terminated", "Pod was terminated in response to imminent node shutdown."
 		}, "PodFailed: the Pod failed: Terminated: Pod was terminated in response to imminent node shutdown.", 143, 0},
-		"failed without a word": {func(s story) { testutil.Fail(s.Pod, "", "") }, "PodFailed: the Pod failed", -1, 0},
+		"failed without a word": {func(s story) { testutil.Fail(s.Pod, "", "") }, "MachineRefused: node node-1 did not take the Pod", -1, 0},
 		"the kubelet lost the container": {func(s story) {
 			testutil.Finish(s.Pod, 137, begin)
 			*s.terminated() = corev1.ContainerStateTerminated{Reason: "ContainerStatusUnknown", ExitCode: 137, Message: "could not be located"}
@@ -75,7 +119,7 @@ func TestOutcome(t *testing.T) {
 		"never began": {func(s story) {
 			testutil.Finish(s.Pod, 1, begin)
 			s.terminated().StartedAt = metav1.Time{}
-		}, "PodFailed: the Pod failed", -1, 0},
+		}, "MachineRefused: node node-1 did not take the Pod", -1, 0},
 		"a container that was injected is none of ours": {func(s story) {
 			testutil.Finish(s.Pod, 3, begin)
 			s.Status.ContainerStatuses = append([]corev1.ContainerStatus{{Name: "proxy", State: corev1.ContainerState{
@@ -176,11 +220,13 @@ func TestOutcome(t *testing.T) {
 			s.CreationTimestamp.Time = begin
 			testutil.Bind(s.Pod, "node-1")
 			tc.pod(s)
-			end := outcomeOf(s.Pod, 10*time.Second)
+			w := newWorld(t, testutil.Job("j").Task("a", testutil.Timeout(10)))
+			c := &computation{obs: w.observation(), now: begin}
+			end := c.outcomeOf(&task{Task: &w.spec.Tasks[0]}, history{}, s.Pod)
 			got, code := "", int32(0)
 			if end != nil {
 				got, code = end.reason+": "+end.message, -1
-				if end.succeeded {
+				if end.kind == success {
 					got = "success"
 				}
 				if end.exitCode != nil {

@@ -23,10 +23,15 @@ func (c *computation) summarize() {
 	c.keepFailures(next)
 	next.ObservedGeneration = c.obs.Job.Generation
 	next.JobID = c.obs.Spec.ID
+	next.Run = int64(c.runNumber)
+	if old.State == "" {
+		next.RetryToken = c.obs.Job.Spec.RetryToken // nothing has failed that it could mean
+	}
 	if next.StartTime == nil && len(c.plan.Create) > 0 {
 		next.StartTime = new(seconds(c.now))
 	}
 	next.Tasks = c.taskStatuses()
+	next.Waiting = c.waits(old.Waiting)
 	next.TaskMetrics, next.TaskInstanceMetrics = c.metrics()
 	next.TaskProgress = fmt.Sprintf("%d/%d", next.TaskMetrics.SucceedCount, len(c.tasks))
 	next.TaskInstanceProgress = fmt.Sprintf("%d/%d", next.TaskInstanceMetrics.SucceedCount, c.obs.Spec.InstanceNum)
@@ -51,6 +56,21 @@ func (c *computation) keepFailures(next *v1alpha1.BatchJobStatus) {
 	next.Failures = next.Failures[max(0, len(next.Failures)-v1alpha1.MaxFailures):]
 }
 
+// waits returns the instances that wait. As with tasks, the old sentence is kept for as
+// long as the reason is the same.
+func (c *computation) waits(old []v1alpha1.TaskInstanceWait) []v1alpha1.TaskInstanceWait {
+	var out []v1alpha1.TaskInstanceWait
+	for _, w := range c.waiting {
+		for _, o := range old {
+			if o.TaskName == w.TaskName && o.TaskInstanceIndex == w.TaskInstanceIndex && o.Reason == w.Reason && o.PodName == w.PodName {
+				w.Message = o.Message
+			}
+		}
+		out = append(out, w.TaskInstanceWait)
+	}
+	return out
+}
+
 func (c *computation) taskStatuses() []v1alpha1.TaskStatus {
 	var out []v1alpha1.TaskStatus
 	// Those that did not run have the least to say.
@@ -62,13 +82,13 @@ func (c *computation) taskStatuses() []v1alpha1.TaskStatus {
 	}
 	for i := range c.tasks {
 		t := &c.tasks[i]
-		if t.state == v1alpha1.TaskPending {
+		if t.state == v1alpha1.TaskPending && t.succeeded.Empty() {
 			continue
 		}
 		s := v1alpha1.TaskStatus{
 			Name: t.Name, State: t.state,
 			Succeeded: t.succeeded.String(), Failed: t.failed.String(),
-			Active: t.active.stored(), Retrying: t.retrying.stored(),
+			Active: t.active.String(), Retrying: t.retrying.String(), Interrupted: t.interrupted.String(),
 			Starting: int64(t.starting), Running: int64(t.running),
 			Reason: t.reason,
 		}
@@ -88,50 +108,68 @@ func (c *computation) taskStatuses() []v1alpha1.TaskStatus {
 func (c *computation) metrics() (tasks, instances v1alpha1.StateMetrics) {
 	for i := range c.tasks {
 		t := &c.tasks[i]
-		switch t.state {
-		case v1alpha1.TaskPending:
-			tasks.PendingCount++
-			instances.PendingCount += int64(t.InstanceNum)
-			continue
-		case v1alpha1.TaskRunnable:
-			tasks.RunnableCount++
-		case v1alpha1.TaskStarting:
-			tasks.StartingCount++
-		case v1alpha1.TaskRunning:
-			tasks.RunningCount++
-		case v1alpha1.TaskSucceed:
-			tasks.SucceedCount++
-		case v1alpha1.TaskFailed:
-			tasks.FailedCount++
-		}
-		succeeded, failed := t.succeeded.Len(), t.failed.Len()
+		*counterOf(&tasks, t.state)++
+		succeeded, failed, held := t.succeeded.Len(), t.failed.Len(), t.interrupted.len()
 		instances.SucceedCount += int64(succeeded)
 		instances.FailedCount += int64(failed)
+		instances.FailedInterruptedCount += int64(held)
 		instances.StartingCount += int64(t.starting)
 		instances.RunningCount += int64(t.running)
-		instances.RunnableCount += int64(t.InstanceNum - succeeded - failed - t.starting - t.running)
+		rest := &instances.RunnableCount
+		if t.state == v1alpha1.TaskPending {
+			rest = &instances.PendingCount
+		}
+		*rest += int64(t.InstanceNum - succeeded - failed - held - t.starting - t.running)
 	}
 	return tasks, instances
+}
+
+func counterOf(m *v1alpha1.StateMetrics, s v1alpha1.TaskState) *int64 {
+	switch s {
+	case v1alpha1.TaskPending:
+		return &m.PendingCount
+	case v1alpha1.TaskRunnable:
+		return &m.RunnableCount
+	case v1alpha1.TaskStarting:
+		return &m.StartingCount
+	case v1alpha1.TaskRunning:
+		return &m.RunningCount
+	case v1alpha1.TaskSucceed:
+		return &m.SucceedCount
+	case v1alpha1.TaskFailedInterrupted:
+		return &m.FailedInterruptedCount
+	}
+	return &m.FailedCount
 }
 
 // jobState is the state of the job. It is final only when no Pod carries the tracking
 // label any more: from then on there is nothing left to let go of.
 func (c *computation) jobState() v1alpha1.JobState {
-	state, failed, ended := v1alpha1.JobPending, false, 0
+	state, failed := v1alpha1.JobPending, false
+	ended, held, pending := 0, 0, 0
 	rank := map[v1alpha1.JobState]int{v1alpha1.JobPending: 0, v1alpha1.JobRunnable: 1, v1alpha1.JobStarting: 2, v1alpha1.JobRunning: 3}
 	for i := range c.tasks {
-		s := v1alpha1.JobState(c.tasks[i].state)
-		if c.tasks[i].hasEnded() {
+		t := &c.tasks[i]
+		s := v1alpha1.JobState(t.state)
+		switch {
+		case t.hasEnded():
 			ended++
 			failed = failed || s == v1alpha1.JobFailed
 			s = v1alpha1.JobRunning
+		case t.isHeld():
+			held++
+			s = v1alpha1.JobRunning
+		case t.state == v1alpha1.TaskPending:
+			pending++
 		}
 		if rank[s] > rank[state] {
 			state = s
 		}
 	}
-	switch {
-	case ended < len(c.tasks) || len(c.obs.Pods) > 0:
+	switch n := len(c.tasks); {
+	case held > 0 && ended+held+pending == n:
+		return v1alpha1.JobFailedInterrupted
+	case ended < n || len(c.obs.Pods) > 0:
 		return state
 	case failed:
 		return v1alpha1.JobFailed
@@ -145,34 +183,72 @@ func (c *computation) jobReason(state v1alpha1.JobState) (reason, message string
 	if state == v1alpha1.JobSucceed {
 		return v1alpha1.ReasonJobSucceed, fmt.Sprintf("%s and %s succeeded", count(len(c.tasks), "task"), count(c.obs.Spec.InstanceNum, "instance"))
 	}
-	for i := range c.tasks {
-		if t := &c.tasks[i]; t.reason != "" && t.reason != v1alpha1.ReasonPredecessorFailed {
-			reason, message = t.reason, cut(fmt.Sprintf("task %q: %s", t.Name, t.message))
-			break
-		}
+	if c.draining && state != v1alpha1.JobFailed && state != v1alpha1.JobFailedInterrupted {
+		return v1alpha1.ReasonSuspended, c.suspension()
 	}
-	if state == v1alpha1.JobFailed {
-		reason = v1alpha1.ReasonJobFailed
+	for i := range c.tasks {
+		t := &c.tasks[i]
+		if t.reason == "" || t.reason == v1alpha1.ReasonPredecessorFailed || state == v1alpha1.JobFailedInterrupted && !t.isHeld() {
+			continue
+		}
+		reason, message = t.reason, cut(fmt.Sprintf("task %q: %s", t.Name, t.message))
+		break
+	}
+	switch {
+	case state == v1alpha1.JobFailed && c.terminating:
+		return v1alpha1.ReasonTerminated, message
+	case state == v1alpha1.JobFailed:
+		return v1alpha1.ReasonJobFailed, message
 	}
 	return reason, message
 }
 
+// suspension says how far the suspension of the job is.
+func (c *computation) suspension() string {
+	n := 0
+	for i := range c.tasks {
+		n += c.tasks[i].active.len()
+	}
+	if n > 0 {
+		return isOrAre(n, "instance") + " being stopped"
+	}
+	return "nothing runs; spec.suspend: false goes on"
+}
+
 func (c *computation) setConditions(next *v1alpha1.BatchJobStatus) {
-	set := func(kind, reason, message string) {
+	set := func(kind string, status metav1.ConditionStatus, reason, message string) {
 		meta.SetStatusCondition(&next.Conditions, metav1.Condition{
-			Type: kind, Status: metav1.ConditionTrue, Reason: reason, Message: message,
+			Type: kind, Status: status, Reason: reason, Message: message,
 			ObservedGeneration: next.ObservedGeneration, LastTransitionTime: seconds(c.now),
 		})
 	}
-	set(v1alpha1.ConditionAccepted, v1alpha1.ReasonAccepted, "the request is valid")
+	set(v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "the request is valid")
+	switch {
+	case c.draining:
+		set(v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, c.suspension())
+	case meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionSuspended) != nil:
+		set(v1alpha1.ConditionSuspended, metav1.ConditionFalse, v1alpha1.ReasonResumed, "the suspension is over")
+	}
+	meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionInvalidAnnotation)
+	if c.complaint != "" {
+		// Kept apart from the removal above so that the time of the transition stays.
+		if was := meta.FindStatusCondition(c.obs.Job.Status.Conditions, v1alpha1.ConditionInvalidAnnotation); was != nil {
+			next.Conditions = append(next.Conditions, *was)
+		}
+		set(v1alpha1.ConditionInvalidAnnotation, metav1.ConditionTrue, v1alpha1.ReasonInvalidAnnotation,
+			cut("annotation "+v1alpha1.AnnotationTerminate+": "+c.complaint))
+	}
+	meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionStalled)
 	switch next.State {
 	case v1alpha1.JobSucceed:
-		set(v1alpha1.ConditionComplete, next.Reason, next.Message)
+		set(v1alpha1.ConditionComplete, metav1.ConditionTrue, next.Reason, next.Message)
 	case v1alpha1.JobFailed:
-		set(v1alpha1.ConditionFailed, next.Reason, next.Message)
-		set(v1alpha1.ConditionStalled, next.Reason, next.Message)
+		set(v1alpha1.ConditionFailed, metav1.ConditionTrue, next.Reason, next.Message)
+		set(v1alpha1.ConditionStalled, metav1.ConditionTrue, next.Reason, next.Message)
+	case v1alpha1.JobFailedInterrupted:
+		set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonInterrupted, next.Message)
 	default:
-		set(v1alpha1.ConditionReconciling, v1alpha1.ReasonProgressing, "the job is under way")
+		set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonProgressing, "the job is under way")
 		return
 	}
 	meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionReconciling)
@@ -226,4 +302,15 @@ func count(n int, noun string) string {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// Trim returns a status without what only explains: the sentences, and the reasons of
+// single tasks. Admission has made sure that what is left can be stored.
+func Trim(s *v1alpha1.BatchJobStatus) *v1alpha1.BatchJobStatus {
+	out := s.DeepCopy()
+	out.Failures, out.Waiting = nil, nil
+	for i := range out.Tasks {
+		out.Tasks[i].Reason, out.Tasks[i].Message = "", ""
+	}
+	return out
 }

@@ -120,7 +120,7 @@ func TestEndOnlyWithoutPods(t *testing.T) {
 func TestTerminalStaysTerminal(t *testing.T) {
 	for _, state := range []v1alpha1.JobState{v1alpha1.JobSucceed, v1alpha1.JobFailed} {
 		t.Run(string(state), func(t *testing.T) {
-			status := v1alpha1.BatchJobStatus{State: state, Tasks: []v1alpha1.TaskStatus{{Name: "a", State: v1alpha1.TaskState(state), Succeeded: "0"}}}
+			status := v1alpha1.BatchJobStatus{ObservedGeneration: 1, State: state, Tasks: []v1alpha1.TaskStatus{{Name: "a", State: v1alpha1.TaskState(state), Succeeded: "0"}}}
 			w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(3)).Status(status))
 			for i := range 3 {
 				w.create(w.instance(fmt.Sprintf("a/%d", i)))
@@ -250,7 +250,7 @@ func TestBadStatusIsAnError(t *testing.T) {
 		"retrying":            {task(v1alpha1.TaskStatus{Retrying: active(1, " ")}), `status of task "a": retrying: index " " must be a decimal number from 0 to 2147483647`},
 		"index too large":     {task(v1alpha1.TaskStatus{Succeeded: "0-5"}), `status of task "a": index 5 is beyond the last instance, 4`},
 		"index in two":        {task(v1alpha1.TaskStatus{Succeeded: "0-3", Active: active(0, "3")}), `status of task "a": an index is in two lists`},
-		"index in two groups": {task(v1alpha1.TaskStatus{Active: []v1alpha1.TaskInstanceGroup{{Indexes: "1"}, {Retries: 1, Indexes: "1"}}}), `status of task "a": an index is in two lists`},
+		"index in two groups": {task(v1alpha1.TaskStatus{Active: "1;r1:1"}), `status of task "a": an index is in two lists`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(5)).Task("b").Status(v1alpha1.BatchJobStatus{Tasks: tc.tasks}))
@@ -337,13 +337,13 @@ func TestRefusal(t *testing.T) {
 	job := testutil.Job("j").Task("a", testutil.Instances(4), testutil.Concurrent(2)).Task("b")
 	lost := func(t *testing.T) *world {
 		w := newWorld(t, job).step().vanish("a/1")
-		w.refusal = &Refusal{Task: 0, Message: `pods "x" is forbidden: exceeded quota`}
+		w.refusals = map[int]Refusal{0: {Message: `pods "x" is forbidden: violates PodSecurity`, Since: w.now}}
 		return w
 	}
 	t.Run("is said", func(t *testing.T) {
 		p := lost(t).compute()
 		s := p.Status.Tasks[0]
-		if s.Reason != v1alpha1.ReasonCreateRefused || s.Message != `InternalError.CallCvm: the cluster refused to make a Pod: pods "x" is forbidden: exceeded quota` || p.Urgent {
+		if s.Reason != v1alpha1.ReasonCreateRefused || s.Message != `InternalError.CallCvm: the cluster refused to make a Pod: pods "x" is forbidden: violates PodSecurity` || p.Urgent {
 			t.Errorf("the task is %+v, urgent %t", s, p.Urgent)
 		}
 		if p.Status.Reason != v1alpha1.ReasonCreateRefused || p.Status.Tasks[1].Reason != "" {
@@ -352,7 +352,7 @@ func TestRefusal(t *testing.T) {
 	})
 	t.Run("stops claims", func(t *testing.T) {
 		w := lost(t).finish("a/0", 0)
-		if p := w.compute(); len(p.Create) > 0 || fmt.Sprint(p.Adopt) != "[{0 1 0}]" || len(p.Release) != 1 {
+		if p := w.compute(); len(p.Create) > 0 || fmt.Sprint(p.Adopt) != "[{0 1 0 0}]" || len(p.Release) != 1 {
 			t.Errorf("plan is %+v, want the lost claim and no new one", p)
 		}
 	})

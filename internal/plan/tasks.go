@@ -12,23 +12,6 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// advance decides, once the states of all tasks before t are known, whether t may
-// start, which instances it claims now, and what its state is.
-func (c *computation) advance(t *task) {
-	switch c.readiness(t) {
-	case waiting:
-		t.state = v1alpha1.TaskPending
-		return
-	case impossible:
-		t.failed = ranges.Span(0, t.InstanceNum-1)
-		c.plan.Urgent = true
-	case ready:
-		c.claim(t)
-	}
-	t.state = t.computeState()
-	c.explain(t)
-}
-
 // readiness says whether a task may start.
 type readiness int
 
@@ -38,10 +21,40 @@ const (
 	impossible // the tasks before it have ended so that it never can
 )
 
-// readiness applies taskExecutionDependOn. A task that has started stays ready.
+// admit decides, once that is known of all tasks before t, whether t may start, and fails
+// the instances without a Pod that can no longer run or are terminated.
+func (c *computation) admit(t *task) {
+	t.ready = c.readiness(t)
+	switch {
+	case c.terminating:
+		t.end(t.unclaimed())
+		t.ready = ready
+	case t.ready == impossible:
+		t.failed = t.failed.Union(t.unclaimed()) // it has no claims, else it would be ready
+		c.plan.Urgent = true
+	case t.ready == ready && !t.doomed.Empty():
+		t.end(t.unclaimed().Intersect(t.doomed))
+	}
+	c.plan.Urgent = c.plan.Urgent || t.terminatedNow > 0
+}
+
+// end fails instances that have no Pod.
+func (t *task) end(set ranges.Set) {
+	t.terminatedNow = set.Len()
+	t.failed = t.failed.Union(set)
+	t.retrying = t.retrying.minus(set)
+}
+
+// unclaimed returns the instances that have not ended and have no Pod.
+func (t *task) unclaimed() ranges.Set {
+	return ranges.Span(0, t.InstanceNum-1).Minus(t.succeeded).Minus(t.failed).Minus(t.active.all()).Minus(t.interrupted.all())
+}
+
+// readiness applies taskExecutionDependOn. A task that has claims is ready: what allowed
+// it to start cannot change in the same run of the job.
 // Source: BatchCompute, Job.TaskExecutionDependOn.
 func (c *computation) readiness(t *task) readiness {
-	if t.old != nil || t.adopted {
+	if t.adopted || len(t.active) > 0 || len(t.retrying) > 0 || len(t.interrupted) > 0 || t.hasEnded() {
 		return ready
 	}
 	out := ready
@@ -79,54 +92,68 @@ func (c *computation) allows(p *task) readiness {
 // hasEnded reports whether every instance has succeeded or failed for good.
 func (t *task) hasEnded() bool { return t.succeeded.Len()+t.failed.Len() == t.InstanceNum }
 
+// isHeld reports whether nothing is left to do but to terminate instances that are held.
+func (t *task) isHeld() bool {
+	n := t.interrupted.len()
+	return n > 0 && t.succeeded.Len()+t.failed.Len()+n == t.InstanceNum
+}
+
 // claim issues instances of t, those to be retried first, as far as maxConcurrentNum
 // and the size of the wave allow.
 func (c *computation) claim(t *task) {
-	if c.obs.Refusal != nil {
+	if t.ready != ready || c.draining || t.hasEnded() || t.isHeld() {
+		return
+	}
+	if _, ok := c.obs.Refusals[t.pos]; ok && t.adopting > 0 {
 		return // what is claimed already must be created first
 	}
-	room := min(t.MaxConcurrentNum-t.active.len(), WaveSize-len(c.plan.Create)-len(c.plan.Adopt))
+	room := min(t.MaxConcurrentNum-t.active.len()-t.interrupted.len(), WaveSize-len(c.plan.Create)-len(c.plan.Adopt))
+	untouched := t.succeeded.Empty() && t.failed.Empty() && len(t.active) == 0 && len(t.retrying) == 0 && len(t.interrupted) == 0
 	for _, g := range t.retrying {
-		room -= c.issue(t, g.retries, g.set.First(room))
+		room -= c.issue(t, g.history, g.set.First(room))
 	}
 	if room > 0 {
-		c.issue(t, 0, t.fresh().First(room))
+		c.issue(t, history{}, t.unclaimed().Minus(t.retrying.all()).First(room))
 	}
-}
-
-// fresh returns the instances that have not been issued yet. They are the highest ones,
-// but for a status that was lost and read off the Pods that were left.
-func (t *task) fresh() ranges.Set {
-	all := ranges.Span(0, t.InstanceNum-1).Minus(t.succeeded).Minus(t.failed)
-	for _, g := range slices.Concat(t.active, t.retrying) {
-		all = all.Minus(g.set)
-	}
-	return all
+	c.plan.Opened = c.plan.Opened || untouched && len(t.active) > 0 && len(c.obs.Spec.Graph.Predecessors(t.pos)) > 0
 }
 
 // issue claims the instances of set and returns how many they are.
-func (c *computation) issue(t *task, retries int, set ranges.Set) int {
+func (c *computation) issue(t *task, h history, set ranges.Set) int {
 	if set.Empty() {
 		return 0
 	}
 	t.retrying = t.retrying.minus(set)
-	t.active = t.active.plus(retries, set)
+	t.active = t.active.plus(h, set)
 	for i := range set.All() {
-		c.plan.Create = append(c.plan.Create, resolve.Instance{Task: t.pos, Index: i, Attempt: retries})
+		c.plan.Create = append(c.plan.Create, resolve.Instance{Task: t.pos, Index: i, Attempt: h.attempt(), Run: c.runNumber})
 	}
 	c.plan.Urgent = true
 	return set.Len()
 }
 
-// computeState is the state of a task that may start or has ended. It is RUNNING from
-// the first instance that runs to the end of the last.
+// conclude gives t its state and explains it.
+func (c *computation) conclude(t *task) {
+	t.state = t.computeState()
+	if t.state != v1alpha1.TaskPending {
+		c.explain(t)
+	}
+}
+
+// computeState is the state of a task. It is RUNNING from the first instance that runs to
+// the end of the last.
 func (t *task) computeState() v1alpha1.TaskState {
 	switch {
 	case t.hasEnded() && t.failed.Empty():
 		return v1alpha1.TaskSucceed
 	case t.hasEnded():
 		return v1alpha1.TaskFailed
-	case t.running > 0 || !t.succeeded.Empty() || !t.failed.Empty() || len(t.retrying) > 0 || len(t.active) > 0 && t.active[len(t.active)-1].retries > 0:
+	case t.ready == waiting:
+		return v1alpha1.TaskPending
+	case t.isHeld():
+		return v1alpha1.TaskFailedInterrupted
+	case t.running > 0 || !t.succeeded.Empty() || !t.failed.Empty() || len(t.retrying) > 0 || len(t.interrupted) > 0 ||
+		len(t.active) > 0 && t.active[len(t.active)-1].history != (history{}):
 		return v1alpha1.TaskRunning
 	case t.starting > 0:
 		return v1alpha1.TaskStarting
@@ -140,20 +167,26 @@ func (c *computation) explain(t *task) {
 	case t.old != nil && t.old.State == t.state && t.hasEnded():
 		t.reason, t.message = t.old.Reason, t.old.Message
 		return
-	case t.state == v1alpha1.TaskFailed && t.old == nil && !t.adopted:
-		t.reason = v1alpha1.ReasonPredecessorFailed
-		t.message = c.blame(t)
-		return
-	case t.state == v1alpha1.TaskFailed:
-		t.reason = v1alpha1.ReasonTaskFailed
-		t.message = t.failureMessage()
-		return
 	case t.state == v1alpha1.TaskSucceed:
 		return
+	case t.ready == impossible:
+		t.reason, t.message = v1alpha1.ReasonPredecessorFailed, c.blame(t)
+		return
+	case t.state == v1alpha1.TaskFailed:
+		t.reason, t.message = t.failure()
+		return
+	case t.state == v1alpha1.TaskFailedInterrupted:
+		t.reason, t.message = v1alpha1.ReasonInterrupted, t.heldMessage()
+		return
+	case c.draining:
+		t.reason = v1alpha1.ReasonSuspended
+		return
 	}
-	if r := c.obs.Refusal; r != nil && r.Task == t.pos {
-		t.reason = v1alpha1.ReasonCreateRefused
-		t.message = cut("InternalError.CallCvm: the cluster refused to make a Pod: " + r.Message)
+	if r, ok := c.obs.Refusals[t.pos]; ok && t.adopting > 0 {
+		t.reason, t.message = v1alpha1.ReasonCreateRefused, refusalMessage(r)
+		if r.Quota {
+			t.reason = v1alpha1.ReasonQuota
+		}
 		return
 	}
 	if w := t.waits.worst(); w != nil {
@@ -166,7 +199,7 @@ func (c *computation) explain(t *task) {
 		return
 	}
 	if !t.failed.Empty() {
-		t.reason, t.message = v1alpha1.ReasonTaskFailed, t.failureMessage()
+		t.reason, t.message = t.failure()
 	}
 }
 
@@ -180,19 +213,40 @@ func (c *computation) blame(t *task) string {
 	return ""
 }
 
-// failureMessage sums up the instances that failed for good, with the last one's own
-// words: "2 of 20 instances failed; instance 7: exit code 1, attempt 3 of 3".
-func (t *task) failureMessage() string {
+// failure sums up the instances that failed for good, with the last one's own words: "2 of
+// 20 instances failed; instance 7: exit code 1, attempt 3 of 3".
+func (t *task) failure() (reason, message string) {
 	f := t.lastFinal
 	switch {
+	case f == nil && t.terminatedNow > 0 || f != nil && f.Reason == v1alpha1.ReasonTerminated:
+		return v1alpha1.ReasonTerminated, fmt.Sprintf("%d of %s failed, and the last was terminated", t.failed.Len(), count(t.InstanceNum, "instance"))
 	case f != nil && t.InstanceNum == 1:
-		return cut(f.words(t))
+		return v1alpha1.ReasonTaskFailed, cut(f.words(t))
 	case f != nil:
-		return cut(fmt.Sprintf("%d of %d instances failed; %s", t.failed.Len(), t.InstanceNum, f.words(t)))
-	case t.old != nil && t.old.Reason == v1alpha1.ReasonTaskFailed && t.old.Message != "":
+		return v1alpha1.ReasonTaskFailed, cut(fmt.Sprintf("%d of %d instances failed; %s", t.failed.Len(), t.InstanceNum, f.words(t)))
+	case t.old != nil && slices.Contains([]string{v1alpha1.ReasonTaskFailed, v1alpha1.ReasonTerminated}, t.old.Reason) && t.old.Message != "":
+		return t.old.Reason, t.old.Message
+	}
+	return v1alpha1.ReasonTaskFailed, fmt.Sprintf("%d of %s failed", t.failed.Len(), count(t.InstanceNum, "instance"))
+}
+
+// heldMessage says which instances are held, and with which words the last one failed.
+func (t *task) heldMessage() string {
+	out := fmt.Sprintf("%s held until terminated: %s", isOrAre(t.interrupted.len(), "instance"), t.interrupted.all())
+	switch {
+	case t.lastFinal != nil:
+		return cut(fmt.Sprintf("%s; %s", out, t.lastFinal.words(t)))
+	case t.old != nil && t.old.Reason == v1alpha1.ReasonInterrupted && sameCount(t.old.Message, out):
 		return t.old.Message
 	}
-	return fmt.Sprintf("%d of %s failed", t.failed.Len(), count(t.InstanceNum, "instance"))
+	return cut(out)
+}
+
+func isOrAre(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun + " is"
+	}
+	return fmt.Sprintf("%d %ss are", n, noun)
 }
 
 // sameCount reports whether two messages of waiting instances begin with the same

@@ -6,6 +6,8 @@ package plan
 import (
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+
 	"batchcompute.dev/operator/api/v1alpha1"
 )
 
@@ -23,11 +25,14 @@ func (c *computation) tell(old *v1alpha1.BatchJobStatus) {
 	if next.State == v1alpha1.JobRunning && old.State != next.State {
 		c.news(false, v1alpha1.ReasonJobRunning, "the first instance runs")
 	}
+	c.tellConditions(old, next)
 	for i := range c.tasks {
 		c.tellTask(&c.tasks[i])
 	}
 	switch {
 	case next.State == old.State:
+	case next.State == v1alpha1.JobFailedInterrupted:
+		c.news(true, v1alpha1.ReasonInterrupted, "%s", next.Message)
 	case next.State == v1alpha1.JobSucceed:
 		c.news(false, next.Reason, "%s", next.Message)
 	case next.State == v1alpha1.JobFailed:
@@ -38,12 +43,28 @@ func (c *computation) tell(old *v1alpha1.BatchJobStatus) {
 	}
 }
 
+// tellConditions tells of suspensions and of an annotation that cannot be read.
+func (c *computation) tellConditions(old, next *v1alpha1.BatchJobStatus) {
+	was := meta.IsStatusConditionTrue(old.Conditions, v1alpha1.ConditionSuspended)
+	switch is := meta.IsStatusConditionTrue(next.Conditions, v1alpha1.ConditionSuspended); {
+	case is && !was:
+		c.news(false, v1alpha1.ReasonSuspended, "%s", c.suspension())
+	case was && !is && !c.terminating:
+		c.news(false, v1alpha1.ReasonResumed, "the job goes on")
+	}
+	before := meta.FindStatusCondition(old.Conditions, v1alpha1.ConditionInvalidAnnotation)
+	after := meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionInvalidAnnotation)
+	if after != nil && (before == nil || before.Message != after.Message) {
+		c.news(true, after.Reason, "%s", after.Message)
+	}
+}
+
 func (c *computation) tellTask(t *task) {
 	var before v1alpha1.TaskStatus
 	if t.old != nil {
 		before = *t.old
 	}
-	if n := t.retriesNow(); n > 0 {
+	if n := t.retriesNow(); n > 0 && t.lastRetried != nil {
 		c.news(true, v1alpha1.ReasonTaskInstanceRetry, "task %q: %s failed and will be retried; %s", t.Name, count(n, "attempt"), t.lastRetried.words(t))
 	}
 	if t.state != before.State {
@@ -52,12 +73,12 @@ func (c *computation) tellTask(t *task) {
 			c.news(false, v1alpha1.ReasonTaskRunning, "task %q runs", t.Name)
 		case v1alpha1.TaskSucceed:
 			c.news(false, v1alpha1.ReasonTaskSucceed, "task %q: %s succeeded", t.Name, count(t.InstanceNum, "instance"))
-		case v1alpha1.TaskFailed:
+		case v1alpha1.TaskFailed, v1alpha1.TaskFailedInterrupted:
 			c.news(true, t.reason, "task %q: %s", t.Name, t.message)
 			return
 		}
 	}
-	if t.reason != "" && t.reason != before.Reason && t.state != v1alpha1.TaskFailed {
+	if t.message != "" && t.reason != before.Reason && t.state != v1alpha1.TaskFailed {
 		c.news(true, t.reason, "task %q: %s", t.Name, t.message)
 	}
 }
@@ -65,7 +86,7 @@ func (c *computation) tellTask(t *task) {
 // retriesNow is how many attempts were found failed now and are to be retried.
 func (t *task) retriesNow() int {
 	n := 0
-	for _, indexes := range t.nowRetrying {
+	for _, indexes := range t.moves.retrying {
 		n += len(indexes)
 	}
 	return n
@@ -78,8 +99,8 @@ func (f *failure) words(t *task) string {
 	if t.InstanceNum > 1 {
 		out = fmt.Sprintf("instance %d: %s", f.TaskInstanceIndex, out)
 	}
-	if t.MaxRetryCount > 0 {
-		out = fmt.Sprintf("%s, attempt %d of %d", out, f.Attempt+1, t.MaxRetryCount+1)
+	if most := t.MaxRetryCount + t.ResourceMaxRetryCount + 1; most > 1 {
+		out = fmt.Sprintf("%s, attempt %d of %d", out, f.Attempt+1, most)
 	}
 	return out
 }

@@ -31,17 +31,32 @@ type Observation struct {
 	// Pending reports whether the Pod of this name was created by this process and may
 	// be missing from Pods only because the cache lags. nil means none.
 	Pending func(podName string) bool
+	// Absent reports whether the API server was asked for the Pod of this name after Job was
+	// read, and has none. nil means that it was not asked.
+	Absent func(podName string) bool
 	// Live says that Job was read from the API server and not from a cache.
 	Live bool
-	// Refusal is why the cluster did not make the last Pod; nil when it did. It counts
-	// for as long as a claim has no Pod.
-	Refusal *Refusal
+	// Refusals say, by the position of the task, why the cluster does not make its Pods. One
+	// counts for as long as a claim of the task has no Pod.
+	Refusals map[int]Refusal
+	// ResourceWait is the first entry of the table of patience; 0 means DefaultResourceWait.
+	ResourceWait time.Duration
+	// Unfinished is how many Pods there are that may still run and are not tracked any
+	// more. It matters only where RetryDue.
+	Unfinished int
 }
 
-// Refusal says that the cluster refused to make a Pod of a task.
+// DefaultResourceWait is how long the first machine of an instance is waited for.
+// Source: BatchCompute, Task.ResourceMaxRetryCount.
+const DefaultResourceWait = 600 * time.Second
+
+// Refusal says that the cluster refuses to make the Pods of a task.
 type Refusal struct {
-	Task    int
 	Message string
+	// Quota says that there is no room now, which is waited for without end.
+	Quota bool
+	// Since is when the cluster began to refuse.
+	Since time.Time
 }
 
 // Plan is what is to be done, in the order that the package comment gives.
@@ -54,20 +69,41 @@ type Plan struct {
 	// Urgent says that Status holds a claim, an outcome or an end. What else changed is
 	// news for people, which may be a second late.
 	Urgent bool
-	// Create are the instances claimed by Status, in order of task and index.
+	// Create are the instances claimed by Status, in the order in which they are to be made.
 	Create []resolve.Instance
 	// Adopt are the instances claimed earlier for which no Pod is to be seen, or one that
 	// has lost its finalizer, in order of task and index.
 	Adopt []resolve.Instance
-	// Delete are Pods to be stopped: past their timeout, or of an attempt that has been
-	// counted already. By name.
+	// Verify are instances that nothing may be made for any more and whose Pods are not to
+	// be seen. The caller asks the API server for their Pods, puts back the label and
+	// finalizer of those that are there, and plans again with Absent. In order of task and
+	// index.
+	Verify []resolve.Instance
+	// Delete are Pods to be stopped: past their timeout or the patience for them, or of
+	// instances that are terminated, suspended, or counted already. By name.
 	Delete []*corev1.Pod
 	// Release are Pods whose outcome is in Status, or who have none to give. By name.
 	Release []*corev1.Pod
+	// Opened says that a task with predecessors got its first claims.
+	Opened bool
+	// Retries count the attempts that failed and are followed by another, by budget and
+	// reason.
+	Retries []Retries
+	// Expire says that the job's time after its end is over: it is to be deleted.
+	Expire bool
 	// RequeueAfter is when to look again though nothing changed; 0 means never.
 	RequeueAfter time.Duration
 	// Transitions are the news that Status brings.
 	Transitions []Transition
+}
+
+// Retries counts attempts that failed and are followed by another.
+type Retries struct {
+	// Budget is "command" for maxRetryCount and "machine" for resourceMaxRetryCount.
+	Budget string
+	// Reason is why the attempts failed, one of the API's reasons.
+	Reason string
+	Count  int
 }
 
 // Transition is one piece of news, to be told once Status is stored.

@@ -25,7 +25,7 @@ const user int64 = 65532
 
 // Build returns the Pod of an instance. spec is what job resolves to.
 //
-// The Pod's name is a function of job, task, index and attempt. It is born with the
+// The Pod's name is a function of job, task, index, attempt and run. It is born with the
 // tracking finalizer and label, owned by job, and passes the Pod Security level
 // restricted.
 func Build(job *v1alpha1.BatchJob, spec *resolve.Job, in resolve.Instance, images *catalog.Catalog) *corev1.Pod {
@@ -39,6 +39,7 @@ func Build(job *v1alpha1.BatchJob, spec *resolve.Job, in resolve.Instance, image
 				v1alpha1.LabelTaskName:          t.Label,
 				v1alpha1.LabelTaskInstanceIndex: strconv.Itoa(in.Index),
 				v1alpha1.LabelAttempt:           strconv.Itoa(in.Attempt),
+				v1alpha1.LabelRun:               strconv.Itoa(in.Run),
 				v1alpha1.LabelTracked:           "true",
 			},
 			Annotations:     map[string]string{v1alpha1.AnnotationJobName: job.Name},

@@ -210,6 +210,9 @@ func (s Set) Minus(t Set) Set {
 	return Set{out}
 }
 
+// Intersect returns the indexes that are in s and in t. Cost: O(ranges).
+func (s Set) Intersect(t Set) Set { return s.Minus(s.Minus(t)) }
+
 // Equal reports whether both sets have the same indexes.
 func (s Set) Equal(t Set) bool { return slices.Equal(s.spans, t.spans) }
 

@@ -9,9 +9,11 @@
 package resolve
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -31,18 +33,27 @@ type Job struct {
 	Graph *dag.Graph
 	// DependOn says when a task may start.
 	DependOn v1alpha1.TaskExecutionDependOn
+	// ReleaseOrder has the positions in Tasks in the order in which their instances are
+	// issued when all may be: the task with the longest chain of tasks behind it first,
+	// and among equals that of the spec.
+	ReleaseOrder []int
 	// InstanceNum is the number of instances over all tasks.
 	InstanceNum int
+	// Priority orders jobs that wait for the same: 0-100, a larger number goes first.
+	Priority int
+	// WaitsForMachine says that an instance which cannot have a machine waits for ever,
+	// and does not fail.
+	WaitsForMachine bool
 
 	name    string
 	uid     types.UID
 	byLabel map[string]int
 }
 
-// Instance names one attempt of one instance: the position of its task in the spec,
-// its index, and the attempt, all from 0.
+// Instance names one attempt of one instance in one run of its job: the position of its
+// task in the spec, its index, the attempt and the run, all from 0.
 type Instance struct {
-	Task, Index, Attempt int
+	Task, Index, Attempt, Run int
 }
 
 // Task is a task with every default decided.
@@ -57,8 +68,13 @@ type Task struct {
 	InstanceNum int
 	// MaxConcurrentNum is how many of them may be under way at once, 1 or more.
 	MaxConcurrentNum int
-	// MaxRetryCount is how many attempts beyond the first an instance may fail.
+	// MaxRetryCount is how many failures of its command an instance survives.
 	MaxRetryCount int
+	// ResourceMaxRetryCount is how often an instance may not have its machine, or lose
+	// it, before that counts as a failure of the command.
+	ResourceMaxRetryCount int
+	// FailedAction says what becomes of an instance whose command failed.
+	FailedAction v1alpha1.FailedAction
 	// Timeout bounds one attempt, counted from when its command starts.
 	Timeout time.Duration
 	// Zones are the availability zones that the instances may run in; none means any.
@@ -75,7 +91,7 @@ func (j *Job) TaskByLabel(label string) int {
 
 // PodName returns the name of the Pod that runs in.
 func (j *Job) PodName(in Instance) string {
-	return naming.PodName(j.name, j.uid, j.Tasks[in.Task].Name, in.Index, in.Attempt)
+	return naming.PodName(j.name, j.uid, j.Tasks[in.Task].Name, in.Index, in.Attempt, in.Run)
 }
 
 // Resolve returns what job asks for. The spec must have passed validation: the error
@@ -85,11 +101,19 @@ func Resolve(job *v1alpha1.BatchJob) (*Job, error) {
 	spec := &job.Spec.Job
 	out := &Job{
 		ID:       naming.JobID(job.UID),
+		Priority: int(min(max(valueOr(spec.Priority, v1alpha1.DefaultPriority), 0), v1alpha1.MaxPriority)),
 		name:     job.Name,
 		uid:      job.UID,
 		Tasks:    make([]Task, len(spec.Tasks)),
 		DependOn: spec.TaskExecutionDependOn,
 		byLabel:  make(map[string]int, len(spec.Tasks)),
+	}
+	switch spec.StateIfCreateCvmFailed {
+	case "", v1alpha1.CreateCvmFailedFailed:
+	case v1alpha1.CreateCvmFailedRunnable:
+		out.WaitsForMachine = true
+	default:
+		return nil, fmt.Errorf("stateIfCreateCvmFailed %q is unknown", spec.StateIfCreateCvmFailed)
 	}
 	switch out.DependOn {
 	case "":
@@ -125,7 +149,25 @@ func Resolve(job *v1alpha1.BatchJob) (*Job, error) {
 		return nil, err
 	}
 	out.Graph = graph
+	out.ReleaseOrder = releaseOrder(graph)
 	return out, nil
+}
+
+// releaseOrder sorts the nodes by the number of edges on the longest path that begins at
+// them, the largest first.
+func releaseOrder(g *dag.Graph) []int {
+	order, _ := g.Order()
+	behind, out := make([]int, g.Len()), make([]int, g.Len())
+	for _, i := range slices.Backward(order) {
+		for _, s := range g.Successors(int(i)) {
+			behind[i] = max(behind[i], behind[s]+1)
+		}
+	}
+	for i := range out {
+		out[i] = i
+	}
+	slices.SortStableFunc(out, func(a, b int) int { return behind[b] - behind[a] })
+	return out
 }
 
 // buildGraph returns the graph of the dependences, which must not have a cycle.
@@ -156,13 +198,18 @@ func check(t *Task) error {
 		{"taskInstanceNum", t.Spec.TaskInstanceNum, 1, v1alpha1.MaxTaskInstances},
 		{"maxConcurrentNum", t.Spec.MaxConcurrentNum, 0, math.MaxInt64},
 		{"maxRetryCount", t.Spec.MaxRetryCount, 0, v1alpha1.MaxRetryCountLimit},
+		{"resourceMaxRetryCount", t.Spec.ResourceMaxRetryCount, 0, v1alpha1.MaxResourceRetryCount},
 		{"timeout", t.Spec.Timeout, 0, math.MaxInt64},
 	} {
 		if n := valueOr(f.value, f.smallest); n < f.smallest || n > f.greatest {
 			return fmt.Errorf("task %q: %s %d is out of range", t.Name, f.name, n)
 		}
 	}
-	return nil
+	switch t.FailedAction {
+	case v1alpha1.FailedActionTerminate, v1alpha1.FailedActionInterrupt, v1alpha1.FailedActionFastInterrupt:
+		return nil
+	}
+	return fmt.Errorf("task %q: failedAction %q is unknown", t.Name, t.FailedAction)
 }
 
 func resolveTask(spec *v1alpha1.Task, placement *v1alpha1.Placement) Task {
@@ -171,6 +218,9 @@ func resolveTask(spec *v1alpha1.Task, placement *v1alpha1.Placement) Task {
 		Name:          spec.TaskName,
 		InstanceNum:   int(valueOr(spec.TaskInstanceNum, 1)),
 		MaxRetryCount: int(valueOr(spec.MaxRetryCount, 0)),
+
+		ResourceMaxRetryCount: int(valueOr(spec.ResourceMaxRetryCount, 0)),
+		FailedAction:          cmp.Or(spec.FailedAction, v1alpha1.FailedActionTerminate),
 	}
 	if t.Name == "" {
 		t.Name = v1alpha1.DefaultTaskName

@@ -87,7 +87,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("TaskByLabel of %q is %d, want %d", name, at, i)
 		}
 		in := resolve.Instance{Task: i, Index: 3, Attempt: 1}
-		if got, want := got.PodName(in), naming.PodName("j", job.UID, name, 3, 1); got != want {
+		if got, want := got.PodName(in), naming.PodName("j", job.UID, name, 3, 1, 0); got != want {
 			t.Errorf("PodName is %q, want %q", got, want)
 		}
 	}

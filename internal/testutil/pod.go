@@ -64,6 +64,14 @@ func Fail(pod *corev1.Pod, reason, message string) {
 	pod.Status.ContainerStatuses = nil
 }
 
+// Disrupt says who is about to stop the Pod, as the scheduler, the eviction API, the taint
+// manager, the garbage collector of Pods and the kubelet do.
+func Disrupt(pod *corev1.Pod, reason, message string) {
+	pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reason, Message: message,
+	})
+}
+
 // AskToStop is what a deletion does to a Pod that a finalizer holds: a running one gets
 // 30 seconds, any other none.
 func AskToStop(pod *corev1.Pod, at time.Time) {

@@ -168,19 +168,22 @@ func statusOf(name string, n, retries int, place func(i int) int) v1alpha1.TaskS
 		if len(list) == 0 {
 			continue
 		}
-		group := v1alpha1.TaskInstanceGroup{Retries: int64(k / 2), Indexes: indexList(list)}
+		group := indexList(list)
+		if k/2 > 0 {
+			group = fmt.Sprintf("r%d:%s", k/2, group)
+		}
 		if k%2 == 0 {
-			s.Active = append(s.Active, group)
+			s.Active = strings.TrimPrefix(s.Active+";"+group, ";")
 			s.Starting += int64((len(list) + 1) / 2)
 			s.Running += int64(len(list) / 2)
 		} else {
-			s.Retrying = append(s.Retrying, group)
+			s.Retrying = strings.TrimPrefix(s.Retrying+";"+group, ";")
 		}
 	}
 	if s.Starting > 0 && s.Running == 0 {
 		s.State = v1alpha1.TaskStarting
 	}
-	if s.Active == nil && s.Retrying == nil {
+	if s.Active == "" && s.Retrying == "" {
 		s.State = v1alpha1.TaskFailedInterrupted
 	}
 	return s

@@ -19,8 +19,6 @@ const (
 	maxCommand = 16 << 10
 	// maxMaxConcurrentNum is the API's. Source: BatchCompute, Task.MaxConcurrentNum.
 	maxMaxConcurrentNum = 200_000
-	// maxResourceRetryCount is the API's. Source: BatchCompute, Task.ResourceMaxRetryCount.
-	maxResourceRetryCount = 100
 	// maxTimeout is the longest deadline that a Pod can have. Unit: seconds.
 	maxTimeout = math.MaxInt32
 	// maxEnvVars and maxMappings count the variables, and the mappings of one kind, of
@@ -137,7 +135,7 @@ func (c *checker) checkTask(t *v1alpha1.Task, path *field.Path) {
 	c.within(t.MaxRetryCount, 0, v1alpha1.MaxRetryCountLimit, errcode.MaxRetryCount, path, "maxRetryCount")
 	c.within(t.Timeout, 0, maxTimeout, errcode.InvalidParameterValue, path, "timeout")
 	c.within(t.MaxConcurrentNum, 0, maxMaxConcurrentNum, errcode.InvalidParameterValue, path, "maxConcurrentNum")
-	c.within(t.ResourceMaxRetryCount, 0, maxResourceRetryCount, errcode.MaxRetryCount, path, "resourceMaxRetryCount")
+	c.within(t.ResourceMaxRetryCount, 0, v1alpha1.MaxResourceRetryCount, errcode.MaxRetryCount, path, "resourceMaxRetryCount")
 	c.oneOf(string(t.FailedAction), failedActions, errcode.InvalidParameterValue, path, "failedAction")
 	c.checkStorage(t, path)
 }

@@ -4,6 +4,7 @@
 package validation
 
 import (
+	"cmp"
 	"reflect"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -14,12 +15,13 @@ import (
 )
 
 // mutable are the fields of the spec that may change after creation, by JSON name.
-var mutable = map[string]bool{}
+var mutable = map[string]bool{"suspend": true, "terminate": true, "retryToken": true, "ttlSecondsAfterFinished": true}
 
-// ValidateUpdate returns which fields of the spec changed and may not, in the order
-// of the fields; nil when there are none. It looks at changes only: an object that
+// ValidateUpdate returns which fields of the spec changed and may not, or not so, in the
+// order of the fields; nil when there are none. It looks at changes only: an object that
 // would be refused today can still get a label. Absent and empty lists are the same.
-// Neither object is changed. Cost: linear in the size of the spec.
+// What a job in its state takes is read off oldJob's status. Neither object is changed.
+// Cost: linear in the size of the spec.
 func (v Validator) ValidateUpdate(oldJob, newJob *v1alpha1.BatchJob) []Problem {
 	c := &checker{Validator: v}
 	path := field.NewPath("spec")
@@ -29,7 +31,40 @@ func (v Validator) ValidateUpdate(oldJob, newJob *v1alpha1.BatchJob) []Problem {
 			c.unchanged(f.shape, before.Field(f.index), after.Field(f.index), path, f.name)
 		}
 	}
+	c.checkSteering(oldJob, newJob, path)
 	return c.result()
+}
+
+// checkSteering checks the changes of the fields that may change.
+// Source: BatchCompute, TerminateJob, RetryJobs.
+func (c *checker) checkSteering(oldJob, newJob *v1alpha1.BatchJob, path *field.Path) {
+	before, after := &oldJob.Spec, &newJob.Spec
+	if before.Terminate && !after.Terminate {
+		c.fail(errcode.UnsupportedOperation, path, "terminate", "must stay true: a job that was terminated does not begin again; submit another BatchJob")
+	}
+	if after.RetryToken != before.RetryToken && after.RetryToken != "" {
+		state := oldJob.Status.State
+		switch {
+		case after.Terminate:
+			c.fail(errcode.UnsupportedOperation, path, "retryToken", "must not change on a job that was terminated; submit another BatchJob")
+		case state != v1alpha1.JobFailed:
+			c.fail(errcode.UnsupportedOperation, path, "retryToken", "must change only while the job is %s, and it is %s",
+				v1alpha1.JobFailed, cmp.Or(state, v1alpha1.JobSubmitted))
+		default:
+			c.checkToken(after.RetryToken, path, "retryToken")
+		}
+	}
+	if ttl := after.TTLSecondsAfterFinished; ttl != nil && (before.TTLSecondsAfterFinished == nil || *before.TTLSecondsAfterFinished != *ttl) {
+		c.checkTTL(ttl, path)
+	}
+}
+
+// UpdateWarnings returns what the user of an accepted update should know.
+func (v Validator) UpdateWarnings(oldJob, newJob *v1alpha1.BatchJob) []string {
+	if newJob.Spec.RetryToken == oldJob.Spec.RetryToken || newJob.Annotations[v1alpha1.AnnotationTerminate] == "" {
+		return nil
+	}
+	return []string{"metadata.annotations[" + v1alpha1.AnnotationTerminate + "] is still there: the instances that it names fail again at once"}
 }
 
 // unchanged reports the innermost fields that differ. path is the object that a and

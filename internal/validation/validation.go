@@ -4,6 +4,8 @@
 package validation
 
 import (
+	"math"
+
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -34,7 +36,9 @@ func (v Validator) ValidateCreate(job *v1alpha1.BatchJob) []Problem {
 	c.checkSize(spec, path)
 	c.checkPlacement(&spec.Placement, path.Child("placement"), spec.Job.Tasks)
 	c.checkJob(&spec.Job, path.Child("job"))
-	c.checkClientToken(spec.ClientToken, path)
+	c.checkToken(spec.ClientToken, path, "clientToken")
+	c.checkToken(spec.RetryToken, path, "retryToken")
+	c.checkTTL(spec.TTLSecondsAfterFinished, path)
 	return c.result()
 }
 
@@ -67,21 +71,22 @@ func allChooseZones(tasks []v1alpha1.Task) bool {
 	return len(tasks) > 0
 }
 
-// maxClientToken is the length of spec.clientToken.
-// Source: BatchCompute, SubmitJob.ClientToken.
-const maxClientToken = 64
-
-// checkClientToken checks spec.clientToken. A token is a name for a request, so
-// control characters, which nobody could see, are not taken though they are ASCII.
-func (c *checker) checkClientToken(token string, path *field.Path) {
-	if len(token) > maxClientToken {
-		c.fail(errcode.InvalidParameterValue, path, "clientToken", "must be at most %d ASCII characters, got %d bytes", maxClientToken, len(token))
+// checkToken checks spec.clientToken or spec.retryToken. A token is a name for a request,
+// so control characters, which nobody could see, are not taken though they are ASCII.
+func (c *checker) checkToken(token string, path *field.Path, name string) {
+	if len(token) > v1alpha1.MaxTokenLength {
+		c.fail(errcode.InvalidParameterValue, path, name, "must be at most %d ASCII characters, got %d bytes", v1alpha1.MaxTokenLength, len(token))
 		return
 	}
 	for i := range len(token) {
 		if token[i] < ' ' || token[i] > '~' {
-			c.fail(errcode.InvalidParameterValue, path, "clientToken", "must be printable ASCII characters, got %s", quote(token))
+			c.fail(errcode.InvalidParameterValue, path, name, "must be printable ASCII characters, got %s", quote(token))
 			return
 		}
 	}
+}
+
+// checkTTL checks spec.ttlSecondsAfterFinished, which ends where that of a core Job does.
+func (c *checker) checkTTL(ttl *int64, path *field.Path) {
+	c.within(ttl, 0, math.MaxInt32, errcode.InvalidParameterValue, path, "ttlSecondsAfterFinished")
 }

@@ -900,18 +900,3 @@ func TestValidateUpdate(t *testing.T) {
 		})
 	}
 }
-
-// A field of the table of mutable fields may change; the others still may not.
-func TestValidateUpdateMutable(t *testing.T) {
-	mutable["clientToken"] = true
-	defer delete(mutable, "clientToken")
-	job := request("a")
-	job.Spec.ClientToken = "t"
-	if got := (Validator{}).ValidateUpdate(request("a"), job); got != nil {
-		t.Errorf("got %v", got)
-	}
-	job.Spec.Placement.Zone = "z"
-	if got := summary((Validator{}).ValidateUpdate(request("a"), job)); len(got) != 1 {
-		t.Errorf("got %v", got)
-	}
-}

@@ -27,7 +27,6 @@ func TestWarningsOfRequests(t *testing.T) {
 			data + "dataDisks has no effect yet",
 			data + "virtualPrivateCloud has no effect on Kubernetes",
 			task + "computeEnv.mountDataDisks has no effect yet",
-			task + "resourceMaxRetryCount has no effect yet",
 			task + "outputMappingConfigs has no effect yet",
 			task + "redirectInfo has no effect yet; the logs are the Pods'",
 			task + "redirectLocalInfo has no effect yet; the logs are the Pods'",
@@ -40,9 +39,7 @@ func TestWarningsOfRequests(t *testing.T) {
 			data + "instanceTypeOptions has no effect yet",
 			data + "instanceChargeType has no effect yet",
 			data + "instanceMarketOptions has no effect on Kubernetes",
-			task + "failedAction has no effect yet",
 			"spec.job.tasks[1].restartComputeNode has no effect on Kubernetes",
-			"spec.job.stateIfCreateCvmFailed has no effect yet",
 			"spec.job.notifications has no effect yet",
 			"spec.job.tags has no effect yet",
 		},
@@ -119,12 +116,12 @@ func TestWarnings(t *testing.T) {
 			func(j *v1alpha1.BatchJob) {
 				j.Spec = request("a", "b", "c", "d").Spec
 				for _, i := range []int{1, 2, 3} {
-					j.Spec.Job.Tasks[i].FailedAction = "INTERRUPT"
+					j.Spec.Job.Tasks[i].RestartComputeNode = ptr(true)
 				}
 				j.Spec.Job.Tasks[2].ComputeEnv.AgentRunningMode = &v1alpha1.AgentRunningMode{}
 			},
 			[]string{
-				"spec.job.tasks[1].failedAction (and in 2 more tasks) has no effect yet",
+				"spec.job.tasks[1].restartComputeNode (and in 2 more tasks) has no effect on Kubernetes",
 				"spec.job.tasks[2].computeEnv.agentRunningMode has no effect on Kubernetes",
 			},
 		},
@@ -185,7 +182,8 @@ func TestWarnings(t *testing.T) {
 func TestWarningsAreBounded(t *testing.T) {
 	job := request("a", "b")
 	task := &job.Spec.Job.Tasks[1]
-	task.FailedAction, task.ResourceMaxRetryCount, task.RestartComputeNode = "INTERRUPT", ptr(int64(1)), ptr(true)
+	task.RestartComputeNode = ptr(true)
+	task.Application.Docker = &v1alpha1.Docker{Server: "s", User: "u"}
 	task.ComputeEnv.AgentRunningMode = &v1alpha1.AgentRunningMode{}
 	task.ComputeEnv.MountDataDisks = []v1alpha1.MountDataDisk{{}}
 	task.ComputeEnv.EnvData = &v1alpha1.EnvData{

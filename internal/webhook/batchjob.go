@@ -42,6 +42,7 @@ type batchJobValidator interface {
 	ValidateCreate(job *v1alpha1.BatchJob) []validation.Problem
 	ValidateUpdate(oldJob, newJob *v1alpha1.BatchJob) []validation.Problem
 	Warnings(job *v1alpha1.BatchJob) []string
+	UpdateWarnings(oldJob, newJob *v1alpha1.BatchJob) []string
 }
 
 // accessChecker, tokenChecker and quotaChecker know what a request does not say: what
@@ -122,7 +123,7 @@ func (h *batchJobHandler) validate(ctx context.Context, req admission.Request) (
 		if err != nil {
 			return verdict{}, err
 		}
-		return verdict{h.validator.ValidateUpdate(old, job), h.validator.Warnings(job)}, nil
+		return verdict{h.validator.ValidateUpdate(old, job), append(h.validator.UpdateWarnings(old, job), h.validator.Warnings(job)...)}, nil
 	default:
 		return verdict{}, fmt.Errorf("operation %s is none of this webhook", req.Operation)
 	}
@@ -175,7 +176,10 @@ func notAllowed(user, namespace string) validation.Problem {
 // otherRequest returns the problem that the token of job stands for the request of
 // holder, if that is another one.
 func (h *batchJobHandler) otherRequest(holder, job *v1alpha1.BatchJob) []validation.Problem {
-	changes := h.validator.ValidateUpdate(holder, job)
+	same := *job // how the jobs are steered does not make them other requests
+	same.Spec.Suspend, same.Spec.Terminate = holder.Spec.Suspend, holder.Spec.Terminate
+	same.Spec.RetryToken, same.Spec.TTLSecondsAfterFinished = holder.Spec.RetryToken, holder.Spec.TTLSecondsAfterFinished
+	changes := h.validator.ValidateUpdate(holder, &same)
 	if len(changes) == 0 {
 		return nil
 	}

@@ -39,7 +39,8 @@ func (r rules) ValidateCreate(job *v1alpha1.BatchJob) []validation.Problem { ret
 func (r rules) ValidateUpdate(o, n *v1alpha1.BatchJob) []validation.Problem {
 	return r.update(o, n)
 }
-func (r rules) Warnings(*v1alpha1.BatchJob) []string { return r.warnings }
+func (r rules) Warnings(*v1alpha1.BatchJob) []string            { return r.warnings }
+func (r rules) UpdateWarnings(_, _ *v1alpha1.BatchJob) []string { return nil }
 
 // cluster is what the handler asks beside the validator. The zero value lets everything in.
 type cluster struct {

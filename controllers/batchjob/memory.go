@@ -1,0 +1,113 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/resolve"
+)
+
+// memory is what this process knows of one job beyond what is stored. All of it may be
+// lost at any moment: it saves work and waiting, and nothing depends on it.
+//
+// Only the worker that has the job uses it, so it needs no lock.
+type memory struct {
+	uid   types.UID
+	token tokenKey
+	// version is the resource version of our last write to the job, and at its time.
+	version string
+	at      time.Time
+	// spec is what the job resolves to; code and message say why it must not run.
+	spec          *resolve.Job
+	code, message string
+	// created are the Pods that were created and have not been seen since, with the time.
+	created map[string]time.Time
+	// refusals are the tasks whose Pods the cluster refuses to make, by position.
+	refusals map[int]*refusal
+	// news bounds the events.
+	news allowance
+}
+
+// remember returns the memory of the job, made anew for an object of another UID.
+func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) *memory {
+	r.mu.Lock()
+	m := r.memories[key]
+	r.mu.Unlock()
+	if m != nil && m.uid == job.UID {
+		return m
+	}
+	m = &memory{uid: job.UID, token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}}
+	if !isAccepted(job) { // what an earlier version accepted goes on
+		m.code, m.message = r.options.Validate(job)
+	}
+	if m.code == "" {
+		var err error
+		if m.spec, err = resolve.Resolve(job); err != nil {
+			m.code, m.message = "InternalError", err.Error()
+		}
+	}
+	r.mu.Lock()
+	r.memories[key] = m
+	r.mu.Unlock()
+	return m
+}
+
+func (r *Reconciler) forget(key types.NamespacedName) {
+	r.mu.Lock()
+	m := r.memories[key]
+	delete(r.memories, key)
+	r.mu.Unlock()
+	if m != nil {
+		r.tokens.forget(m.token, m.uid)
+		r.quotas.leave(key.Namespace, m.uid)
+	}
+}
+
+// pending reports whether a Pod was created lately and not seen since.
+func (m *memory) pending(name string) bool {
+	_, ok := m.created[name]
+	return ok
+}
+
+// unseen returns when to look for the Pods that were created and have not been seen
+// since; 0 when there is none. One that is taken away at once may never be seen, and
+// then no event tells of it.
+func (m *memory) unseen(now time.Time) time.Duration {
+	var first time.Duration
+	for _, at := range m.created {
+		first = soonest(first, max(at.Add(cacheLag).Sub(now), 1))
+	}
+	return first
+}
+
+// forgetSeen drops what the cache has caught up with, and what it should have.
+func (m *memory) forgetSeen(pods []*corev1.Pod, now time.Time) {
+	if len(m.created) == 0 {
+		return
+	}
+	for _, pod := range pods {
+		delete(m.created, pod.Name)
+	}
+	for name, at := range m.created {
+		if now.Sub(at) >= cacheLag {
+			delete(m.created, name)
+		}
+	}
+}
+
+// isOlder reports whether resource version a was given out before b. An empty b, of a
+// job that was not written yet, is before all.
+func isOlder(a, b string) bool {
+	if b == "" {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(a, b)
+	return err == nil && order < 0
+}

@@ -1,0 +1,75 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+)
+
+// request is what an object asks for: a job's name, "" for none.
+type request func(client.Object) types.NamespacedName
+
+func requestForJob(job client.Object) types.NamespacedName { return client.ObjectKeyFromObject(job) }
+
+func requestForPod(pod client.Object) types.NamespacedName {
+	return types.NamespacedName{Namespace: pod.GetNamespace(), Name: jobOf(pod)}
+}
+
+// enqueue puts the job that an object belongs to into the queue, in the order of
+// spec.job.priority. What a starting manager finds ended comes last.
+func (r *Reconciler) enqueue(of request) handler.EventHandler {
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	add := func(q queue, o client.Object) {
+		key := of(o)
+		if key.Name == "" {
+			return
+		}
+		req := reconcile.Request{NamespacedName: key}
+		if pq, ok := q.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
+			pq.AddWithOpts(priorityqueue.AddOpts{Priority: new(r.priority(key, o))}, req)
+			return
+		}
+		q.Add(req)
+	}
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { add(q, e.Object) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+			if of(e.ObjectOld) != of(e.ObjectNew) {
+				add(q, e.ObjectOld)
+			}
+			add(q, e.ObjectNew)
+		},
+		DeleteFunc:  func(_ context.Context, e event.DeleteEvent, q queue) { add(q, e.Object) },
+		GenericFunc: func(_ context.Context, e event.GenericEvent, q queue) { add(q, e.Object) },
+	}
+}
+
+// priority is the place in the queue that an object gives its job.
+func (r *Reconciler) priority(key types.NamespacedName, o client.Object) int {
+	if job, ok := o.(*v1alpha1.BatchJob); ok {
+		if hasEnded(job) {
+			return handler.LowPriority
+		}
+		if p := job.Spec.Job.Priority; p != nil {
+			return int(*p)
+		}
+		return v1alpha1.DefaultPriority
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.memories[key]; m != nil && m.spec != nil {
+		return m.spec.Priority
+	}
+	return v1alpha1.DefaultPriority
+}

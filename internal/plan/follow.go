@@ -1,0 +1,205 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/resolve"
+)
+
+// maxMessage bounds every message in a status, in bytes.
+const maxMessage = 300
+
+// follow looks at a Pod that has not finished: what it is doing, what it waits for, and
+// whether its time is up, or the patience with it.
+func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev1.Pod) {
+	started := startedAt(pod)
+	switch {
+	case started != nil, terminated(pod) != nil: // ended, and the kubelet is clearing up
+		t.running++
+	case pod.Spec.NodeName != "":
+		t.starting++
+	}
+	if pod.DeletionTimestamp != nil {
+		if left := pod.DeletionTimestamp.Add(confirmWait).Sub(c.now); left > 0 {
+			c.lookAgain(left)
+		} else {
+			c.wait(t, in.Index, pod.Name, v1alpha1.ReasonNodeLost, "the Pod was asked to stop and "+nodeOf(pod)+
+				" does not confirm that it has: it may still run; nothing is started in its place until the node answers, is deleted, or is tainted "+corev1.TaintNodeOutOfService)
+		}
+		return
+	}
+	if c.isDoomed(t, in.Index) || c.draining {
+		c.plan.Delete = append(c.plan.Delete, pod)
+		return
+	}
+	if started != nil {
+		// The kubelet cuts the time of the start to whole seconds: up to one is not over.
+		c.stopIn(started.Add(t.Timeout+time.Second).Sub(c.now), pod)
+		return
+	}
+	reason, detail := waitsFor(pod, t.Task)
+	if reason != "" && !c.obs.Spec.WaitsForMachine {
+		c.stopIn(pod.CreationTimestamp.Add(c.patience(h.machines+1)).Sub(c.now), pod)
+	}
+	if since := preparedSince(pod); reason == "" && !since.IsZero() {
+		if left := since.Add(slowStart).Sub(c.now); left > 0 {
+			c.lookAgain(left)
+		} else {
+			reason, detail = v1alpha1.ReasonContainerCreating, slowStartDetail(pod)
+		}
+	}
+	if reason != "" {
+		c.wait(t, in.Index, pod.Name, reason, detail)
+	}
+}
+
+// stopIn asks for the deletion of a Pod when there is no time left.
+func (c *computation) stopIn(left time.Duration, pod *corev1.Pod) {
+	if left <= 0 {
+		c.plan.Delete = append(c.plan.Delete, pod)
+		return
+	}
+	c.lookAgain(left)
+}
+
+// waitsFor says what a Pod that does not run waits for, if that is worth telling: the
+// reason and the detail. Both are empty for a Pod that gets on.
+func waitsFor(pod *corev1.Pod, t *resolve.Task) (reason, detail string) {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+			return v1alpha1.ReasonUnschedulable, fmt.Sprintf("no node fits%s: %s", inZones(t.Zones), c.Message)
+		}
+	}
+	for _, s := range pod.Status.ContainerStatuses {
+		w := s.State.Waiting
+		if w == nil {
+			continue
+		}
+		switch w.Reason {
+		case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable":
+			return v1alpha1.ReasonImagePull, fmt.Sprintf("the image %q cannot be pulled: %s", s.Image, w.Message)
+		case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+			return v1alpha1.ReasonContainerConfig, "the container cannot be made: " + w.Message
+		}
+	}
+	return "", ""
+}
+
+// slowStart is how long a node may prepare a Pod before that is worth telling. A node
+// that hangs in a pull or a mount says nothing itself.
+const slowStart = 20 * time.Second
+
+// preparedSince returns since when a node prepares a Pod whose command has never
+// started; the zero time for any other Pod.
+func preparedSince(pod *corev1.Pod) metav1.Time {
+	if pod.Spec.NodeName == "" || startedAt(pod) != nil || terminated(pod) != nil {
+		return metav1.Time{}
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled {
+			return c.LastTransitionTime
+		}
+	}
+	return metav1.Time{}
+}
+
+func slowStartDetail(pod *corev1.Pod) string {
+	image := "its image"
+	for _, s := range pod.Status.ContainerStatuses {
+		image = fmt.Sprintf("the image %q", s.Image)
+	}
+	return fmt.Sprintf("node %s has been preparing the container for more than %d s: pulling %s, or mounting volumes",
+		pod.Spec.NodeName, int(slowStart/time.Second), image)
+}
+
+func inZones(zones []string) string {
+	switch len(zones) {
+	case 0:
+		return ""
+	case 1:
+		return " in zone " + zones[0]
+	}
+	return " in zones " + strings.Join(zones, ", ")
+}
+
+func refusalMessage(r Refusal) string {
+	if r.Quota {
+		return cut(r.Message)
+	}
+	return cut("InternalError.CallCvm: the cluster refused to make a Pod: " + r.Message)
+}
+
+// waiter is an instance that waits, of the task at pos.
+type waiter struct {
+	pos int
+	v1alpha1.TaskInstanceWait
+}
+
+// wait says what an instance waits for.
+func (c *computation) wait(t *task, index int, podName, reason, detail string) {
+	t.waits.add(reason, detail, index)
+	w := waiter{t.pos, v1alpha1.TaskInstanceWait{TaskName: t.Name, TaskInstanceIndex: int64(index), Reason: reason, PodName: podName}}
+	at, _ := slices.BinarySearchFunc(c.waiting, w, func(a, b waiter) int {
+		return cmp.Or(cmp.Compare(a.pos, b.pos), cmp.Compare(a.TaskInstanceIndex, b.TaskInstanceIndex))
+	})
+	if at == v1alpha1.MaxWaiting {
+		return
+	}
+	w.Message = cut(detail)
+	c.waiting = slices.Insert(c.waiting, at, w)
+	c.waiting = c.waiting[:min(len(c.waiting), v1alpha1.MaxWaiting)]
+}
+
+// waits sums up, by reason, what the instances of one task wait for.
+type waits []waitSum
+
+// waitSum is the instances that wait for one reason: how many, the lowest index, and what
+// that one says.
+type waitSum struct {
+	reason, detail string
+	first, count   int
+}
+
+func (w *waits) add(reason, detail string, index int) {
+	for i := range *w {
+		x := &(*w)[i]
+		if x.reason != reason {
+			continue
+		}
+		x.count++
+		if index < x.first {
+			x.first, x.detail = index, detail
+		}
+		return
+	}
+	*w = append(*w, waitSum{reason, detail, index, 1})
+}
+
+// worst returns what is told of the task: the reason of the lowest index.
+func (w waits) worst() *waitSum {
+	if len(w) == 0 {
+		return nil
+	}
+	first := slices.MinFunc(w, func(a, b waitSum) int { return a.first - b.first })
+	return &first
+}
+
+// message is the sentence that sums up: "3 instances wait: no node fits …".
+func (w *waitSum) message() string {
+	noun := "instances wait"
+	if w.count == 1 {
+		noun = "instance waits"
+	}
+	return cut(fmt.Sprintf("%d %s: %s", w.count, noun, w.detail))
+}

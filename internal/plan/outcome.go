@@ -1,0 +1,340 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/podspec"
+	"batchcompute.dev/operator/internal/resolve"
+)
+
+// outcome is how an attempt ended.
+type outcome struct {
+	kind outcomeKind
+	// ran says that the command has run, for however short a time.
+	ran bool
+	// refused says that the node did not take the Pod.
+	refused bool
+	// stuck says that the Pod was asked to stop, and that its node has not confirmed its
+	// end in time: what it ran may still run.
+	stuck bool
+
+	reason, message   string
+	exitCode          *int32
+	time              metav1.Time
+	podName, nodeName string
+}
+
+// outcomeKind says to whom an outcome is due, and with that which budget it spends.
+type outcomeKind int
+
+const (
+	success outcomeKind = iota
+	byCommand
+	byMachine
+)
+
+// Bounds of what is believed of nodes.
+const (
+	// clockSkew is how far the clocks of nodes, API server and controller may be apart.
+	clockSkew = 5 * time.Second
+	// confirmWait is how long after its grace period the end of a Pod may be unconfirmed
+	// before its node counts as lost.
+	confirmWait = 60 * time.Second
+)
+
+// outcomeOf returns how the attempt ended that pod runs, for an instance with history h,
+// or nil while it has not.
+//
+// An exit with 0 that came only after somebody had asked for the Pod's deletion is no
+// success: a program that handles the signal ends so with its work undone. All times are
+// in whole seconds. Within one and the same the command is believed, unless a signal
+// ended it or the deletion was for its timeout.
+func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
+	finished := HasFinished(pod)
+	if !finished && !c.isStuck(pod) {
+		return nil
+	}
+	ended := terminated(pod)
+	end := &outcome{
+		stuck: !finished, ran: ended != nil || startedAt(pod) != nil || lostSight(pod),
+		time: finishedAt(pod), podName: pod.Name, nodeName: pod.Spec.NodeName,
+	}
+	if ended != nil {
+		end.exitCode = new(ended.ExitCode)
+	}
+	stopped, late := stopOf(pod, t.Timeout)
+	switch {
+	case stopped && late:
+		end.by(byCommand, v1alpha1.ReasonTimeout, "took longer than the timeout of %d s and was stopped", int64(t.Timeout/time.Second))
+	case stopped:
+		c.blameMachine(t, h, pod, end)
+	case pod.Status.Phase == corev1.PodSucceeded:
+		end.kind = success
+	case disruption(pod) != nil:
+		end.ran = true // or was about to: the node had taken it
+		c.blameMachine(t, h, pod, end)
+	case pod.Status.Reason == "Evicted" && end.ran:
+		end.by(byMachine, v1alpha1.ReasonEvicted, "evicted%s", because("", pod.Status.Message))
+	case !end.ran:
+		end.refused = true
+		end.by(byMachine, v1alpha1.ReasonMachineRefused, "%s did not take the Pod%s", nodeOf(pod), because(pod.Status.Reason, pod.Status.Message))
+	case ended == nil || pod.Status.Reason != "":
+		end.by(byMachine, v1alpha1.ReasonPodFailed, "the Pod failed%s", because(pod.Status.Reason, pod.Status.Message))
+	case ended.Reason == "OOMKilled":
+		end.by(byCommand, v1alpha1.ReasonOOMKilled, "exit code %d, OOMKilled: the command used more memory than it may", ended.ExitCode)
+	case ended.Reason == "StartError" || ended.Reason == "ContainerCannotRun":
+		end.by(byCommand, v1alpha1.ReasonStartError, "the container could not start%s", because("", ended.Message))
+	default:
+		end.by(byCommand, v1alpha1.ReasonCommandFailed, "%s", exitMessage(ended.ExitCode))
+	}
+	return end
+}
+
+func (o *outcome) by(kind outcomeKind, reason, format string, args ...any) {
+	o.kind, o.reason, o.message = kind, reason, cut(fmt.Sprintf(format, args...))
+}
+
+// blameMachine says who stopped a Pod, or disturbed it, for another reason than its
+// timeout.
+func (c *computation) blameMachine(t *task, h history, pod *corev1.Pod, end *outcome) {
+	if d := disruption(pod); d != nil {
+		switch d.Reason {
+		case corev1.PodReasonPreemptionByScheduler:
+			end.by(byMachine, v1alpha1.ReasonPreempted, "preempted%s", because("", d.Message))
+		case "DeletionByTaintManager", "DeletionByPodGC":
+			end.by(byMachine, v1alpha1.ReasonNodeLost, "%s was lost%s", nodeOf(pod), because("", d.Message))
+		default: // EvictionByEvictionAPI, TerminationByKubelet
+			end.by(byMachine, v1alpha1.ReasonEvicted, "evicted%s", because("", cmp.Or(pod.Status.Message, d.Message)))
+		}
+		return
+	}
+	switch {
+	case end.stuck:
+		end.by(byMachine, v1alpha1.ReasonNodeLost, "%s does not confirm that the Pod, which was asked to stop, has ended", nodeOf(pod))
+	case !end.ran && !askedToStop(pod).Before(pod.CreationTimestamp.Add(c.patience(h.machines+1))):
+		reason, detail := waitsFor(pod, t.Task)
+		if reason == "" {
+			reason, detail = v1alpha1.ReasonMachineRefused, nodeOf(pod)+" never started the container"
+		}
+		end.by(byMachine, reason, "given up after %d s: %s", int64(c.patience(h.machines+1)/time.Second), detail)
+	default:
+		end.by(byMachine, v1alpha1.ReasonPodDeleted, "the Pod was deleted before the command had ended")
+	}
+}
+
+// verdict is what becomes of an instance whose attempt has ended.
+type verdict int
+
+const (
+	succeeded   verdict = iota
+	retried             // it is issued again, and a budget has paid for it
+	returned            // it is issued again once the suspension is over
+	replaced            // it gets another Pod of the same name: nothing has begun
+	failed              // for good
+	interrupted         // for good, and its Pod is held
+)
+
+// next decides what becomes of an instance with history h whose attempt ended so, and
+// its history from then on. The end gets another reason where the instance was stopped
+// on purpose.
+//
+// The machine's budget is spent first by what is due to the machine; when it is used up,
+// that is a failed run like any other. Source: BatchCompute, Task.MaxRetryCount,
+// Task.ResourceMaxRetryCount, Task.FailedAction, Job.StateIfCreateCvmFailed.
+func (c *computation) next(t *task, in resolve.Instance, h history, end *outcome) (verdict, history) {
+	fast := t.FailedAction == v1alpha1.FailedActionFastInterrupt
+	mayRetry := h.retries < t.MaxRetryCount && !fast
+	switch {
+	case end.kind == success:
+		return succeeded, h
+	case c.isDoomed(t, in.Index):
+		if end.kind == byMachine {
+			end.reason, end.message = v1alpha1.ReasonTerminated, "terminated"
+		}
+		return failed, h
+	case c.draining && end.kind == byMachine:
+		return returned, h
+	case end.kind == byMachine && !end.ran && c.obs.Spec.WaitsForMachine:
+		return replaced, h
+	case end.kind == byMachine && h.machines < t.ResourceMaxRetryCount:
+		h.machines++
+		return retried, h
+	case mayRetry:
+		h.retries++
+		return retried, h
+	case end.kind == byCommand && t.FailedAction != v1alpha1.FailedActionTerminate:
+		return interrupted, h
+	}
+	return failed, h
+}
+
+// patience is how long the machine of an instance is waited for that comes after n-1
+// which were not had. Source: BatchCompute, Task.ResourceMaxRetryCount.
+func (c *computation) patience(n int) time.Duration {
+	unit := c.obs.ResourceWait
+	if unit == 0 {
+		unit = DefaultResourceWait
+	}
+	switch {
+	case n <= 3:
+		return unit
+	case n <= 10:
+		return unit * 3 / 2
+	case n <= 50:
+		return unit * 3
+	}
+	return unit * 6
+}
+
+// HasFinished reports whether nothing of the Pod runs, or ever will.
+func HasFinished(pod *corev1.Pod) bool {
+	switch pod.Status.Phase {
+	case corev1.PodSucceeded, corev1.PodFailed:
+		return true
+	}
+	return pod.DeletionTimestamp != nil && pod.Spec.NodeName == "" // no kubelet has it
+}
+
+// isStuck reports whether the Pod should have ended by now.
+func (c *computation) isStuck(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp != nil && !c.now.Before(pod.DeletionTimestamp.Add(confirmWait))
+}
+
+// exitMessage explains an exit code as a shell gives it.
+func exitMessage(code int32) string {
+	switch {
+	case code == 126:
+		return "exit code 126: the command cannot be executed"
+	case code == 127:
+		return "exit code 127: the command was not found"
+	case code > 128 && code < 160:
+		return fmt.Sprintf("exit code %d: ended by signal %d", code, code-128)
+	}
+	return fmt.Sprintf("exit code %d", code)
+}
+
+// stateOf returns the state of the container that runs the command; it is empty as long
+// as none is known. A Pod may have others, which some cluster's webhook injects.
+func stateOf(pod *corev1.Pod) corev1.ContainerState {
+	for i := range pod.Status.ContainerStatuses {
+		if s := &pod.Status.ContainerStatuses[i]; s.Name == podspec.ContainerName {
+			return s.State
+		}
+	}
+	return corev1.ContainerState{}
+}
+
+// terminated returns how the command ended, or nil. It is nil as well for the kubelet's
+// filler for a container that it lost sight of or never made.
+func terminated(pod *corev1.Pod) *corev1.ContainerStateTerminated {
+	t := stateOf(pod).Terminated
+	if t == nil || t.Reason == unknown || t.StartedAt.IsZero() && t.Reason != "StartError" && t.Reason != "ContainerCannotRun" {
+		return nil
+	}
+	return t
+}
+
+// unknown is the reason that a kubelet gives a container of which it does not know how it
+// ended.
+const unknown = "ContainerStatusUnknown"
+
+// lostSight reports whether a kubelet had the container and does not know how it ended.
+// It says the same of one that it never made when the Pod was deleted.
+func lostSight(pod *corev1.Pod) bool {
+	t := stateOf(pod).Terminated
+	return t != nil && t.Reason == unknown && pod.DeletionTimestamp == nil
+}
+
+// startedAt returns since when the command runs, or nil when it does not run now.
+func startedAt(pod *corev1.Pod) *metav1.Time {
+	if running := stateOf(pod).Running; running != nil {
+		return &running.StartedAt
+	}
+	return nil
+}
+
+// finishedAt returns when the attempt ended, as well as the Pod knows.
+func finishedAt(pod *corev1.Pod) metav1.Time {
+	if t := terminated(pod); t != nil && !t.FinishedAt.IsZero() {
+		return t.FinishedAt
+	}
+	if pod.DeletionTimestamp != nil {
+		return *pod.DeletionTimestamp
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady && !c.LastTransitionTime.IsZero() {
+			return c.LastTransitionTime
+		}
+	}
+	return pod.CreationTimestamp
+}
+
+// askedToStop returns when the Pod's deletion was asked for.
+func askedToStop(pod *corev1.Pod) time.Time {
+	var grace int64
+	if pod.DeletionGracePeriodSeconds != nil {
+		grace = *pod.DeletionGracePeriodSeconds
+	}
+	return pod.DeletionTimestamp.Add(-time.Duration(grace) * time.Second)
+}
+
+// stopOf reports whether the Pod's deletion ended the command, or ends it, and whether
+// that was asked for when its timeout was over.
+func stopOf(pod *corev1.Pod, timeout time.Duration) (stopped, late bool) {
+	if pod.DeletionTimestamp == nil {
+		return false, false
+	}
+	asked, ended := askedToStop(pod), terminated(pod)
+	if ended == nil {
+		started := startedAt(pod)
+		return true, started != nil && asked.Sub(started.Time) >= timeout-clockSkew
+	}
+	finished := ended.FinishedAt.Time
+	ran := finished.Sub(ended.StartedAt.Time)
+	late = ended.StartedAt.Unix() > 0 && ran >= timeout && asked.Sub(ended.StartedAt.Time) >= timeout-clockSkew
+	signalled := ended.ExitCode > 128
+	return finished.IsZero() || finished.After(asked) || finished.Equal(asked) && (late || signalled), late
+}
+
+// disruption returns the condition that says who disturbed the Pod, or nil.
+func disruption(pod *corev1.Pod) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if c := &pod.Status.Conditions[i]; c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue {
+			return c
+		}
+	}
+	return nil
+}
+
+func nodeOf(pod *corev1.Pod) string { return "node " + pod.Spec.NodeName }
+
+// because is what is appended to a sentence to say why: a colon, and what is known.
+func because(reason, message string) string {
+	out := ""
+	for _, s := range []string{reason, message} {
+		if s != "" {
+			out += ": " + s
+		}
+	}
+	return out
+}
+
+// cut bounds a message that came from outside, at the border of a character.
+func cut(s string) string {
+	s = strings.ToValidUTF8(s, "?")
+	if len(s) <= maxMessage {
+		return s
+	}
+	s = s[:maxMessage-len("…")]
+	return strings.ToValidUTF8(s, "") + "…"
+}

@@ -1,0 +1,77 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+)
+
+// Tombstone is what is kept of a job that was deleted after its ttlSecondsAfterFinished:
+// enough to know the same request again, and to say what became of it. It is kept as JSON.
+type Tombstone struct {
+	// Request is the Digest of the job.
+	Request string `json:"request"`
+	// JobID, State and EndTime are those of the job's status.
+	JobID   string            `json:"jobId"`
+	State   v1alpha1.JobState `json:"state"`
+	EndTime metav1.Time       `json:"endTime"`
+}
+
+// TombstoneOf returns the tombstone of a job that has ended.
+func TombstoneOf(job *v1alpha1.BatchJob) (Tombstone, error) {
+	digest, err := Digest(job)
+	t := Tombstone{Request: digest, JobID: job.Status.JobID, State: job.Status.State}
+	if job.Status.EndTime != nil {
+		t.EndTime = *job.Status.EndTime
+	}
+	return t, err
+}
+
+// Digest returns 32 hexadecimal characters that are the same for two jobs that ask for the
+// same: placement, job and client token. How a job is steered does not count.
+func Digest(job *v1alpha1.BatchJob) (string, error) {
+	text, err := json.Marshal(v1alpha1.BatchJobSpec{Placement: job.Spec.Placement, Job: job.Spec.Job, ClientToken: job.Spec.ClientToken})
+	if err != nil {
+		return "", fmt.Errorf("encoding the request: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16]), nil
+}
+
+// AlreadyRan returns the plan for a job that asks for what ran before under its name: it
+// shows the old result and runs nothing.
+func AlreadyRan(obs Observation, t Tombstone, now time.Time) Plan {
+	c := &computation{obs: obs, now: now}
+	next := obs.Job.Status.DeepCopy()
+	next.ObservedGeneration = obs.Job.Generation
+	next.JobID, next.State, next.RetryToken = t.JobID, t.State, obs.Job.Spec.RetryToken
+	next.EndTime = new(t.EndTime)
+	next.Reason = v1alpha1.ReasonAlreadyRan
+	next.Message = fmt.Sprintf("the same request ran under this name as %s, ended %s and was deleted after its ttlSecondsAfterFinished; "+
+		"remove the key %q from ConfigMap %s, and this job, to have it run again", t.JobID, t.State, obs.Job.Name, v1alpha1.TombstonesName)
+	kinds := []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionComplete}
+	if t.State != v1alpha1.JobSucceed {
+		kinds = []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionFailed, v1alpha1.ConditionStalled}
+	}
+	for _, kind := range kinds {
+		meta.SetStatusCondition(&next.Conditions, metav1.Condition{
+			Type: kind, Status: metav1.ConditionTrue, Reason: next.Reason, Message: next.Message,
+			ObservedGeneration: next.ObservedGeneration, LastTransitionTime: seconds(now),
+		})
+	}
+	c.plan.Status = *next
+	c.plan.Urgent = true
+	c.news(false, next.Reason, "%s", next.Message)
+	c.dismiss(obs.Pods)
+	return c.sorted()
+}
