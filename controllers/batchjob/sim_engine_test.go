@@ -329,7 +329,6 @@ func (c *simController) endPass(end simEndOfPass) {
 // nil, what the API server says.
 func (c *simController) answer(do bool, err error) {
 	call := c.pending
-	c.pending = nil
 	if do {
 		if call.write {
 			c.s.writes++
@@ -343,6 +342,7 @@ func (c *simController) answer(do bool, err error) {
 	if err != nil {
 		call.err = err
 	}
+	c.pending = nil // only now: a broken invariant ends the run above, and stop answers
 	c.answers <- struct{}{}
 }
 
@@ -553,7 +553,7 @@ func (s *simulation) play(rounds int) (err error) {
 		switch p := recover().(type) {
 		case nil:
 		case simFailure:
-			err = fmt.Errorf("%s\n%s", string(p), strings.Join(s.trace, "\n"))
+			err = fmt.Errorf("%s\n%s\n%s", string(p), strings.Join(s.trace, "\n"), strings.Join(s.brief(), "\n"))
 		default:
 			panic(p)
 		}

@@ -93,7 +93,7 @@ func (s *simulation) checkMove(job, was *v1alpha1.BatchJob, task, index int, bef
 	case after.where == simInterrupted:
 		ok = end.command && !mayRetry && spec.FailedAction != v1alpha1.FailedActionTerminate && step == simStanding{}
 	case again && step == simStanding{}: // stopped for a suspension
-		ok = (end.machine || end.stopped) && s.wasSuspended(was)
+		ok = (end.machine || end.stopped) && (s.wasSuspended(was) || s.wasSuspended(job))
 	case again && step == simStanding{machines: 1}:
 		ok = end.machine && !machineUsedUp
 	case again && step == simStanding{retries: 1}:
@@ -244,6 +244,9 @@ func (s *simulation) checkReleased(pod *corev1.Pod) {
 	}
 	if isFinal(job) || b.stray {
 		return
+	}
+	if s.specs[job.Name].WaitsForMachine && !b.live && !b.ran {
+		return // it is replaced: nothing has begun, and nothing is to be stored
 	}
 	if s.claims(job, b) {
 		s.fail("I6: %s was let go of, and its outcome is not stored", pod.Name)
@@ -524,7 +527,7 @@ func (s *simulation) fingerprint(ahead bool) string {
 		}
 	}
 	for _, b := range s.bodies {
-		fmt.Fprint(&out, b.uid, b.live, b.lost, b.stray, b.hidden, b.ends)
+		fmt.Fprint(&out, b.uid, b.live, b.ran, b.timedOut, b.lost, b.stray, b.hidden, b.ends)
 	}
 	return out.String()
 }

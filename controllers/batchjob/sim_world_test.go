@@ -26,6 +26,8 @@ type simBody struct {
 	in   resolve.Instance
 	// live: from the Pod's creation until its containers have ended or never can run.
 	live bool
+	// ran: its command has begun.
+	ran bool
 	// timedOut: it was asked to stop since its timeout was over.
 	timedOut bool
 	// lost: its node does not answer.
@@ -112,6 +114,7 @@ func (s *simulation) advancePod(name string, code int32) bool {
 	case pod.Spec.NodeName == "":
 		s.changePod(name, func(pod *corev1.Pod) { testutil.Bind(pod, "node-1") })
 	case pod.Status.Phase == corev1.PodPending:
+		s.body(pod).ran = true
 		s.changePod(name, func(pod *corev1.Pod) { testutil.Start(pod, s.now) })
 	default:
 		s.finish(name, code)
@@ -140,13 +143,21 @@ func askedToStop(pod *corev1.Pod) time.Time {
 	return pod.DeletionTimestamp.Add(-time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second)
 }
 
-// failPod ends a Pod as a whole, without word from its container.
+// failPod is a node that puts a Pod out, or does not take it.
 func (s *simulation) failPod(name, reason string) {
 	pod := s.pods[name]
 	b := s.body(pod)
 	b.live = false
 	b.ends = append(b.ends, simEnding{machine: true})
-	s.changePod(name, func(pod *corev1.Pod) { testutil.Fail(pod, reason, "the node says so") })
+	s.changePod(name, func(pod *corev1.Pod) {
+		if pod.Status.Phase == corev1.PodRunning {
+			disrupt("TerminationByKubelet")(pod)
+			testutil.Finish(pod, 137, s.now)
+			pod.Status.Reason, pod.Status.Message = reason, "the node says so"
+			return
+		}
+		testutil.Fail(pod, reason, "the node says so")
+	})
 	if pod.DeletionTimestamp != nil {
 		s.confirmPod(name)
 	}
