@@ -13,6 +13,8 @@ IMAGE ?= batchcompute-operator:dev
 WEBHOOK_URL ?= https://127.0.0.1:9443
 # How long `make fuzz` spends on each target.
 FUZZTIME ?= 60s
+# How long `make soak` submits jobs.
+SOAK ?= 90s
 # Further flags of go test in unit and integration, such as -race.
 TESTFLAGS ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -68,7 +70,7 @@ lint: ## Run golangci-lint in every module.
 
 .PHONY: test
 test: ## Run every test there is, the demo included, and sum up.
-	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration e2e+e2e-process demos
+	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration e2e+e2e-process soak demos
 
 .PHONY: unit
 unit: ## Run the tests that need no cluster.
@@ -77,8 +79,16 @@ unit: ## Run the tests that need no cluster.
 .PHONY: integration
 integration: bin/cluster ## Run the tests that need an API server and etcd.
 	assets=$$(bin/cluster bin-dir --tier control-plane); rc=0; for m in $(MODULES); do \
-		(cd "$$m" && KUBEBUILDER_ASSETS="$$assets" CI_REQUIRE_INTEGRATION=1 go test $(TESTFLAGS) -timeout=20m ./...) || rc=1; \
+		(cd "$$m" && KUBEBUILDER_ASSETS="$$assets" CI_REQUIRE_INTEGRATION=1 go test $(TESTFLAGS) -skip='^TestFaults' -timeout=20m ./...) || rc=1; \
 	done; exit $$rc
+
+# Most of these tests wait for clocks, leases and back-offs, so many go at the same time.
+.PHONY: faults
+faults: bin/cluster ## Break the API server, etcd, watches, leases and every write under the operator.
+	@assets=$$(bin/cluster bin-dir --tier control-plane); failed=$$(mktemp); \
+	{ KUBEBUILDER_ASSETS="$$assets" CI_REQUIRE_INTEGRATION=1 go test $(TESTFLAGS) -run='^TestFaults' -count=1 -parallel=10 \
+		-timeout=15m -v ./controllers/batchjob 2>&1 || echo yes >"$$failed"; } | grep -vE '^ *(===|--- PASS.*/(write|seed)_)'; \
+	rc=0; [ ! -s "$$failed" ] || rc=1; rm -f "$$failed"; exit $$rc
 
 .PHONY: e2e
 e2e: bin/cluster ## Run the users' stories against a cluster, on a real node where one can run.
@@ -93,6 +103,10 @@ define stories
 	rc=0; go test -tags=e2e -count=1 -timeout=30m -v ./hack/e2e/... -args --cluster=$(CLUSTER) --node=$(2) --name=$(1) || rc=$$?; \
 	[ "$(CLUSTER)" = existing ] || bin/cluster down --name=$(1); exit $$rc
 endef
+
+.PHONY: soak
+soak: bin/cluster bin/soak ## Run jobs for SOAK on a cluster whose manager and node are killed again and again.
+	@bin/soak --node=$(NODE) --duration=$(SOAK)
 
 .PHONY: demos
 demos: bin/cluster ## Run the demo on a real node, where one can run, and on the process node.
@@ -185,7 +199,7 @@ bin/linux/manager: FORCE
 bin/cluster: FORCE
 	@hack/progress.sh $@ env CGO_ENABLED=0 go -C hack/cluster build -o ../../$@ .
 
-bin/demo bin/deploy: FORCE
+bin/demo bin/deploy bin/soak: FORCE
 	@hack/progress.sh $@ env CGO_ENABLED=0 go build -o $@ ./hack/$(@F)
 
 bin/image.tar: bin/linux/manager bin/cluster

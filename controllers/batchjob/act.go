@@ -138,6 +138,7 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve.Instance) (string, error) {
 	pod := podspec.Build(obs.Job, obs.Spec, in, r.options.Catalog)
 	err := r.client.Create(ctx, pod.DeepCopy())
+	r.options.Metrics.Wrote("create", "pods", err)
 	switch {
 	case err == nil:
 		return pod.Name, nil
@@ -227,6 +228,7 @@ func (r *Reconciler) delete(ctx context.Context, pods []*corev1.Pod) error {
 		pod := pods[i]
 		err := r.client.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}},
 			client.Preconditions{UID: &pod.UID})
+		r.options.Metrics.Wrote("delete", "pods", err)
 		if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) { // gone, or another one by now
 			return fmt.Errorf("deleting pod %s: %w", pod.Name, err)
 		}
@@ -254,7 +256,9 @@ func (r *Reconciler) patchPod(ctx context.Context, pod *corev1.Pod, metadata map
 		return fmt.Errorf("encoding a patch: %w", err)
 	}
 	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
-	if err := r.client.Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, body)); err != nil {
+	err = r.client.Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, body))
+	r.options.Metrics.Wrote("patch", "pods", err)
+	if err != nil {
 		return fmt.Errorf("patching pod %s: %w", pod.Name, err)
 	}
 	return nil

@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -22,8 +21,6 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/term"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -78,7 +75,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := d.cluster.Install(ctx); err != nil {
 		return err
 	}
-	if d.client, err = newClient(d.cluster.Kubeconfig); err != nil {
+	if d.client, err = d.cluster.Client(); err != nil {
 		return err
 	}
 	d.title("The jobs")
@@ -107,18 +104,6 @@ func (d *demo) run(ctx context.Context) (err error) {
 }
 
 func (d *demo) title(text string) { fmt.Fprintf(d.out, "\n── %s\n", text) }
-
-func newClient(kubeconfig string) (client.WithWatch, error) {
-	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
-	}
-	scheme := runtime.NewScheme()
-	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
-		return nil, err
-	}
-	return client.NewWithWatch(cfg, client.Options{Scheme: scheme})
-}
 
 // kubectl runs kubectl in front of the user.
 func (d *demo) kubectl(ctx context.Context, stdin io.Reader, args ...string) error {

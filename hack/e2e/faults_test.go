@@ -6,20 +6,14 @@
 package e2e
 
 import (
-	"bytes"
-	"context"
+	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/hack/internal/install"
@@ -69,48 +63,9 @@ func TestManagerKilled(t *testing.T) {
 // killManager ends the manager's process at once and sees to it that there is another.
 func (s *story) killManager() {
 	s.Helper()
-	if cluster.NodeKind == "process" {
-		for _, verb := range []string{"stop", "start"} {
-			if out, err := exec.Command("bin/cluster", verb, "--name", target.Name, install.ManagerPart).CombinedOutput(); err != nil {
-				s.Fatalf("cluster %s: %v\n%s", verb, err, out)
-			}
-		}
-		return
+	if err := cluster.KillManager(s.ctx, kube); err != nil && !errors.Is(err, install.ErrNoManager) { // between two lives
+		s.Fatal(err)
 	}
-	pid, err := managerPID()
-	if err != nil {
-		return // between two lives
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
-		s.Fatalf("killing the manager: %v", err)
-	}
-}
-
-// managerPID finds the manager's process: the one whose control group belongs to the
-// manager's Pod and which runs the manager.
-func managerPID() (int, error) {
-	var pods corev1.PodList
-	err := kube.List(context.Background(), &pods, client.InNamespace(install.Namespace), client.MatchingLabels{"control-plane": "controller-manager"})
-	if err != nil {
-		return 0, err
-	}
-	procs, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		return 0, err
-	}
-	for _, dir := range procs {
-		groups, _ := os.ReadFile(dir + "/cgroup")
-		cmdline, _ := os.ReadFile(dir + "/cmdline")
-		if !bytes.HasPrefix(cmdline, []byte("/manager\x00")) {
-			continue
-		}
-		for _, pod := range pods.Items {
-			if uid := string(pod.UID); bytes.Contains(groups, []byte(uid)) || bytes.Contains(groups, []byte(strings.ReplaceAll(uid, "-", "_"))) {
-				return strconv.Atoi(filepath.Base(dir))
-			}
-		}
-	}
-	return 0, fmt.Errorf("no process of the manager is to be found")
 }
 
 // TestPodsDeletedByHand deletes Pods under the operator's hands.

@@ -92,7 +92,7 @@ func TestIdleManager(t *testing.T) {
 	if target.Cluster != "local" {
 		t.Skip("left out: the manager's process is only within reach on a local cluster")
 	}
-	pid, err := managerPID()
+	pid, err := install.ManagerPID(t.Context(), kube)
 	if cluster.NodeKind == "process" {
 		pid, err = hostManagerPID()
 	}

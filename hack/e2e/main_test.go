@@ -9,7 +9,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -18,13 +17,9 @@ import (
 	"testing"
 
 	"github.com/go-logr/logr"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/hack/internal/install"
 )
 
@@ -92,16 +87,7 @@ func setUp(ctx context.Context) (err error) {
 		return err
 	}
 	fmt.Printf("e2e runs on: %s\n", nodeKind())
-	cfg, err := clientcmd.BuildConfigFromFlags("", cluster.Kubeconfig)
-	if err != nil {
-		return fmt.Errorf("reading the kubeconfig: %w", err)
-	}
-	cfg.QPS, cfg.Burst = 200, 400
-	scheme := runtime.NewScheme()
-	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
-		return err
-	}
-	kube, err = client.NewWithWatch(cfg, client.Options{Scheme: scheme})
+	kube, err = cluster.Client()
 	return err
 }
 
@@ -109,10 +95,8 @@ func takeDown() {
 	if *keep || target.Cluster == "existing" {
 		return
 	}
-	cmd := exec.Command("bin/cluster", "down", "--name", target.Name)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "taking the cluster down:", err)
+	if err := install.Down(target); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 	}
 }
 

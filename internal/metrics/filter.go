@@ -1,11 +1,6 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package metrics decides who may read the manager's metrics.
-//
-// It does what the filter of controller-runtime does, without that filter's
-// dependence on k8s.io/apiserver, which would double the size of the program and
-// take a quarter of its memory budget.
 package metrics
 
 import (

@@ -188,7 +188,9 @@ func (w *world) step() *world {
 		}
 	}
 	for _, in := range slices.Concat(p.Create, p.Adopt) {
-		w.create(in)
+		if _, refused := w.refusals[in.Task]; !refused {
+			w.create(in)
+		}
 	}
 	for _, pod := range p.Delete {
 		w.askToStop(pod)

@@ -17,9 +17,6 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// maxMessage bounds every message in a status, in bytes.
-const maxMessage = 300
-
 // follow looks at a Pod that has not finished: what it is doing, what it waits for, and
 // whether its time is up, or the patience with it.
 func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev1.Pod) {
@@ -46,6 +43,10 @@ func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev
 	if started != nil {
 		// The kubelet cuts the time of the start to whole seconds: up to one is not over.
 		c.stopIn(started.Add(t.Timeout+time.Second).Sub(c.now), pod)
+		return
+	}
+	if neverStarts(pod) {
+		c.plan.Delete = append(c.plan.Delete, pod)
 		return
 	}
 	reason, detail := waitsFor(pod, t.Task)
@@ -94,6 +95,17 @@ func waitsFor(pod *corev1.Pod, t *resolve.Task) (reason, detail string) {
 		}
 	}
 	return "", ""
+}
+
+// neverStarts reports whether the node died after it had made the container and before it
+// started it. The kubelet makes no second sandbox for a Pod that is not to be restarted, so
+// the Pod would be pending for ever; the container is not being made, and has no reason to
+// wait.
+func neverStarts(pod *corev1.Pod) bool {
+	w := stateOf(pod).Waiting
+	return w != nil && w.Reason == "" && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReadyToStartContainers && c.Status == corev1.ConditionFalse
+	})
 }
 
 // slowStart is how long a node may prepare a Pod before that is worth telling. A node

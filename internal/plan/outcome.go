@@ -6,6 +6,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,7 +93,10 @@ func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
 		end.by(byMachine, v1alpha1.ReasonPodFailed, "the Pod failed%s", because(pod.Status.Reason, pod.Status.Message))
 	case ended.Reason == "OOMKilled":
 		end.by(byCommand, v1alpha1.ReasonOOMKilled, "exit code %d, OOMKilled: the command used more memory than it may", ended.ExitCode)
-	case ended.Reason == "StartError" || ended.Reason == "ContainerCannotRun":
+	case isStartError(ended) && timedOut(ended.Message):
+		end.ran = false
+		end.by(byMachine, v1alpha1.ReasonStartError, "%s could not start the container in time%s", nodeOf(pod), because("", ended.Message))
+	case isStartError(ended):
 		end.by(byCommand, v1alpha1.ReasonStartError, "the container could not start%s", because("", ended.Message))
 	default:
 		end.by(byCommand, v1alpha1.ReasonCommandFailed, "%s", exitMessage(ended.ExitCode))
@@ -234,25 +238,39 @@ func stateOf(pod *corev1.Pod) corev1.ContainerState {
 	return corev1.ContainerState{}
 }
 
-// terminated returns how the command ended, or nil. It is nil as well for the kubelet's
-// filler for a container that it lost sight of or never made.
+// terminated returns how the command ended, or nil. It is nil as well where nobody knows
+// that: for the kubelet's filler for a container that it lost sight of or never made, and
+// for a container that ran when its node died.
 func terminated(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	t := stateOf(pod).Terminated
-	if t == nil || t.Reason == unknown || t.StartedAt.IsZero() && t.Reason != "StartError" && t.Reason != "ContainerCannotRun" {
+	if t == nil || isUnknown(t) || t.StartedAt.IsZero() && !isStartError(t) {
 		return nil
 	}
 	return t
 }
 
-// unknown is the reason that a kubelet gives a container of which it does not know how it
-// ended.
-const unknown = "ContainerStatusUnknown"
+// isStartError reports whether the container could not be started.
+func isStartError(t *corev1.ContainerStateTerminated) bool {
+	return t.Reason == "StartError" || t.Reason == "ContainerCannotRun"
+}
 
-// lostSight reports whether a kubelet had the container and does not know how it ended.
-// It says the same of one that it never made when the Pod was deleted.
+// timedOut reports whether a container could not be started because its runtime was too
+// slow or died, and not for what it was told to run. Only the text tells the two apart.
+func timedOut(message string) bool {
+	return slices.ContainsFunc([]string{"context deadline exceeded", "context canceled", "ttrpc: closed"}, func(s string) bool { return strings.Contains(message, s) })
+}
+
+// isUnknown reports whether it is not known how the container ended. "Unknown", with the
+// exit code 255, is what containerd finds of a container that ran when the node died.
+func isUnknown(t *corev1.ContainerStateTerminated) bool {
+	return t.Reason == "ContainerStatusUnknown" || t.Reason == "Unknown"
+}
+
+// lostSight reports whether a node had the container and does not know how it ended. A
+// kubelet says the same of one that it never made when the Pod was deleted.
 func lostSight(pod *corev1.Pod) bool {
 	t := stateOf(pod).Terminated
-	return t != nil && t.Reason == unknown && pod.DeletionTimestamp == nil
+	return t != nil && isUnknown(t) && (pod.DeletionTimestamp == nil || !t.StartedAt.IsZero())
 }
 
 // startedAt returns since when the command runs, or nil when it does not run now.
@@ -303,7 +321,12 @@ func stopOf(pod *corev1.Pod, timeout time.Duration) (stopped, late bool) {
 	ran := finished.Sub(ended.StartedAt.Time)
 	late = ended.StartedAt.Unix() > 0 && ran >= timeout && asked.Sub(ended.StartedAt.Time) >= timeout-clockSkew
 	signalled := ended.ExitCode > 128
-	return finished.IsZero() || finished.After(asked) || finished.Equal(asked) && (late || signalled), late
+	// When a kubelet that has stopped a Pod takes it away, the API server forgets when that
+	// was asked for: from then on the time is that of the taking away.
+	cleared := pod.Spec.NodeName != "" && (pod.DeletionGracePeriodSeconds == nil || *pod.DeletionGracePeriodSeconds == 0)
+	stopped = finished.IsZero() || finished.After(asked) || finished.Equal(asked) && (late || signalled) ||
+		signalled && cleared && asked.Sub(finished) <= confirmWait
+	return stopped, late
 }
 
 // disruption returns the condition that says who disturbed the Pod, or nil.
@@ -327,14 +350,4 @@ func because(reason, message string) string {
 		}
 	}
 	return out
-}
-
-// cut bounds a message that came from outside, at the border of a character.
-func cut(s string) string {
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) <= maxMessage {
-		return s
-	}
-	s = s[:maxMessage-len("…")]
-	return strings.ToValidUTF8(s, "") + "…"
 }

@@ -57,6 +57,11 @@ func TestOutcome(t *testing.T) {
 			s.terminated().Reason, s.terminated().Message = "StartError", "no /bin/sh"
 			s.terminated().StartedAt = metav1.Unix(0, 0) // so says containerd
 		}, "StartError: the container could not start: no /bin/sh", 128, 0},
+		"a runtime that was too slow": {func(s story) {
+			testutil.Finish(s.Pod, 128, begin)
+			s.terminated().Reason, s.terminated().Message = "StartError", "failed to create shim task: context deadline exceeded"
+			s.terminated().StartedAt = metav1.Unix(0, 0)
+		}, "StartError: node node-1 could not start the container in time: failed to create shim task: context deadline exceeded", 128, 0},
 		"evicted": {func(s story) {
 			testutil.Finish(s.Pod, 137, begin)
 			s.Status.Reason, s.Status.Message = "Evicted", "The node was low on memory."
@@ -116,6 +121,10 @@ func TestOutcome(t *testing.T) {
 			testutil.Finish(s.Pod, 137, begin)
 			*s.terminated() = corev1.ContainerStateTerminated{Reason: "ContainerStatusUnknown", ExitCode: 137, Message: "could not be located"}
 		}, "PodFailed: the Pod failed", -1, 0},
+		"the node died and came back": {func(s story) {
+			testutil.Finish(s.Pod, 255, begin)
+			s.terminated().Reason = "Unknown" // so says containerd
+		}, "PodFailed: the Pod failed", -1, 0},
 		"never began": {func(s story) {
 			testutil.Finish(s.Pod, 1, begin)
 			s.terminated().StartedAt = metav1.Time{}
@@ -149,6 +158,16 @@ func TestOutcome(t *testing.T) {
 			testutil.AskToStop(s.Pod, after(4*time.Second))
 			testutil.Finish(s.Pod, 137, after(34*time.Second))
 		}, "PodDeleted: the Pod was deleted before the command had ended", 137, 34 * time.Second},
+		"killed when asked to stop, and taken away by the kubelet": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.Finish(s.Pod, 137, after(4*time.Second))
+			testutil.AskToStop(s.Pod, after(5*time.Second)) // what the API server makes of it
+		}, "PodDeleted: the Pod was deleted before the command had ended", 137, 4 * time.Second},
+		"killed by nobody, and deleted long after": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.Finish(s.Pod, 137, after(4*time.Second))
+			testutil.AskToStop(s.Pod, after(2*time.Minute))
+		}, "CommandFailed: exit code 137: ended by signal 9", 137, 4 * time.Second},
 		"deleted, and nobody knows when it ended": {func(s story) {
 			testutil.Start(s.Pod, begin)
 			testutil.AskToStop(s.Pod, after(time.Second))
@@ -316,6 +335,20 @@ func TestWaits(t *testing.T) {
 			t.Errorf("what the node says itself is not told, but %s: %s", s.Reason, s.Message)
 		}
 	})
+	t.Run("a node that died between making and starting a container", func(t *testing.T) {
+		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(2))).step().bind("a/0 a/1")
+		for pod, reason := range map[string]string{"a/0": "ContainerCreating", "a/1": ""} { // the first has still to be made
+			w.do(pod, func(pod *corev1.Pod) {
+				testutil.Wait(pod, reason, "")
+				pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{
+					Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionFalse, Reason: "PodSandboxNotReady",
+				})
+			})
+		}
+		if w.step(); len(w.last.Delete) != 1 || w.last.Delete[0].Labels[v1alpha1.LabelTaskInstanceIndex] != "1" {
+			t.Errorf("it stops %v, want a/1", w.last.Delete)
+		}
+	})
 	t.Run("no zone", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Zone("").Task("a")).step().do("a/0", unschedulable).step()
 		if got, want := w.job.Status.Tasks[0].Message, "1 instance waits: no node fits: 0/3 nodes are available"; got != want {
@@ -360,7 +393,7 @@ func TestMessagesAreBounded(t *testing.T) {
 			w.do("a/1", func(pod *corev1.Pod) { testutil.Unschedulable(pod, text) }).step()
 			s := w.job.Status
 			for _, m := range []string{s.Message, s.Tasks[0].Message, s.Failures[0].Message} {
-				if len(m) > maxMessage || !utf8.ValidString(m) || !strings.HasSuffix(m, "…") {
+				if len(m) > v1alpha1.MaxMessageSize || !utf8.ValidString(m) || !strings.HasSuffix(m, "…") {
 					t.Errorf("a message has %d bytes, ends with %q, and valid is %t", len(m), m[len(m)-10:], utf8.ValidString(m))
 				}
 			}

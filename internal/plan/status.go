@@ -73,13 +73,7 @@ func (c *computation) waits(old []v1alpha1.TaskInstanceWait) []v1alpha1.TaskInst
 
 func (c *computation) taskStatuses() []v1alpha1.TaskStatus {
 	var out []v1alpha1.TaskStatus
-	// Those that did not run have the least to say.
-	own, held := maxMessages, maxMessages
-	for i := range c.tasks {
-		if t := &c.tasks[i]; t.message != "" && t.reason != v1alpha1.ReasonPredecessorFailed {
-			held = max(0, held-1)
-		}
-	}
+	r := c.roomToExplain()
 	for i := range c.tasks {
 		t := &c.tasks[i]
 		if t.state == v1alpha1.TaskPending && t.succeeded.Empty() {
@@ -90,16 +84,8 @@ func (c *computation) taskStatuses() []v1alpha1.TaskStatus {
 			Succeeded: t.succeeded.String(), Failed: t.failed.String(),
 			Active: t.active.String(), Retrying: t.retrying.String(), Interrupted: t.interrupted.String(),
 			Starting: int64(t.starting), Running: int64(t.running),
-			Reason: t.reason,
 		}
-		left := &own
-		if t.reason == v1alpha1.ReasonPredecessorFailed {
-			left = &held
-		}
-		if t.message != "" && *left > 0 {
-			s.Message = t.message
-			*left--
-		}
+		s.Reason, s.Message = r.take(t)
 		out = append(out, s)
 	}
 	return out

@@ -325,8 +325,8 @@ func TestOnlySomeTasksCarryAMessage(t *testing.T) {
 			t.Errorf("the task that failed says nothing")
 		}
 	}
-	if messages != maxMessages {
-		t.Errorf("%d tasks carry a message, want %d", messages, maxMessages)
+	if messages != v1alpha1.MaxTaskMessages {
+		t.Errorf("%d tasks carry a message, want %d", messages, v1alpha1.MaxTaskMessages)
 	}
 	if got, want := w.job.Status.Message, `task "bad": exit code 1`; got != want {
 		t.Errorf("the job's message is %q, want %q", got, want)

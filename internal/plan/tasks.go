@@ -40,7 +40,7 @@ func (c *computation) admit(t *task) {
 
 // end fails instances that have no Pod.
 func (t *task) end(set ranges.Set) {
-	t.terminatedNow = set.Len()
+	t.terminatedNow += set.Len()
 	t.failed = t.failed.Union(set)
 	t.retrying = t.retrying.minus(set)
 }

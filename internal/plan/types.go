@@ -16,9 +16,6 @@ import (
 // them and no pass takes long.
 const WaveSize = 200
 
-// maxMessages bounds the tasks that carry a message, and with them the status.
-const maxMessages = 20
-
 // Observation is all that Compute looks at. It is not changed.
 type Observation struct {
 	// Job is the job as it is stored.

@@ -63,6 +63,12 @@ func (b *JobBuilder) Zone(zone string) *JobBuilder {
 	return b
 }
 
+// WaitForMachine sets stateIfCreateCvmFailed to RUNNABLE.
+func (b *JobBuilder) WaitForMachine() *JobBuilder {
+	b.job.Spec.Job.StateIfCreateCvmFailed = v1alpha1.CreateCvmFailedRunnable
+	return b
+}
+
 // Token sets the client token.
 func (b *JobBuilder) Token(token string) *JobBuilder {
 	b.job.Spec.ClientToken = token
@@ -96,6 +102,16 @@ func Concurrent(n int64) TaskOption { return func(t *v1alpha1.Task) { t.MaxConcu
 
 // Retries sets maxRetryCount.
 func Retries(n int64) TaskOption { return func(t *v1alpha1.Task) { t.MaxRetryCount = &n } }
+
+// ResourceRetries sets resourceMaxRetryCount.
+func ResourceRetries(n int64) TaskOption {
+	return func(t *v1alpha1.Task) { t.ResourceMaxRetryCount = &n }
+}
+
+// FailedAction sets failedAction.
+func FailedAction(a v1alpha1.FailedAction) TaskOption {
+	return func(t *v1alpha1.Task) { t.FailedAction = a }
+}
 
 // Timeout sets timeout, in seconds.
 func Timeout(seconds int64) TaskOption { return func(t *v1alpha1.Task) { t.Timeout = &seconds } }

@@ -6,6 +6,7 @@ package validation
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -163,58 +164,172 @@ func intSize(n int64) int {
 // The parts of a status, as JSON. Unit: bytes.
 const (
 	// fixedStatusSize is all that does not grow with the tasks: state, times, metrics,
-	// conditions, 10 failures, and the messages of 20 tasks.
-	fixedStatusSize = 18 << 10
-	// An entry of status.tasks without its name, with the longest state.
-	taskStatusSize = len(`{"name":"","state":"FAILED_INTERRUPTED"},`)
-	// An entry of a task with one instance is longest while that is prepared.
-	singleStatusSize = len(`{"name":"","state":"STARTING","active":[{"indexes":"0"}],"starting":1},`)
-	retriesSize      = len(`"retries":5,`)
-	// The lists of indexes.
-	countersSize  = len(`,"starting":,"running":`)
-	succeededSize = len(`,"succeeded":""`)
-	failedSize    = len(`,"failed":""`)
-	activeSize    = len(`,"active":[]`)
-	retryingSize  = len(`,"retrying":[]`)
-	groupSize     = len(`{"indexes":""},`)
+	// conditions, and the failures and waits with the longest names and messages.
+	fixedStatusSize = 18600
+	// A message and a reason of a task; not every task has them.
+	messageSize = len(`,"message":""`) + v1alpha1.MaxMessageSize
+	reasonSize  = len(`,"reason":""`) + len(v1alpha1.ReasonContainerConfig) // none is longer
+	// An entry of status.tasks without its name, by the longest state that it can have.
+	taskStatusSize = len(`{"name":"","state":"RUNNABLE"},`)
+	heldStatusSize = len(`{"name":"","state":"FAILED_INTERRUPTED"},`)
+	// An entry of a task with one instance is longest while that is prepared, or when it is
+	// held. One with a history makes the task RUNNING.
+	singleStartingSize = len(`{"name":"","state":"STARTING","active":"0","starting":1},`)
+	singleRunningSize  = len(`{"name":"","state":"RUNNING","active":"0","starting":1},`)
+	singleHeldSize     = len(`{"name":"","state":"FAILED_INTERRUPTED","interrupted":"0"},`)
+	// The lists of indexes, and the counters of those that are active.
+	succeededSize   = len(`,"succeeded":""`)
+	failedSize      = len(`,"failed":""`)
+	activeSize      = len(`,"active":""`)
+	retryingSize    = len(`,"retrying":""`)
+	interruptedSize = len(`,"interrupted":""`)
+	startingSize    = len(`,"starting":`)
+	runningSize     = len(`,"running":`)
+	// heldRuns is of how many runs of a job instances of one task are held at once, and
+	// runSize the longest head of a run, as in "x9999r5:0". More runs take that many
+	// resumptions while instances stay held; they are let in, and not counted.
+	heldRuns = 10
+	runSize  = len(`x9999`)
 )
 
 // WorstStatusSize returns the most bytes that the status of a job with this spec can
-// take as JSON, without the reasons of single tasks and without the messages of all but
-// 20 of them: the writer of a status leaves those out when room is short. It is the sum
-// of
+// take as JSON. It is the sum of
 //
 //   - a fixed part;
-//   - for each task, its entry and its name;
+//   - for each task, its entry and its name, and for as many as may have them a reason and a
+//     message: the writer of a status leaves out those of further tasks;
 //   - for each instance, its index, written once, and a comma: in the worst pattern no
 //     two neighbours share a range, and a range of two is no shorter;
-//   - the lists that the indexes stand in. There are at most as many as instances:
-//     succeeded, failed, and, for each number of retries, one group that is active and
-//     one that waits for its next attempt.
+//   - the lists that the indexes stand in, and the heads of their groups, such as "r1m2:".
+//     An instance opens one list or group at most, so with few instances it is only the
+//     longest of them.
 //
 // Cost: linear in the tasks, whatever the number of instances.
 func WorstStatusSize(spec *v1alpha1.BatchJobSpec) int {
-	size := fixedStatusSize
+	tasks := len(spec.Job.Tasks)
+	size := fixedStatusSize + min(tasks, v1alpha1.MaxTaskMessages)*messageSize + min(tasks, v1alpha1.MaxTaskReasons)*reasonSize
 	for i := range spec.Job.Tasks {
 		t := &spec.Job.Tasks[i]
 		size += len(taskName(spec.Job.Tasks, i))
-		retries := int64(0)
-		if t.MaxRetryCount != nil {
-			retries = min(max(*t.MaxRetryCount, 0), v1alpha1.MaxRetryCountLimit)
-		}
-		n := min(instancesOf(t), v1alpha1.MaxTaskInstances) // more is refused
+		n := int(min(instancesOf(t), v1alpha1.MaxTaskInstances)) // more is refused
 		if n <= 1 {
-			size += singleStatusSize + min(int(retries), 1)*retriesSize
+			size += worstSingleSize(t)
 			continue
 		}
-		groups := int(min(n, 2*(retries+1)))
-		size += taskStatusSize + countersSize + 2*intSize(n) + activeSize + retryingSize +
-			groups*(groupSize+min(int(retries), 1)*retriesSize) + indexesSize(n)
-		if n > int64(groups) {
-			size += succeededSize + failedSize
+		entry := taskStatusSize
+		if isInterrupting(t) {
+			entry = heldStatusSize
 		}
+		size += entry + indexesSize(int64(n)) + worstLists(t, n)
 	}
 	return size
+}
+
+func isInterrupting(t *v1alpha1.Task) bool {
+	return t.FailedAction == v1alpha1.FailedActionInterrupt || t.FailedAction == v1alpha1.FailedActionFastInterrupt
+}
+
+// worstSingleSize is the longest entry of a task with one instance, without its name.
+func worstSingleSize(t *v1alpha1.Task) int {
+	size := singleStartingSize
+	if h := activeHeads(t); len(h) > 0 {
+		size = max(size, singleRunningSize+h[0].size)
+	}
+	if isInterrupting(t) {
+		size = max(size, singleHeldSize+heldHeads(t)[0].size)
+	}
+	return size
+}
+
+// heads are how many heads of groups there are of one size, in bytes with the colon.
+type heads struct{ size, count int }
+
+// activeHeads are the heads that the groups of the active instances of t can have, the
+// longest first; those that wait for their next attempt can have the same. A task that is
+// interrupted at once never retries its command.
+func activeHeads(t *v1alpha1.Task) []heads {
+	retries := retryLimit(t.MaxRetryCount, v1alpha1.MaxRetryCountLimit)
+	if t.FailedAction == v1alpha1.FailedActionFastInterrupt {
+		retries = 0
+	}
+	out := machineHeads(t, len("r5"), retries)
+	return longestFirst(append(out, machineHeads(t, 0, 1)...))
+}
+
+// heldHeads are the same for the instances that are held: those have used up what retries
+// of their command there are, in any of several runs of the job.
+func heldHeads(t *v1alpha1.Task) []heads {
+	head := 0
+	if t.FailedAction == v1alpha1.FailedActionInterrupt && retryLimit(t.MaxRetryCount, v1alpha1.MaxRetryCountLimit) > 0 {
+		head = len("r5")
+	}
+	out := machineHeads(t, runSize+head, heldRuns-1)
+	return longestFirst(append(out, machineHeads(t, head, 1)...))
+}
+
+// machineHeads are count beginnings of a head, each of the given size, each with every
+// number of machines that were not had.
+func machineHeads(t *v1alpha1.Task, begin, count int) []heads {
+	limit := retryLimit(t.ResourceMaxRetryCount, v1alpha1.MaxResourceRetryCount)
+	var out []heads
+	for _, m := range []heads{{0, 1}, {len("m1"), min(limit, 9)}, {len("m10"), min(limit, 99) - 9}, {len("m100"), limit - 99}} {
+		if size := begin + m.size; size > 0 && m.count > 0 && count > 0 {
+			out = append(out, heads{size + len(":"), m.count * count})
+		}
+	}
+	return out
+}
+
+func retryLimit(count *int64, most int64) int {
+	if count == nil {
+		return 0
+	}
+	return int(min(max(*count, 0), most))
+}
+
+func longestFirst(h []heads) []heads {
+	slices.SortFunc(h, func(a, b heads) int { return b.size - a.size })
+	return h
+}
+
+// worstLists is what the lists and the heads of their groups add to the indexes of n
+// instances, 2 or more, and a comma for each: the n largest of all that an instance can add
+// by being the first in its list or its group.
+func worstLists(t *v1alpha1.Task, n int) int {
+	active := activeHeads(t)
+	retrying := slices.Clone(active)
+	// The first index of a list needs no comma. The counters of active instances take two.
+	openings := []heads{
+		{succeededSize - 1, 1}, {failedSize - 1, 1},
+		{activeSize - 1 + startingSize + intSize(int64(n)) + takeLongest(active), 1},
+		{runningSize + intSize(int64(n)) + takeLongest(active), 1},
+	}
+	if len(retrying) > 0 { // an instance without a history that waits has not been issued
+		openings = append(openings, heads{retryingSize - 1 + takeLongest(retrying), 1})
+	}
+	openings = slices.Concat(openings, active, retrying)
+	if isInterrupting(t) {
+		held := heldHeads(t)
+		openings = append(openings, heads{interruptedSize - 1 + takeLongest(held), 1})
+		openings = append(openings, held...)
+	}
+	size := 0
+	for _, o := range longestFirst(openings) {
+		count := min(o.count, n)
+		size, n = size+count*o.size, n-count
+	}
+	return size
+}
+
+// takeLongest takes one of the longest heads out and returns its size; 0 when none is left.
+func takeLongest(h []heads) int {
+	for i := range h {
+		if h[i].count > 0 {
+			h[i].count--
+			return h[i].size
+		}
+	}
+	return 0
 }
 
 // indexesSize is the length of 0 to n-1 in decimal, each with a comma.

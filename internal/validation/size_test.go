@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"pgregory.net/rapid"
 
@@ -155,88 +157,273 @@ func indexList(indexes []int) string {
 	return b.String()
 }
 
-// statusOf puts each instance of a task where place says: 0 nowhere yet, 1 succeeded, 2
-// failed, and from 3 on active or retrying with a number of retries.
-func statusOf(name string, n, retries int, place func(i int) int) v1alpha1.TaskStatus {
-	lists := make([][]int, 3+2*(retries+1))
+// slot is a list of a task's status and, where the list has groups, the head of one.
+type slot struct{ list, head string }
+
+// slotsOf are all the slots that the instances of a task can be in, those first whose use
+// makes the status longest.
+func slotsOf(retries, machines int, action v1alpha1.FailedAction) []slot {
+	var out []slot
+	if action == v1alpha1.FailedActionFastInterrupt {
+		retries = 0 // such a task is interrupted and not run again
+	}
+	for r := range retries + 1 {
+		for m := range machines + 1 {
+			head := headOf("r", r) + headOf("m", m)
+			out = append(out, slot{"active", head})
+			if head != "" {
+				out = append(out, slot{"retrying", head})
+			}
+			if action == v1alpha1.FailedActionTerminate || r < retries {
+				continue
+			}
+			out = append(out, slot{"interrupted", head})
+			for run := range heldRuns - 1 {
+				out = append(out, slot{"interrupted", headOf("x", 9990+run) + head})
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b slot) int { return len(b.head) - len(a.head) })
+	// The first of each list opens it, and the second that is active a counter: that is
+	// longer than most heads.
+	var first []slot
+	take := func(list string) {
+		i := slices.IndexFunc(out, func(x slot) bool { return x.list == list })
+		switch {
+		case i >= 0:
+			first, out = append(first, out[i]), slices.Delete(out, i, i+1)
+		case list == "active":
+			first = append(first, slot{list: list})
+		}
+	}
+	for _, list := range []string{"active", "interrupted", "retrying", "active"} {
+		take(list)
+	}
+	return slices.Concat(first, []slot{{list: "succeeded"}, {list: "failed"}}, out)
+}
+
+func headOf(letter string, n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(letter, n)
+}
+
+// statusOf puts each instance of a task where place says.
+func statusOf(name string, n int, place func(i int) slot) v1alpha1.TaskStatus {
+	lists := map[slot][]int{}
 	for i := range n {
-		k := place(i) % len(lists)
-		lists[k] = append(lists[k], i)
+		x := place(i)
+		lists[x] = append(lists[x], i)
 	}
-	s := v1alpha1.TaskStatus{Name: name, State: v1alpha1.TaskRunning, Succeeded: indexList(lists[1]), Failed: indexList(lists[2])}
-	for k, list := range lists[3:] {
-		if len(list) == 0 {
-			continue
+	text := map[string]string{}
+	active := 0
+	for x, list := range lists {
+		part := indexList(list)
+		if x.head != "" {
+			part = x.head + ":" + part
 		}
-		group := indexList(list)
-		if k/2 > 0 {
-			group = fmt.Sprintf("r%d:%s", k/2, group)
+		if text[x.list] != "" {
+			part = ";" + part
 		}
-		if k%2 == 0 {
-			s.Active = strings.TrimPrefix(s.Active+";"+group, ";")
-			s.Starting += int64((len(list) + 1) / 2)
-			s.Running += int64(len(list) / 2)
-		} else {
-			s.Retrying = strings.TrimPrefix(s.Retrying+";"+group, ";")
+		text[x.list] += part
+		if x.list == "active" {
+			active += len(list)
 		}
 	}
-	if s.Starting > 0 && s.Running == 0 {
+	s := v1alpha1.TaskStatus{
+		Name: name, State: v1alpha1.TaskRunning, Succeeded: text["succeeded"], Failed: text["failed"],
+		Active: text["active"], Retrying: text["retrying"], Interrupted: text["interrupted"],
+		Starting: int64((active + 1) / 2), Running: int64(active / 2),
+	}
+	switch {
+	case len(lists) == 1 && len(lists[slot{list: "active"}]) > 0 && s.Running == 0:
 		s.State = v1alpha1.TaskStarting
-	}
-	if s.Active == "" && s.Retrying == "" {
+	case s.Interrupted != "" && s.Active == "" && s.Retrying == "":
 		s.State = v1alpha1.TaskFailedInterrupted
 	}
 	return s
 }
 
+// taskOf is a task of the spec with these budgets.
+func taskOf(name string, n, retries, machines int, action v1alpha1.FailedAction) v1alpha1.Task {
+	return v1alpha1.Task{TaskName: name, TaskInstanceNum: ptr(int64(n)), MaxRetryCount: ptr(int64(retries)),
+		ResourceMaxRetryCount: ptr(int64(machines)), FailedAction: action}
+}
+
+var actions = []v1alpha1.FailedAction{v1alpha1.FailedActionTerminate, v1alpha1.FailedActionInterrupt, v1alpha1.FailedActionFastInterrupt}
+
+// worstTasksSize is what the tasks add to WorstStatusSize, less what explains.
+func worstTasksSize(spec *v1alpha1.BatchJobSpec) int {
+	n := len(spec.Job.Tasks)
+	return WorstStatusSize(spec) - fixedStatusSize - min(n, v1alpha1.MaxTaskMessages)*messageSize - min(n, v1alpha1.MaxTaskReasons)*reasonSize
+}
+
+// Wherever the instances are, the status is no longer than the bound.
 func TestPropertyWorstStatusSize(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		spec, status := &v1alpha1.BatchJobSpec{}, v1alpha1.BatchJobStatus{}
 		for k := range rapid.IntRange(1, 5).Draw(t, "tasks") {
 			name := fmt.Sprint("task", k)
-			n, retries := rapid.IntRange(1, 120).Draw(t, "instances"), rapid.IntRange(0, 5).Draw(t, "retries")
-			spec.Job.Tasks = append(spec.Job.Tasks, v1alpha1.Task{TaskName: name, TaskInstanceNum: ptr(int64(n)), MaxRetryCount: ptr(int64(retries))})
-			places := rapid.SliceOfN(rapid.IntRange(0, 14), n, n).Draw(t, "places")
-			status.Tasks = append(status.Tasks, statusOf(name, n, retries, func(i int) int { return places[i] }))
+			n := rapid.OneOf(rapid.IntRange(1, 9), rapid.IntRange(1, 120)).Draw(t, "instances")
+			retries, machines := rapid.IntRange(0, 5).Draw(t, "retries"), rapid.SampledFrom([]int{0, 1, 9, 10, 100}).Draw(t, "machines")
+			action := rapid.SampledFrom(actions).Draw(t, "action")
+			spec.Job.Tasks = append(spec.Job.Tasks, taskOf(name, n, retries, machines, action))
+			slots := slotsOf(retries, machines, action)
+			places := rapid.SliceOfN(rapid.OneOf(rapid.IntRange(0, min(8, len(slots)-1)), rapid.IntRange(0, len(slots)-1)), n, n).Draw(t, "places")
+			status.Tasks = append(status.Tasks, statusOf(name, n, func(i int) slot { return slots[places[i]] }))
 		}
-		got := len("[]") + WorstStatusSize(spec) - fixedStatusSize
-		if want := len(jsonOf(t, status.Tasks)); got < want {
+		if got, want := len("[]")+worstTasksSize(spec), len(jsonOf(t, status.Tasks)); got < want {
 			t.Fatalf("at most %d bytes, but here are %d: %s", got, want, jsonOf(t, status.Tasks))
 		}
 	})
 }
 
-// The two promises: 100,000 instances in one object take at most 600 KiB in the worst
-// pattern, and 5,000 tasks of one instance fit beside a spec of 1 MiB.
-func TestWorstStatusSizePromises(t *testing.T) {
-	one := &request("a").Spec
-	one.Job.Tasks[0].TaskInstanceNum, one.Job.Tasks[0].MaxRetryCount = ptr(int64(100_000)), ptr(int64(5))
-	worst := WorstStatusSize(one)
-	if worst > 600<<10 {
-		t.Errorf("100,000 instances: %d bytes", worst)
+// greedy puts one instance into each slot, in order, and the rest so that no two
+// neighbours share a list.
+func greedy(slots []slot) func(i int) slot {
+	return func(i int) slot {
+		if i < len(slots) {
+			return slots[i]
+		}
+		return []slot{{list: "succeeded"}, {list: "failed"}}[i%2]
 	}
-	status := statusOf("a", 100_000, 5, func(i int) int { return i%2 + 1 })
-	data, err := json.Marshal(status)
-	if err != nil || len(data) > worst || len(data) < worst*95/100 {
-		t.Errorf("every other instance failed: %d bytes, estimated %d (%v)", len(data), worst, err)
-	}
-	t.Logf("100,000 instances: %d bytes, estimated %d", len(data), worst)
+}
 
-	many := &v1alpha1.BatchJobSpec{}
-	for i := range 5000 {
-		many.Job.Tasks = append(many.Job.Tasks, v1alpha1.Task{TaskName: fmt.Sprintf("task-%04d", i)})
+// The bound is not wasteful: the worst pattern that we know comes close to it, whatever the
+// number of instances and the budgets.
+func TestWorstStatusSizeIsReached(t *testing.T) {
+	for _, action := range actions {
+		for _, n := range []int{1, 2, 3, 4, 5, 10, 100, 1000, 10_000, 100_000} {
+			for _, retries := range []int{0, 1, 5} {
+				for _, machines := range []int{0, 3, 100} {
+					spec := &v1alpha1.BatchJobSpec{}
+					spec.Job.Tasks = []v1alpha1.Task{taskOf("a", n, retries, machines, action)}
+					data, err := json.Marshal(statusOf("a", n, greedy(slotsOf(retries, machines, action))))
+					got, bound := len(data)+len(","), worstTasksSize(spec)
+					slack := 2 // per cent; of a short entry, a few bytes are more
+					switch {
+					case n < 100:
+						slack = 15
+					case n < 1000:
+						slack = 7
+					}
+					if err != nil || got > bound || got < bound-bound*slack/100 {
+						t.Errorf("%s, %d instances, retries %d and %d: %d bytes, bound %d (%v): %.200s", action, n, retries, machines, got, bound, err, data)
+					}
+				}
+			}
+		}
 	}
-	worst = WorstStatusSize(many)
-	if MaxSpecSize+worst > MaxStoredSize {
-		t.Errorf("5,000 tasks: %d bytes, room for %d", worst, MaxStoredSize-MaxSpecSize)
+}
+
+// longest is a text that is as long as JSON as any message may be.
+var longest = strings.Repeat("<", v1alpha1.MaxMessageSize/len(`\u003c`))
+
+// fullStatus has everything but tasks, each as long as it can be.
+func fullStatus() v1alpha1.BatchJobStatus {
+	at := metav1.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)
+	counts := func(n int64) (m v1alpha1.StateMetrics) {
+		for v, i := reflect.ValueOf(&m).Elem(), 0; i < v.NumField(); i++ {
+			v.Field(i).SetInt(n)
+		}
+		return m
 	}
-	t.Logf("5,000 tasks: estimated %d of %d bytes", worst, MaxStoredSize-MaxSpecSize)
+	name, reason := strings.Repeat("n", v1alpha1.MaxTaskNameLength), v1alpha1.ReasonContainerConfig
+	pod, node := strings.Repeat("p", 63), strings.Repeat("h", 253)
+	s := v1alpha1.BatchJobStatus{
+		ObservedGeneration: 999_999, JobID: "job-12345678", State: v1alpha1.JobFailedInterrupted, Reason: reason, Message: longest,
+		StartTime: &at, EndTime: &at, Run: 9999, RetryToken: strings.Repeat("<", v1alpha1.MaxTokenLength),
+		TaskProgress: "5000/5000", TaskInstanceProgress: "100000/100000", TaskMetrics: counts(5000), TaskInstanceMetrics: counts(100_000),
+	}
+	for range v1alpha1.MaxFailures {
+		s.Failures = append(s.Failures, v1alpha1.TaskInstanceFailure{
+			TaskName: name, TaskInstanceIndex: 99_999, Attempt: 105, Time: at, ExitCode: ptr(int32(-1 << 31)),
+			Reason: reason, Message: longest, PodName: pod, NodeName: node,
+		})
+	}
+	for range v1alpha1.MaxWaiting {
+		s.Waiting = append(s.Waiting, v1alpha1.TaskInstanceWait{TaskName: name, TaskInstanceIndex: 99_999, Reason: reason, Message: longest, PodName: pod})
+	}
+	for _, kind := range []string{
+		v1alpha1.ConditionAccepted, v1alpha1.ConditionSuspended, v1alpha1.ConditionInvalidAnnotation, v1alpha1.ConditionReconciling,
+		v1alpha1.ConditionStalled, v1alpha1.ConditionComplete, v1alpha1.ConditionFailed,
+	} {
+		s.Conditions = append(s.Conditions, metav1.Condition{
+			Type: kind, Status: metav1.ConditionFalse, ObservedGeneration: 999_999, LastTransitionTime: at, Reason: reason, Message: longest,
+		})
+	}
+	return s
+}
+
+func TestFixedStatusSize(t *testing.T) {
+	data, err := json.Marshal(fullStatus())
+	if got := len(data) + len(`,"tasks":[]`); err != nil || got > fixedStatusSize || got < fixedStatusSize*97/100 {
+		t.Errorf("all but the tasks: %d bytes, counted as %d (%v)", got, fixedStatusSize, err)
+	}
+}
+
+// The promise for one task: 100,000 instances in one object take at most 600 KiB in the
+// worst pattern.
+func TestWorstStatusSizeOfManyInstances(t *testing.T) {
+	const promise = 600 << 10
+	most := -1
+	for _, machines := range []int{0, 100} {
+		spec := &v1alpha1.BatchJobSpec{}
+		spec.Job.Tasks = []v1alpha1.Task{taskOf("a", 100_000, 5, machines, v1alpha1.FailedActionTerminate)}
+		bound := WorstStatusSize(spec)
+		status := fullStatus()
+		status.Tasks = []v1alpha1.TaskStatus{statusOf("a", 100_000, greedy(slotsOf(5, machines, v1alpha1.FailedActionTerminate)))}
+		status.Tasks[0].Reason, status.Tasks[0].Message = v1alpha1.ReasonContainerConfig, longest
+		data, err := json.Marshal(status)
+		if err != nil || len(data) > bound || len(data) < bound*99/100 {
+			t.Errorf("resourceMaxRetryCount %d: %d bytes, bound %d (%v)", machines, len(data), bound, err)
+		}
+		if machines == 0 && bound > promise {
+			t.Errorf("100,000 instances: %d bytes, at most %d", bound, promise)
+		}
+		t.Logf("100,000 instances, maxRetryCount 5, resourceMaxRetryCount %d: %d bytes in the worst pattern, bound %d of %d", machines, len(data), bound, promise)
+	}
+	for machines := range v1alpha1.MaxResourceRetryCount + 1 {
+		spec := &v1alpha1.BatchJobSpec{}
+		spec.Job.Tasks = []v1alpha1.Task{taskOf("a", 100_000, 5, machines, v1alpha1.FailedActionTerminate)}
+		if WorstStatusSize(spec) <= promise {
+			most = machines
+		}
+	}
+	t.Logf("it stays within %d bytes up to resourceMaxRetryCount %d", promise, most)
+}
+
+// The promise for many tasks: 5,000 of one instance fit beside a spec of 1 MiB.
+func TestWorstStatusSizeOfManyTasks(t *testing.T) {
+	spec, status := &v1alpha1.BatchJobSpec{}, fullStatus()
+	for i := range v1alpha1.MaxTasks {
+		name := fmt.Sprintf("task-%04d", i)
+		spec.Job.Tasks = append(spec.Job.Tasks, v1alpha1.Task{TaskName: name})
+		task := statusOf(name, 1, func(int) slot { return slot{list: "active"} })
+		if i < v1alpha1.MaxTaskReasons {
+			task.Reason = v1alpha1.ReasonContainerConfig
+		}
+		if i < v1alpha1.MaxTaskMessages {
+			task.Message = longest
+		}
+		status.Tasks = append(status.Tasks, task)
+	}
+	bound := WorstStatusSize(spec)
+	if MaxSpecSize+bound > MaxStoredSize {
+		t.Errorf("5,000 tasks: %d bytes, room for %d", bound, MaxStoredSize-MaxSpecSize)
+	}
+	data, err := json.Marshal(status)
+	if err != nil || len(data) > bound || len(data) < bound*99/100 {
+		t.Errorf("5,000 tasks: %d bytes, bound %d (%v)", len(data), bound, err)
+	}
+	t.Logf("5,000 tasks: %d bytes in the worst pattern, bound %d of %d, %d for each task", len(data), bound, MaxStoredSize-MaxSpecSize, bound/v1alpha1.MaxTasks)
 }
 
 func TestWorstStatusSizeOfWrongNumbers(t *testing.T) {
 	spec := &request("a").Spec
-	for n, most := range map[int64]int{-1 << 63: 20 << 10, -1: 20 << 10, 0: 20 << 10, 1<<63 - 1: 700 << 10} {
-		spec.Job.Tasks[0].TaskInstanceNum, spec.Job.Tasks[0].MaxRetryCount = &n, &n
+	for n, most := range map[int64]int{-1 << 63: 19 << 10, -1: 19 << 10, 0: 19 << 10, 1<<63 - 1: 700 << 10} {
+		spec.Job.Tasks[0].TaskInstanceNum, spec.Job.Tasks[0].MaxRetryCount, spec.Job.Tasks[0].ResourceMaxRetryCount = &n, &n, &n
 		if got := WorstStatusSize(spec); got <= 0 || got > most {
 			t.Errorf("%d instances: %d bytes", n, got)
 		}

@@ -9,11 +9,19 @@ package install
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
 )
 
 // Target says which cluster is meant.
@@ -30,6 +38,8 @@ type Target struct {
 	Image string
 	// Audit asks a local API server for an audit log.
 	Audit bool
+	// Args are further arguments for parts of a local cluster, as PART=--ARGUMENT.
+	Args []string
 	// Out takes what is to be shown.
 	Out io.Writer
 }
@@ -57,6 +67,9 @@ func Up(ctx context.Context, t Target) (*Cluster, error) {
 	if t.Audit {
 		args = append(args, "--audit")
 	}
+	for _, a := range t.Args {
+		args = append(args, "--arg", a)
+	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Stdout, cmd.Stderr = io.Discard, t.Out
 	if err := cmd.Run(); err != nil {
@@ -76,6 +89,31 @@ func Find(ctx context.Context, t Target) (*Cluster, error) {
 		return nil, fmt.Errorf("reading the cluster's status: %w", err)
 	}
 	return c, nil
+}
+
+// Down removes the target and all that belongs to it, however far it came. It is not
+// to be cut short, and so takes no context.
+func Down(t Target) error {
+	cmd := exec.Command(program, "down", "--name", t.Name)
+	cmd.Stdout, cmd.Stderr = t.Out, t.Out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("taking the cluster down: %w", err)
+	}
+	return nil
+}
+
+// Client returns a client that knows BatchJobs and the core types.
+func (c *Cluster) Client() (client.WithWatch, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	cfg.QPS, cfg.Burst = 200, 400
+	scheme := runtime.NewScheme()
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), clientgoscheme.AddToScheme(scheme)); err != nil {
+		return nil, err
+	}
+	return client.NewWithWatch(cfg, client.Options{Scheme: scheme})
 }
 
 // KubectlPath is the kubectl to use: the cluster's own, else the one in PATH.

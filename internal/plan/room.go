@@ -1,0 +1,85 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+)
+
+// What explains must not make a status too large to be stored: admission has counted
+// messages of v1alpha1.MaxMessageSize bytes for v1alpha1.MaxTaskMessages tasks, and reasons
+// for v1alpha1.MaxTaskReasons, see validation.WorstStatusSize. Of the other tasks, the lists
+// of indexes and the job's own reason say enough.
+
+// room is how many tasks may still be explained.
+type room struct {
+	own   explanations // tasks that wait, failed or are held themselves
+	after explanations // those that cannot start since another one failed
+}
+
+// explanations are how many reasons and messages there may be.
+type explanations struct{ reasons, messages int }
+
+// roomToExplain shares the room out: tasks that could not start have the least to say and
+// get what the others leave.
+func (c *computation) roomToExplain() room {
+	all := explanations{v1alpha1.MaxTaskReasons, v1alpha1.MaxTaskMessages}
+	r := room{all, all}
+	for i := range c.tasks {
+		if t := &c.tasks[i]; t.reason != "" && t.reason != v1alpha1.ReasonPredecessorFailed {
+			r.after.take(t)
+		}
+	}
+	return r
+}
+
+// take returns the reason and message that the status has of t.
+func (r *room) take(t *task) (reason, message string) {
+	if t.reason == v1alpha1.ReasonPredecessorFailed {
+		return r.after.take(t)
+	}
+	return r.own.take(t)
+}
+
+func (e *explanations) take(t *task) (reason, message string) {
+	if t.reason == "" || e.reasons == 0 {
+		return "", ""
+	}
+	e.reasons--
+	if t.message == "" || e.messages == 0 {
+		return t.reason, ""
+	}
+	e.messages--
+	return t.reason, t.message
+}
+
+// cut bounds a message that may have come from outside, at the border of a character, to
+// v1alpha1.MaxMessageSize bytes as JSON.
+func cut(s string) string {
+	s = strings.ToValidUTF8(s, "?")
+	size, end := 0, 0 // end: where an ellipsis would still fit
+	for i, r := range s {
+		if size <= v1alpha1.MaxMessageSize-len("…") {
+			end = i
+		}
+		if size += sizeInJSON(r); size > v1alpha1.MaxMessageSize {
+			return s[:end] + "…"
+		}
+	}
+	return s
+}
+
+// sizeInJSON is the number of bytes that encoding/json writes for r within a string.
+func sizeInJSON(r rune) int {
+	switch {
+	case strings.ContainsRune("\"\\\n\r\t\b\f", r):
+		return len(`\n`)
+	case r < ' ', r == '<', r == '>', r == '&', r == '\u2028', r == '\u2029':
+		return len(`\u0000`)
+	}
+	return utf8.RuneLen(r)
+}

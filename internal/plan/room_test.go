@@ -1,0 +1,238 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	corev1 "k8s.io/api/core/v1"
+	"pgregory.net/rapid"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/testutil"
+	"batchcompute.dev/operator/internal/validation"
+)
+
+func TestPropertyCut(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		unit := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"a", "<", "\"", "\x00", "\u2028", "\xff", "é", "世", "\U0001f600"})).Draw(t, "unit")
+		in := strings.Repeat(unit, rapid.IntRange(0, 400).Draw(t, "times")) + rapid.String().Draw(t, "rest")
+		got := cut(in)
+		text, err := json.Marshal(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size := len(text) - len(`""`)
+		if size > v1alpha1.MaxMessageSize || !utf8.ValidString(got) {
+			t.Fatalf("%d bytes as JSON: %q", size, got)
+		}
+		whole, _ := json.Marshal(strings.ToValidUTF8(in, "?"))
+		switch fits := len(whole)-len(`""`) <= v1alpha1.MaxMessageSize; {
+		case fits && got != strings.ToValidUTF8(in, "?"):
+			t.Fatalf("%q was changed to %q", in, got)
+		case !fits && !strings.HasSuffix(got, "…"):
+			t.Fatalf("%q was cut without saying so: %q", in, got)
+		case !fits && size < v1alpha1.MaxMessageSize-len(`\u0000`)-len("…"):
+			t.Fatalf("%q was cut to %d bytes", in, size)
+		}
+	})
+}
+
+// ugly is a message as nobody would write it: long, and full of characters that take six
+// bytes as JSON.
+var ugly = strings.Repeat("<\x01&\u2028\"", 500)
+
+// An uglyWorld is a way to make a status as long as it can be made.
+type uglyWorld struct {
+	action v1alpha1.FailedAction
+	// fan makes every task but the first depend on it.
+	fan bool
+	// pod is what becomes of each Pod; nil leaves it alone.
+	pod func(pod *corev1.Pod, now time.Time)
+	// job changes the job after the first claims.
+	job func(job *v1alpha1.BatchJob)
+	// refuse says that the cluster makes no Pods.
+	refuse *Refusal
+	// want is the state that the job comes to.
+	want v1alpha1.JobState
+}
+
+var uglyWorlds = map[string]uglyWorld{
+	"all wait for a node": {
+		pod:  func(pod *corev1.Pod, _ time.Time) { testutil.Unschedulable(pod, ugly) },
+		want: v1alpha1.JobRunnable,
+	},
+	"all wait for an image": {
+		pod: func(pod *corev1.Pod, _ time.Time) {
+			testutil.Bind(pod, longNode)
+			testutil.Wait(pod, "ErrImagePull", ugly)
+		},
+		want: v1alpha1.JobStarting,
+	},
+	"all are refused": {refuse: &Refusal{Message: ugly}, want: v1alpha1.JobRunnable},
+	"no quota":        {refuse: &Refusal{Message: ugly, Quota: true}, want: v1alpha1.JobRunnable},
+	"all were evicted": {
+		pod: func(pod *corev1.Pod, now time.Time) {
+			testutil.Bind(pod, longNode)
+			testutil.Start(pod, now)
+			testutil.Disrupt(pod, "TerminationByKubelet", ugly)
+			testutil.Finish(pod, -1<<31, now)
+		},
+		want: v1alpha1.JobFailed,
+	},
+	"none can start": {
+		fan: true,
+		pod: func(pod *corev1.Pod, now time.Time) {
+			testutil.Bind(pod, longNode)
+			testutil.Start(pod, now)
+			testutil.Finish(pod, 1, now)
+		},
+		want: v1alpha1.JobFailed,
+	},
+	"all are held": {
+		action: v1alpha1.FailedActionFastInterrupt,
+		pod: func(pod *corev1.Pod, now time.Time) {
+			testutil.Bind(pod, longNode)
+			testutil.Start(pod, now)
+			testutil.Finish(pod, 1, now)
+		},
+		want: v1alpha1.JobFailedInterrupted,
+	},
+	"all are terminated": {
+		pod:  func(pod *corev1.Pod, _ time.Time) { testutil.Unschedulable(pod, ugly) },
+		job:  func(job *v1alpha1.BatchJob) { job.Spec.Terminate = true },
+		want: v1alpha1.JobFailed,
+	},
+	"suspended, with a bad annotation": {
+		pod: func(pod *corev1.Pod, now time.Time) {
+			testutil.Bind(pod, longNode)
+			testutil.Start(pod, now)
+		},
+		job: func(job *v1alpha1.BatchJob) {
+			job.Spec.Suspend = true
+			job.Annotations = map[string]string{v1alpha1.AnnotationTerminate: ugly}
+		},
+		want: v1alpha1.JobRunnable,
+	},
+}
+
+var longNode = strings.Repeat("n", 253)
+
+// TestStatusStaysWithinItsBound plays ugly worlds, and holds each status that is written to
+// what admission has made room for.
+func TestStatusStaysWithinItsBound(t *testing.T) {
+	for name, u := range uglyWorlds {
+		for _, size := range []struct{ tasks, instances int }{{1, 1}, {1, 400}, {30, 3}, {600, 1}, {v1alpha1.MaxTasks, 1}} {
+			if size.tasks == v1alpha1.MaxTasks && !u.fan {
+				continue // the longest, and with few passes; the others take some seconds each
+			}
+			t.Run(fmt.Sprintf("%s, %d tasks of %d", name, size.tasks, size.instances), func(t *testing.T) {
+				t.Parallel()
+				u.play(t, size.tasks, size.instances)
+			})
+		}
+	}
+}
+
+func (u uglyWorld) play(t *testing.T, tasks, instances int) {
+	b := testutil.Job(strings.Repeat("j", 200))
+	nameOf := func(i int) string {
+		return fmt.Sprintf("%s-%04d", strings.Repeat("n", v1alpha1.MaxTaskNameLength-5), i)
+	}
+	for i := range tasks {
+		name := nameOf(i)
+		b.Task(name, testutil.Instances(int64(instances)), func(task *v1alpha1.Task) { task.FailedAction = u.action })
+		if u.fan && i > 0 {
+			b.Edges(nameOf(0) + "->" + name)
+		}
+	}
+	c, err := newCluster(b.Obj())
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := validation.WorstStatusSize(&c.job.Spec)
+	most, state := 0, v1alpha1.JobState("")
+	for range 6 + 2*tasks*instances/WaveSize {
+		obs := Observation{Job: c.job, Spec: c.spec, Pods: c.tracked(), Live: true}
+		if u.refuse != nil {
+			obs.Refusals = map[int]Refusal{}
+			for i := range tasks {
+				obs.Refusals[i] = Refusal{Message: u.refuse.Message, Quota: u.refuse.Quota, Since: c.now}
+			}
+		}
+		p, err := Compute(obs, c.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(p.Status)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(text) > bound {
+			t.Fatalf("a status of %d bytes, more than %d: %.3000s", len(text), bound, text)
+		}
+		most, state = max(most, len(text)), p.Status.State
+		wantRoomUsed(t, &p)
+		u.act(t, c, &p)
+	}
+	if state != u.want {
+		t.Errorf("the job is %s, want %s", state, u.want)
+	}
+	t.Logf("at most %d bytes, bound %d", most, bound)
+}
+
+// act carries a plan out, and lets become of the Pods what the world wants.
+func (u uglyWorld) act(t *testing.T, c *cluster, p *Plan) {
+	first := c.job.Status.State == ""
+	if err := c.store(c.job.ResourceVersion, &p.Status); err != nil {
+		t.Fatal(err)
+	}
+	if first && u.job != nil {
+		c.changeJob(u.job)
+	}
+	if u.refuse == nil {
+		for _, in := range append(p.Create, p.Adopt...) {
+			c.create(in)
+			if u.pod != nil {
+				c.change(c.spec.PodName(in), func(pod *corev1.Pod) { u.pod(pod, c.now) })
+			}
+		}
+	}
+	for _, pod := range p.Delete {
+		c.askToStop(pod)
+		c.change(pod.Name, func(pod *corev1.Pod) { testutil.Finish(pod, 137, c.now) })
+	}
+	for _, pod := range p.Release {
+		c.release(pod)
+	}
+	c.now = c.now.Add(time.Second)
+}
+
+// wantRoomUsed checks that what explains is there as far as the room goes.
+func wantRoomUsed(t *testing.T, p *Plan) {
+	t.Helper()
+	reasons, messages, failed := 0, 0, 0
+	for _, s := range p.Status.Tasks {
+		if s.Reason != "" {
+			reasons++
+		}
+		if s.Message != "" {
+			messages++
+		}
+		if s.State == v1alpha1.TaskFailed {
+			failed++
+		}
+	}
+	if reasons > v1alpha1.MaxTaskReasons || messages > v1alpha1.MaxTaskMessages {
+		t.Errorf("%d tasks have a reason and %d a message", reasons, messages)
+	}
+	if reasons < min(failed, v1alpha1.MaxTaskReasons) {
+		t.Errorf("%d tasks failed, and only %d have a reason", failed, reasons)
+	}
+}

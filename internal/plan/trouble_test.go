@@ -1,0 +1,417 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/testutil"
+)
+
+// trouble is what goes wrong with the instance a/0, which has two retries in each budget.
+type trouble struct {
+	// begin brings the trouble on. end is nil where begin ends the attempt, and else what
+	// ends it after the patience with it, or when the node confirms.
+	begin, end func(w *world)
+	// state is the instance's while the trouble lasts, waits the reason it waits for, and
+	// reason that of the failure.
+	state         v1alpha1.TaskInstanceState
+	waits, reason string
+	// after is the instance's history once the attempt has ended: r1 or m1; 0 when nothing
+	// was spent.
+	after string
+}
+
+// do returns what changes the Pod of a/0.
+func doA(change func(w *world, pod *corev1.Pod)) func(*world) {
+	return func(w *world) { w.do("a/0", func(pod *corev1.Pod) { change(w, pod) }) }
+}
+
+// running returns what happens to the Pod of a/0 after its command has begun.
+func running(change func(w *world, pod *corev1.Pod)) func(*world) {
+	return func(w *world) { w.start("a/0").step().wait(2 * time.Second); doA(change)(w) }
+}
+
+// patience is what passes before an attempt without a machine is given up.
+func patience(w *world) { w.wait(DefaultResourceWait).step() }
+
+// stopped is the node's word that a Pod which was asked to stop has ended.
+func stopped(w *world) {
+	w.wait(time.Second).do("a/0", func(pod *corev1.Pod) {
+		if pod.Spec.NodeName != "" {
+			if pod.Status.Phase == corev1.PodRunning {
+				testutil.Finish(pod, 143, w.now)
+			}
+			pod.Status.Phase = corev1.PodFailed
+		}
+	}).step()
+}
+
+func givenUp(w *world) { patience(w); stopped(w) }
+
+// troubles are by the row of the table in docs/execution.md, and its number of cases.
+var troubles = map[string][]trouble{
+	"the command ends with another code than 0": {{
+		begin:  func(w *world) { w.finish("a/0", 3) },
+		reason: v1alpha1.ReasonCommandFailed, after: "r1",
+	}},
+	"the command, or the shell, is not there": {{
+		begin:  func(w *world) { w.finish("a/0", 127) },
+		reason: v1alpha1.ReasonCommandFailed, after: "r1",
+	}, {
+		begin: func(w *world) {
+			w.finish("a/0", 128)
+			doA(func(_ *world, pod *corev1.Pod) { stateOf(pod).Terminated.Reason = "StartError" })(w)
+		},
+		reason: v1alpha1.ReasonStartError, after: "r1",
+	}},
+	"the command takes more memory than it may": {{
+		begin: func(w *world) {
+			w.finish("a/0", 137)
+			doA(func(_ *world, pod *corev1.Pod) { stateOf(pod).Terminated.Reason = "OOMKilled" })(w)
+		},
+		reason: v1alpha1.ReasonOOMKilled, after: "r1",
+	}},
+	"the command runs longer than `timeout`": {{
+		begin: func(w *world) { w.start("a/0").step().wait(61 * time.Second).step() }, end: stopped,
+		state: v1alpha1.TaskInstanceRunning, reason: v1alpha1.ReasonTimeout, after: "r1",
+	}},
+	"the node evicts the Pod: memory, disk, shutdown": {{
+		begin: running(func(w *world, pod *corev1.Pod) {
+			testutil.Finish(pod, 137, w.now)
+			testutil.Disrupt(pod, corev1.PodReasonTerminationByKubelet, "low on memory")
+			pod.Status.Reason = "Evicted"
+		}),
+		reason: v1alpha1.ReasonEvicted, after: "m1",
+	}, {
+		begin: running(func(w *world, pod *corev1.Pod) {
+			testutil.Finish(pod, 143, w.now)
+			testutil.Disrupt(pod, corev1.PodReasonTerminationByKubelet, "node shutdown")
+			pod.Status.Reason = "Terminated"
+		}),
+		reason: v1alpha1.ReasonEvicted, after: "m1",
+	}},
+	"`kubectl drain`, or another eviction through the API": {{
+		begin: running(func(w *world, pod *corev1.Pod) {
+			testutil.Disrupt(pod, "EvictionByEvictionAPI", "Eviction API: evicting")
+			testutil.AskToStop(pod, w.now)
+		}), end: stopped,
+		state: v1alpha1.TaskInstanceRunning, reason: v1alpha1.ReasonEvicted, after: "m1",
+	}},
+	"the scheduler preempts the Pod": {{
+		begin: running(func(w *world, pod *corev1.Pod) {
+			testutil.Disrupt(pod, corev1.PodReasonPreemptionByScheduler, "preempting")
+			testutil.AskToStop(pod, w.now)
+		}), end: stopped,
+		state: v1alpha1.TaskInstanceRunning, reason: v1alpha1.ReasonPreempted, after: "m1",
+	}},
+	"the node is lost: its taint evicts the Pod, or the garbage collector of Pods finds the node gone": {{
+		begin: func(w *world) {
+			running(func(w *world, pod *corev1.Pod) {
+				testutil.Disrupt(pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
+				testutil.AskToStop(pod, w.now)
+			})(w)
+			w.step().wait(30*time.Second + confirmWait)
+		}, end: stopped,
+		state: v1alpha1.TaskInstanceRunning, waits: v1alpha1.ReasonNodeLost, reason: v1alpha1.ReasonNodeLost, after: "m1",
+	}, {
+		begin: running(func(w *world, pod *corev1.Pod) {
+			testutil.Disrupt(pod, "DeletionByPodGC", "PodGC: node no longer exists")
+			pod.Status.Phase = corev1.PodFailed
+			testutil.AskToStop(pod, w.now)
+		}),
+		reason: v1alpha1.ReasonNodeLost, after: "m1",
+	}},
+	"somebody deletes the Pod": {{
+		begin: running(func(w *world, pod *corev1.Pod) { testutil.AskToStop(pod, w.now) }), end: stopped,
+		state: v1alpha1.TaskInstanceRunning, reason: v1alpha1.ReasonPodDeleted, after: "m1",
+	}},
+	"the Pod fails without its command having run: `OutOfcpu`, `OutOfmemory`, `NodeAffinity`, `UnexpectedAdmissionError`": {
+		refusedByNode("OutOfcpu"), refusedByNode("OutOfmemory"), refusedByNode("NodeAffinity"), refusedByNode("UnexpectedAdmissionError"),
+	},
+	"the node dies and comes back, the command with it": {{
+		begin: running(func(w *world, pod *corev1.Pod) {
+			testutil.Finish(pod, 255, w.now)
+			stateOf(pod).Terminated.Reason = "Unknown"
+		}),
+		reason: v1alpha1.ReasonPodFailed, after: "m1",
+	}},
+	"the node dies between making the container and starting it": {{
+		begin: doA(func(_ *world, pod *corev1.Pod) {
+			testutil.Bind(pod, "node-1")
+			testutil.Wait(pod, "", "")
+			pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionFalse})
+		}), end: stopped,
+		state: v1alpha1.TaskInstanceStarting, reason: v1alpha1.ReasonPodDeleted, after: "m1",
+	}},
+	"the node's runtime cannot start the container in time": {{
+		begin: func(w *world) {
+			w.finish("a/0", 128)
+			doA(func(_ *world, pod *corev1.Pod) {
+				stateOf(pod).Terminated.Reason, stateOf(pod).Terminated.Message = "StartError", "failed to create shim task: context canceled"
+			})(w)
+		},
+		reason: v1alpha1.ReasonStartError, after: "m1",
+	}},
+	"no node fits the Pod": {{
+		begin: doA(func(_ *world, pod *corev1.Pod) { testutil.Unschedulable(pod, "0/1 nodes are available") }), end: patience,
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonUnschedulable, reason: v1alpha1.ReasonUnschedulable, after: "m1",
+	}},
+	"the image cannot be pulled": {{
+		begin: doA(func(_ *world, pod *corev1.Pod) {
+			testutil.Bind(pod, "node-1")
+			testutil.Wait(pod, "ImagePullBackOff", "not found")
+		}), end: givenUp,
+		state: v1alpha1.TaskInstanceStarting, waits: v1alpha1.ReasonImagePull, reason: v1alpha1.ReasonImagePull, after: "m1",
+	}},
+	"the container cannot be made: a missing Secret or ConfigMap, a user that may not be": {{
+		begin: doA(func(_ *world, pod *corev1.Pod) {
+			testutil.Bind(pod, "node-1")
+			testutil.Wait(pod, "CreateContainerConfigError", `secret "x" not found`)
+		}), end: givenUp,
+		state: v1alpha1.TaskInstanceStarting, waits: v1alpha1.ReasonContainerConfig, reason: v1alpha1.ReasonContainerConfig, after: "m1",
+	}},
+	"the cluster refuses the Pod: Pod Security, LimitRange, a missing service account, a policy's webhook": {{
+		begin: func(w *world) {
+			w.vanish("a/0")
+			w.refusals = map[int]Refusal{0: {Message: "violates PodSecurity", Since: w.now}}
+		},
+		end:   func(w *world) { w.wait(DefaultResourceWait).step() },
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonCreateRefused, reason: v1alpha1.ReasonCreateRefused, after: "m1",
+	}},
+	"the namespace's quota has no room; the API server answers 429": {{
+		begin: func(w *world) {
+			w.vanish("a/0")
+			w.refusals = map[int]Refusal{0: {Message: "no room", Quota: true, Since: w.now}}
+		},
+		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step() },
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonQuota, after: "0",
+	}},
+	"a node takes long to prepare the Pod: a large image, a mount": {{
+		begin: func(w *world) {
+			w.bind("a/0").do("a/0", func(pod *corev1.Pod) { pod.Status.Conditions[0].LastTransitionTime.Time = w.now }).wait(slowStart)
+		},
+		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step() },
+		state: v1alpha1.TaskInstanceStarting, waits: v1alpha1.ReasonContainerCreating, after: "0",
+	}},
+	"a Pod that was asked to stop does not end, since its node does not answer": {{
+		begin: func(w *world) {
+			running(func(w *world, pod *corev1.Pod) { testutil.AskToStop(pod, w.now) })(w)
+			w.step().wait(30*time.Second + confirmWait)
+		}, end: stopped,
+		state: v1alpha1.TaskInstanceRunning, waits: v1alpha1.ReasonNodeLost, reason: v1alpha1.ReasonPodDeleted, after: "m1",
+	}},
+}
+
+func refusedByNode(reason string) trouble {
+	return trouble{
+		begin: doA(func(_ *world, pod *corev1.Pod) {
+			pod.Spec.NodeName = "node-1"
+			testutil.Fail(pod, reason, "it says why")
+		}),
+		end:   patience,
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonMachineRefused, reason: v1alpha1.ReasonMachineRefused, after: "m1",
+	}
+}
+
+// instanceState is the state of the only instance, as the counts have it.
+func instanceState(m v1alpha1.StateMetrics) v1alpha1.TaskInstanceState {
+	switch {
+	case m.RunnableCount > 0:
+		return v1alpha1.TaskInstanceRunnable
+	case m.StartingCount > 0:
+		return v1alpha1.TaskInstanceStarting
+	case m.RunningCount > 0:
+		return v1alpha1.TaskInstanceRunning
+	}
+	return ""
+}
+
+// TestTrouble holds each row of the table of docs/execution.md.
+func TestTrouble(t *testing.T) {
+	rows := troubleRows(t)
+	for row := range troubles {
+		if _, ok := rows[row]; !ok {
+			t.Errorf("the page has no row %q", row)
+		}
+	}
+	for row, cells := range rows {
+		if len(troubles[row]) == 0 {
+			t.Errorf("no test holds the row %q", row)
+		}
+		for _, tc := range troubles[row] {
+			t.Run(row, func(t *testing.T) { tc.check(t, cells) })
+		}
+	}
+}
+
+// troubleRows reads the table: by the first cell, the others: spends, state meanwhile,
+// reason, next attempt.
+func troubleRows(t *testing.T) map[string][]string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/execution.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string][]string{}
+	_, table, _ := strings.Cut(string(page), "| trouble |")
+	for line := range strings.Lines(table) {
+		cells := strings.Split(strings.TrimSpace(line), "|")
+		if len(cells) != 7 || strings.HasPrefix(cells[1], "---") {
+			if len(out) > 0 {
+				break
+			}
+			continue
+		}
+		for i := range cells {
+			cells[i] = strings.TrimSpace(cells[i])
+		}
+		out[cells[1]] = cells[2:6]
+	}
+	if len(out) < 10 {
+		t.Fatalf("the table has %d rows", len(out))
+	}
+	return out
+}
+
+func (tc trouble) check(t *testing.T, cells []string) {
+	spends, meanwhile, reasons, next := cells[0], cells[1], cells[2], cells[3]
+	job := testutil.Job("j").Task("a", testutil.Retries(2), testutil.ResourceRetries(2), testutil.Timeout(60))
+	w := newWorld(t, job).step()
+	tc.begin(w)
+	w.step()
+	if tc.end != nil {
+		if got := w.job.Status.Tasks[0].Active; got != "0" {
+			t.Errorf("active is %q while the trouble lasts, want the attempt 0", got)
+		}
+		s := w.job.Status
+		if got := instanceState(s.TaskInstanceMetrics); got != tc.state || !strings.HasPrefix(meanwhile, string(tc.state)) && !strings.HasPrefix(meanwhile, "RUNNING") && meanwhile != "" {
+			t.Errorf("the instance is %s, want %s; the page says %q", got, tc.state, meanwhile)
+		}
+		if got := s.Tasks[0].Reason; got != tc.waits {
+			t.Errorf("it waits for %q, want %q", got, tc.waits)
+		}
+		if wantList := tc.waits != "" && tc.waits != v1alpha1.ReasonCreateRefused && tc.waits != v1alpha1.ReasonQuota; wantList && (len(s.Waiting) != 1 || s.Waiting[0].Reason != tc.waits || s.Waiting[0].Message == "") {
+			t.Errorf("waiting is %+v", s.Waiting)
+		}
+		tc.end(w)
+		w.step()
+	}
+	want := map[string]string{"m1": "m1:0", "r1": "r1:0", "0": "0"}[tc.after]
+	if got := w.job.Status.Tasks[0].Active; got != want {
+		t.Errorf("active is %q after it, want %q", got, want)
+	}
+	page := map[string]string{"m1": "machine", "r1": "command", "0": "nothing"}[tc.after]
+	if spends != page && spends != "as what stopped it" {
+		t.Errorf("it spends %s, and the page says %q", page, spends)
+	}
+	switch f := w.job.Status.Failures; {
+	case tc.reason == "" && len(f) > 0, tc.reason != "" && (len(f) != 1 || f[0].Reason != tc.reason || f[0].Message == ""):
+		t.Errorf("failures are %+v, want the reason %q", f, tc.reason)
+	}
+	told := slices.ContainsFunc([]string{tc.reason, tc.waits}, func(r string) bool { return r != "" && strings.Contains(reasons, "`"+r+"`") })
+	if !told {
+		t.Errorf("the page says %q, and it is %q, %q", reasons, tc.waits, tc.reason)
+	}
+	atOnce := tc.end == nil
+	if atOnce && next != "at once" && !strings.Contains(next, "is gone") || !atOnce && next == "at once" {
+		t.Errorf("the page says of the next attempt %q", next)
+	}
+}
+
+// TestTroubleThatIsWaitedFor: with stateIfCreateCvmFailed RUNNABLE nothing is spent on a
+// machine that is not had, however long that takes; the instance waits, and runs in the
+// end.
+func TestTroubleThatIsWaitedFor(t *testing.T) {
+	for row, list := range troubles {
+		for _, tc := range list {
+			if !slices.Contains([]string{v1alpha1.ReasonUnschedulable, v1alpha1.ReasonImagePull, v1alpha1.ReasonContainerConfig, v1alpha1.ReasonCreateRefused, v1alpha1.ReasonMachineRefused}, tc.waits) {
+				continue
+			}
+			t.Run(row, func(t *testing.T) {
+				w := newWorld(t, testutil.Job("j").WaitForMachine().Task("a")).step()
+				tc.begin(w)
+				w.step()
+				for range 5 {
+					w.wait(2 * DefaultResourceWait).step()
+				}
+				if s := w.job.Status; s.Tasks[0].Active != "0" || len(s.Failures) > 0 || len(w.last.Delete) > 0 && w.last.Delete[0].Status.Phase == corev1.PodPending {
+					t.Errorf("the task is %+v, failures %+v, stopped %q", s.Tasks[0], s.Failures, podNames(w.last.Delete))
+				}
+				w.refusals = nil
+				w.finishAll().want("SUCCEED", "a SUCCEED succeeded=0")
+			})
+		}
+	}
+}
+
+// TestPatience is the table of the API's waits, and that it is scaled.
+// Source: BatchCompute, Task.ResourceMaxRetryCount.
+func TestPatience(t *testing.T) {
+	c := &computation{}
+	for n, want := range map[int]time.Duration{1: 600, 3: 600, 4: 900, 10: 900, 11: 1800, 50: 1800, 51: 3600, 100: 3600, 101: 3600} {
+		if got := c.patience(n); got != want*time.Second {
+			t.Errorf("the wait for machine %d is %s, want %d s", n, got, want)
+		}
+	}
+	c.obs.ResourceWait = 2 * time.Second
+	if got := c.patience(20); got != 6*time.Second {
+		t.Errorf("scaled, the wait for machine 20 is %s, want 6 s", got)
+	}
+}
+
+// TestBudgets: which failures are survived, in which order the budgets are spent, and what
+// is left then.
+func TestBudgets(t *testing.T) {
+	command := func(w *world, attempt string) { w.finish(attempt, 1) }
+	machine := func(w *world, attempt string) {
+		w.start(attempt).step().wait(2*time.Second).stop(attempt).wait(2*time.Second).finish(attempt, 143)
+	}
+	for name, tc := range map[string]struct {
+		retries, machines int64
+		action            v1alpha1.FailedAction
+		play              string // c: the command fails, m: the machine is lost
+		want              string
+	}{
+		"none":                                   {0, 0, "", "c", "FAILED a FAILED failed=0 (TaskInstanceFailed)"},
+		"none, machine":                          {0, 0, "", "m", "FAILED a FAILED failed=0 (TaskInstanceFailed)"},
+		"each its own":                           {1, 1, "", "cm", "RUNNING a RUNNING active=r1m1:0"},
+		"the other way about":                    {1, 1, "", "mc", "RUNNING a RUNNING active=r1m1:0"},
+		"the command cannot spend the machine's": {0, 3, "", "c", "FAILED a FAILED failed=0 (TaskInstanceFailed)"},
+		"the machine spends the command's last":  {1, 1, "", "mm", "RUNNING a RUNNING active=r1m1:0"},
+		"and then there is none":                 {1, 1, "", "mmm", "FAILED a FAILED failed=0 (TaskInstanceFailed)"},
+		"all of both":                            {2, 2, "", "mcmcc", "FAILED a FAILED failed=0 (TaskInstanceFailed)"},
+		"held after the last":                    {1, 0, "INTERRUPT", "cc", "FAILED_INTERRUPTED a FAILED_INTERRUPTED interrupted=r1:0 (Interrupted)"},
+		"held after the first":                   {3, 0, "FAST_INTERRUPT", "c", "FAILED_INTERRUPTED a FAILED_INTERRUPTED interrupted=0 (Interrupted)"},
+		"a lost machine is not held":             {0, 0, "INTERRUPT", "m", "FAILED a FAILED failed=0 (TaskInstanceFailed)"},
+		"nor does it spend what FAST has not":    {3, 1, "FAST_INTERRUPT", "mm", "FAILED a FAILED failed=0 (TaskInstanceFailed)"},
+		"held after a lost machine":              {0, 1, "INTERRUPT", "mc", "FAILED_INTERRUPTED a FAILED_INTERRUPTED interrupted=m1:0 (Interrupted)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, testutil.Job("j").Task("a", testutil.Retries(tc.retries), testutil.ResourceRetries(tc.machines), testutil.FailedAction(tc.action))).step()
+			attempt := "a/0"
+			for i, what := range tc.play {
+				if i > 0 {
+					attempt = "a/0/r" + string(rune('0'+i))
+				}
+				if what == 'c' {
+					command(w, attempt)
+				} else {
+					machine(w, attempt)
+				}
+				w.step().step()
+			}
+			if got := strings.Join(brief(&w.job.Status), " "); got != tc.want {
+				t.Errorf("the status is %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
