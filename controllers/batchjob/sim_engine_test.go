@@ -49,6 +49,9 @@ type simulation struct {
 	// been let go of. The Pod that takes its place has the same name, and an old view of
 	// the one would be taken for news of the other.
 	floor int
+	// script are the beginnings of the labels of options, to be taken in this order, each
+	// as soon as there is one. With a script choose is not asked.
+	script []string
 	// squatter is the name of a Pod that is a user's, "" for none.
 	squatter string
 	// calm says that there are no deviations any more.
@@ -382,6 +385,20 @@ func (s *simulation) fail(format string, args ...any) {
 	panic(simFailure(fmt.Sprintf(format, args...)))
 }
 
+// pick is what choose says, or what a script wants next, where it is to be had.
+func (s *simulation) pick(list []simOption) int {
+	if s.script == nil {
+		return s.choose(len(list) + 1)
+	}
+	for i, o := range list {
+		if len(s.script) > 0 && strings.HasPrefix(o.label, s.script[0]) {
+			s.script = s.script[1:]
+			return i + 1
+		}
+	}
+	return 0
+}
+
 // simOption is one way to deviate.
 type simOption struct {
 	label string
@@ -394,7 +411,7 @@ func (s *simulation) deviate(options func() []simOption) bool {
 		return false
 	}
 	list := options()
-	pick := s.choose(len(list) + 1)
+	pick := s.pick(list)
 	if pick == 0 {
 		return false
 	}
