@@ -186,13 +186,15 @@ func (s *simulation) begin(c *simController, jobAt, podsAt int) {
 }
 
 // simClock is the simulation's time.
-type simClock struct {
-	clock.PassiveClock
-	s *simulation
-}
+type simClock struct{ s *simulation }
+
+var _ clock.PassiveClock = simClock{}
 
 // Now is the time.
 func (c simClock) Now() time.Time { return c.s.now }
+
+// Since is how long ago t is.
+func (c simClock) Since(t time.Time) time.Duration { return c.s.now.Sub(t) }
 
 func (c *simController) cachedJobs() []*v1alpha1.BatchJob { return c.s.history[c.jobAt].jobs }
 func (c *simController) cachedPods() []*corev1.Pod        { return c.s.history[c.podsAt].pods }
