@@ -198,10 +198,10 @@ func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []r
 func (r *Reconciler) heal(ctx context.Context, pod, want *corev1.Pod) error {
 	// A Pod that is being deleted takes no finalizer any more.
 	mayHold := pod.DeletionTimestamp == nil
-	if !mayHold && plan.HasFinished(pod) && pod.Labels[v1alpha1.LabelTracked] == "" {
+	held := slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
+	if !mayHold && !held && plan.HasFinished(pod) && pod.Labels[v1alpha1.LabelTracked] == "" {
 		return errGoing
 	}
-	held := slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
 	if isSubset(want.Labels, pod.Labels) && (held || !mayHold) {
 		return nil // the cache has not seen it yet
 	}
