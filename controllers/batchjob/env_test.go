@@ -48,6 +48,8 @@ type env struct {
 	ns    string
 	cache cache.Cache
 	clock *testingclock.FakePassiveClock
+	// resourceWait is how long processes wait for a first machine; 0 means the default.
+	resourceWait time.Duration
 	// script gives an attempt's exit code; nil means 0.
 	script func(task string, index, attempt int) int32
 }
@@ -97,7 +99,11 @@ type line struct {
 	// fault is asked before every write, with its number from 1 and its name, and says
 	// what becomes of it; nil means that all is well.
 	fault func(n int, call string) fate
-	dead  bool
+	// always says that fault goes on when the process has died.
+	always bool
+	// refusal is asked likewise and returns the API server's refusal; nil means none.
+	refusal func(n int, call, name string) error
+	dead    bool
 	// cached is where reads come from.
 	cached client.Reader
 }
@@ -114,8 +120,9 @@ const (
 )
 
 var (
-	errDead = errors.New("the process is dead")
-	errLost = errors.New("the answer was lost")
+	errDead    = errors.New("the process is dead")
+	errLost    = errors.New("the answer was lost")
+	errRefused = errors.New("refused") // beside what the API server would have said
 )
 
 // news collects events.
@@ -142,7 +149,7 @@ func (e *env) start(l *line) *process {
 	l.calls, l.log, l.dead = map[string]int{}, nil, false
 	c := interceptor.NewClient(e.WithWatch, l.funcs(false))
 	live := interceptor.NewClient(e.WithWatch, l.funcs(true))
-	r := NewReconciler(c, live, &news{}, Options{Catalog: catalog.Default(), Validate: validate, Clock: e.clock})
+	r := NewReconciler(c, live, &news{}, Options{Catalog: catalog.Default(), Validate: validate, Clock: e.clock, ResourceWait: e.resourceWait})
 	return &process{Reconciler: r, e: e, line: l}
 }
 
@@ -167,7 +174,14 @@ func (l *line) write(call, name string, do func() error) error {
 		f = l.fault(len(l.log), call)
 	}
 	l.dead = f == before || f == after
+	var refusal error
+	if l.refusal != nil {
+		refusal = l.refusal(len(l.log), call, name)
+	}
 	l.mu.Unlock()
+	if refusal != nil {
+		return fmt.Errorf("%w: %w", errRefused, refusal)
+	}
 	switch f {
 	case before:
 		return errDead
@@ -205,18 +219,34 @@ func (l *line) funcs(live bool) interceptor.Funcs {
 			return l.read(func() error { return l.cached.List(ctx, list, opts...) })
 		},
 		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
-			return l.write("create pod", obj.GetName(), func() error { return c.Create(ctx, obj, opts...) })
+			return l.write("create "+kindOf(obj), obj.GetName(), func() error { return c.Create(ctx, obj, opts...) })
 		},
 		Delete: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.DeleteOption) error {
-			return l.write("delete pod", obj.GetName(), func() error { return c.Delete(ctx, obj, opts...) })
+			return l.write("delete "+kindOf(obj), obj.GetName(), func() error { return c.Delete(ctx, obj, opts...) })
+		},
+		Update: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.UpdateOption) error {
+			return l.write("update "+kindOf(obj), obj.GetName(), func() error { return c.Update(ctx, obj, opts...) })
 		},
 		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
-			return l.write("patch pod", obj.GetName(), func() error { return c.Patch(ctx, obj, patch, opts...) })
+			return l.write("patch "+kindOf(obj), obj.GetName(), func() error { return c.Patch(ctx, obj, patch, opts...) })
 		},
 		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, obj client.Object, patch client.Patch, opts ...client.SubResourcePatchOption) error {
 			return l.write("patch "+sub, obj.GetName(), func() error { return c.SubResource(sub).Patch(ctx, obj, patch, opts...) })
 		},
 	}
+}
+
+// kindOf names the kind of what is written.
+func kindOf(obj client.Object) string {
+	switch obj.(type) {
+	case *corev1.Pod:
+		return "pod"
+	case *v1alpha1.BatchJob:
+		return "job"
+	case *corev1.ConfigMap:
+		return "tombstones"
+	}
+	return fmt.Sprintf("%T", obj)
 }
 
 // sum is the number of writes so far.
@@ -250,7 +280,15 @@ func (e *env) job(name string) *v1alpha1.BatchJob {
 // sync waits until the cache shows what the API server has.
 func (e *env) sync() {
 	e.t.Helper()
-	e.eventually("the cache shows what the API server has", func() bool { return e.versions(e.ControlPlane) == e.versions(e.cache) })
+	// The API server is asked again now and then only: others may write meanwhile.
+	want, looks := "", 0
+	e.eventually("the cache shows what the API server has", func() bool {
+		if looks%20 == 0 {
+			want = e.versions(e.ControlPlane)
+		}
+		looks++
+		return e.versions(e.cache) == want
+	})
 }
 
 func (e *env) versions(from client.Reader) string {
@@ -344,7 +382,7 @@ func (e *env) pod(attempt string) *corev1.Pod {
 func (p *process) play(name string) {
 	p.e.t.Helper()
 	for range 60 {
-		if _, err := p.pass(name); err != nil && !p.dead && !errors.Is(err, errLost) {
+		if _, err := p.pass(name); err != nil && !p.dead && !errors.Is(err, errLost) && !errors.Is(err, errRefused) {
 			p.e.t.Fatal(err)
 		}
 		if p.dead {
@@ -378,6 +416,12 @@ func (e *env) tracked() []string {
 func brief(job *v1alpha1.BatchJob) []string {
 	s := &job.Status
 	out := []string{fmt.Sprintf("%s %s %s", s.State, s.TaskProgress, s.TaskInstanceProgress)}
+	if s.Run > 0 {
+		out[0] += fmt.Sprintf(" run=%d", s.Run)
+	}
+	if s.Reason == v1alpha1.ReasonAlreadyRan {
+		out[0] += " reason=" + s.Reason
+	}
 	for _, t := range s.Tasks {
 		line := fmt.Sprintf("%s %s", t.Name, t.State)
 		for _, part := range []struct{ name, value string }{

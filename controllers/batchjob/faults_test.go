@@ -5,8 +5,6 @@ package batchjob
 
 import (
 	"context"
-	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -16,101 +14,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
-	"batchcompute.dev/operator/internal/ranges"
 	"batchcompute.dev/operator/internal/testutil"
 )
-
-// TestOrderOfWrites: a claim is stored before its Pod is made, and an outcome before its
-// Pod is let go of.
-func TestOrderOfWrites(t *testing.T) {
-	e := newEnv(t)
-	p := e.start(nil)
-	e.submit(e.reference("ref"))
-	claimed := func(name string) bool {
-		attempt := name[:strings.LastIndex(name, "-")]
-		for _, task := range e.job("ref").Status.Tasks {
-			for group := range strings.SplitSeq(task.Active, ";") {
-				head, indexes, ok := strings.Cut(group, ":")
-				if !ok {
-					head, indexes = "", group
-				}
-				set, err := ranges.Parse(indexes)
-				if err != nil {
-					t.Error(err)
-				}
-				for i := range set.All() {
-					want := fmt.Sprintf("ref-%s-%d", task.Name, i)
-					if head != "" {
-						want += "-" + head
-					}
-					if attempt == want {
-						return true
-					}
-				}
-			}
-		}
-		return false
-	}
-	p.fault = func(_ int, _ string) fate {
-		call, name, _ := strings.Cut(p.log[len(p.log)-1], " pod ")
-		if call == "create" && !claimed(name) {
-			t.Errorf("Pod %s is made, and the status does not claim it", name)
-		}
-		if call == "patch" && claimed(name) {
-			t.Errorf("Pod %s is let go of, and the status still claims it", name)
-		}
-		return done
-	}
-	p.play("ref")
-	e.wantReference("ref")
-}
-
-// TestEveryFault makes each write of the reference job go wrong once, in every way, and
-// then every third one at random. The job ends as if nothing had happened.
-func TestEveryFault(t *testing.T) {
-	run := func(t *testing.T, e *env, fault func(int, string) fate) *process {
-		e = &env{ControlPlane: e.ControlPlane, t: t, ns: e.ns, cache: e.cache, clock: e.clock}
-		p := e.start(nil)
-		p.fault = fault
-		e.submit(e.reference("ref"))
-		p.play("ref")
-		e.wantReference("ref")
-		e.clear()
-		return p
-	}
-	writes := run(t, newEnv(t), nil).sum()
-	if writes < 20 {
-		t.Fatalf("the reference job takes %d writes only", writes)
-	}
-	t.Logf("the reference job takes %d writes", writes)
-	for name, f := range map[string]fate{"dies before": before, "dies after": after, "answer lost": lost, "fails": failed} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			e := newEnv(t)
-			for n := 1; n <= writes; n++ {
-				fault := func(i int, _ string) fate {
-					if i == n {
-						return f
-					}
-					return done
-				}
-				if !t.Run(fmt.Sprintf("write %d", n), func(t *testing.T) { run(t, e, fault) }) {
-					e.clear()
-				}
-			}
-		})
-	}
-	t.Run("every third", func(t *testing.T) {
-		t.Parallel()
-		var mu sync.Mutex
-		random := rand.New(rand.NewPCG(1, 2))
-		run(t, newEnv(t), func(int, string) fate {
-			mu.Lock()
-			defer mu.Unlock()
-			return []fate{done, done, done, done, lost, failed}[random.IntN(6)]
-		})
-	})
-}
 
 // clear removes every job and Pod of the namespace.
 func (e *env) clear() {
@@ -128,6 +33,9 @@ func (e *env) clear() {
 		e.t.Fatal(err)
 	}
 	if err := e.DeleteAllOf(context.Background(), &corev1.Pod{}, client.InNamespace(e.ns), client.GracePeriodSeconds(0)); err != nil {
+		e.t.Fatal(err)
+	}
+	if err := e.DeleteAllOf(context.Background(), &corev1.ConfigMap{}, client.InNamespace(e.ns)); err != nil {
 		e.t.Fatal(err)
 	}
 	e.sync()
@@ -293,4 +201,44 @@ func TestJobGoneMeanwhile(t *testing.T) {
 	if tracked := e.tracked(); len(tracked) > 0 {
 		t.Errorf("Pods are still tracked: %q", tracked)
 	}
+}
+
+// TestFinishedPodStays: a controller that is late does not delete a Pod that has finished
+// and was counted, and with it its log.
+func TestFinishedPodStays(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a").Task("b").Edges("a->b"))
+	p.must("j")
+	e.Bind(t, e.pod("a/0"))
+	e.Start(t, e.pod("a/0"), e.clock.Now())
+	e.sync()
+	var old corev1.PodList
+	if err := e.cache.List(t.Context(), &old, client.InNamespace(e.ns)); err != nil {
+		t.Fatal(err)
+	}
+	e.Finish(t, e.pod("a/0"), 0, e.clock.Now())
+	p.must("j")
+	q := e.start(&line{cached: &latePods{e.cache, old}})
+	q.must("j")
+	if pod := e.pod("a/0"); pod.DeletionTimestamp != nil {
+		t.Error("it was deleted")
+	}
+	if q.calls["delete pod"] != 1 {
+		t.Errorf("it did %q: the case is not the one that is meant", q.log)
+	}
+}
+
+// latePods is a cache that is behind with Pods only: each kind has a watch of its own.
+type latePods struct {
+	client.Reader
+	pods corev1.PodList
+}
+
+func (l *latePods) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	if pods, ok := list.(*corev1.PodList); ok {
+		l.pods.DeepCopyInto(pods)
+		return nil
+	}
+	return l.Reader.List(ctx, list, opts...)
 }

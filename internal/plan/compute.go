@@ -136,7 +136,7 @@ type task struct {
 	waits             waits
 
 	ready           readiness
-	terminatedNow   int // instances without a Pod that were terminated now
+	terminatedNow   int // instances that were terminated now and had nothing to stop
 	state           v1alpha1.TaskState
 	reason, message string
 	lastFinal       *failure // found now
@@ -403,7 +403,11 @@ func (c *computation) spend(before, after history, reason string) {
 // terminates the instance, gives it up.
 func (c *computation) guard(t *task, in resolve.Instance, pod *corev1.Pod) {
 	_, late := stopOf(pod, t.Timeout)
-	if c.isDoomed(t, in.Index) || pod.DeletionTimestamp != nil && !late {
+	doomed := c.isDoomed(t, in.Index)
+	if doomed {
+		t.terminatedNow++
+	}
+	if doomed || pod.DeletionTimestamp != nil && !late {
 		t.moves.failed = append(t.moves.failed, in.Index)
 		c.plan.Release = append(c.plan.Release, pod)
 		c.plan.Urgent = true

@@ -6,6 +6,8 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -91,7 +93,10 @@ func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
 		end.by(byMachine, v1alpha1.ReasonPodFailed, "the Pod failed%s", because(pod.Status.Reason, pod.Status.Message))
 	case ended.Reason == "OOMKilled":
 		end.by(byCommand, v1alpha1.ReasonOOMKilled, "exit code %d, OOMKilled: the command used more memory than it may", ended.ExitCode)
-	case ended.Reason == "StartError" || ended.Reason == "ContainerCannotRun":
+	case isStartError(ended) && timedOut(ended.Message):
+		end.ran = false
+		end.by(byMachine, v1alpha1.ReasonStartError, "%s could not start the container in time%s", nodeOf(pod), because("", ended.Message))
+	case isStartError(ended):
 		end.by(byCommand, v1alpha1.ReasonStartError, "the container could not start%s", because("", ended.Message))
 	default:
 		end.by(byCommand, v1alpha1.ReasonCommandFailed, "%s", exitMessage(ended.ExitCode))
@@ -238,10 +243,21 @@ func stateOf(pod *corev1.Pod) corev1.ContainerState {
 // for a container that ran when its node died.
 func terminated(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	t := stateOf(pod).Terminated
-	if t == nil || isUnknown(t) || t.StartedAt.IsZero() && t.Reason != "StartError" && t.Reason != "ContainerCannotRun" {
+	if t == nil || isUnknown(t) || t.StartedAt.IsZero() && !isStartError(t) {
 		return nil
 	}
 	return t
+}
+
+// isStartError reports whether the container could not be started.
+func isStartError(t *corev1.ContainerStateTerminated) bool {
+	return t.Reason == "StartError" || t.Reason == "ContainerCannotRun"
+}
+
+// timedOut reports whether a container could not be started because its runtime was too
+// slow or died, and not for what it was told to run. Only the text tells the two apart.
+func timedOut(message string) bool {
+	return slices.ContainsFunc([]string{"context deadline exceeded", "context canceled", "ttrpc: closed"}, func(s string) bool { return strings.Contains(message, s) })
 }
 
 // isUnknown reports whether it is not known how the container ended. "Unknown", with the
@@ -305,7 +321,12 @@ func stopOf(pod *corev1.Pod, timeout time.Duration) (stopped, late bool) {
 	ran := finished.Sub(ended.StartedAt.Time)
 	late = ended.StartedAt.Unix() > 0 && ran >= timeout && asked.Sub(ended.StartedAt.Time) >= timeout-clockSkew
 	signalled := ended.ExitCode > 128
-	return finished.IsZero() || finished.After(asked) || finished.Equal(asked) && (late || signalled), late
+	// When a kubelet that has stopped a Pod takes it away, the API server forgets when that
+	// was asked for: from then on the time is that of the taking away.
+	cleared := pod.Spec.NodeName != "" && (pod.DeletionGracePeriodSeconds == nil || *pod.DeletionGracePeriodSeconds == 0)
+	stopped = finished.IsZero() || finished.After(asked) || finished.Equal(asked) && (late || signalled) ||
+		signalled && cleared && asked.Sub(finished) <= confirmWait
+	return stopped, late
 }
 
 // disruption returns the condition that says who disturbed the Pod, or nil.

@@ -63,6 +63,11 @@ func TestOutcome(t *testing.T) {
 			s.terminated().Reason, s.terminated().Message = "StartError", "no /bin/sh"
 			s.terminated().StartedAt = metav1.Unix(0, 0) // so says containerd
 		}, "StartError: the container could not start: no /bin/sh", 128, 0},
+		"a runtime that was too slow": {func(s story) {
+			testutil.Finish(s.Pod, 128, begin)
+			s.terminated().Reason, s.terminated().Message = "StartError", "failed to create shim task: context deadline exceeded"
+			s.terminated().StartedAt = metav1.Unix(0, 0)
+		}, "StartError: node node-1 could not start the container in time: failed to create shim task: context deadline exceeded", 128, 0},
 		"evicted": {func(s story) {
 			testutil.Finish(s.Pod, 137, begin)
 			s.Status.Reason, s.Status.Message = "Evicted", "The node was low on memory."
@@ -179,6 +184,16 @@ func TestOutcome(t *testing.T) {
 			testutil.AskToStop(s.Pod, after(4*time.Second))
 			testutil.Finish(s.Pod, 137, after(34*time.Second))
 		}, "PodDeleted: the Pod was deleted before the command had ended", 137, 34 * time.Second},
+		"killed when asked to stop, and taken away by the kubelet": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.Finish(s.Pod, 137, after(4*time.Second))
+			testutil.AskToStop(s.Pod, after(5*time.Second)) // what the API server makes of it
+		}, "PodDeleted: the Pod was deleted before the command had ended", 137, 4 * time.Second},
+		"killed by nobody, and deleted long after": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.Finish(s.Pod, 137, after(4*time.Second))
+			testutil.AskToStop(s.Pod, after(2*time.Minute))
+		}, "CommandFailed: exit code 137: ended by signal 9", 137, 4 * time.Second},
 		"deleted, and nobody knows when it ended": {func(s story) {
 			testutil.Start(s.Pod, begin)
 			testutil.AskToStop(s.Pod, after(time.Second))

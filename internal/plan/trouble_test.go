@@ -152,6 +152,15 @@ var troubles = map[string][]trouble{
 		}), end: stopped,
 		state: v1alpha1.TaskInstanceStarting, reason: v1alpha1.ReasonPodDeleted, after: "m1",
 	}},
+	"the node's runtime cannot start the container in time": {{
+		begin: func(w *world) {
+			w.finish("a/0", 128)
+			doA(func(_ *world, pod *corev1.Pod) {
+				stateOf(pod).Terminated.Reason, stateOf(pod).Terminated.Message = "StartError", "failed to create shim task: context canceled"
+			})(w)
+		},
+		reason: v1alpha1.ReasonStartError, after: "m1",
+	}},
 	"no node fits the Pod": {{
 		begin: doA(func(_ *world, pod *corev1.Pod) { testutil.Unschedulable(pod, "0/1 nodes are available") }), end: patience,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonUnschedulable, reason: v1alpha1.ReasonUnschedulable, after: "m1",

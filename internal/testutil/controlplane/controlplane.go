@@ -45,7 +45,8 @@ type ControlPlane struct {
 	Scheme *runtime.Scheme
 	// Client is an administrator's, without a cache.
 	client.WithWatch
-	env *envtest.Environment
+	env     *envtest.Environment
+	etcdURL string
 }
 
 // shared is the control plane of this test program, started by the first test that
@@ -73,14 +74,7 @@ func Main(m *testing.M) int {
 // programs for one it skips the test, or fails it if CI_REQUIRE_INTEGRATION is 1.
 func Get(t testing.TB) *ControlPlane {
 	t.Helper()
-	assets := os.Getenv(assetsVariable)
-	if assets == "" {
-		const why = assetsVariable + " is not set: this test needs the directory of etcd and kube-apiserver that it names"
-		if os.Getenv(requiredVariable) == "1" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
+	assets := assetsOf(t)
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.plane == nil && shared.err == nil {
@@ -92,23 +86,47 @@ func Get(t testing.TB) *ControlPlane {
 	return shared.plane
 }
 
+// assetsOf returns the directory of the programs, or skips or fails the test.
+func assetsOf(t testing.TB) string {
+	t.Helper()
+	assets := os.Getenv(assetsVariable)
+	if assets == "" {
+		const why = assetsVariable + " is not set: this test needs the directory of etcd and kube-apiserver that it names"
+		if os.Getenv(requiredVariable) == "1" {
+			t.Fatal(why)
+		}
+		t.Skip(why)
+	}
+	return assets
+}
+
 func start(assets string) (*ControlPlane, error) {
 	crds, err := find("config/crd/bases")
 	if err != nil {
 		return nil, err
 	}
-	scheme := runtime.NewScheme()
-	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
-	utilruntime.Must(v1alpha1.AddToScheme(scheme))
-	p := &ControlPlane{Scheme: scheme, env: &envtest.Environment{
-		Scheme: scheme, BinaryAssetsDirectory: assets, CRDDirectoryPaths: []string{crds}, ErrorIfCRDPathMissing: true,
-	}}
-	if p.Config, err = p.env.Start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("starting a control plane: %w", err), p.env.Stop())
+	env := &envtest.Environment{BinaryAssetsDirectory: assets, CRDDirectoryPaths: []string{crds}, ErrorIfCRDPathMissing: true}
+	config, err := env.Start()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("starting a control plane: %w", err), env.Stop())
 	}
-	p.Config.QPS, p.Config.Burst = -1, -1
-	if p.WithWatch, err = client.NewWithWatch(p.Config, client.Options{Scheme: scheme}); err != nil {
-		return nil, errors.Join(fmt.Errorf("making a client: %w", err), p.env.Stop())
+	p, err := connect(config)
+	if err != nil {
+		return nil, errors.Join(err, env.Stop())
+	}
+	p.env, p.etcdURL = env, env.ControlPlane.Etcd.URL.String()
+	return p, nil
+}
+
+// connect makes clients for the API server of config, and takes its limits off.
+func connect(config *rest.Config) (*ControlPlane, error) {
+	p := &ControlPlane{Config: config, Scheme: runtime.NewScheme()}
+	utilruntime.Must(clientgoscheme.AddToScheme(p.Scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(p.Scheme))
+	config.QPS, config.Burst = -1, -1
+	var err error
+	if p.WithWatch, err = client.NewWithWatch(config, client.Options{Scheme: p.Scheme}); err != nil {
+		return nil, fmt.Errorf("making a client: %w", err)
 	}
 	return p, nil
 }

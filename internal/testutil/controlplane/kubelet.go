@@ -26,12 +26,18 @@ const node = "node-1"
 // Bind gives the Pod a node.
 func (p *ControlPlane) Bind(t testing.TB, pod *corev1.Pod) {
 	t.Helper()
-	binding := &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: node}}
-	err := p.SubResource("binding").Create(context.Background(), pod.DeepCopy(), binding)
-	if err != nil && !apierrors.IsConflict(err) {
-		t.Fatalf("binding pod %s: %v", pod.Name, err)
+	if err := p.bind(context.Background(), pod); err != nil {
+		t.Fatal(err)
 	}
-	p.Report(t, pod, func(pod *corev1.Pod) { testutil.Bind(pod, node) })
+}
+
+func (p *ControlPlane) bind(ctx context.Context, pod *corev1.Pod) error {
+	binding := &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: node}}
+	err := p.SubResource("binding").Create(ctx, pod.DeepCopy(), binding)
+	if err != nil && !apierrors.IsConflict(err) {
+		return fmt.Errorf("binding pod %s: %w", pod.Name, err)
+	}
+	return p.report(ctx, pod, func(pod *corev1.Pod) { testutil.Bind(pod, node) })
 }
 
 // Start says that the Pod's command runs since at. The Pod must be bound.
@@ -54,9 +60,8 @@ func (p *ControlPlane) Finish(t testing.TB, pod *corev1.Pod, code int32, at time
 		testutil.Finish(pod, code, at)
 	})
 	if pod.DeletionTimestamp != nil {
-		err := p.Delete(context.Background(), pod.DeepCopy(), client.GracePeriodSeconds(0), client.Preconditions{UID: &pod.UID})
-		if client.IgnoreNotFound(err) != nil {
-			t.Fatalf("clearing pod %s away: %v", pod.Name, err)
+		if err := p.clear(context.Background(), pod); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -70,17 +75,24 @@ func (p *ControlPlane) Fail(t testing.TB, pod *corev1.Pod, reason, message strin
 // Report changes the status of a Pod that is there.
 func (p *ControlPlane) Report(t testing.TB, pod *corev1.Pod, change func(*corev1.Pod)) {
 	t.Helper()
+	if err := p.report(context.Background(), pod, change); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *ControlPlane) report(ctx context.Context, pod *corev1.Pod, change func(*corev1.Pod)) error {
 	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
 		now := &corev1.Pod{}
-		if err := p.Get(context.Background(), client.ObjectKeyFromObject(pod), now); err != nil {
+		if err := p.Get(ctx, client.ObjectKeyFromObject(pod), now); err != nil {
 			return err
 		}
 		change(now)
-		return p.Status().Update(context.Background(), now)
+		return p.Status().Update(ctx, now)
 	})
 	if client.IgnoreNotFound(err) != nil {
-		t.Fatalf("reporting the status of pod %s: %v", pod.Name, err)
+		return fmt.Errorf("reporting the status of pod %s: %w", pod.Name, err)
 	}
+	return nil
 }
 
 // Change changes whatever else of an object that is there.

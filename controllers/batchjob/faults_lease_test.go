@@ -1,0 +1,170 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/testutil"
+	"batchcompute.dev/operator/internal/testutil/controlplane"
+)
+
+const leaseName = "manager"
+
+// rival is a manager of which there are two, and the way on which it reaches the API server.
+type rival struct {
+	*running
+	*proxy
+}
+
+// claims is how often it has written a job's status or made a Pod.
+func (r rival) claims() int { return r.sum("POST pods") + r.sum("PATCH batchjobs/status") }
+
+func (r rival) isElected() bool {
+	select {
+	case <-r.mgr.Elected():
+		return !r.hasEnded()
+	default:
+		return false
+	}
+}
+
+// compete starts a manager behind a proxy, without an election if hold is 0. It believes
+// to lead for as long as hold after it last heard so.
+func (d *drill) compete(name string, seed uint64, hold time.Duration) rival {
+	d.t.Helper()
+	p, cfg := newProxy(d.t, d.Config, seed)
+	return rival{proxy: p, running: d.manager(cfg, func(o *ctrl.Options) {
+		if hold == 0 {
+			return
+		}
+		lock := resourcelock.ResourceLockConfig{Identity: name}
+		clients, err := kubernetes.NewForConfig(rest.AddUserAgent(cfg, "election"))
+		if err == nil {
+			o.LeaderElectionResourceLockInterface, err = resourcelock.New(resourcelock.LeasesResourceLock, d.ns, leaseName,
+				clients.CoreV1(), clients.CoordinationV1(), lock)
+		}
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		lease, retry := hold+time.Second, 200*time.Millisecond
+		o.LeaderElection, o.LeaseDuration, o.RenewDeadline, o.RetryPeriod = true, &lease, &hold, &retry
+	})}
+}
+
+// The job of which running Pods are deleted: its instances, and how many are deleted.
+const (
+	churning  = 40
+	deletions = 40
+)
+
+// churn is a job whose Pods may be deleted as often as one likes.
+func churn() *testutil.JobBuilder {
+	return testutil.Job("churn").Task("a", testutil.Instances(churning), testutil.Concurrent(8), machineRetries(100))
+}
+
+// deleteOne deletes a Pod of the job that runs, as a person does, and reports whether it
+// found one.
+func (d *drill) deleteOne(job string) bool {
+	for _, pod := range d.Pods(d.t, d.ns) {
+		if jobOf(&pod) == job && pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil {
+			if err := d.Delete(context.Background(), &pod, client.Preconditions{UID: &pod.UID}); err != nil {
+				d.t.Fatal(err)
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// isElection reports whether a call is one of an election.
+func isElection(r *http.Request) bool { return strings.Contains(r.URL.Path, "/leases") }
+
+// TestFaultsTwoLeaders: for as long as two managers both believe that they lead, an
+// instance has at most one live Pod all the same, and every outcome is counted once.
+func TestFaultsTwoLeaders(t *testing.T) {
+	t.Parallel()
+	lease := func(d *drill, change func(*coordinationv1.LeaseSpec)) {
+		l := &coordinationv1.Lease{}
+		l.Namespace, l.Name = d.ns, leaseName
+		controlplane.Change(d.t, d.ControlPlane, l, func(l *coordinationv1.Lease) { change(&l.Spec) })
+	}
+	for name, tc := range map[string]struct {
+		// hold is how long the first believes to lead without having heard so.
+		hold  time.Duration
+		steal func(d *drill, first rival)
+	}{
+		"the lease is edited": {hold: 30 * time.Second, steal: func(d *drill, _ rival) {
+			lease(d, func(l *coordinationv1.LeaseSpec) { l.HolderIdentity = new("second") })
+		}},
+		"renewals do not get through": {hold: 30 * time.Second, steal: func(d *drill, first rival) {
+			first.change(func(p *proxy) { p.refuses = isElection })
+			lease(d, func(l *coordinationv1.LeaseSpec) { l.LeaseDurationSeconds = new(int32(1)) })
+		}},
+		"no election": {steal: func(*drill, rival) {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDrill(t, controlplane.Get(t), 5)
+			first := d.compete("first", 6, tc.hold)
+			d.within(time.Minute, "the first manager leads", first.isElected)
+			second := d.compete("second", 7, min(tc.hold, 5*time.Second))
+			const jobs = 6
+			for i := range jobs {
+				d.create(d.reference(fmt.Sprint("ref-", i)))
+			}
+			d.create(churn())
+			d.within(2*time.Minute, "the first Pod is there", func() bool { return len(d.Pods(t, d.ns)) > 0 })
+			tc.steal(d, first)
+			d.within(time.Minute, "the second manager leads", second.isElected)
+			begin, before := time.Now(), [2]int{first.claims(), second.claims()}
+			if !first.isElected() {
+				t.Fatal("the first manager has given up before the second one leads")
+			}
+			// The first one is late, so that what it goes by is old.
+			first.change(func(p *proxy) { p.lag = 2 * time.Second })
+			deleted := 0
+			var overlap time.Duration
+			var both [2]int
+			d.within(4*time.Minute, "every job has ended", func() bool {
+				if first.isElected() && second.isElected() {
+					overlap, both = time.Since(begin), [2]int{first.claims(), second.claims()}
+				}
+				if deleted < deletions && d.deleteOne("churn") {
+					deleted++
+				}
+				return deleted == deletions && d.allEnded()
+			})
+			t.Logf("both led for %s, in which they did %d and %d writes of statuses and Pods", overlap.Round(time.Millisecond), both[0]-before[0], both[1]-before[1])
+			if both[0] == before[0] || both[1] == before[1] {
+				t.Error("they did not work at the same time")
+			}
+			for i := range jobs {
+				d.wantReference(fmt.Sprint("ref-", i))
+			}
+			d.wantNoOverlap()
+			// Each deletion of a running Pod takes one attempt more, and nothing else does.
+			if got := d.job("churn"); got.Status.State != v1alpha1.JobSucceed || got.Status.TaskInstanceMetrics.SucceedCount != churning {
+				t.Errorf("after %d deletions the job is %q", deleted, brief(got))
+			}
+			if f := d.witness.Figures(); f.Pods != jobs*referencePods+churning+deleted {
+				t.Errorf("there were %d Pods, want %d for the reference jobs and %d, since %d were deleted", f.Pods, jobs*referencePods, churning+deleted, deleted)
+			}
+		})
+	}
+}

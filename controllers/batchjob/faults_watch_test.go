@@ -1,0 +1,59 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"batchcompute.dev/operator/internal/testutil/controlplane"
+)
+
+// faulty bounds the time in which there are faults.
+const faulty = time.Minute
+
+// TestFaultsNetwork: however late or broken the manager's watches are, and whatever
+// becomes of its calls, every job ends as it does without, at once or when that is over.
+func TestFaultsNetwork(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		seed     uint64
+		share    float64
+		lag, cut time.Duration
+	}{
+		"late watches": {seed: 1, lag: 2 * time.Second},
+		"cut watches":  {seed: 2, lag: time.Second / 2, cut: 3 * time.Second},
+		"bad answers":  {seed: 3, share: 0.3},
+		"all together": {seed: 4, share: 0.2, lag: time.Second, cut: 4 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDrill(t, controlplane.Get(t), tc.seed)
+			p, cfg := newProxy(t, d.Config, tc.seed)
+			manager := d.manager(cfg, nil)
+			const jobs = 5
+			for i := range jobs {
+				d.create(d.reference(fmt.Sprint("ref-", i)))
+			}
+			d.within(time.Minute, "the first Pod is there", func() bool { return len(d.Pods(t, d.ns)) > 0 })
+			p.change(func(p *proxy) { p.share, p.lag, p.cut = tc.share, tc.lag, tc.cut })
+			begin := time.Now()
+			d.within(4*time.Minute, "every job has ended", func() bool {
+				if time.Since(begin) > faulty { // on a slow machine faults may outrun the work
+					p.change(func(p *proxy) { p.share, p.lag, p.cut = 0, 0, 0 })
+				}
+				return d.allEnded()
+			})
+			if manager.hasEnded() {
+				t.Error("the manager has given up")
+			}
+			for i := range jobs {
+				d.wantReference(fmt.Sprint("ref-", i))
+			}
+			t.Logf("seed %d, %s: %s", tc.seed, time.Since(begin).Round(time.Millisecond), p.report())
+			d.wantNoOverlap()
+		})
+	}
+}

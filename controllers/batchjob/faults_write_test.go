@@ -1,0 +1,528 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/ranges"
+	"batchcompute.dev/operator/internal/resolve"
+	"batchcompute.dev/operator/internal/testutil"
+	"batchcompute.dev/operator/internal/testutil/controlplane"
+)
+
+// scenario is a reference job: the job, what becomes of its Pods, what its user does
+// meanwhile, and how it ends.
+type scenario struct {
+	job func(name string) *testutil.JobBuilder
+	// courses are what becomes of attempts other than to end with 0, by "task/index/attempt",
+	// with "/run" behind it in runs after the first.
+	courses map[string]controlplane.Course
+	// refused begins the names of the Pods that the cluster does not let be made; "" means
+	// that there is none.
+	refused string
+	// steps are done one after the other, each when it may be.
+	steps []step
+	// end is the job in short, as brief has it.
+	end []string
+}
+
+// step is something that the user does once, as soon as the job is so; gone says that
+// the job must be gone.
+type step struct {
+	when func(*v1alpha1.BatchJob) bool
+	gone bool
+	// patch is merged into the job; none makes the job anew.
+	patch string
+}
+
+var (
+	crashes = controlplane.Course{Code: 3}
+	evicted = controlplane.Course{Reason: "Evicted"}
+	hangs   = controlplane.Course{Hangs: true}
+	endless = controlplane.Course{Hangs: true, Since: time.Minute}
+)
+
+func isState(s v1alpha1.JobState) func(*v1alpha1.BatchJob) bool {
+	return func(job *v1alpha1.BatchJob) bool { return job.Status.State == s }
+}
+
+// running returns a condition for a step: so many instances of the job run.
+func nowRunning(n int64) func(*v1alpha1.BatchJob) bool {
+	return func(job *v1alpha1.BatchJob) bool { return job.Status.TaskInstanceMetrics.RunningCount == n }
+}
+
+func isSuspended(job *v1alpha1.BatchJob) bool {
+	for _, c := range job.Status.Conditions {
+		if c.Type == v1alpha1.ConditionSuspended {
+			return c.Status == "True"
+		}
+	}
+	return false
+}
+
+func machineRetries(n int64) testutil.TaskOption {
+	return func(t *v1alpha1.Task) { t.ResourceMaxRetryCount = &n }
+}
+
+func onFailure(a v1alpha1.FailedAction) testutil.TaskOption {
+	return func(t *v1alpha1.Task) { t.FailedAction = a }
+}
+
+// scenarios exercise, together, every way of a job. Each is short, since the cost of
+// breaking every write grows with the square of their number.
+var scenarios = map[string]scenario{
+	// Both budgets, the one after the other, a Pod that may not be made, and PRE_TASK_SUCCEED.
+	"budgets": {
+		job: func(name string) *testutil.JobBuilder {
+			return testutil.Job(name).
+				Task("a", testutil.Instances(2), testutil.Retries(1), machineRetries(1)).
+				Task("b", machineRetries(1)).
+				Task("c").
+				Edges("a->c b->c")
+		},
+		courses: map[string]controlplane.Course{
+			"a/0/0": crashes, "a/0/1": evicted,
+			"a/1/0": evicted, "a/1/1": crashes, "a/1/2": crashes,
+			"b/0/0": evicted,
+		},
+		refused: "ref-b-0-r1-",
+		end: []string{
+			"FAILED 0/3 1/4",
+			"a FAILED succeeded=0 failed=1 reason=TaskInstanceFailed",
+			"b FAILED failed=0 reason=TaskInstanceFailed",
+			"c FAILED failed=0 reason=PredecessorFailed",
+			"failure a/0/0 CommandFailed 3", "failure a/0/1 Evicted 137", "failure a/1/0 Evicted 137",
+			"failure a/1/1 CommandFailed 3", "failure a/1/2 CommandFailed 3", "failure b/0/0 Evicted 137", "failure b/0/1 PodCreationRefused",
+		},
+	},
+	// INTERRUPT, a held instance that takes the only place under maxConcurrentNum, its
+	// termination, a task behind it, a timeout, and PRE_TASK_FINISHED.
+	"interrupt": {
+		job: func(name string) *testutil.JobBuilder {
+			return testutil.Job(name).
+				Task("a", testutil.Instances(2), testutil.Concurrent(1), testutil.Retries(1), onFailure(v1alpha1.FailedActionInterrupt)).
+				Task("b", testutil.Timeout(30)).
+				Task("c").
+				Edges("a->c b->c").DependOn(v1alpha1.PreTaskFinished)
+		},
+		courses: map[string]controlplane.Course{"a/0/0": crashes, "a/0/1": crashes, "b/0/0": endless},
+		steps: []step{{
+			when: func(job *v1alpha1.BatchJob) bool {
+				return job.Status.TaskInstanceMetrics.FailedInterruptedCount == 1 && len(job.Status.Tasks) == 2 && job.Status.Tasks[1].State == v1alpha1.TaskFailed
+			},
+			patch: `{"metadata":{"annotations":{"` + v1alpha1.AnnotationTerminate + `":"a/0"}}}`,
+		}},
+		end: []string{
+			"FAILED 1/3 2/4",
+			"a FAILED succeeded=1 failed=0 reason=TaskInstanceFailed",
+			"b FAILED failed=0 reason=TaskInstanceFailed",
+			"c SUCCEED succeeded=0",
+			"failure a/0/0 CommandFailed 3", "failure a/0/1 CommandFailed 3", "failure b/0/0 Timeout 137",
+		},
+	},
+	// suspend and resume, an instance that is terminated while it runs, and
+	// PRE_TASK_AT_LEAST_PARTLY_SUCCEED.
+	"suspend": {
+		job: func(name string) *testutil.JobBuilder {
+			return testutil.Job(name).
+				Task("a", testutil.Instances(3)).
+				Task("b").
+				Edges("a->b").DependOn(v1alpha1.PreTaskAtLeastPartlySucceed)
+		},
+		courses: map[string]controlplane.Course{"a/1/0": hangs, "a/2/0": hangs, "a/2/0/1": hangs},
+		steps: []step{
+			{when: nowRunning(2), patch: `{"spec":{"suspend":true}}`},
+			{when: isSuspended, patch: `{"spec":{"suspend":false}}`},
+			{when: func(job *v1alpha1.BatchJob) bool {
+				return job.Status.Run == 1 && job.Status.TaskInstanceMetrics.RunningCount == 1 && job.Status.TaskInstanceMetrics.SucceedCount == 2
+			}, patch: `{"metadata":{"annotations":{"` + v1alpha1.AnnotationTerminate + `":"a/2"}}}`},
+		},
+		end: []string{
+			"FAILED 1/2 3/4 run=1",
+			"a FAILED succeeded=0-1 failed=2 reason=Terminated",
+			"b SUCCEED succeeded=0",
+			"failure a/2/0 Terminated 137",
+		},
+	},
+	// retryToken, then ttlSecondsAfterFinished, and the same request once more.
+	"retry": {
+		job: func(name string) *testutil.JobBuilder {
+			return testutil.Job(name).Task("a", testutil.Instances(2)).Task("b").Edges("a->b")
+		},
+		courses: map[string]controlplane.Course{"a/1/0": crashes},
+		steps: []step{
+			{when: isState(v1alpha1.JobFailed), patch: `{"spec":{"retryToken":"again"}}`},
+			{when: isState(v1alpha1.JobSucceed), patch: `{"spec":{"ttlSecondsAfterFinished":2}}`},
+			{gone: true},
+		},
+		end: []string{"SUCCEED   reason=AlreadyRan"},
+	},
+	// terminate, with claims that have no Pod yet.
+	"terminate": {
+		job: func(name string) *testutil.JobBuilder {
+			return testutil.Job(name).Task("a", testutil.Instances(3), testutil.Concurrent(2)).Task("b").Edges("a->b")
+		},
+		courses: map[string]controlplane.Course{"a/0/0": hangs, "a/1/0": hangs},
+		steps:   []step{{when: nowRunning(2), patch: `{"spec":{"terminate":true}}`}},
+		end: []string{
+			"FAILED 0/2 0/4",
+			"a FAILED failed=0-2 reason=Terminated",
+			"b FAILED failed=0 reason=Terminated",
+			"failure a/0/0 Terminated 137", "failure a/1/0 Terminated 137",
+		},
+	},
+}
+
+// course is what becomes of a Pod.
+func (s *scenario) course(pod *corev1.Pod) controlplane.Course {
+	l := pod.Labels
+	key := strings.Join([]string{l[v1alpha1.LabelTaskName], l[v1alpha1.LabelTaskInstanceIndex], l[v1alpha1.LabelAttempt]}, "/")
+	if run := l[v1alpha1.LabelRun]; run != "0" {
+		key += "/" + run
+	}
+	return s.courses[key]
+}
+
+// play runs a scenario to its end and returns how it ended: the job in short, and the
+// attempts that had Pods.
+func (s *scenario) play(p *process, name string) (end, attempts []string) {
+	e := p.e
+	e.t.Helper()
+	if err := e.Create(context.Background(), s.job(name).New(e.ns)); err != nil {
+		e.t.Fatal(err)
+	}
+	player := controlplane.Player{ControlPlane: e.ControlPlane, Namespace: e.ns, Course: s.course, Quick: true}
+	e.clock.SetTime(time.Now())
+	p.alsoRefuse(s.refused)
+	steps, seen := s.steps, map[string]bool{}
+	for range 80 {
+		if _, err := p.pass(name); err != nil && !p.dead && !errors.Is(err, errLost) && !errors.Is(err, errRefused) {
+			e.t.Fatal(err)
+		}
+		if p.dead {
+			p.revive()
+			p.alsoRefuse(s.refused)
+			continue
+		}
+		pods, held := e.Pods(e.t, e.ns), false
+		for i := range pods {
+			seen[attemptOf(&pods[i])] = true
+			held = held || slices.Contains(pods[i].Finalizers, v1alpha1.FinalizerTracking)
+		}
+		job := s.find(e, name)
+		switch {
+		case len(steps) > 0 && (job == nil && steps[0].gone || job != nil && !steps[0].gone && steps[0].when(job)):
+			s.do(e, steps[0], name)
+			steps = steps[1:]
+		case len(steps) == 0 && job != nil && job.Status.EndTime != nil && !held:
+			return inOrder(brief(job)), slices.Sorted(maps.Keys(seen))
+		}
+		if err := player.Play(context.Background(), pods); err != nil {
+			e.t.Fatal(err)
+		}
+		if job == nil {
+			e.CollectGarbage(e.t, e.ns)
+		}
+		// What a Pod says is in the system's time, which ours must not leave far behind. This
+		// is just more than news wait for.
+		e.clock.SetTime(e.clock.Now().Add(newsInterval + 100*time.Millisecond))
+	}
+	last := "gone"
+	if job := s.find(e, name); job != nil {
+		last = strings.Join(brief(job), "\n")
+	}
+	e.t.Fatalf("the job does not end; %d steps are left; writes: %q\n%s", len(steps), p.log, last)
+	return nil, nil
+}
+
+// inOrder sorts the failures of a short form: they come in the order of time, which
+// a fault may change.
+func inOrder(lines []string) []string {
+	first := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "failure ") })
+	if first >= 0 {
+		slices.Sort(lines[first:])
+	}
+	return lines
+}
+
+// bare is a short form without what the status leaves out when it is too large.
+func bare(lines []string) (out []string) {
+	for _, l := range lines {
+		if !strings.HasPrefix(l, "failure ") {
+			l, _, _ = strings.Cut(l, " reason=")
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// find returns the job, or nil where there is none.
+func (s *scenario) find(e *env, name string) *v1alpha1.BatchJob {
+	e.t.Helper()
+	job := &v1alpha1.BatchJob{}
+	err := e.Get(context.Background(), client.ObjectKey{Namespace: e.ns, Name: name}, job)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return job
+}
+
+func (s *scenario) do(e *env, st step, name string) {
+	e.t.Helper()
+	job := s.job(name).New(e.ns)
+	if st.gone {
+		job.Spec.TTLSecondsAfterFinished = new(int64(10))
+		if err := e.Create(context.Background(), job); err != nil {
+			e.t.Fatal(err)
+		}
+		return
+	}
+	if err := e.Patch(context.Background(), job, client.RawPatch(types.MergePatchType, []byte(st.patch))); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// attemptOf is the name of a Pod without what tells jobs apart.
+func attemptOf(pod *corev1.Pod) string {
+	l := pod.Labels
+	return fmt.Sprintf("%s/%s/%s run %s", l[v1alpha1.LabelTaskName], l[v1alpha1.LabelTaskInstanceIndex], l[v1alpha1.LabelAttempt], l[v1alpha1.LabelRun])
+}
+
+// revive starts a dead process again, without its memory. It keeps the faults that are to
+// come in every life.
+func (p *process) revive() {
+	again := p.e.start(&line{cached: p.cached})
+	again.line.calls = p.calls
+	if p.always {
+		again.line.fault, again.line.always = p.line.fault, true
+	}
+	p.Reconciler, p.line = again.Reconciler, again.line
+}
+
+// alsoRefuse has the cluster refuse to make Pods whose names begin so.
+func (p *process) alsoRefuse(prefix string) {
+	before := p.refusal
+	p.refusal = func(n int, call, name string) error {
+		if prefix != "" && call == "create pod" && strings.HasPrefix(name, prefix) {
+			return refusals["403"](name)
+		}
+		if before != nil {
+			return before(n, call, name)
+		}
+		return nil
+	}
+}
+
+// isForSize reports whether the n-th write is refused for its size, and so whether what only
+// explains may be missing at the end.
+func isForSize(n int) bool {
+	kind := refusalKinds[n%len(refusalKinds)]
+	return kind == "413" || kind == "too large for etcd"
+}
+
+var refusalKinds = slices.Sorted(maps.Keys(refusals))
+
+// fates are what may become of a write, for every one of a scenario.
+var fates = map[string]func(p *process, n int){
+	"dies before": func(p *process, n int) { p.fault = only(n, before) },
+	"dies after":  func(p *process, n int) { p.fault = only(n, after) },
+	"answer lost": func(p *process, n int) { p.fault = only(n, lost) },
+	"refused": func(p *process, n int) {
+		p.refusal = func(i int, _, name string) error {
+			if i != n {
+				return nil
+			}
+			return refusals[refusalKinds[n%len(refusalKinds)]](name)
+		}
+	},
+}
+
+func only(n int, f fate) func(int, string) fate {
+	return func(i int, _ string) fate {
+		if i == n {
+			return f
+		}
+		return done
+	}
+}
+
+// TestFaultsEveryWrite: whichever single write of a reference job goes wrong, and in which
+// way, the job ends as if nothing had happened: the same status, the same failures, the same
+// attempts, no Pod held, and at no moment two live Pods of an instance.
+func TestFaultsEveryWrite(t *testing.T) {
+	t.Parallel()
+	for name, s := range scenarios {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			end, attempts, writes := s.reference(t, e.in(t))
+			t.Logf("%d writes: %v", len(writes), tally(writes))
+			for fate, set := range fates {
+				t.Run(fate, func(t *testing.T) {
+					t.Parallel()
+					e := newEnv(t)
+					witness := e.Watch(t, e.ns)
+					runs := 0
+					for n := 1; n <= len(writes); n++ {
+						runs++
+						if !t.Run(fmt.Sprintf("write %d", n), func(t *testing.T) {
+							e := e.in(t)
+							p := e.start(nil)
+							set(p, n)
+							s.check(t, p, end, attempts, fate == "refused" && isForSize(n))
+						}) {
+							t.Logf("write %d is %q", n, writes[n-1])
+						}
+						e.clear()
+					}
+					f := witness.Figures()
+					t.Logf("%d runs, each with 1 fault: %d Pods, overlaps: %d, names given twice: %d", runs, f.Pods, len(f.Overlaps), len(f.Remade))
+					if len(f.Overlaps)+len(f.Remade) > 0 || f.Err != nil {
+						t.Errorf("overlaps %q, names given twice %q, error %v", f.Overlaps, f.Remade, f.Err)
+					}
+				})
+			}
+			t.Run("many at random", func(t *testing.T) {
+				t.Parallel()
+				e := newEnv(t)
+				witness, faults := e.Watch(t, e.ns), 0
+				const runs = 5
+				for seed := range uint64(runs) {
+					t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+						e := e.in(t)
+						p := e.start(nil)
+						var mu sync.Mutex
+						random := rand.New(rand.NewPCG(seed, 2))
+						p.always = true
+						p.fault = func(int, string) fate {
+							mu.Lock()
+							defer mu.Unlock()
+							if random.IntN(3) > 0 {
+								return done
+							}
+							faults++
+							return []fate{before, after, lost, failed}[random.IntN(4)]
+						}
+						s.check(t, p, end, attempts, false)
+					})
+					e.clear()
+				}
+				f := witness.Figures()
+				t.Logf("%d runs, %d faults: %d Pods, overlaps: %d, names given twice: %d", runs, faults, f.Pods, len(f.Overlaps), len(f.Remade))
+				if len(f.Overlaps)+len(f.Remade) > 0 || f.Err != nil {
+					t.Errorf("overlaps %q, names given twice %q, error %v", f.Overlaps, f.Remade, f.Err)
+				}
+			})
+		})
+	}
+}
+
+// reference plays a scenario without faults and returns how it ends and what it writes.
+// It also checks the order of writes: a claim is stored before its Pod is made, and an
+// outcome before its Pod is let go of.
+func (s *scenario) reference(t *testing.T, e *env) (end, attempts, writes []string) {
+	t.Helper()
+	p := e.start(nil)
+	p.fault = func(_ int, call string) fate {
+		name := p.log[len(p.log)-1][len(call)+1:]
+		switch claims := s.claims(e); {
+		case call == "create pod" && !claims[name]:
+			t.Errorf("Pod %s is made, and the status does not claim it", name)
+		case call == "patch pod" && claims[name]:
+			t.Errorf("Pod %s is let go of, and the status still claims it", name)
+		}
+		return done
+	}
+	end, attempts = s.play(p, "ref")
+	if diff := cmp.Diff(s.end, end); diff != "" {
+		t.Fatalf("without faults the job ends so (-want, +got):\n%s", diff)
+	}
+	e.clear()
+	return end, attempts, p.log
+}
+
+// check plays a scenario under the faults of p and compares its end, all or what counts.
+func (s *scenario) check(t *testing.T, p *process, end, attempts []string, counts bool) {
+	t.Helper()
+	gotEnd, gotAttempts := s.play(p, "ref")
+	if counts {
+		end, gotEnd = bare(end), bare(gotEnd)
+	}
+	if diff := cmp.Diff(end, gotEnd); diff != "" {
+		t.Errorf("the job ends differently (-want, +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(attempts, gotAttempts); diff != "" {
+		t.Errorf("other Pods were made (-want, +got):\n%s", diff)
+	}
+}
+
+var groupOf = regexp.MustCompile(`^(?:x(\d+))?(?:r(\d+))?(?:m(\d+))?:?([\d,-]+)$`)
+
+// claims are the names of the Pods that the stored status claims.
+func (s *scenario) claims(e *env) map[string]bool {
+	e.t.Helper()
+	out := map[string]bool{}
+	job := s.find(e, "ref")
+	if job == nil {
+		return out
+	}
+	spec, err := resolve.Resolve(job)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	for _, task := range job.Status.Tasks {
+		for group := range strings.SplitSeq(task.Active, ";") {
+			m := groupOf.FindStringSubmatch(group)
+			if m == nil {
+				continue // none are active
+			}
+			retries, _ := strconv.Atoi(m[2])
+			machines, _ := strconv.Atoi(m[3])
+			set, err := ranges.Parse(m[4])
+			if err != nil {
+				e.t.Fatal(err)
+			}
+			for i := range set.All() {
+				out[spec.PodName(resolve.Instance{Task: spec.TaskByLabel(task.Name), Index: i, Attempt: retries + machines, Run: int(job.Status.Run)})] = true
+			}
+		}
+	}
+	return out
+}
+
+// tally counts writes by their kind.
+func tally(writes []string) map[string]int {
+	out := map[string]int{}
+	for _, w := range writes {
+		out[w[:strings.LastIndex(w, " ")]]++
+	}
+	return out
+}
+
+// in is the same namespace for another test.
+func (e *env) in(t testing.TB) *env {
+	return &env{ControlPlane: e.ControlPlane, t: t, ns: e.ns, cache: e.cache, clock: e.clock, resourceWait: 2 * time.Second}
+}
