@@ -30,7 +30,7 @@ const AnnotationJobName = "batchcompute.dev/job-name"
 // told with --job-quota.
 const AnnotationJobQuota = "batchcompute.dev/job-quota"
 
-// AnnotationTerminate, on a BatchJob, names instances to be terminated: "render/0-4,7
+// AnnotationTerminate names, on a BatchJob, instances to be terminated: "render/0-4,7
 // merge/0", each a task and, as ranges, indexes. It holds for as long as it is there, so
 // that an instance which is named fails again after a retryToken.
 // Source: BatchCompute, TerminateTaskInstance.

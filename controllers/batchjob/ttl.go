@@ -37,8 +37,8 @@ func (r *Reconciler) tombstone(ctx context.Context, job *v1alpha1.BatchJob) (*pl
 		return nil, nil
 	}
 	var t plan.Tombstone
-	if json.Unmarshal([]byte(text), &t) != nil {
-		return nil, nil // somebody's own words: they stand for no request
+	if bad := json.Unmarshal([]byte(text), &t); bad != nil {
+		t = plan.Tombstone{} // somebody's own words: they stand for no request
 	}
 	digest, err := plan.Digest(job)
 	if err != nil || digest != t.Request {

@@ -357,9 +357,10 @@ func TestTroubleThatIsWaitedFor(t *testing.T) {
 // Source: BatchCompute, Task.ResourceMaxRetryCount.
 func TestPatience(t *testing.T) {
 	c := &computation{}
-	for n, want := range map[int]time.Duration{1: 600, 3: 600, 4: 900, 10: 900, 11: 1800, 50: 1800, 51: 3600, 100: 3600, 101: 3600} {
-		if got := c.patience(n); got != want*time.Second {
-			t.Errorf("the wait for machine %d is %s, want %d s", n, got, want)
+	for n, seconds := range map[int]int{1: 600, 3: 600, 4: 900, 10: 900, 11: 1800, 50: 1800, 51: 3600, 100: 3600, 101: 3600} {
+		want := time.Duration(seconds) * time.Second
+		if got := c.patience(n); got != want {
+			t.Errorf("the wait for machine %d is %s, want %s", n, got, want)
 		}
 	}
 	c.obs.ResourceWait = 2 * time.Second

@@ -76,10 +76,6 @@ func is(text string) func(reflect.Value) bool {
 	return func(v reflect.Value) bool { return v.String() == text }
 }
 
-func isNot(text string) func(reflect.Value) bool {
-	return func(v reflect.Value) bool { return v.String() != text }
-}
-
 // refusals are the sentences of the fields that are refused, by field.
 var refusals = func() map[string]string {
 	m := map[string]string{}

@@ -113,13 +113,13 @@ func (w *Witness) stream(ctx context.Context, url, prefix string) error {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil //nolint:nilerr // it is away, and is asked again
+		return nil
 	}
 	defer resp.Body.Close()
 	for lines := json.NewDecoder(resp.Body); ; {
 		var message watchResponse
 		if err := lines.Decode(&message); err != nil {
-			return nil //nolint:nilerr // it has gone away, and is asked again
+			return nil
 		}
 		if message.Result.CompactRevision > 0 {
 			return fmt.Errorf("etcd has dropped changes before revision %d", message.Result.CompactRevision)
