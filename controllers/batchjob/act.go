@@ -138,6 +138,7 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve.Instance) (string, error) {
 	pod := podspec.Build(obs.Job, obs.Spec, in, r.options.Catalog)
 	err := r.client.Create(ctx, pod.DeepCopy())
+	r.options.Metrics.Wrote("create", "pods", err)
 	switch {
 	case err == nil:
 		return pod.Name, nil
@@ -197,10 +198,10 @@ func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []r
 func (r *Reconciler) heal(ctx context.Context, pod, want *corev1.Pod) error {
 	// A Pod that is being deleted takes no finalizer any more.
 	mayHold := pod.DeletionTimestamp == nil
-	if !mayHold && plan.HasFinished(pod) && pod.Labels[v1alpha1.LabelTracked] == "" {
+	held := slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
+	if !mayHold && !held && plan.HasFinished(pod) && pod.Labels[v1alpha1.LabelTracked] == "" {
 		return errGoing
 	}
-	held := slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
 	if isSubset(want.Labels, pod.Labels) && (held || !mayHold) {
 		return nil // the cache has not seen it yet
 	}
@@ -244,6 +245,7 @@ func (r *Reconciler) stop(ctx context.Context, pod *corev1.Pod) error {
 		}
 		err := r.client.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}},
 			client.Preconditions{UID: &uid, ResourceVersion: version})
+		r.options.Metrics.Wrote("delete", "pods", err)
 		switch {
 		case !apierrors.IsConflict(err):
 			return client.IgnoreNotFound(err)
@@ -281,7 +283,9 @@ func (r *Reconciler) patchPod(ctx context.Context, pod *corev1.Pod, metadata map
 		return fmt.Errorf("encoding a patch: %w", err)
 	}
 	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
-	if err := r.client.Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, body)); err != nil {
+	err = r.client.Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, body))
+	r.options.Metrics.Wrote("patch", "pods", err)
+	if err != nil {
 		return fmt.Errorf("patching pod %s: %w", pod.Name, err)
 	}
 	return nil

@@ -64,6 +64,7 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	m := r.memories[key]
 	delete(r.memories, key)
 	r.mu.Unlock()
+	r.options.Metrics.Forget(key)
 	if m != nil {
 		r.tokens.forget(m.token, m.uid)
 		r.quotas.leave(key.Namespace, m.uid)

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/plan"
 )
 
@@ -41,6 +42,7 @@ type Reconciler struct {
 // Reconcile does one pass over one job, in the order that package plan demands: store
 // the status, then create and delete Pods, then let go of those that are recorded.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	begin := r.options.Clock.Now()
 	obs, err := r.observe(ctx, req.NamespacedName)
 	if obs == nil || err != nil {
 		return ctrl.Result{}, err
@@ -61,6 +63,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	again, actErr := r.act(ctx, obs, p)
+	r.measure(req.NamespacedName, obs, p, begin)
 	relErr := r.release(ctx, p.Release)
 	if err := errors.Join(actErr, relErr); err != nil {
 		return ctrl.Result{}, err
@@ -70,6 +73,26 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	unseen := obs.memory.unseen(r.options.Clock.Now())
 	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen)}, nil
+}
+
+// measure tells the metrics where the job is, and how soon the successors of a task got
+// their first Pods: counted from the beginning of the pass that saw the task end.
+func (r *Reconciler) measure(key types.NamespacedName, obs *observation, p *plan.Plan, begin time.Time) {
+	m := r.options.Metrics
+	if p.Opened {
+		m.DependenceLatency(r.options.Clock.Since(begin))
+	}
+	if p.Status.EndTime != nil {
+		m.Forget(key)
+		return
+	}
+	held := -int(p.Status.TaskInstanceMetrics.FailedInterruptedCount) // theirs are held on purpose
+	for _, pod := range obs.Pods {
+		if plan.HasFinished(pod) {
+			held++
+		}
+	}
+	m.Observe(key, metrics.Snapshot{Instances: p.Status.TaskInstanceMetrics, Held: max(held, 0), Unmade: len(p.Adopt) + len(p.Verify)})
 }
 
 // compute asks plan what to do: once more with the job as the API server has it when the

@@ -41,27 +41,45 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 		return 0, fmt.Errorf("storing the status: %w", err)
 	}
 	obs.memory.version, obs.memory.at = version, now
+	r.count(&obs.Job.Status, p)
 	obs.Live = true // what we act on is what the API server has
 	r.tell(obs, p.Transitions, now)
 	return 0, nil
 }
 
+// count tells the metrics what a status that was stored brings.
+func (r *Reconciler) count(old *v1alpha1.BatchJobStatus, p *plan.Plan) {
+	m := r.options.Metrics
+	for _, x := range p.Retries {
+		m.Retried(x.Budget, x.Reason, x.Count)
+	}
+	if p.Status.EndTime == nil || old.EndTime != nil {
+		return
+	}
+	m.Ended(string(p.Status.State), 1, 0)
+	m.Ended(string(v1alpha1.JobSucceed), 0, int(p.Status.TaskInstanceMetrics.SucceedCount))
+	m.Ended(string(v1alpha1.JobFailed), 0, int(p.Status.TaskInstanceMetrics.FailedCount))
+}
+
 // store writes the status and returns the job's new resource version.
 func (r *Reconciler) store(ctx context.Context, job *v1alpha1.BatchJob, next *v1alpha1.BatchJobStatus) (string, error) {
-	body, err := statusPatch(job, next)
+	body, size, err := statusPatch(job, next)
 	if err != nil {
 		return "", err
 	}
 	stored := &v1alpha1.BatchJob{}
 	stored.Namespace, stored.Name = job.Namespace, job.Name
 	err = r.client.Status().Patch(ctx, stored, client.RawPatch(types.MergePatchType, body))
+	r.options.Metrics.Wrote("patch", "batchjobs/status", err)
+	r.options.Metrics.StatusBytes(size)
 	return stored.ResourceVersion, err
 }
 
 // isTooLarge reports whether a write was refused for the size of the object: by the API
-// server, or by etcd, whose refusal comes as it is.
+// server, or by etcd or the line to it, whose refusals come as they are.
 func isTooLarge(err error) bool {
-	return err != nil && (apierrors.IsRequestEntityTooLargeError(err) || strings.Contains(err.Error(), "request is too large"))
+	return err != nil && (apierrors.IsRequestEntityTooLargeError(err) || strings.Contains(err.Error(), "request is too large") ||
+		strings.Contains(err.Error(), "trying to send message larger than max"))
 }
 
 // Events of one job: so many at once, and then one in each interval. What is more is
@@ -113,21 +131,23 @@ func (r *Reconciler) tell(obs *observation, news []plan.Transition, now time.Tim
 // statusPatch is a merge patch from the job's stored status to next. It carries the
 // resource version, so that it fails with a conflict where the job is no longer the one
 // that was looked at; and nothing of the spec, which may be a MiB.
-func statusPatch(job *v1alpha1.BatchJob, next *v1alpha1.BatchJobStatus) ([]byte, error) {
+// It returns the size of the whole next status as well.
+func statusPatch(job *v1alpha1.BatchJob, next *v1alpha1.BatchJobStatus) (body []byte, size int, err error) {
 	before, err := json.Marshal(&job.Status)
 	if err != nil {
-		return nil, fmt.Errorf("encoding the stored status: %w", err)
+		return nil, 0, fmt.Errorf("encoding the stored status: %w", err)
 	}
 	after, err := json.Marshal(next)
 	if err != nil {
-		return nil, fmt.Errorf("encoding the next status: %w", err)
+		return nil, 0, fmt.Errorf("encoding the next status: %w", err)
 	}
 	diff, err := jsonpatch.CreateMergePatch(before, after)
 	if err != nil {
-		return nil, fmt.Errorf("comparing the statuses: %w", err)
+		return nil, 0, fmt.Errorf("comparing the statuses: %w", err)
 	}
-	return json.Marshal(map[string]any{
+	body, err = json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": job.ResourceVersion},
 		"status":   json.RawMessage(diff),
 	})
+	return body, len(after), err
 }

@@ -24,6 +24,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/metrics"
 )
 
 // Jobs are read, and only their status is written: the spec is the user's. delete is for
@@ -62,6 +63,8 @@ type Options struct {
 	// ResourceWait is how long the first machine of an instance is waited for, and scales
 	// the waits for later ones. 0 means plan.DefaultResourceWait.
 	ResourceWait time.Duration
+	// Metrics count what happens. nil: nothing is counted.
+	Metrics *metrics.Jobs
 	// Clock is the time. nil means the system's clock.
 	Clock clock.PassiveClock
 }

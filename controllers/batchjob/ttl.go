@@ -66,6 +66,7 @@ func (r *Reconciler) expire(ctx context.Context, job *v1alpha1.BatchJob) error {
 	}
 	err := r.client.Delete(ctx, &v1alpha1.BatchJob{ObjectMeta: metav1.ObjectMeta{Namespace: job.Namespace, Name: job.Name}},
 		client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	r.options.Metrics.Wrote("delete", "batchjobs", err)
 	if apierrors.IsConflict(err) {
 		return nil // it has changed, and that event is on the way
 	}
@@ -99,11 +100,12 @@ func (r *Reconciler) bury(ctx context.Context, job *v1alpha1.BatchJob) error {
 	}
 	stones.Data[job.Name] = string(text)
 	dropOldest(stones.Data)
+	verb, write := "update", func() error { return r.client.Update(ctx, stones) }
 	if stones.ResourceVersion == "" {
-		err = r.client.Create(ctx, stones)
-	} else {
-		err = r.client.Update(ctx, stones)
+		verb, write = "create", func() error { return r.client.Create(ctx, stones) }
 	}
+	err = write()
+	r.options.Metrics.Wrote(verb, "configmaps", err)
 	if err != nil {
 		return fmt.Errorf("storing a tombstone: %w", err)
 	}

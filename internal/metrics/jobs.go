@@ -49,7 +49,7 @@ func NewJobs(reg prometheus.Registerer) (*Jobs, error) {
 		seen: map[types.NamespacedName]Snapshot{},
 		instances: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "batchjob_task_instances",
-			Help: "Task instances of the BatchJobs that exist, by state.",
+			Help: "Task instances of the BatchJobs that are under way, by state.",
 		}, []string{"state"}),
 		held: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "batchjob_finished_pods_held",

@@ -37,6 +37,11 @@ func Compute(obs Observation, now time.Time) (Plan, error) {
 			return Plan{}, err
 		}
 	case isTerminal(obs.Job.Status.State):
+		if len(obs.Pods) > 0 && !obs.Live {
+			// A job ends when none of its Pods is tracked any more. These may be of a later
+			// run, of which Job does not know yet.
+			return Plan{NeedLive: true}, nil
+		}
 		c.rest()
 	default:
 		if err := c.run(); err != nil {
@@ -131,7 +136,7 @@ type task struct {
 	waits             waits
 
 	ready           readiness
-	terminatedNow   int // instances without a Pod that were terminated now
+	terminatedNow   int // instances that were terminated now and had nothing to stop
 	state           v1alpha1.TaskState
 	reason, message string
 	lastFinal       *failure // found now
@@ -398,7 +403,11 @@ func (c *computation) spend(before, after history, reason string) {
 // terminates the instance, gives it up.
 func (c *computation) guard(t *task, in resolve.Instance, pod *corev1.Pod) {
 	_, late := stopOf(pod, t.Timeout)
-	if c.isDoomed(t, in.Index) || pod.DeletionTimestamp != nil && !late {
+	doomed := c.isDoomed(t, in.Index)
+	if doomed {
+		t.terminatedNow++
+	}
+	if doomed || pod.DeletionTimestamp != nil && !late {
 		t.moves.failed = append(t.moves.failed, in.Index)
 		c.plan.Release = append(c.plan.Release, pod)
 		c.plan.Urgent = true
@@ -497,7 +506,9 @@ func (c *computation) place(t *task, in resolve.Instance) (place, history) {
 		case in.Attempt < h.attempt():
 			return past, h
 		}
-	} else if h, ok := t.retrying.find(in.Index); ok && in.Attempt < h.attempt() || c.draining {
+	} else if h, ok := t.retrying.find(in.Index); ok && in.Attempt < h.attempt() || c.draining && c.obs.Live {
+		// While the job drains nothing is claimed. But one that was suspended before it began
+		// goes on in the same run, and Job may not show that yet.
 		return past, h
 	}
 	// Which budget paid for the attempts before is lost with the claim.
@@ -561,11 +572,12 @@ func (c *computation) verify(t *task, in resolve.Instance, h history) {
 		c.plan.Verify = append(c.plan.Verify, in)
 		return
 	}
-	end := &outcome{kind: byMachine, time: seconds(c.now), reason: v1alpha1.ReasonPodDeleted, message: "the Pod is gone"}
-	if _, ok := t.interrupted.find(in.Index); ok {
-		c.count(t, in, h, end, failed, h)
+	if _, ok := t.interrupted.find(in.Index); ok { // that its attempt failed is known already
+		t.moves.failed = append(t.moves.failed, in.Index)
+		c.plan.Urgent = true
 		return
 	}
+	end := &outcome{kind: byMachine, time: seconds(c.now), reason: v1alpha1.ReasonPodDeleted, message: "the Pod is gone"}
 	if r, ok := c.obs.Refusals[t.pos]; ok {
 		end.reason, end.message = v1alpha1.ReasonCreateRefused, refusalMessage(r)
 	}

@@ -6,6 +6,8 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -57,7 +59,7 @@ const (
 // An exit with 0 that came only after somebody had asked for the Pod's deletion is no
 // success: a program that handles the signal ends so with its work undone. All times are
 // in whole seconds. Within one and the same the command is believed, unless a signal
-// ended it or the deletion was for its timeout.
+// ended it or the deletion was for its timeout. Likewise what a kubelet evicts, see gaveWay.
 func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
 	finished := HasFinished(pod)
 	if !finished && !c.isStuck(pod) {
@@ -77,7 +79,7 @@ func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
 		end.by(byCommand, v1alpha1.ReasonTimeout, "took longer than the timeout of %d s and was stopped", int64(t.Timeout/time.Second))
 	case stopped:
 		c.blameMachine(t, h, pod, end)
-	case pod.Status.Phase == corev1.PodSucceeded:
+	case pod.Status.Phase == corev1.PodSucceeded && !gaveWay(pod):
 		end.kind = success
 	case disruption(pod) != nil:
 		end.ran = true // or was about to: the node had taken it
@@ -91,7 +93,10 @@ func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
 		end.by(byMachine, v1alpha1.ReasonPodFailed, "the Pod failed%s", because(pod.Status.Reason, pod.Status.Message))
 	case ended.Reason == "OOMKilled":
 		end.by(byCommand, v1alpha1.ReasonOOMKilled, "exit code %d, OOMKilled: the command used more memory than it may", ended.ExitCode)
-	case ended.Reason == "StartError" || ended.Reason == "ContainerCannotRun":
+	case isStartError(ended) && timedOut(ended.Message):
+		end.ran = false
+		end.by(byMachine, v1alpha1.ReasonStartError, "%s could not start the container in time%s", nodeOf(pod), because("", ended.Message))
+	case isStartError(ended):
 		end.by(byCommand, v1alpha1.ReasonStartError, "the container could not start%s", because("", ended.Message))
 	default:
 		end.by(byCommand, v1alpha1.ReasonCommandFailed, "%s", exitMessage(ended.ExitCode))
@@ -238,10 +243,21 @@ func stateOf(pod *corev1.Pod) corev1.ContainerState {
 // for a container that ran when its node died.
 func terminated(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	t := stateOf(pod).Terminated
-	if t == nil || isUnknown(t) || t.StartedAt.IsZero() && t.Reason != "StartError" && t.Reason != "ContainerCannotRun" {
+	if t == nil || isUnknown(t) || t.StartedAt.IsZero() && !isStartError(t) {
 		return nil
 	}
 	return t
+}
+
+// isStartError reports whether the container could not be started.
+func isStartError(t *corev1.ContainerStateTerminated) bool {
+	return t.Reason == "StartError" || t.Reason == "ContainerCannotRun"
+}
+
+// timedOut reports whether a container could not be started because its runtime was too
+// slow or died, and not for what it was told to run. Only the text tells the two apart.
+func timedOut(message string) bool {
+	return slices.ContainsFunc([]string{"context deadline exceeded", "context canceled", "ttrpc: closed"}, func(s string) bool { return strings.Contains(message, s) })
 }
 
 // isUnknown reports whether it is not known how the container ended. "Unknown", with the
@@ -321,6 +337,16 @@ func disruption(pod *corev1.Pod) *corev1.PodCondition {
 		}
 	}
 	return nil
+}
+
+// gaveWay reports whether the command ended only after its kubelet had begun to put the Pod
+// out. An eviction for want of memory or disk, and the shutdown of a node, delete no Pod, so
+// that a command which heeds the signal and ends with 0 looks like one that is done. In one
+// and the same second the command is not believed: kubelets leave alone what has ended.
+func gaveWay(pod *corev1.Pod) bool {
+	d, ended := disruption(pod), terminated(pod)
+	return d != nil && d.Reason == corev1.PodReasonTerminationByKubelet && pod.DeletionTimestamp == nil &&
+		ended != nil && !ended.FinishedAt.Before(&d.LastTransitionTime)
 }
 
 func nodeOf(pod *corev1.Pod) string { return "node " + pod.Spec.NodeName }

@@ -40,7 +40,7 @@ func (c *computation) admit(t *task) {
 
 // end fails instances that have no Pod.
 func (t *task) end(set ranges.Set) {
-	t.terminatedNow = set.Len()
+	t.terminatedNow += set.Len()
 	t.failed = t.failed.Union(set)
 	t.retrying = t.retrying.minus(set)
 }
@@ -92,10 +92,11 @@ func (c *computation) allows(p *task) readiness {
 // hasEnded reports whether every instance has succeeded or failed for good.
 func (t *task) hasEnded() bool { return t.succeeded.Len()+t.failed.Len() == t.InstanceNum }
 
-// isHeld reports whether nothing is left to do but to terminate instances that are held.
+// isHeld reports whether nothing is left to do but to terminate instances that are held:
+// there are no others, or they have every place that maxConcurrentNum gives.
 func (t *task) isHeld() bool {
 	n := t.interrupted.len()
-	return n > 0 && t.succeeded.Len()+t.failed.Len()+n == t.InstanceNum
+	return n > 0 && len(t.active) == 0 && (t.succeeded.Len()+t.failed.Len()+n == t.InstanceNum || n >= t.MaxConcurrentNum)
 }
 
 // claim issues instances of t, those to be retried first, as far as maxConcurrentNum

@@ -137,6 +137,30 @@ var troubles = map[string][]trouble{
 	"the Pod fails without its command having run: `OutOfcpu`, `OutOfmemory`, `NodeAffinity`, `UnexpectedAdmissionError`": {
 		refusedByNode("OutOfcpu"), refusedByNode("OutOfmemory"), refusedByNode("NodeAffinity"), refusedByNode("UnexpectedAdmissionError"),
 	},
+	"the node dies and comes back, the command with it": {{
+		begin: running(func(w *world, pod *corev1.Pod) {
+			testutil.Finish(pod, 255, w.now)
+			stateOf(pod).Terminated.Reason = "Unknown"
+		}),
+		reason: v1alpha1.ReasonPodFailed, after: "m1",
+	}},
+	"the node dies between making the container and starting it": {{
+		begin: doA(func(_ *world, pod *corev1.Pod) {
+			testutil.Bind(pod, "node-1")
+			testutil.Wait(pod, "", "")
+			pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionFalse})
+		}), end: stopped,
+		state: v1alpha1.TaskInstanceStarting, reason: v1alpha1.ReasonPodDeleted, after: "m1",
+	}},
+	"the node's runtime cannot start the container in time": {{
+		begin: func(w *world) {
+			w.finish("a/0", 128)
+			doA(func(_ *world, pod *corev1.Pod) {
+				stateOf(pod).Terminated.Reason, stateOf(pod).Terminated.Message = "StartError", "failed to create shim task: context canceled"
+			})(w)
+		},
+		reason: v1alpha1.ReasonStartError, after: "m1",
+	}},
 	"no node fits the Pod": {{
 		begin: doA(func(_ *world, pod *corev1.Pod) { testutil.Unschedulable(pod, "0/1 nodes are available") }), end: patience,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonUnschedulable, reason: v1alpha1.ReasonUnschedulable, after: "m1",
@@ -349,7 +373,7 @@ func TestPatience(t *testing.T) {
 func TestBudgets(t *testing.T) {
 	command := func(w *world, attempt string) { w.finish(attempt, 1) }
 	machine := func(w *world, attempt string) {
-		w.start(attempt).step().wait(2 * time.Second).stop(attempt).wait(2 * time.Second).finish(attempt, 143)
+		w.start(attempt).step().wait(2*time.Second).stop(attempt).wait(2*time.Second).finish(attempt, 143)
 	}
 	for name, tc := range map[string]struct {
 		retries, machines int64

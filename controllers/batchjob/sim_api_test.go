@@ -1,0 +1,338 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/testutil"
+)
+
+// simNamespace is where everything is.
+const simNamespace = "default"
+
+var (
+	jobResource = schema.GroupResource{Group: v1alpha1.GroupVersion.Group, Resource: "batchjobs"}
+	podResource = schema.GroupResource{Resource: "pods"}
+)
+
+// simAPI is as much of an API server as the Reconciler needs, in memory. An object in it
+// is replaced and never changed, so what somebody has read stays what it was, and a cache
+// is a position in the history.
+type simAPI struct {
+	now time.Time
+	// version is the last resource version that was given out: one counter for all.
+	version int
+	jobs    map[string]*v1alpha1.BatchJob
+	pods    map[string]*corev1.Pod
+	history []simView
+	uids    int
+	// stones are the tombstones; nil where there are none.
+	stones *corev1.ConfigMap
+	// floor is the first view after a Pod that was tracked was gone.
+	floor int
+	// digesting says that views get a digest, which costs time.
+	digesting bool
+}
+
+// simView is what a cache shows at one time: all jobs, and the Pods that are tracked, both
+// by name, and stripped as CacheOptions says.
+type simView struct {
+	jobs []*v1alpha1.BatchJob
+	pods []*corev1.Pod
+	// digest is of everything there is, and chain of that and of all views before it.
+	digest, chain uint64
+}
+
+func newSimAPI(digesting bool) *simAPI {
+	return &simAPI{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), jobs: map[string]*v1alpha1.BatchJob{}, pods: map[string]*corev1.Pod{}, digesting: digesting}
+}
+
+func (a *simAPI) last() int { return len(a.history) - 1 }
+
+// remember adds what there is now to the history.
+func (a *simAPI) remember() {
+	var v simView
+	for _, name := range slices.Sorted(maps.Keys(a.jobs)) {
+		v.jobs = append(v.jobs, a.jobs[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.pods)) {
+		if pod := a.pods[name]; pod.Labels[v1alpha1.LabelTracked] == "true" {
+			v.pods = append(v.pods, a.stripped(pod))
+		}
+	}
+	if a.digesting {
+		h := fnv.New64a()
+		for _, job := range v.jobs {
+			writeJSON(h, job.ObjectMeta, job.Status, job.Spec.Suspend, job.Spec.Terminate, job.Spec.RetryToken, job.Spec.TTLSecondsAfterFinished)
+		}
+		for _, name := range slices.Sorted(maps.Keys(a.pods)) {
+			pod := a.pods[name]
+			writeJSON(h, pod.ObjectMeta, pod.Spec.NodeName, pod.Status)
+		}
+		writeJSON(h, a.stones)
+		v.digest = h.Sum64()
+		if n := a.last(); n >= 0 {
+			writeJSON(h, a.history[n].chain)
+		}
+		v.chain = h.Sum64()
+	}
+	a.history = append(a.history, v)
+}
+
+// stripped is the Pod as a cache has it, the same pointer as long as the Pod is the same.
+func (a *simAPI) stripped(pod *corev1.Pod) *corev1.Pod {
+	if n := a.last(); n >= 0 {
+		old := a.history[n].pods
+		i, ok := slices.BinarySearchFunc(old, pod.Name, func(p *corev1.Pod, name string) int { return cmp.Compare(p.Name, name) })
+		if ok && old[i].ResourceVersion == pod.ResourceVersion {
+			return old[i]
+		}
+	}
+	out, err := stripPod(pod)
+	if err != nil {
+		panic(err)
+	}
+	return out.(*corev1.Pod)
+}
+
+func writeJSON(h interface{ Write([]byte) (int, error) }, values ...any) {
+	for _, v := range values {
+		text, err := json.Marshal(v)
+		if err != nil {
+			panic(err)
+		}
+		_, _ = h.Write(text)
+	}
+}
+
+func (a *simAPI) nextVersion() string {
+	a.version++
+	return strconv.Itoa(a.version)
+}
+
+func (a *simAPI) nextUID(kind string) types.UID {
+	a.uids++
+	return types.UID(kind + "-" + strconv.Itoa(a.uids))
+}
+
+func (a *simAPI) stamp() metav1.Time { return metav1.NewTime(a.now.Truncate(time.Second)) }
+
+// submit is a user who creates a job.
+func (a *simAPI) submit(job *v1alpha1.BatchJob) {
+	job = job.DeepCopy()
+	job.Namespace, job.UID, job.Generation, job.ResourceVersion, job.CreationTimestamp = simNamespace, a.nextUID("job"), 1, a.nextVersion(), a.stamp()
+	a.jobs[job.Name] = job
+	a.remember()
+}
+
+// changeJob replaces a job by a changed copy. One that is being deleted goes when no
+// finalizer holds it.
+func (a *simAPI) changeJob(name string, change func(*v1alpha1.BatchJob)) {
+	job := a.jobs[name].DeepCopy()
+	change(job)
+	job.ResourceVersion = a.nextVersion()
+	a.jobs[name] = job
+	if job.DeletionTimestamp != nil && len(job.Finalizers) == 0 {
+		delete(a.jobs, name)
+	}
+	a.remember()
+}
+
+// deleteJob asks for the deletion of a job; finalizer is the garbage collector's, or "".
+func (a *simAPI) deleteJob(name, finalizer string) {
+	a.changeJob(name, func(job *v1alpha1.BatchJob) {
+		if finalizer != "" {
+			job.Finalizers = append(job.Finalizers, finalizer)
+		}
+		if job.DeletionTimestamp == nil {
+			job.DeletionTimestamp = new(a.stamp())
+		}
+	})
+}
+
+func (a *simAPI) storeStones(stones *corev1.ConfigMap) {
+	stones = stones.DeepCopy()
+	stones.ResourceVersion = a.nextVersion()
+	a.stones = stones
+}
+
+// expireJob is a deletion in the background, with preconditions.
+func (a *simAPI) expireJob(name string, p *metav1.Preconditions) error {
+	job := a.jobs[name]
+	switch {
+	case job == nil:
+		return apierrors.NewNotFound(jobResource, name)
+	case p == nil || p.UID == nil || p.ResourceVersion == nil:
+		panic("a job is deleted whatever it is")
+	case *p.UID != job.UID || *p.ResourceVersion != job.ResourceVersion:
+		return apierrors.NewConflict(jobResource, name, fmt.Errorf("it is another one by now"))
+	}
+	a.deleteJob(name, "")
+	return nil
+}
+
+// storeStatus is a merge patch of a job's status.
+func (a *simAPI) storeStatus(name string, body []byte) (*v1alpha1.BatchJob, error) {
+	job := a.jobs[name]
+	if job == nil {
+		return nil, apierrors.NewNotFound(jobResource, name)
+	}
+	var patch struct {
+		Metadata struct{ ResourceVersion string } `json:"metadata"`
+		Status   json.RawMessage                  `json:"status"`
+	}
+	if err := json.Unmarshal(body, &patch); err != nil {
+		return nil, err
+	}
+	if v := patch.Metadata.ResourceVersion; v != "" && v != job.ResourceVersion {
+		return nil, apierrors.NewConflict(jobResource, name, fmt.Errorf("version is %s, not %s", job.ResourceVersion, v))
+	}
+	before, err := json.Marshal(&job.Status)
+	if err != nil {
+		return nil, err
+	}
+	after, err := jsonpatch.MergePatch(before, patch.Status)
+	if err != nil {
+		return nil, err
+	}
+	if string(before) == string(after) {
+		return job, nil // what changes nothing is no new version
+	}
+	var next v1alpha1.BatchJobStatus
+	if err := json.Unmarshal(after, &next); err != nil {
+		return nil, err
+	}
+	a.changeJob(name, func(job *v1alpha1.BatchJob) { job.Status = next })
+	return a.jobs[name], nil
+}
+
+// createPod stores a Pod as it is.
+func (a *simAPI) createPod(pod *corev1.Pod) error {
+	if a.pods[pod.Name] != nil {
+		return apierrors.NewAlreadyExists(podResource, pod.Name)
+	}
+	pod = pod.DeepCopy()
+	pod.UID, pod.ResourceVersion, pod.CreationTimestamp = a.nextUID("pod"), a.nextVersion(), a.stamp()
+	pod.Status.Phase = corev1.PodPending
+	a.pods[pod.Name] = pod
+	a.remember()
+	return nil
+}
+
+// changePod replaces a Pod by a changed copy. One that is being deleted goes when no node
+// has it any more and no finalizer holds it.
+func (a *simAPI) changePod(name string, change func(*corev1.Pod)) {
+	pod := a.pods[name].DeepCopy()
+	change(pod)
+	pod.ResourceVersion = a.nextVersion()
+	a.pods[name] = pod
+	if pod.DeletionTimestamp != nil && len(pod.Finalizers) == 0 && *pod.DeletionGracePeriodSeconds == 0 {
+		delete(a.pods, name)
+		if pod.Labels[v1alpha1.LabelTracked] != "" {
+			a.floor = len(a.history)
+		}
+	}
+	a.remember()
+}
+
+// deletePod asks for the deletion of a Pod. One that has no node, or has ended, gets no
+// time for it.
+func (a *simAPI) deletePod(name string, uid *types.UID) error {
+	pod := a.pods[name]
+	switch {
+	case pod == nil:
+		return apierrors.NewNotFound(podResource, name)
+	case uid != nil && *uid != pod.UID:
+		return apierrors.NewConflict(podResource, name, fmt.Errorf("the UID is %s, not %s", pod.UID, *uid))
+	case pod.DeletionTimestamp != nil:
+		return nil
+	}
+	a.changePod(name, func(pod *corev1.Pod) { testutil.AskToStop(pod, a.now) })
+	return nil
+}
+
+// confirmPod is the kubelet, or the collector of Pods, that says that nothing of a Pod
+// which is being deleted runs any more: a deletion with a grace period of 0.
+func (a *simAPI) confirmPod(name string) {
+	a.changePod(name, func(pod *corev1.Pod) {
+		asked := pod.DeletionTimestamp.Add(-time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second)
+		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = new(metav1.NewTime(asked)), new(int64(0))
+	})
+}
+
+// patchPod is a strategic merge patch of a Pod's metadata. It knows what the Reconciler
+// patches and refuses all else, so that nothing new goes by untested.
+func (a *simAPI) patchPod(name string, body []byte) error {
+	pod := a.pods[name]
+	if pod == nil {
+		return apierrors.NewNotFound(podResource, name)
+	}
+	var patch struct {
+		Metadata struct {
+			UID         *types.UID         `json:"uid"`
+			Labels      map[string]*string `json:"labels"`
+			Annotations map[string]*string `json:"annotations"`
+			Finalizers  []string           `json:"finalizers"`
+			Remove      []string           `json:"$deleteFromPrimitiveList/finalizers"`
+		} `json:"metadata"`
+	}
+	if err := strictUnmarshal(body, &patch); err != nil {
+		panic(fmt.Sprintf("a patch that the simulation does not know: %s: %v", body, err))
+	}
+	m := &patch.Metadata
+	if m.UID != nil && *m.UID != pod.UID {
+		return apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, name, nil) // "uid: field is immutable"
+	}
+	next := pod.DeepCopy()
+	next.Labels, next.Annotations = merged(pod.Labels, m.Labels), merged(pod.Annotations, m.Annotations)
+	for _, f := range m.Finalizers {
+		if slices.Contains(next.Finalizers, f) {
+			continue
+		}
+		if pod.DeletionTimestamp != nil {
+			return apierrors.NewForbidden(podResource, name, fmt.Errorf("no new finalizers can be added if the object is being deleted"))
+		}
+		next.Finalizers = append(next.Finalizers, f)
+	}
+	next.Finalizers = slices.DeleteFunc(next.Finalizers, func(f string) bool { return slices.Contains(m.Remove, f) })
+	if maps.Equal(next.Labels, pod.Labels) && maps.Equal(next.Annotations, pod.Annotations) && slices.Equal(next.Finalizers, pod.Finalizers) {
+		return nil
+	}
+	a.changePod(name, func(pod *corev1.Pod) {
+		pod.Labels, pod.Annotations, pod.Finalizers = next.Labels, next.Annotations, next.Finalizers
+	})
+	return nil
+}
+
+// merged is a map after a merge patch: nil takes a key out.
+func merged(old map[string]string, patch map[string]*string) map[string]string {
+	out := maps.Clone(old)
+	for k, v := range patch {
+		if v == nil {
+			delete(out, k)
+		} else {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[k] = *v
+		}
+	}
+	return out
+}

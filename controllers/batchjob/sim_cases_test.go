@@ -1,0 +1,40 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"testing"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/testutil"
+)
+
+// TestSimCases plays what the simulation has found, once more. Each case is a job, and what
+// happens to it as soon as it can.
+func TestSimCases(t *testing.T) {
+	for name, tc := range map[string]struct {
+		job    *testutil.JobBuilder
+		script []string
+	}{
+		"held instances that have every place": {
+			testutil.Job("sim").Task("a", testutil.Instances(2), testutil.Concurrent(1), action(v1alpha1.FailedActionInterrupt)),
+			[]string{"exit 1 of"},
+		},
+		"a Pod without its label that is being deleted": {
+			testutil.Job("sim").Task("a", testutil.Retries(1)),
+			[]string{"label off", "crash", "a person deletes"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSimulation(simSetup{jobs: []*v1alpha1.BatchJob{tc.job.Obj()}})
+			s.script = append([]string{}, tc.script...)
+			if err := s.play(maxRounds); err != nil {
+				t.Fatal(err)
+			}
+			if len(s.script) > 0 {
+				t.Fatalf("it did not come to %q", s.script)
+			}
+		})
+	}
+}

@@ -1,0 +1,557 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/resolve"
+)
+
+// What holds in every state of every run, by number and by the function that says so:
+//
+//	I1 at most one live Pod for each instance          checkLive
+//	I2 an attempt is counted once, as it really ended  checkMove
+//	I3 budgets and limits are kept                     checkBudgets
+//	I4 no task begins before its rule holds            checkRule
+//	I5 counts are those of the lists                   checkSums
+//	I6 a Pod is claimed when it is made, and its       checkClaimed,
+//	   outcome is stored when it is let go of          checkReleased
+//	I7 a job is final when no Pod is held, for good    checkFinal
+//	I8 a job comes to its end, and then all is idle    round, checkIdle
+//	I9 nothing of ours is left                         checkNothingLeft
+//	I10 a Pod that runs is stopped for a reason        checkStopped
+//
+// The functions below the list of checks are where they are called.
+
+// checkLive: at most one Pod of an instance is live, from its creation until its
+// containers have ended or never can run. Strays are known of: see alone.
+func (s *simulation) checkLive() {
+	live := map[string]string{}
+	for _, b := range s.bodies {
+		if !b.live || b.stray {
+			continue
+		}
+		key := fmt.Sprintf("instance %d of task %d of %s", b.in.Index, b.in.Task, b.job.UID)
+		if other := live[key]; other != "" {
+			s.fail("I1: %s has two live Pods, %s and %s", key, other, b.name)
+		}
+		live[key] = b.name
+	}
+}
+
+// checkMove: where an instance stands in the stored status changes only as a Pod of its
+// attempt really ended, one attempt at a time, and at the cost of the budget that is meant.
+func (s *simulation) checkMove(job, was *v1alpha1.BatchJob, task, index int, before, after simStanding) {
+	if before == after {
+		return
+	}
+	spec := &s.specs[job.Name].Tasks[task]
+	run := int(was.Status.Run)
+	if before.where == simInterrupted {
+		run = before.run
+	}
+	end := s.endings(job, resolve.Instance{Task: task, Index: index, Attempt: before.attempt(), Run: run})
+	doomed := job.Spec.Terminate
+	restarted := job.Status.Run > was.Status.Run
+	mayRetry := before.retries < spec.MaxRetryCount && spec.FailedAction != v1alpha1.FailedActionFastInterrupt
+	machineUsedUp := before.machines == spec.ResourceMaxRetryCount
+	step := simStanding{retries: after.retries - before.retries, machines: after.machines - before.machines}
+	again := after.where == simActive || after.where == simRetrying || after == (simStanding{})
+	ok := false
+	switch {
+	case restarted && before.where == simFailed && (after.where == "" || after == simStanding{where: simActive} || after.where == simFailed):
+		ok = isFinal(was)
+	case before.where == "":
+		ok = after == simStanding{where: simActive} || after.where == simFailed // its predecessors failed, or it is terminated
+	case before.where == simRetrying && after.where == simFailed:
+		ok = doomed
+	case before.where == simRetrying:
+		ok = after.where == simActive && step == simStanding{}
+	case before.where == simInterrupted:
+		ok = after.where == simFailed && (doomed || end.any)
+	case before.where != simActive:
+	case after.where == simSucceeded:
+		ok = end.success
+	case after.where == simFailed && doomed:
+		ok = end.any
+	case after.where == simFailed:
+		ok = end.command && !mayRetry && spec.FailedAction == v1alpha1.FailedActionTerminate || end.machine && machineUsedUp && !mayRetry
+	case after.where == simInterrupted:
+		ok = end.command && !mayRetry && spec.FailedAction != v1alpha1.FailedActionTerminate && step == simStanding{}
+	case again && step == simStanding{}: // stopped for a suspension
+		ok = (end.machine || end.stopped) && (s.wasSuspended(was) || s.wasSuspended(job))
+	case again && step == simStanding{machines: 1}:
+		ok = end.machine && !machineUsedUp
+	case again && step == simStanding{retries: 1}:
+		ok = mayRetry && (end.command || end.machine && machineUsedUp)
+	}
+	if !ok {
+		s.fail("I2: instance %d of task %d goes from %+v to %+v, and has ended %+v", index, task, before, after, end)
+	}
+}
+
+// wasSuspended says that a stored status tells of a suspension.
+func (s *simulation) wasSuspended(job *v1alpha1.BatchJob) bool {
+	return meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionSuspended)
+}
+
+// simEndings sums up how the Pods of an attempt have really ended.
+type simEndings struct{ any, success, command, machine, stopped bool }
+
+// endings says how the Pods of an attempt have really ended. There is more than one Pod
+// where somebody took one away in spite of its finalizer. An attempt for which no Pod
+// could be made has ended by its machine.
+func (s *simulation) endings(job *v1alpha1.BatchJob, in resolve.Instance) (out simEndings) {
+	found := false
+	for _, b := range s.bodies {
+		if b.job.UID != job.UID || b.in != in {
+			continue
+		}
+		found = true
+		for _, e := range b.ends {
+			out.any = true
+			out.success = out.success || e.succeeded()
+			out.stopped = out.stopped || e.stopped
+			out.machine = out.machine || e.machine || e.stopped && !b.timedOut
+			out.command = out.command || !e.machine && (e.code != 0 && !e.stopped || e.stopped && b.timedOut)
+		}
+		// The end of a Pod that was asked to stop, and whose node says nothing, may be
+		// counted where nothing comes after it.
+		if pod := s.pods[b.name]; len(b.ends) == 0 && pod != nil && pod.UID == b.uid && pod.DeletionTimestamp != nil && !s.now.Before(pod.DeletionTimestamp.Add(time.Minute)) {
+			out.any, out.machine, out.command = true, !b.timedOut, b.timedOut
+		}
+	}
+	if !found {
+		out.any, out.machine = true, true
+	}
+	return out
+}
+
+// checkBudgets: no attempt is one too many, and maxConcurrentNum holds.
+func (s *simulation) checkBudgets(job *v1alpha1.BatchJob) {
+	spec := s.specs[job.Name]
+	for i := range spec.Tasks {
+		t, active := &spec.Tasks[i], 0
+		for index, at := range s.standings(job, i) {
+			if at.retries > t.MaxRetryCount || at.machines > t.ResourceMaxRetryCount {
+				s.fail("I3: instance %d of task %d has spent %+v of %d and %d", index, i, at, t.MaxRetryCount, t.ResourceMaxRetryCount)
+			}
+			if at.where == simActive || at.where == simInterrupted {
+				active++
+			}
+		}
+		if active > t.MaxConcurrentNum {
+			s.fail("I3: task %d has %d instances under way, and may have %d", i, active, t.MaxConcurrentNum)
+		}
+	}
+	live := map[int]int{}
+	for _, b := range s.bodies {
+		if b.live && !b.stray && b.job.UID == job.UID {
+			if live[b.in.Task]++; live[b.in.Task] > spec.Tasks[b.in.Task].MaxConcurrentNum {
+				s.fail("I3: task %d has %d live Pods, and may have %d", b.in.Task, live[b.in.Task], spec.Tasks[b.in.Task].MaxConcurrentNum)
+			}
+		}
+	}
+}
+
+// checkRule: a task that begins is one that may, and a task that fails without having
+// begun is one that never may.
+func (s *simulation) checkRule(job *v1alpha1.BatchJob, task int) {
+	spec := s.specs[job.Name]
+	start := true
+	for _, p := range spec.Graph.Predecessors(task) {
+		count := map[string]int{}
+		for _, at := range s.standings(job, int(p)) {
+			count[at.where]++
+		}
+		start = start && count[simSucceeded]+count[simFailed] == spec.Tasks[p].InstanceNum
+		switch spec.DependOn {
+		case v1alpha1.PreTaskSucceed:
+			start = start && count[simFailed] == 0
+		case v1alpha1.PreTaskAtLeastPartlySucceed:
+			start = start && count[simSucceeded] > 0
+		}
+	}
+	for index, at := range s.standings(job, task) {
+		switch {
+		case at.where == simSucceeded, at.where == simFailed && (job.Spec.Terminate || !start):
+		case at.where == simFailed || !start:
+			s.fail("I4: task %d: instance %d is %+v, and that the task may start is %t", task, index, at, start)
+		}
+	}
+}
+
+// checkSums: the counts of a status are those of its lists, and all instances are in them.
+func (s *simulation) checkSums(job *v1alpha1.BatchJob) {
+	spec, status := s.specs[job.Name], &job.Status
+	count := map[string]int64{}
+	for i := range spec.Tasks {
+		for _, at := range s.standings(job, i) {
+			count[at.where]++
+		}
+	}
+	sum := func(m v1alpha1.StateMetrics) int64 {
+		return m.SubmittedCount + m.PendingCount + m.RunnableCount + m.StartingCount + m.RunningCount + m.SucceedCount + m.FailedCount + m.FailedInterruptedCount
+	}
+	m := status.TaskInstanceMetrics
+	if m.FailedInterruptedCount != count[simInterrupted] {
+		s.fail("I5: %d instances are interrupted, and counted %d", count[simInterrupted], m.FailedInterruptedCount)
+	}
+	if m.SucceedCount != count[simSucceeded] || m.FailedCount != count[simFailed] || m.StartingCount+m.RunningCount > count[simActive] ||
+		sum(m) != int64(spec.InstanceNum) || sum(status.TaskMetrics) != int64(len(spec.Tasks)) ||
+		status.TaskInstanceProgress != fmt.Sprintf("%d/%d", count[simSucceeded], spec.InstanceNum) {
+		s.fail("I5: the counts do not add up: %v, %+v", count, status)
+	}
+}
+
+// checkClaimed: a Pod is made for an attempt that the stored status claims. A job that is
+// gone or going has no say: what was on its way then is for the garbage collector.
+func (s *simulation) checkClaimed(b *simBody) {
+	job := s.jobs[b.job.Name]
+	if s.goes(b.job) || s.claims(job, b) {
+		return
+	}
+	if b.stray = true; s.alone() {
+		s.fail("I6: %s was made, and is not claimed", b.name)
+	}
+}
+
+// checkReleased: when finalizer or label come off a Pod, no stored status waits for its
+// outcome any more; and if it runs it has been asked to stop, unless its job goes: then
+// it is whose --cascade says.
+func (s *simulation) checkReleased(pod *corev1.Pod) {
+	b := s.body(pod)
+	job := s.jobs[b.job.Name]
+	if s.goes(b.job) {
+		return
+	}
+	if b.live && pod.DeletionTimestamp == nil {
+		s.fail("I6: %s was let go of, and goes on", pod.Name)
+	}
+	if isFinal(job) || b.stray {
+		return
+	}
+	if s.specs[job.Name].WaitsForMachine && !b.live && !b.ran {
+		return // it is replaced: nothing has begun, and nothing is to be stored
+	}
+	if s.claims(job, b) {
+		s.fail("I6: %s was let go of, and its outcome is not stored", pod.Name)
+	}
+}
+
+// checkFinal: a job becomes final when no Pod of it is held, and stays as it is then. A
+// second controller may make a Pod at any moment: see alone.
+func (s *simulation) checkFinal(before, after *v1alpha1.BatchJob) {
+	if isFinal(before) && after.Status.Run == before.Status.Run && (before.Status.State != after.Status.State || before.Status.TaskInstanceProgress != after.Status.TaskInstanceProgress || !before.Status.EndTime.Equal(after.Status.EndTime)) {
+		s.fail("I7: the status of a job that was %s is written again", before.Status.State)
+	}
+	if !isFinal(after) || !s.alone() {
+		return
+	}
+	for _, name := range s.podNames() {
+		if pod := s.pods[name]; isHeld(pod) && metav1.IsControlledBy(pod, after) {
+			s.fail("I7: the job is %s, and %s is held", after.Status.State, name)
+		}
+	}
+}
+
+// checkIdle: where nothing happens nothing is written, even if a controller is woken.
+func (s *simulation) checkIdle() {
+	before := s.writes
+	for _, c := range s.controllers {
+		for _, job := range s.setup.jobs {
+			if c.used {
+				s.startPass(c, job.Name)
+				s.current = c.id
+				s.runPasses()
+			}
+		}
+	}
+	if s.writes != before {
+		s.fail("I8: %d writes though nothing happens", s.writes-before)
+	}
+}
+
+// checkAtRest: of a job that is suspended nothing runs and nothing is claimed once all is
+// idle.
+func (s *simulation) checkAtRest(job *v1alpha1.BatchJob) {
+	for _, b := range s.bodies {
+		if b.live && !b.stray && b.job.UID == job.UID {
+			s.fail("I8: the job is suspended, and %s goes on", b.name)
+		}
+	}
+	for i := range s.specs[job.Name].Tasks {
+		for index, at := range s.standings(job, i) {
+			if at.where == simActive {
+				s.fail("I8: the job is suspended, and instance %d of task %d is claimed", index, i)
+			}
+		}
+	}
+}
+
+// checkNothingLeft: at the end the job is final or gone, no Pod has our finalizer or the
+// label, strays have been stopped, and no process remembers anything.
+func (s *simulation) checkNothingLeft() {
+	hidden := false
+	for _, name := range s.podNames() {
+		pod := s.pods[name]
+		if b := s.body(pod); b.hidden && pod.Labels[v1alpha1.LabelTracked] == "" && s.goes(b.job) {
+			hidden = true // nobody sees it, and nobody asks for it: it is the person's again
+			continue
+		}
+		if isHeld(pod) {
+			s.fail("I9: %s is still held", name)
+		}
+	}
+	for _, made := range s.setup.jobs {
+		if job := s.jobs[made.Name]; job != nil && !isFinal(job) && !hidden {
+			s.fail("I8: the job has not ended: %q", s.brief())
+		}
+	}
+	if hidden {
+		return
+	}
+	for _, c := range s.controllers {
+		if len(c.r.memories) > 0 || len(c.r.tokens.holders) > 0 || len(c.r.quotas.line) > 0 {
+			s.fail("I9: controller %d remembers %d jobs and %d tokens, and has a line of %d", c.id, len(c.r.memories), len(c.r.tokens.holders), len(c.r.quotas.line))
+		}
+	}
+}
+
+// goes reports whether a job is gone or being deleted.
+func (s *simulation) goes(was *v1alpha1.BatchJob) bool {
+	job := s.jobs[was.Name]
+	return job == nil || job.UID != was.UID || job.DeletionTimestamp != nil
+}
+
+// checkStopped: a Pod that is asked to stop is one whose timeout is over, whose attempt is
+// over, or whose job is.
+func (s *simulation) checkStopped(pod *corev1.Pod) {
+	b := s.body(pod)
+	job := s.jobs[b.job.Name]
+	if !b.live || s.goes(b.job) || isFinal(job) {
+		return
+	}
+	if !s.claims(job, b) {
+		return
+	}
+	if job.Spec.Terminate || s.wasSuspended(job) {
+		return
+	}
+	for _, c := range pod.Status.ContainerStatuses {
+		if r := c.State.Running; r != nil && !s.now.Before(r.StartedAt.Add(s.specs[job.Name].Tasks[b.in.Task].Timeout)) {
+			b.timedOut = true
+			return
+		}
+	}
+	if pod.Status.Phase == corev1.PodPending && !s.now.Before(pod.CreationTimestamp.Add(plan.DefaultResourceWait)) {
+		return // its patience is over
+	}
+	s.fail("I10: %s is stopped, and nobody knows why", pod.Name)
+}
+
+// check is what is looked at whenever something has happened.
+func (s *simulation) check() {
+	if s.simAPI.floor > s.floor {
+		s.floor = s.simAPI.floor
+		for _, c := range s.controllers {
+			c.catchUp(c.jobAt, max(c.podsAt, s.floor))
+		}
+	}
+	s.checkLive()
+}
+
+// afterWrite is what is looked at after a controller's write.
+func (s *simulation) afterWrite() { s.check() }
+
+// checkEnd is what is looked at when nothing will happen any more.
+func (s *simulation) checkEnd() {
+	s.checkNothingLeft()
+	s.checkIdle()
+}
+
+// makePod is a controller's creation of a Pod.
+func (s *simulation) makePod(pod *corev1.Pod) error {
+	if err := s.createPod(pod); err != nil {
+		return err
+	}
+	owner := metav1.GetControllerOf(pod)
+	b := &simBody{name: pod.Name, uid: s.pods[pod.Name].UID, live: true, job: s.owner(owner)}
+	spec := s.specs[owner.Name]
+	b.in.Task = spec.TaskByLabel(pod.Labels[v1alpha1.LabelTaskName])
+	b.in.Index, _ = strconv.Atoi(pod.Labels[v1alpha1.LabelTaskInstanceIndex])
+	b.in.Attempt, _ = strconv.Atoi(pod.Labels[v1alpha1.LabelAttempt])
+	b.in.Run, _ = strconv.Atoi(pod.Labels[v1alpha1.LabelRun])
+	s.bodies = append(s.bodies, b)
+	s.checkClaimed(b)
+	if !b.stray && s.jobs[owner.Name] != nil {
+		s.checkBudgets(s.jobs[owner.Name])
+	}
+	return nil
+}
+
+// owner is the job that a reference means, though it may be gone.
+func (s *simulation) owner(ref *metav1.OwnerReference) *v1alpha1.BatchJob {
+	if job := s.jobs[ref.Name]; job != nil && job.UID == ref.UID {
+		return job
+	}
+	return &v1alpha1.BatchJob{ObjectMeta: metav1.ObjectMeta{Name: ref.Name, UID: ref.UID}}
+}
+
+// stopPod is a controller's deletion of a Pod.
+func (s *simulation) stopPod(name string, uid *types.UID) error {
+	if pod := s.pods[name]; pod != nil && pod.DeletionTimestamp == nil && (uid == nil || *uid == pod.UID) {
+		s.checkStopped(pod)
+	}
+	return s.askToStop(name, uid)
+}
+
+// editMetadata is a controller's patch of a Pod.
+func (s *simulation) editMetadata(name string, body []byte) error {
+	before := s.pods[name]
+	if name == s.squatter {
+		s.fail("I6: %s is somebody else's, and is changed", name)
+	}
+	if err := s.patchPod(name, body); err != nil {
+		return err
+	}
+	after := s.pods[name]
+	lost := after == nil || before.Labels[v1alpha1.LabelTracked] != "" && after.Labels[v1alpha1.LabelTracked] == "" ||
+		len(after.Finalizers) < len(before.Finalizers)
+	if lost {
+		s.checkReleased(before)
+	}
+	return nil
+}
+
+// recordStatus is a controller's write of a status.
+func (s *simulation) recordStatus(name string, body []byte) (*v1alpha1.BatchJob, error) {
+	before := s.jobs[name]
+	after, err := s.storeStatus(name, body)
+	if err != nil || after == before {
+		return after, err
+	}
+	s.checkFinal(before, after)
+	if isDuplicate(after) || isFinal(before) && after.Status.Run == before.Status.Run {
+		return after, nil
+	}
+	s.checkSums(after)
+	s.checkBudgets(after)
+	for i := range s.specs[name].Tasks {
+		old, next := s.standings(before, i), s.standings(after, i)
+		if begins(old, next) {
+			s.checkRule(after, i)
+		}
+		for index := range s.specs[name].Tasks[i].InstanceNum {
+			s.checkMove(after, before, i, index, old[index], next[index])
+		}
+	}
+	return after, nil
+}
+
+// begins reports whether a task goes on from where nothing of it was under way.
+func begins(old, next map[int]simStanding) bool {
+	under := func(m map[int]simStanding) bool {
+		for _, at := range m {
+			if at.where != simSucceeded {
+				return true
+			}
+		}
+		return false
+	}
+	return !under(old) && under(next)
+}
+
+func isFinal(job *v1alpha1.BatchJob) bool {
+	return job.Status.State == v1alpha1.JobSucceed || job.Status.State == v1alpha1.JobFailed
+}
+
+func isHeld(pod *corev1.Pod) bool {
+	return pod.Labels[v1alpha1.LabelTracked] != "" || slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
+}
+
+// brief is what the jobs have come to.
+func (s *simulation) brief() []string {
+	var out []string
+	for _, made := range s.setup.jobs {
+		if job := s.jobs[made.Name]; job != nil {
+			out = append(out, brief(job)...)
+		}
+	}
+	return out
+}
+
+// fingerprint is a state between two rounds: what there is, what the processes know, and
+// what has really happened. Two runs with the same one go on alike. With ahead, what could
+// still be seen by a cache that lags is a part of it.
+func (s *simulation) fingerprint(ahead bool) string {
+	var out strings.Builder
+	v := s.history[s.last()]
+	fmt.Fprint(&out, v.digest, s.now.Unix(), s.now.Nanosecond(), s.calm, s.alone())
+	if ahead {
+		fmt.Fprint(&out, v.chain, s.floor)
+	}
+	for _, c := range s.controllers {
+		if c.id > 0 && !c.used {
+			continue // it comes with caches that are empty or new
+		}
+		if ahead || c.jobAt != s.last() {
+			fmt.Fprint(&out, " job ", s.history[c.jobAt].chain)
+		}
+		if ahead || c.podsAt != s.last() {
+			fmt.Fprint(&out, " pods ", s.history[c.podsAt].chain)
+		}
+		for _, made := range s.setup.jobs {
+			if d := c.due[made.Name]; d != nil {
+				fmt.Fprint(&out, " due ", d.now, d.at.UnixNano())
+			}
+			for key, m := range c.r.memories {
+				if key.Name == made.Name {
+					out.WriteString(s.digestMemory(m, ahead))
+				}
+			}
+		}
+	}
+	for _, b := range s.bodies {
+		fmt.Fprint(&out, b.uid, b.live, b.ran, b.timedOut, b.lost, b.stray, b.hidden, b.ends)
+	}
+	return out.String()
+}
+
+// digestMemory is what matters of a memory.
+func (s *simulation) digestMemory(m *memory, ahead bool) string {
+	var out strings.Builder
+	fmt.Fprint(&out, " memory ", m.uid, m.code)
+	if ahead || isOlder(strconv.Itoa(s.version), m.version) {
+		fmt.Fprint(&out, m.version)
+	}
+	if s.now.Sub(m.at) < time.Minute {
+		fmt.Fprint(&out, m.at.UnixNano())
+	}
+	var created []string
+	for name, at := range m.created {
+		created = append(created, fmt.Sprint(name, at.UnixNano()))
+	}
+	slices.SortFunc(created, cmp.Compare[string])
+	fmt.Fprint(&out, created)
+	for task := range 10 {
+		if r := m.refusals[task]; r != nil {
+			fmt.Fprint(&out, task, r.Quota, r.Since.UnixNano(), r.tries, r.until.UnixNano())
+		}
+	}
+	return out.String()
+}

@@ -1,0 +1,239 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/testutil"
+)
+
+// How much is simulated; make sim asks for more than go test does.
+var (
+	simRuns       = flag.Int("sim.runs", 1500, "random runs of the simulation")
+	simSeed       = flag.Uint64("sim.seed", 0, "seed of the random runs; 0 takes one from the clock")
+	simDeviations = flag.Int("sim.deviations", 2, "deviations in one run of the exhaustive search")
+	simTime       = flag.Duration("sim.time", 8*time.Second, "time for the exhaustive search")
+)
+
+// simJobs are the jobs that are searched exhaustively.
+func simJobs() map[string]*testutil.JobBuilder {
+	job := func(rule v1alpha1.TaskExecutionDependOn) *testutil.JobBuilder {
+		return testutil.Job("sim").DependOn(rule)
+	}
+	n, again := testutil.Instances, testutil.Retries
+	return map[string]*testutil.JobBuilder{
+		"1 one":      job("").Task("a"),
+		"1 retried":  job("").Task("a", again(1)),
+		"1 timeout":  job("").Task("a", again(1), testutil.Timeout(30)),
+		"1 held":     job("").Task("a", action(v1alpha1.FailedActionInterrupt), again(1)),
+		"1 machine":  job("").Task("a", machines(1), again(1)),
+		"2 in turn":  job("").Task("a", n(2), testutil.Concurrent(1), again(1)),
+		"2 at once":  job("").Task("a", n(2), again(1)),
+		"2 chain":    job("").Task("a").Task("b").Edges("a->b"),
+		"3 partly":   job(v1alpha1.PreTaskAtLeastPartlySucceed).Task("a", n(2)).Task("b").Edges("a->b"),
+		"4 finished": job(v1alpha1.PreTaskFinished).Task("a", n(2)).Task("b", n(2), testutil.Concurrent(1)).Edges("a->b"),
+		"5 join":     job("").Task("a", n(2)).Task("b").Task("c", n(2)).Edges("a->c b->c"),
+		"6 line":     job("").Task("a", n(2)).Task("b", n(2), again(1)).Task("c", n(2)).Edges("a->b b->c"),
+	}
+}
+
+// TestSimRandom plays random jobs with random deviations.
+func TestSimRandom(t *testing.T) {
+	seed := *simSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	setFlag(t, "rapid.checks", strconv.Itoa(*simRuns))
+	setFlag(t, "rapid.seed", strconv.FormatUint(seed, 10))
+	runs, steps, deviations := 0, 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		s := randomSimulation(t)
+		err := s.play(rapid.IntRange(5, 60).Draw(t, "rounds"))
+		runs++
+		steps += s.steps
+		for _, line := range s.trace {
+			if strings.HasPrefix(line, "! ") {
+				deviations++
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Logf("random: seed %d, %d runs, %d steps, %d deviations", seed, runs, steps, deviations)
+}
+
+func setFlag(t *testing.T, name, value string) {
+	t.Helper()
+	old := flag.Lookup(name).Value.String()
+	if err := flag.Set(name, value); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = flag.Set(name, old) })
+}
+
+// machines sets resourceMaxRetryCount.
+func machines(n int64) testutil.TaskOption {
+	return func(t *v1alpha1.Task) { t.ResourceMaxRetryCount = &n }
+}
+
+// action sets failedAction.
+func action(a v1alpha1.FailedAction) testutil.TaskOption {
+	return func(t *v1alpha1.Task) { t.FailedAction = a }
+}
+
+// simDeviation says what is chosen at the at-th choice; all others are 0.
+type simDeviation struct{ at, pick int }
+
+// simBranch is a run that is to be played: from a state between two rounds, with these
+// deviations, of which there were before more.
+type simBranch struct {
+	from   *simulation
+	before int
+	script []simDeviation
+}
+
+// simSearch plays all runs of one job that have at most a number of deviations, wherever
+// they are: those with fewer come first. A run that comes to a state from which as many
+// deviations were tried already is given up there.
+type simSearch struct {
+	deviations int
+	seen       map[string]int
+	queue      []simBranch
+
+	runs, joined, steps int
+}
+
+func newSimSearch(setup simSetup, deviations int) *simSearch {
+	setup.representatives, setup.digesting = true, true
+	return &simSearch{deviations: deviations, seen: map[string]int{}, queue: []simBranch{{from: newSimulation(setup)}}}
+}
+
+// step plays the next run, and puts those into the queue that have a further deviation.
+func (x *simSearch) step() error {
+	branch := x.queue[0]
+	x.queue[0] = simBranch{}
+	x.queue = x.queue[1:]
+	s := branch.from.clone()
+	left := x.deviations - branch.before - len(branch.script)
+	at, end := 0, -1 // the next choice, and the script's last
+	if n := len(branch.script); n > 0 {
+		end = branch.script[n-1].at
+	}
+	s.free = func() bool { return left > 0 || at <= end }
+	s.choose = func(n int) int {
+		defer func() { at++ }()
+		if at > end {
+			for pick := 1; pick < n; pick++ {
+				x.queue = append(x.queue, simBranch{branch.from, branch.before, append(slices.Clone(branch.script), simDeviation{at, pick})})
+			}
+			return 0
+		}
+		for _, d := range branch.script {
+			if d.at == at {
+				return d.pick
+			}
+		}
+		return 0
+	}
+	s.boundary = func() bool {
+		if at <= end {
+			return true
+		}
+		key := s.fingerprint(left > 0)
+		if x.seen[key] > left {
+			return false
+		}
+		x.seen[key] = left + 1
+		if left > 0 && !s.calm {
+			branch, at, end = simBranch{from: s.clone(), before: x.deviations - left}, 0, -1
+		}
+		return true
+	}
+	before := s.steps
+	err := s.play(maxRounds)
+	x.runs++
+	x.steps += s.steps - before
+	if errors.Is(err, errPruned) {
+		x.joined++
+		return nil
+	}
+	return err
+}
+
+// depth is the number of deviations of the first run that is still to be played.
+func (x *simSearch) depth() int { return x.queue[0].before + len(x.queue[0].script) }
+
+// TestSimSearch plays small jobs with every combination of a few deviations.
+func TestSimSearch(t *testing.T) {
+	jobs := simJobs()
+	each := *simTime * time.Duration(min(runtime.GOMAXPROCS(0), len(jobs))) / time.Duration(len(jobs))
+	for name, job := range jobs {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			x := newSimSearch(simSetup{jobs: []*v1alpha1.BatchJob{job.Obj()}}, *simDeviations)
+			for end := time.Now().Add(each); len(x.queue) > 0 && time.Now().Before(end); {
+				if err := x.step(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			complete := fmt.Sprintf("complete for %d deviations", x.deviations)
+			if len(x.queue) > 0 {
+				complete = fmt.Sprintf("complete for %d deviations; %d runs with more left out", x.depth()-1, len(x.queue))
+			}
+			t.Logf("search: %d runs, %d of them joined others, %d steps, %d states; %s", x.runs, x.joined, x.steps, len(x.seen), complete)
+		})
+	}
+}
+
+func randomSimulation(t *rapid.T) *simulation {
+	odds := make([]bool, 100)
+	for i := range rapid.SampledFrom([]int{3, 10, 30}).Draw(t, "odds") {
+		odds[99-i] = true
+	}
+	s := newSimulation(simSetup{jobs: []*v1alpha1.BatchJob{randomJob(t)}})
+	s.choose = func(n int) int {
+		if n == 1 || !rapid.SampledFrom(odds).Draw(t, "deviate") {
+			return 0
+		}
+		return 1 + rapid.IntRange(0, n-2).Draw(t, "how")
+	}
+	return s
+}
+
+func randomJob(t *rapid.T) *v1alpha1.BatchJob {
+	job := testutil.Job("sim").DependOn(rapid.SampledFrom([]v1alpha1.TaskExecutionDependOn{
+		v1alpha1.PreTaskSucceed, v1alpha1.PreTaskAtLeastPartlySucceed, v1alpha1.PreTaskFinished,
+	}).Draw(t, "rule"))
+	for i := range rapid.IntRange(1, 5).Draw(t, "tasks") {
+		name := fmt.Sprintf("t%d", i)
+		job.Task(name,
+			testutil.Instances(rapid.Int64Range(1, 4).Draw(t, "instances")),
+			testutil.Concurrent(rapid.Int64Range(0, 2).Draw(t, "concurrent")),
+			testutil.Retries(rapid.Int64Range(0, 2).Draw(t, "retries")),
+			machines(rapid.Int64Range(0, 2).Draw(t, "machines")),
+			action(rapid.SampledFrom([]v1alpha1.FailedAction{v1alpha1.FailedActionTerminate, v1alpha1.FailedActionInterrupt, v1alpha1.FailedActionFastInterrupt}).Draw(t, "action")),
+			testutil.Timeout(rapid.SampledFrom([]int64{0, 30}).Draw(t, "timeout")))
+		for p := range i {
+			if rapid.Bool().Draw(t, "edge") {
+				job.Edges(fmt.Sprintf("t%d->%s", p, name))
+			}
+		}
+	}
+	out := job.Obj()
+	out.Spec.Job.StateIfCreateCvmFailed = rapid.SampledFrom([]v1alpha1.StateIfCreateCvmFailed{"", v1alpha1.CreateCvmFailedRunnable}).Draw(t, "refused")
+	return out
+}
