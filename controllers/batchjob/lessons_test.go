@@ -352,7 +352,9 @@ func TestLessonTekton6076(t *testing.T) {
 	for i := 1; i < 12; i++ {
 		pod := e.pod(fmt.Sprintf("a/%d", i))
 		e.Finish(t, pod, 1, e.clock.Now())
-		e.Report(t, pod, func(pod *corev1.Pod) { pod.Status.Reason, pod.Status.Message = "Evicted", strings.Repeat("out of memory. ", 40) })
+		e.Report(t, pod, func(pod *corev1.Pod) {
+			pod.Status.Reason, pod.Status.Message = "Evicted", strings.Repeat("out of memory. ", 40)
+		})
 	}
 	e.clock.SetTime(e.clock.Now().Add(2 * time.Minute))
 	p.log = nil

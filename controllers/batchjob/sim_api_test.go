@@ -272,8 +272,10 @@ func (a *simAPI) deletePod(name string, uid *types.UID) error {
 // which is being deleted runs any more: a deletion with a grace period of 0.
 func (a *simAPI) confirmPod(name string) {
 	a.changePod(name, func(pod *corev1.Pod) {
-		asked := pod.DeletionTimestamp.Add(-time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second)
-		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = new(metav1.NewTime(asked)), new(int64(0))
+		if pod.DeletionTimestamp.After(a.now) {
+			pod.DeletionTimestamp = new(a.stamp())
+		}
+		pod.DeletionGracePeriodSeconds = new(int64(0))
 	})
 }
 

@@ -127,12 +127,12 @@ func (s *simulation) endings(job *v1alpha1.BatchJob, in resolve.Instance) (out s
 			out.success = out.success || e.succeeded()
 			out.stopped = out.stopped || e.stopped
 			out.machine = out.machine || e.machine || e.stopped && !b.timedOut
-			out.command = out.command || !e.machine && (e.code != 0 && !e.stopped || e.stopped && b.timedOut)
+			out.command = out.command || !e.machine && (e.code != 0 && !e.stopped || e.stopped && (b.timedOut || b.late))
 		}
 		// The end of a Pod that was asked to stop, and whose node says nothing, may be
 		// counted where nothing comes after it.
 		if pod := s.pods[b.name]; len(b.ends) == 0 && pod != nil && pod.UID == b.uid && pod.DeletionTimestamp != nil && !s.now.Before(pod.DeletionTimestamp.Add(time.Minute)) {
-			out.any, out.machine, out.command = true, !b.timedOut, b.timedOut
+			out.any, out.machine, out.command = true, !b.timedOut, b.timedOut || b.late
 		}
 	}
 	if !found {
@@ -160,7 +160,8 @@ func (s *simulation) checkBudgets(job *v1alpha1.BatchJob) {
 	}
 	live := map[int]int{}
 	for _, b := range s.bodies {
-		if b.live && !b.stray && b.job.UID == job.UID {
+		// One whose outcome was counted though its node does not answer has no place any more.
+		if b.live && !b.stray && b.job.UID == job.UID && s.claims(job, b) {
 			if live[b.in.Task]++; live[b.in.Task] > spec.Tasks[b.in.Task].MaxConcurrentNum {
 				s.fail("I3: task %d has %d live Pods, and may have %d", b.in.Task, live[b.in.Task], spec.Tasks[b.in.Task].MaxConcurrentNum)
 			}
@@ -352,11 +353,9 @@ func (s *simulation) checkStopped(pod *corev1.Pod) {
 	if job.Spec.Terminate || s.wasSuspended(job) {
 		return
 	}
-	for _, c := range pod.Status.ContainerStatuses {
-		if r := c.State.Running; r != nil && !s.now.Before(r.StartedAt.Add(s.specs[job.Name].Tasks[b.in.Task].Timeout)) {
-			b.timedOut = true
-			return
-		}
+	if s.isLate(b, pod, 0) {
+		b.timedOut = true
+		return
 	}
 	if pod.Status.Phase == corev1.PodPending && !s.now.Before(pod.CreationTimestamp.Add(plan.DefaultResourceWait)) {
 		return // its patience is over
@@ -527,7 +526,7 @@ func (s *simulation) fingerprint(ahead bool) string {
 		}
 	}
 	for _, b := range s.bodies {
-		fmt.Fprint(&out, b.uid, b.live, b.ran, b.timedOut, b.lost, b.stray, b.hidden, b.ends)
+		fmt.Fprint(&out, b.uid, b.live, b.ran, b.timedOut, b.late, b.lost, b.stray, b.hidden, b.ends)
 	}
 	return out.String()
 }

@@ -201,7 +201,7 @@ func TestSimSearch(t *testing.T) {
 
 func randomSimulation(t *rapid.T) *simulation {
 	odds := make([]bool, 100)
-	for i := range rapid.SampledFrom([]int{3, 10, 30}).Draw(t, "odds") {
+	for i := range rapid.SampledFrom([]int{5, 20, 50}).Draw(t, "odds") {
 		odds[99-i] = true
 	}
 	s := newSimulation(simSetup{jobs: []*v1alpha1.BatchJob{randomJob(t)}})

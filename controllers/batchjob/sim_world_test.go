@@ -28,8 +28,9 @@ type simBody struct {
 	live bool
 	// ran: its command has begun.
 	ran bool
-	// timedOut: it was asked to stop since its timeout was over.
-	timedOut bool
+	// timedOut: it was asked to stop since its timeout was over. late: somebody asked when
+	// it was, or nearly so, and its timeout may be blamed.
+	timedOut, late bool
 	// lost: its node does not answer.
 	lost bool
 	// hidden: a person took its label off, so no cache shows it until the job's next pass
@@ -105,8 +106,15 @@ func (s *simulation) advance() bool {
 // advancePod is what scheduler and kubelet do next with a Pod.
 func (s *simulation) advancePod(name string, code int32) bool {
 	pod := s.pods[name]
-	if pod == nil || ended(pod) || s.body(pod).lost {
+	if pod == nil || s.body(pod).lost {
 		return false
+	}
+	if ended(pod) {
+		if pod.DeletionTimestamp == nil || *pod.DeletionGracePeriodSeconds == 0 {
+			return false
+		}
+		s.clear(name)
+		return true
 	}
 	switch {
 	case pod.DeletionTimestamp != nil:
@@ -129,13 +137,23 @@ func (s *simulation) finish(name string, code int32) {
 	before := deleting && askedToStop(pod).Before(s.now.Truncate(time.Second))
 	b.live = false
 	b.ends = append(b.ends, simEnding{code: code, stopped: before || deleting && code > 128})
-	if deleting && !before && code == 0 {
+	if deleting && !before {
 		b.ends = append(b.ends, simEnding{stopped: true}) // both in one second: either may be told
 	}
 	s.changePod(name, func(pod *corev1.Pod) { testutil.Finish(pod, code, s.now) })
-	if deleting {
-		s.confirmPod(name)
+}
+
+// clear is the kubelet that takes away a Pod which it has stopped. From then on the API
+// server does not know any more when that was asked for, so who sees the Pod only now may
+// take its exit code at its word.
+func (s *simulation) clear(name string) {
+	b := s.body(s.pods[name])
+	for _, e := range b.ends {
+		if e.stopped && !e.machine {
+			b.ends = append(b.ends, simEnding{code: e.code})
+		}
 	}
+	s.confirmPod(name)
 }
 
 // askedToStop is when the deletion of a Pod was asked for.
@@ -143,12 +161,22 @@ func askedToStop(pod *corev1.Pod) time.Time {
 	return pod.DeletionTimestamp.Add(-time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second)
 }
 
+// takenAway notes that a Pod ends by its machine. One that was asked to stop before has
+// ended as what stopped it.
+func (s *simulation) takenAway(b *simBody, pod *corev1.Pod) {
+	b.live = false
+	if pod.DeletionTimestamp == nil {
+		b.ends = append(b.ends, simEnding{machine: true})
+		return
+	}
+	b.ends = append(b.ends, simEnding{stopped: true})
+}
+
 // failPod is a node that puts a Pod out, or does not take it.
 func (s *simulation) failPod(name, reason string) {
 	pod := s.pods[name]
 	b := s.body(pod)
-	b.live = false
-	b.ends = append(b.ends, simEnding{machine: true})
+	s.takenAway(b, pod)
 	s.changePod(name, func(pod *corev1.Pod) {
 		if pod.Status.Phase == corev1.PodRunning {
 			disrupt("TerminationByKubelet")(pod)
@@ -170,6 +198,7 @@ func (s *simulation) askToStop(name string, uid *types.UID) error {
 		return s.deletePod(name, uid)
 	}
 	b := s.body(pod)
+	b.late = s.isLate(b, pod, 5*time.Second)
 	switch {
 	case !ended(pod) && pod.Spec.NodeName == "":
 		b.live = false
@@ -178,6 +207,17 @@ func (s *simulation) askToStop(name string, uid *types.UID) error {
 		b.ends = append(b.ends, simEnding{stopped: true})
 	}
 	return s.deletePod(name, uid)
+}
+
+// isLate reports whether the timeout of a Pod that runs is over, or will be soon.
+func (s *simulation) isLate(b *simBody, pod *corev1.Pod, soon time.Duration) bool {
+	timeout := s.specs[b.job.Name].Tasks[b.in.Task].Timeout
+	for _, c := range pod.Status.ContainerStatuses {
+		if r := c.State.Running; r != nil && !s.now.Before(r.StartedAt.Add(timeout-soon)) {
+			return true
+		}
+	}
+	return false
 }
 
 func finishedNow(pod *corev1.Pod, now time.Time) bool {
@@ -200,8 +240,7 @@ func disrupt(reason string) func(*corev1.Pod) {
 // and is deleted without asking anybody.
 func (s *simulation) collectPod(name string) {
 	b := s.body(s.pods[name])
-	b.live = false
-	b.ends = append(b.ends, simEnding{machine: true})
+	s.takenAway(b, s.pods[name])
 	s.changePod(name, func(pod *corev1.Pod) {
 		disrupt("DeletionByPodGC")(pod)
 		pod.Status.Phase = corev1.PodFailed
