@@ -134,7 +134,7 @@ var scenarios = map[string]scenario{
 		}},
 		end: []string{
 			"FAILED 1/3 2/4",
-			"a FAILED succeeded=1 failed=0 reason=TaskInstanceFailed",
+			"a FAILED succeeded=1 failed=0 reason=Terminated",
 			"b FAILED failed=0 reason=TaskInstanceFailed",
 			"c SUCCEED succeeded=0",
 			"failure a/0/0 CommandFailed 3", "failure a/0/1 CommandFailed 3", "failure b/0/0 Timeout 137",
@@ -266,12 +266,16 @@ func inOrder(lines []string) []string {
 }
 
 // bare is a short form without what the status leaves out when it is too large.
-func bare(lines []string) (out []string) {
+func bare(lines []string) []string {
+	return slices.DeleteFunc(withoutReasons(lines), func(l string) bool { return strings.HasPrefix(l, "failure ") })
+}
+
+// withoutReasons is a short form without the reasons of tasks. Which of several reasons
+// a task keeps depends on whether it had to wait in between.
+func withoutReasons(lines []string) (out []string) {
 	for _, l := range lines {
-		if !strings.HasPrefix(l, "failure ") {
-			l, _, _ = strings.Cut(l, " reason=")
-			out = append(out, l)
-		}
+		l, _, _ = strings.Cut(l, " reason=")
+		out = append(out, l)
 	}
 	return out
 }
@@ -392,7 +396,7 @@ func TestFaultsEveryWrite(t *testing.T) {
 							e := e.in(t)
 							p := e.start(nil)
 							set(p, n)
-							s.check(t, p, end, attempts, fate == "refused" && isForSize(n))
+							s.check(t, p, end, attempts, comparison(fate, n, writes[n-1]))
 						}) {
 							t.Logf("write %d is %q", n, writes[n-1])
 						}
@@ -426,7 +430,7 @@ func TestFaultsEveryWrite(t *testing.T) {
 							faults++
 							return []fate{before, after, lost, failed}[random.IntN(4)]
 						}
-						s.check(t, p, end, attempts, false)
+						s.check(t, p, end, attempts, slices.Clone[[]string])
 					})
 					e.clear()
 				}
@@ -464,14 +468,23 @@ func (s *scenario) reference(t *testing.T, e *env) (end, attempts, writes []stri
 	return end, attempts, p.log
 }
 
-// check plays a scenario under the faults of p and compares its end, all or what counts.
-func (s *scenario) check(t *testing.T, p *process, end, attempts []string, counts bool) {
+// comparison returns what of the short form is compared when the n-th write has met a fate:
+// all, but where it was refused, and the status says or leaves out so.
+func comparison(fate string, n int, write string) func([]string) []string {
+	switch {
+	case fate == "refused" && isForSize(n):
+		return bare
+	case fate == "refused" && strings.HasPrefix(write, "create pod "):
+		return withoutReasons
+	}
+	return slices.Clone[[]string]
+}
+
+// check plays a scenario under the faults of p and compares its end, as far as part says.
+func (s *scenario) check(t *testing.T, p *process, end, attempts []string, part func([]string) []string) {
 	t.Helper()
 	gotEnd, gotAttempts := s.play(p, "ref")
-	if counts {
-		end, gotEnd = bare(end), bare(gotEnd)
-	}
-	if diff := cmp.Diff(end, gotEnd); diff != "" {
+	if diff := cmp.Diff(part(end), part(gotEnd)); diff != "" {
 		t.Errorf("the job ends differently (-want, +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(attempts, gotAttempts); diff != "" {

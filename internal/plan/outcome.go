@@ -324,9 +324,8 @@ func stopOf(pod *corev1.Pod, timeout time.Duration) (stopped, late bool) {
 	// When a kubelet that has stopped a Pod takes it away, the API server forgets when that
 	// was asked for: from then on the time is that of the taking away.
 	cleared := pod.Spec.NodeName != "" && (pod.DeletionGracePeriodSeconds == nil || *pod.DeletionGracePeriodSeconds == 0)
-	stopped = finished.IsZero() || finished.After(asked) || finished.Equal(asked) && (late || signalled) ||
-		signalled && cleared && asked.Sub(finished) <= confirmWait
-	return stopped, late
+	return finished.IsZero() || finished.After(asked) || finished.Equal(asked) && (late || signalled) ||
+		signalled && cleared && asked.Sub(finished) <= confirmWait, late
 }
 
 // disruption returns the condition that says who disturbed the Pod, or nil.
