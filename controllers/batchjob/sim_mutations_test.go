@@ -5,6 +5,7 @@ package batchjob
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -91,6 +92,7 @@ func TestSimMutations(t *testing.T) {
 		go func() {
 			defer func() { <-slots; wg.Done() }()
 			broken, err := m.run(t.TempDir())
+			fmt.Fprintf(os.Stderr, "%s: %s\n", cmp.Or(m.Name, "no mutation"), cmp.Or(broken, "nothing is broken")) // it takes minutes
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -142,7 +144,7 @@ func (m *simMutation) run(dir string) (broken string, err error) {
 		return "", fmt.Errorf("it cannot be built: %w\n%s", err, out)
 	}
 	defer os.Remove(program)
-	play := exec.Command(program, "-test.run=^TestSim(Random|Search)$", "-test.failfast", "-rapid.nofailfile", "-rapid.shrinktime=0s",
+	play := exec.Command(program, "-test.run=^TestSim(Cases|Random|Search)$", "-test.failfast", "-rapid.nofailfile", "-rapid.shrinktime=0s",
 		fmt.Sprintf("-sim.runs=%d", *simRuns), fmt.Sprintf("-sim.seed=%d", max(*simSeed, 1)), "-sim.time="+simTime.String())
 	out, err := play.CombinedOutput()
 	if err == nil {
