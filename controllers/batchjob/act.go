@@ -225,15 +225,42 @@ func isSubset(part, whole map[string]string) bool {
 // outcome is recorded.
 func (r *Reconciler) delete(ctx context.Context, pods []*corev1.Pod) error {
 	return r.inParallel(len(pods), func(i int) error {
-		pod := pods[i]
-		err := r.client.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}},
-			client.Preconditions{UID: &pod.UID})
-		r.options.Metrics.Wrote("delete", "pods", err)
-		if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) { // gone, or another one by now
-			return fmt.Errorf("deleting pod %s: %w", pod.Name, err)
+		if err := r.stop(ctx, pods[i]); err != nil {
+			return fmt.Errorf("deleting pod %s: %w", pods[i].Name, err)
 		}
 		return nil
 	})
+}
+
+// stopTries is how often a Pod may have changed before it is deleted as it is.
+const stopTries = 3
+
+// stop deletes a Pod. The cache may be behind: one that has finished meanwhile stays, and
+// its log with it.
+func (r *Reconciler) stop(ctx context.Context, pod *corev1.Pod) error {
+	uid, version := pod.UID, &pod.ResourceVersion
+	for try := 1; ; try++ {
+		if try == stopTries {
+			version = nil
+		}
+		err := r.client.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}},
+			client.Preconditions{UID: &uid, ResourceVersion: version})
+		r.options.Metrics.Wrote("delete", "pods", err)
+		switch {
+		case !apierrors.IsConflict(err):
+			return client.IgnoreNotFound(err)
+		case try == stopTries:
+			return nil // another one by now
+		}
+		now := &corev1.Pod{}
+		if err := r.live.Get(ctx, client.ObjectKeyFromObject(pod), now); err != nil {
+			return client.IgnoreNotFound(err)
+		}
+		if now.UID != uid || now.DeletionTimestamp != nil || plan.HasFinished(now) && !plan.HasFinished(pod) {
+			return nil
+		}
+		version = &now.ResourceVersion
+	}
 }
 
 // release takes the tracking finalizer and label off Pods whose outcome is stored, in

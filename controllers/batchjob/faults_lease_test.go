@@ -4,6 +4,7 @@
 package batchjob
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -11,11 +12,15 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/testutil"
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
 
@@ -62,6 +67,31 @@ func (d *drill) compete(name string, seed uint64, hold time.Duration) rival {
 	})}
 }
 
+// The job of which running Pods are deleted: its instances, and how many are deleted.
+const (
+	churning  = 40
+	deletions = 40
+)
+
+// churn is a job whose Pods may be deleted as often as one likes.
+func churn() *testutil.JobBuilder {
+	return testutil.Job("churn").Task("a", testutil.Instances(churning), testutil.Concurrent(8), machineRetries(100))
+}
+
+// deleteOne deletes a Pod of the job that runs, as a person does, and reports whether it
+// found one.
+func (d *drill) deleteOne(job string) bool {
+	for _, pod := range d.Pods(d.t, d.ns) {
+		if jobOf(&pod) == job && pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil {
+			if err := d.Delete(context.Background(), &pod, client.Preconditions{UID: &pod.UID}); err != nil {
+				d.t.Fatal(err)
+			}
+			return true
+		}
+	}
+	return false
+}
+
 // isElection reports whether a call is one of an election.
 func isElection(r *http.Request) bool { return strings.Contains(r.URL.Path, "/leases") }
 
@@ -98,6 +128,7 @@ func TestFaultsTwoLeaders(t *testing.T) {
 			for i := range jobs {
 				d.create(d.reference(fmt.Sprint("ref-", i)))
 			}
+			d.create(churn())
 			d.within(2*time.Minute, "the first Pod is there", func() bool { return len(d.Pods(t, d.ns)) > 0 })
 			tc.steal(d, first)
 			d.within(time.Minute, "the second manager leads", second.isElected)
@@ -105,13 +136,19 @@ func TestFaultsTwoLeaders(t *testing.T) {
 			if !first.isElected() {
 				t.Fatal("the first manager has given up before the second one leads")
 			}
+			// The first one is late, so that what it goes by is old.
+			first.change(func(p *proxy) { p.lag = 2 * time.Second })
+			deleted := 0
 			var overlap time.Duration
 			var both [2]int
 			d.within(4*time.Minute, "every job has ended", func() bool {
 				if first.isElected() && second.isElected() {
 					overlap, both = time.Since(begin), [2]int{first.claims(), second.claims()}
 				}
-				return d.allEnded()
+				if deleted < deletions && d.deleteOne("churn") {
+					deleted++
+				}
+				return deleted == deletions && d.allEnded()
 			})
 			t.Logf("both led for %s, in which they did %d and %d writes of statuses and Pods", overlap.Round(time.Millisecond), both[0]-before[0], both[1]-before[1])
 			if both[0] == before[0] || both[1] == before[1] {
@@ -121,6 +158,13 @@ func TestFaultsTwoLeaders(t *testing.T) {
 				d.wantReference(fmt.Sprint("ref-", i))
 			}
 			d.wantNoOverlap()
+			// Each deletion of a running Pod takes one attempt more, and nothing else does.
+			if got := d.job("churn"); got.Status.State != v1alpha1.JobSucceed || got.Status.TaskInstanceMetrics.SucceedCount != churning {
+				t.Errorf("after %d deletions the job is %q", deleted, brief(got))
+			}
+			if f := d.witness.Figures(); f.Pods != jobs*referencePods+churning+deleted {
+				t.Errorf("there were %d Pods, want %d for the reference jobs and %d, since %d were deleted", f.Pods, jobs*referencePods, churning+deleted, deleted)
+			}
 		})
 	}
 }

@@ -198,3 +198,33 @@ func (d *drill) wantNoOverlap() {
 		d.t.Errorf("two live Pods of one instance: %q; names of more than one Pod: %q", f.Overlaps, f.Remade)
 	}
 }
+
+// TestFaultsWitness: the witness sees two live Pods of one instance, however short the time,
+// and a name that is given twice.
+func TestFaultsWitness(t *testing.T) {
+	t.Parallel()
+	p := controlplane.Get(t)
+	ns := p.Namespace(t)
+	w := p.Watch(t, ns)
+	create := func(name string) *corev1.Pod {
+		pod := &corev1.Pod{}
+		pod.Namespace, pod.Name = ns, name
+		pod.Labels = map[string]string{v1alpha1.LabelJobID: "job", v1alpha1.LabelTaskName: "a", v1alpha1.LabelTaskInstanceIndex: "0"}
+		pod.Spec.Containers = []corev1.Container{{Name: "c", Image: "image"}}
+		if err := p.Create(t.Context(), pod); err != nil {
+			t.Fatal(err)
+		}
+		return pod
+	}
+	for _, pod := range []*corev1.Pod{create("one"), create("two"), create("three")} {
+		if err := p.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create("one")
+	e := &env{ControlPlane: p, t: t}
+	e.eventually("all is seen", func() bool { f := w.Figures(); return f.Err != nil || f.Pods == 4 && f.Live == 1 })
+	if f := w.Figures(); len(f.Overlaps) != 2 || len(f.Remade) != 1 || f.Err != nil {
+		t.Errorf("it saw %+v", f)
+	}
+}

@@ -202,3 +202,43 @@ func TestJobGoneMeanwhile(t *testing.T) {
 		t.Errorf("Pods are still tracked: %q", tracked)
 	}
 }
+
+// TestFinishedPodStays: a controller that is late does not delete a Pod that has finished
+// and was counted, and with it its log.
+func TestFinishedPodStays(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a").Task("b").Edges("a->b"))
+	p.must("j")
+	e.Bind(t, e.pod("a/0"))
+	e.Start(t, e.pod("a/0"), e.clock.Now())
+	e.sync()
+	var old corev1.PodList
+	if err := e.cache.List(t.Context(), &old, client.InNamespace(e.ns)); err != nil {
+		t.Fatal(err)
+	}
+	e.Finish(t, e.pod("a/0"), 0, e.clock.Now())
+	p.must("j")
+	q := e.start(&line{cached: &latePods{e.cache, old}})
+	q.must("j")
+	if pod := e.pod("a/0"); pod.DeletionTimestamp != nil {
+		t.Error("it was deleted")
+	}
+	if q.calls["delete pod"] != 1 {
+		t.Errorf("it did %q: the case is not the one that is meant", q.log)
+	}
+}
+
+// latePods is a cache that is behind with Pods only: each kind has a watch of its own.
+type latePods struct {
+	client.Reader
+	pods corev1.PodList
+}
+
+func (l *latePods) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	if pods, ok := list.(*corev1.PodList); ok {
+		l.pods.DeepCopyInto(pods)
+		return nil
+	}
+	return l.Reader.List(ctx, list, opts...)
+}

@@ -40,6 +40,9 @@ var referenceEnd = []string{
 	"failure a/1/0 CommandFailed 1", "failure b/2/0 CommandFailed 3", "failure b/2/1 CommandFailed 3",
 }
 
+// referencePods is how many Pods the reference job has had then.
+const referencePods = 8
+
 // wantReference checks how the reference job ended, and that each attempt had one Pod.
 func (e *env) wantReference(name string) {
 	e.t.Helper()

@@ -37,6 +37,11 @@ func Compute(obs Observation, now time.Time) (Plan, error) {
 			return Plan{}, err
 		}
 	case isTerminal(obs.Job.Status.State):
+		if len(obs.Pods) > 0 && !obs.Live {
+			// A job ends when none of its Pods is tracked any more. These may be of a later
+			// run, of which Job does not know yet.
+			return Plan{NeedLive: true}, nil
+		}
 		c.rest()
 	default:
 		if err := c.run(); err != nil {
@@ -501,7 +506,9 @@ func (c *computation) place(t *task, in resolve.Instance) (place, history) {
 		case in.Attempt < h.attempt():
 			return past, h
 		}
-	} else if h, ok := t.retrying.find(in.Index); ok && in.Attempt < h.attempt() || c.draining {
+	} else if h, ok := t.retrying.find(in.Index); ok && in.Attempt < h.attempt() || c.draining && c.obs.Live {
+		// While the job drains nothing is claimed. But one that was suspended before it began
+		// goes on in the same run, and Job may not show that yet.
 		return past, h
 	}
 	// Which budget paid for the attempts before is lost with the claim.
@@ -565,11 +572,12 @@ func (c *computation) verify(t *task, in resolve.Instance, h history) {
 		c.plan.Verify = append(c.plan.Verify, in)
 		return
 	}
-	end := &outcome{kind: byMachine, time: seconds(c.now), reason: v1alpha1.ReasonPodDeleted, message: "the Pod is gone"}
-	if _, ok := t.interrupted.find(in.Index); ok {
-		c.count(t, in, h, end, failed, h)
+	if _, ok := t.interrupted.find(in.Index); ok { // that its attempt failed is known already
+		t.moves.failed = append(t.moves.failed, in.Index)
+		c.plan.Urgent = true
 		return
 	}
+	end := &outcome{kind: byMachine, time: seconds(c.now), reason: v1alpha1.ReasonPodDeleted, message: "the Pod is gone"}
 	if r, ok := c.obs.Refusals[t.pos]; ok {
 		end.reason, end.message = v1alpha1.ReasonCreateRefused, refusalMessage(r)
 	}

@@ -236,7 +236,7 @@ func TestHeld(t *testing.T) {
 			Task("b").Edges("a->b").DependOn(v1alpha1.PreTaskFinished)).step().finish("a/0", 1).step()
 	}
 	t.Run("keeps its Pod and its slot", func(t *testing.T) {
-		w := begin(t).step().want("RUNNING", "a RUNNING interrupted=0")
+		w := begin(t).step().want("FAILED_INTERRUPTED", "a FAILED_INTERRUPTED interrupted=0 (Interrupted)")
 		if pod := w.pods[w.pod("a/0")]; len(pod.Finalizers) == 0 || pod.Labels[v1alpha1.LabelTracked] == "" {
 			t.Errorf("its Pod is let go of: %+v", pod.ObjectMeta)
 		}

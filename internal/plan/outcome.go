@@ -59,7 +59,7 @@ const (
 // An exit with 0 that came only after somebody had asked for the Pod's deletion is no
 // success: a program that handles the signal ends so with its work undone. All times are
 // in whole seconds. Within one and the same the command is believed, unless a signal
-// ended it or the deletion was for its timeout.
+// ended it or the deletion was for its timeout. Likewise what a kubelet evicts, see gaveWay.
 func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
 	finished := HasFinished(pod)
 	if !finished && !c.isStuck(pod) {
@@ -79,7 +79,7 @@ func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
 		end.by(byCommand, v1alpha1.ReasonTimeout, "took longer than the timeout of %d s and was stopped", int64(t.Timeout/time.Second))
 	case stopped:
 		c.blameMachine(t, h, pod, end)
-	case pod.Status.Phase == corev1.PodSucceeded:
+	case pod.Status.Phase == corev1.PodSucceeded && !gaveWay(pod):
 		end.kind = success
 	case disruption(pod) != nil:
 		end.ran = true // or was about to: the node had taken it
@@ -337,6 +337,16 @@ func disruption(pod *corev1.Pod) *corev1.PodCondition {
 		}
 	}
 	return nil
+}
+
+// gaveWay reports whether the command ended only after its kubelet had begun to put the Pod
+// out. An eviction for want of memory or disk, and the shutdown of a node, delete no Pod, so
+// that a command which heeds the signal and ends with 0 looks like one that is done. In one
+// and the same second the command is not believed: kubelets leave alone what has ended.
+func gaveWay(pod *corev1.Pod) bool {
+	d, ended := disruption(pod), terminated(pod)
+	return d != nil && d.Reason == corev1.PodReasonTerminationByKubelet && pod.DeletionTimestamp == nil &&
+		ended != nil && !ended.FinishedAt.Before(&d.LastTransitionTime)
 }
 
 func nodeOf(pod *corev1.Pod) string { return "node " + pod.Spec.NodeName }

@@ -31,6 +31,12 @@ func (s story) terminated() *corev1.ContainerStateTerminated {
 
 func after(d time.Duration) time.Time { return begin.Add(d) }
 
+// evictByNode is what a kubelet says of a Pod that it begins to put out.
+func evictByNode(s story, at time.Time) {
+	testutil.Disrupt(s.Pod, corev1.PodReasonTerminationByKubelet, "The node was low on resource: memory.")
+	s.Status.Conditions[len(s.Status.Conditions)-1].LastTransitionTime = metav1.NewTime(at)
+}
+
 func TestOutcome(t *testing.T) {
 	for name, tc := range map[string]struct {
 		pod  func(s story)
@@ -82,6 +88,26 @@ func TestOutcome(t *testing.T) {
 			testutil.AskToStop(s.Pod, after(time.Second))
 			testutil.Finish(s.Pod, 143, after(2*time.Second))
 		}, "Evicted: evicted: Eviction API: evicting", 143, 2 * time.Second},
+		"evicted by its node, and it heeds the signal with exit 0": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			evictByNode(s, after(4*time.Second))
+			testutil.Finish(s.Pod, 0, after(5*time.Second))
+		}, "Evicted: evicted: The node was low on resource: memory.", 0, 5 * time.Second},
+		"evicted by its node, and it heeds the signal with exit 0 at once": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			evictByNode(s, after(4*time.Second))
+			testutil.Finish(s.Pod, 0, after(4*time.Second))
+		}, "Evicted: evicted: The node was low on resource: memory.", 0, 4 * time.Second},
+		"done before its node evicts it": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.Finish(s.Pod, 0, after(3*time.Second))
+			evictByNode(s, after(4*time.Second))
+		}, "success", 0, 3 * time.Second},
+		"done, though the scheduler had thought of preempting it": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.Disrupt(s.Pod, corev1.PodReasonPreemptionByScheduler, "")
+			testutil.Finish(s.Pod, 0, after(3*time.Second))
+		}, "success", 0, 3 * time.Second},
 		"preempted": {func(s story) {
 			testutil.Start(s.Pod, begin)
 			testutil.Disrupt(s.Pod, corev1.PodReasonPreemptionByScheduler, "default-scheduler: preempting to accommodate a higher priority pod")

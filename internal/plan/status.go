@@ -224,9 +224,11 @@ func (c *computation) setConditions(next *v1alpha1.BatchJobStatus) {
 		set(v1alpha1.ConditionInvalidAnnotation, metav1.ConditionTrue, v1alpha1.ReasonInvalidAnnotation,
 			cut("annotation "+v1alpha1.AnnotationTerminate+": "+c.complaint))
 	}
-	meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionStalled)
+	// What stays is set anew and not taken away first: the time of its transition would be
+	// another in every pass.
 	switch next.State {
 	case v1alpha1.JobSucceed:
+		meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionStalled)
 		set(v1alpha1.ConditionComplete, metav1.ConditionTrue, next.Reason, next.Message)
 	case v1alpha1.JobFailed:
 		set(v1alpha1.ConditionFailed, metav1.ConditionTrue, next.Reason, next.Message)
@@ -234,6 +236,7 @@ func (c *computation) setConditions(next *v1alpha1.BatchJobStatus) {
 	case v1alpha1.JobFailedInterrupted:
 		set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonInterrupted, next.Message)
 	default:
+		meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionStalled)
 		set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonProgressing, "the job is under way")
 		return
 	}

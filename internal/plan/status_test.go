@@ -126,6 +126,7 @@ func TestTerminalStaysTerminal(t *testing.T) {
 				w.create(w.instance(fmt.Sprintf("a/%d", i)))
 			}
 			w.start("a/0").finish("a/1", 1).start("a/2").stop("a/2")
+			w.live = true
 			p := w.compute()
 			if p.Changed(&w.job.Status) || len(p.Create)+len(p.Adopt)+len(p.Transitions) > 0 || p.Urgent || p.RequeueAfter != 0 {
 				t.Errorf("plan of a job that has ended is %+v", p)
@@ -135,6 +136,72 @@ func TestTerminalStaysTerminal(t *testing.T) {
 			}
 			if got, want := podNames(p.Delete), []string{w.pod("a/0")}; !slices.Equal(got, want) {
 				t.Errorf("Delete is %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// TestHeldJobIsQuiet: the status of a job that waits for a person is not written again just
+// because time passes.
+func TestHeldJobIsQuiet(t *testing.T) {
+	w := newWorld(t, testutil.Job("j").Task("a", testutil.FailedAction(v1alpha1.FailedActionInterrupt))).step().finish("a/0", 1).step()
+	w.want("FAILED_INTERRUPTED", "a FAILED_INTERRUPTED interrupted=0 (Interrupted)")
+	if p := w.wait(time.Minute).compute(); p.Changed(&w.job.Status) {
+		t.Errorf("a minute later the conditions are %v, want %v as before", p.Status.Conditions, w.job.Status.Conditions)
+	}
+}
+
+// TestHeldPodVanishes: the attempt had failed before, and is told of once.
+func TestHeldPodVanishes(t *testing.T) {
+	w := newWorld(t, testutil.Job("j").Task("a", testutil.FailedAction(v1alpha1.FailedActionInterrupt))).step().finish("a/0", 1).step()
+	w.vanish("a/0").step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+	if f := w.job.Status.Failures; len(f) != 1 || f[0].Reason != v1alpha1.ReasonCommandFailed {
+		t.Errorf("failures are %+v, want one, of the command", f)
+	}
+}
+
+// TestOldViewStopsNothing: Pods that are ahead of a job which has ended, or is suspended,
+// belong to what came after that.
+func TestOldViewStopsNothing(t *testing.T) {
+	change := func(w *world, change func(*v1alpha1.BatchJobSpec)) *v1alpha1.BatchJob {
+		old := w.job
+		w.changeJob(func(job *v1alpha1.BatchJob) { change(&job.Spec) })
+		return old
+	}
+	suspend := func(yes bool) func(*v1alpha1.BatchJobSpec) {
+		return func(s *v1alpha1.BatchJobSpec) { s.Suspend = yes }
+	}
+	for name, reach := range map[string]func(*world) *v1alpha1.BatchJob{
+		"failed, then retried": func(w *world) *v1alpha1.BatchJob {
+			w.step().finish("a/0", 1).step().step()
+			old := change(w, func(s *v1alpha1.BatchJobSpec) { s.RetryToken = "1" })
+			w.step().start("a/0/x1")
+			return old
+		},
+		"suspended from the start, then resumed": func(w *world) *v1alpha1.BatchJob {
+			change(w, suspend(true))
+			w.step()
+			old := change(w, suspend(false))
+			w.step().start("a/0")
+			return old
+		},
+		"suspended meanwhile, then resumed": func(w *world) *v1alpha1.BatchJob {
+			w.step().start("a/0")
+			change(w, suspend(true))
+			w.step().finish("a/0", 143).step()
+			old := change(w, suspend(false))
+			w.step().start("a/0/x1")
+			return old
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, testutil.Job("j").Task("a"))
+			obs := Observation{Job: reach(w), Spec: w.spec, Pods: w.tracked()}
+			if p := w.must(obs); !p.NeedLive || len(p.Delete)+len(p.Release) > 0 {
+				t.Errorf("by an old job it stops %q and lets go of %q, want that it reads the job again", podNames(p.Delete), podNames(p.Release))
+			}
+			if p := w.compute(); len(p.Delete)+len(p.Release) > 0 {
+				t.Errorf("by the job as it is it stops %q and lets go of %q", podNames(p.Delete), podNames(p.Release))
 			}
 		})
 	}

@@ -1,0 +1,374 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/testutil"
+	"batchcompute.dev/operator/internal/testutil/controlplane"
+)
+
+// What went wrong in other projects, played against ours; see docs/lessons.md. Those that
+// take no API server are in internal/plan.
+
+// deleteJob deletes the job in one of the three ways.
+func (e *env) deleteJob(name string, way metav1.DeletionPropagation) {
+	e.t.Helper()
+	if err := e.Delete(context.Background(), e.job(name), client.PropagationPolicy(way)); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// collect lets the garbage collector run until it finds nothing to do.
+func (e *env) collect() {
+	e.t.Helper()
+	for range 20 {
+		if !e.CollectGarbage(e.t, e.ns) {
+			return
+		}
+	}
+	e.t.Fatal("the garbage collector does not come to an end")
+}
+
+// removePods deletes every Pod of the namespace, as kubectl delete --force does.
+func (e *env) removePods() {
+	e.t.Helper()
+	if err := e.DeleteAllOf(context.Background(), &corev1.Pod{}, client.InNamespace(e.ns), client.GracePeriodSeconds(0)); err != nil {
+		e.t.Fatal(err)
+	}
+	if pods := e.Pods(e.t, e.ns); len(pods) > 0 {
+		e.t.Fatalf("%d Pods cannot be deleted", len(pods))
+	}
+}
+
+// kubernetes/kubernetes 108645: a Pod that was being deleted already, and not counted yet,
+// when its Job was deleted kept its finalizer, since no further event told the controller
+// of it; with --cascade=orphan it had no owner left to be found by. Here the end of the job
+// is itself a reason to look for all its Pods, and a Pod names its job in an annotation.
+func TestLessonKubernetes108645(t *testing.T) {
+	for _, way := range []metav1.DeletionPropagation{metav1.DeletePropagationBackground, metav1.DeletePropagationOrphan} {
+		t.Run(string(way), func(t *testing.T) {
+			e := newEnv(t)
+			p := e.start(nil)
+			e.submit(testutil.Job("j").Task("a", testutil.Instances(3)))
+			p.must("j")
+			e.Finish(t, e.pod("a/0"), 0, e.clock.Now())
+			if err := e.Delete(context.Background(), e.pod("a/0")); err != nil {
+				t.Fatal(err)
+			}
+			e.deleteJob("j", way)
+			e.collect()
+			if tracked := e.tracked(); len(tracked) != 3 {
+				t.Fatalf("only %q are held before the controller comes", tracked)
+			}
+			for _, pod := range e.Pods(t, e.ns) {
+				if got := requestForPod(&pod); got != p.request("j").NamespacedName {
+					t.Errorf("an event of Pod %s asks for %q, want its job", pod.Name, got)
+				}
+			}
+			p.must("j") // for the event of the job
+			if tracked := e.tracked(); len(tracked) > 0 {
+				t.Errorf("Pods keep their finalizer: %q", tracked)
+			}
+		})
+	}
+}
+
+// kubernetes/kubernetes 109429: a Job that was complete while a Pod of it still had the
+// finalizer could not be deleted in the foreground: the controller did not look at complete
+// Jobs, and the Pod's finalizer held them both. Here a job that has ended, or is being
+// deleted, is looked at for as long as there is a Pod to let go of.
+func TestLessonKubernetes109429(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a", testutil.Instances(2)))
+	p.play("j")
+	hold := func(attempt string) { // as a controller with that fault left it
+		t.Helper()
+		controlplane.Change(t, e.ControlPlane, e.pod(attempt), func(pod *corev1.Pod) {
+			pod.Finalizers = append(pod.Finalizers, v1alpha1.FinalizerTracking)
+			pod.Labels[v1alpha1.LabelTracked] = "true"
+		})
+	}
+	hold("a/0")
+	p.must("j")
+	if tracked := e.tracked(); len(tracked) > 0 {
+		t.Errorf("the job has ended and %q are held", tracked)
+	}
+	hold("a/1")
+	e.deleteJob("j", metav1.DeletePropagationForeground)
+	e.collect()
+	if e.job("j").DeletionTimestamp == nil || len(e.tracked()) != 1 {
+		t.Fatalf("there is no job that waits for a Pod: %q are held", e.tracked())
+	}
+	p.must("j")
+	e.collect()
+	err := e.Get(context.Background(), p.request("j").NamespacedName, &v1alpha1.BatchJob{})
+	if !apierrors.IsNotFound(err) || len(e.Pods(t, e.ns)) > 0 {
+		t.Errorf("the job is still there (error: %v), and %d Pods", err, len(e.Pods(t, e.ns)))
+	}
+}
+
+// kubernetes/kubernetes 119159: a Job was declared finished in the same pass in which the
+// last finalizers were to come off; where that failed nobody came back for them. Here the
+// end of a job is stored only by a pass that has found no tracked Pod.
+func TestLessonKubernetes119159(t *testing.T) {
+	for name, f := range map[string]fate{"refused": failed, "died before": before, "died after": after, "answer lost": lost} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t)
+			p := e.start(nil)
+			e.submit(testutil.Job("j").Task("a", testutil.Instances(3)))
+			p.must("j")
+			e.work()
+			for range 4 {
+				p.fault = func(_ int, call string) fate {
+					if call == "patch pod" {
+						return f
+					}
+					return done
+				}
+				if _, err := p.pass("j"); err == nil && len(e.tracked()) > 0 {
+					t.Error("finalizers stay, and that is no error")
+				}
+				if job := e.job("j"); job.Status.EndTime != nil && len(e.tracked()) > 0 {
+					t.Fatalf("the job is %s, and %q are held", job.Status.State, e.tracked())
+				}
+				p = e.start(nil)
+				e.tick()
+			}
+			p.play("j")
+			e.want("j", "SUCCEED 1/1 3/3", "a SUCCEED succeeded=0-2")
+			if tracked := e.tracked(); len(tracked) > 0 {
+				t.Errorf("the job has ended and %q are held", tracked)
+			}
+		})
+	}
+}
+
+// kubernetes/kubernetes 62382: the number of failed tries was a count in the work queue,
+// which every pass that went well set back to 0, so that backoffLimit was never reached and
+// a broken command ran for ever. Here the number is in the stored status, with the claim: a
+// new process, passes that go well, and instances that succeed in between change nothing.
+func TestLessonKubernetes62382(t *testing.T) {
+	e := newEnv(t)
+	e.submit(testutil.Job("j").Task("a", testutil.Instances(5), testutil.Concurrent(2), testutil.Retries(2)))
+	e.script = func(_ string, index, _ int) int32 {
+		if index == 0 {
+			return 1
+		}
+		return 0
+	}
+	for round := 0; e.job("j").Status.EndTime == nil; round++ {
+		if round == 20 {
+			t.Fatalf("the job does not end: %q", brief(e.job("j")))
+		}
+		p := e.start(nil)
+		for range 3 {
+			p.must("j")
+			e.tick()
+		}
+		e.work()
+	}
+	e.want("j", "FAILED 0/1 4/5", "a FAILED succeeded=1-4 failed=0 reason=TaskInstanceFailed",
+		"failure a/0/0 CommandFailed 1", "failure a/0/1 CommandFailed 1", "failure a/0/2 CommandFailed 1")
+	if got := len(e.Pods(t, e.ns)); got != 3+4 {
+		t.Errorf("%d Pods were made, want 3 for the instance that fails and one for each of the others", got)
+	}
+}
+
+// replay shows an old version of the job to a process, which sees no Pods either, and
+// returns what that wrote.
+func (e *env) replay(old *v1alpha1.BatchJob, memories *process) []string {
+	e.t.Helper()
+	p := e.start(&line{cached: &frozen{Reader: e.cache, job: old, noPods: true}})
+	if memories != nil {
+		p.memories = memories.memories
+	}
+	for range 3 {
+		p.must(old.Name)
+		e.clock.SetTime(e.clock.Now().Add(cacheLag))
+	}
+	return p.log
+}
+
+// argoproj/argo-workflows 13986: an event of an older version overwrote in the informer what
+// the controller had written itself; it worked by that and made Pods for what had run. Here
+// a process does nothing until its cache has seen its own last write, and any other one
+// that is late is refused its claims, under optimistic lock, before it makes a Pod.
+func TestLessonArgo13986(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a", testutil.Retries(1)).Task("b").Edges("a->b"))
+	submitted := e.job("j")
+	p.must("j")
+	e.Finish(t, e.pod("a/0"), 1, e.clock.Now())
+	p.must("j")
+	e.Finish(t, e.pod("a/0/1"), 0, e.clock.Now())
+	p.must("j")
+	e.want("j", "RUNNING 1/2 1/2", "a SUCCEED succeeded=0", "b RUNNABLE active=0", "failure a/0/0 CommandFailed 1")
+	now := e.job("j")
+	e.removeReleased()
+	if did := e.replay(submitted, p); len(did) > 0 {
+		t.Errorf("by a version older than its own last write the process did %q", did)
+	}
+	for _, call := range e.replay(submitted, nil) {
+		if call != "patch status j" {
+			t.Errorf("by an old version another process did %q", call)
+		}
+	}
+	if got := e.job("j"); got.ResourceVersion != now.ResourceVersion {
+		t.Errorf("an old version changed the job from %q to %q", brief(now), brief(got))
+	}
+}
+
+// removeReleased deletes the Pods that are let go of.
+func (e *env) removeReleased() {
+	e.t.Helper()
+	for _, pod := range e.Pods(e.t, e.ns) {
+		if len(pod.Finalizers) > 0 {
+			continue
+		}
+		if err := e.Delete(context.Background(), &pod, client.GracePeriodSeconds(0)); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+}
+
+// argoproj/argo-workflows 14833: under load a Pod was made, ran, was cleaned away, and was
+// made once more under the same name by a controller that had not heard of its end: a name
+// is no protection once it is free again. Here a claim that is not of this very pass is
+// read anew from the API server before its Pod is made.
+func TestLessonArgo14833(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a").Task("b").Edges("a->b"))
+	p.must("j")
+	claimed := e.job("j")
+	e.Finish(t, e.pod("a/0"), 0, e.clock.Now())
+	p.must("j")
+	e.removeReleased()
+	pods := len(e.Pods(t, e.ns))
+	if did := e.replay(claimed, nil); len(did) > 0 {
+		t.Errorf("by a claim that is no longer one it did %q", did)
+	}
+	if got := len(e.Pods(t, e.ns)); got != pods {
+		t.Errorf("there are %d Pods, want %d", got, pods)
+	}
+}
+
+// argoproj/argo-workflows 16294: after a workflow was complete and forgotten an old version
+// of it came back into the cache, hours later, and a step of it was run again. Here no
+// version that a job ever had can start anything once it has ended: what it would claim is
+// refused, and what it had claimed is read anew.
+func TestLessonArgo16294(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(e.reference("ref"))
+	versions := []*v1alpha1.BatchJob{e.job("ref")}
+	for versions[len(versions)-1].Status.EndTime == nil {
+		p.must("ref")
+		if job := e.job("ref"); job.ResourceVersion != versions[len(versions)-1].ResourceVersion {
+			versions = append(versions, job)
+		}
+		e.work()
+		e.tick()
+	}
+	e.wantReference("ref")
+	end := versions[len(versions)-1]
+	p.must("ref") // and forgets it
+	e.removePods()
+	for _, old := range versions[:len(versions)-1] {
+		for name, memories := range map[string]*process{"the same process": p, "another process": nil} {
+			for _, call := range e.replay(old, memories) {
+				if call != "patch status ref" {
+					t.Errorf("%s, by version %q, did %q", name, brief(old), call)
+				}
+			}
+		}
+	}
+	t.Logf("%d versions were replayed", len(versions)-1)
+	if got := e.job("ref"); got.ResourceVersion != end.ResourceVersion || len(e.Pods(t, e.ns)) > 0 {
+		t.Errorf("the job is %q, and there are %d Pods", brief(got), len(e.Pods(t, e.ns)))
+	}
+}
+
+// fill makes the job so large that there is room for some 3 KiB more.
+func (e *env) fill(name string) {
+	e.t.Helper()
+	pad := func(n int) error {
+		finalizers := make([]string, n)
+		for i := range finalizers {
+			finalizers[i] = fmt.Sprintf("%s.example.test/%d", strings.Repeat(strings.Repeat("x", 50)+".", 4), i)
+		}
+		job := e.job(name)
+		job.Finalizers = finalizers
+		return e.Update(context.Background(), job)
+	}
+	low, high := 0, 1<<14
+	for high-low > 1 {
+		if mid := (low + high) / 2; pad(mid) == nil {
+			low = mid
+		} else {
+			high = mid
+		}
+	}
+	if err := errors.Join(pad(low-6), pad(high)); !isTooLarge(err) {
+		e.t.Fatalf("the job cannot be filled: %v", err)
+	}
+	e.t.Cleanup(func() {
+		if err := pad(0); err != nil {
+			e.t.Error(err)
+		}
+	})
+}
+
+// tektoncd/pipeline 6076: a PipelineRun whose next status was too large to be written was
+// tried again for ever, and since no status could be stored its timeout was never acted on
+// either. Here such a write is repeated at once without what only explains, so that what
+// counts is stored: instances are stopped in time, and the job ends.
+func TestLessonTekton6076(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a", testutil.Instances(12), testutil.Timeout(60)))
+	p.must("j")
+	e.Bind(t, e.pod("a/0"))
+	e.Start(t, e.pod("a/0"), e.clock.Now())
+	p.must("j")
+	e.fill("j")
+	for i := 1; i < 12; i++ {
+		pod := e.pod(fmt.Sprintf("a/%d", i))
+		e.Finish(t, pod, 1, e.clock.Now())
+		e.Report(t, pod, func(pod *corev1.Pod) {
+			pod.Status.Reason, pod.Status.Message = "Evicted", strings.Repeat("out of memory. ", 40)
+		})
+	}
+	e.clock.SetTime(e.clock.Now().Add(2 * time.Minute))
+	p.log = nil
+	p.must("j")
+	if writes := len(slices.DeleteFunc(slices.Clone(p.log), func(call string) bool { return call != "patch status j" })); writes != 2 {
+		t.Fatalf("the status was written %d times, want twice: whole, and then without what only explains", writes)
+	}
+	e.want("j", "RUNNING 0/1 0/12", "a RUNNING failed=1-11 active=0")
+	if e.pod("a/0").DeletionTimestamp == nil {
+		t.Errorf("an instance past its timeout was not stopped")
+	}
+	e.Finish(t, e.pod("a/0"), 143, time.Now().Add(2*time.Minute))
+	p.play("j")
+	if s := e.job("j").Status; s.State != v1alpha1.JobFailed || s.Tasks[0].Failed != "0-11" {
+		t.Errorf("the job is %q", brief(e.job("j")))
+	}
+}
