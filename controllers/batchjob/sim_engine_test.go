@@ -597,7 +597,7 @@ func (s *simulation) play(rounds int) (err error) {
 		if !s.boundary() {
 			return errPruned
 		}
-		if !s.round() {
+		if !s.round() || s.script != nil && len(s.script) == 0 {
 			break
 		}
 	}
