@@ -15,6 +15,9 @@ WEBHOOK_URL ?= https://127.0.0.1:9443
 FUZZTIME ?= 60s
 # How long `make soak` submits jobs.
 SOAK ?= 90s
+# How many random runs `make sim` plays, and how long it searches.
+SIM_RUNS ?= 5000
+SIM_TIME ?= 60s
 # Further flags of go test in unit and integration, such as -race.
 TESTFLAGS ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -83,6 +86,14 @@ integration: bin/cluster ## Run the tests that need an API server and etcd.
 	done; exit $$rc
 
 # Most of these tests wait for clocks, leases and back-offs, so many go at the same time.
+# What was played, and which mistakes that were put in were found, is told at the end.
+.PHONY: sim
+sim: ## Play jobs against an API server in memory: every fault, and mistakes that must be found.
+	@log=$$(mktemp); rc=0; go test $(TESTFLAGS) -run='^TestSim' -count=1 -timeout=30m -v ./controllers/batchjob \
+		-args -sim.runs=$(SIM_RUNS) -sim.time=$(SIM_TIME) -sim.mutations=all >"$$log" 2>&1 || rc=$$?; \
+	if [ $$rc = 0 ]; then grep -E 'search: |mutation ' "$$log"; else cat "$$log"; fi; \
+	sed -n 's/^.*go:[0-9]*: sim: /sim: /p' "$$log"; rm -f "$$log"; exit $$rc
+
 .PHONY: faults
 faults: bin/cluster ## Break the API server, etcd, watches, leases and every write under the operator.
 	@assets=$$(bin/cluster bin-dir --tier control-plane); failed=$$(mktemp); \

@@ -25,6 +25,22 @@ func TestSimCases(t *testing.T) {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
 			[]string{"label off", "crash", "a person deletes"},
 		},
+		"a claim of a cache that is behind": {
+			testutil.Job("sim").Task("a", testutil.Retries(1)),
+			[]string{"exit 1 of", "a person deletes", "crash, cache of jobs 4 behind"},
+		},
+		"a cache that has not seen what was written": {
+			testutil.Job("sim").Task("a", testutil.Retries(1)),
+			[]string{"exit 1 of", "crash after", "cache of jobs late"},
+		},
+		"a retry of a job whose Pod is on a lost node": {
+			testutil.Job("sim").Task("a", testutil.Timeout(30)),
+			[]string{"node lost under", "time passes", "much time passes", "retryToken"},
+		},
+		"a Pod on a lost node is asked to stop": {
+			testutil.Job("sim").Task("a", testutil.Retries(1)),
+			[]string{"node lost under", "a person deletes", "much time passes", "its node comes back"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSimulation(simSetup{jobs: []*v1alpha1.BatchJob{tc.job.Obj()}})

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -90,13 +91,14 @@ type simController struct {
 	jobAt, podsAt int // what its caches show
 	due           map[string]*simDue
 	used          bool
+	// written is the version of its last write of a status whose answer it got.
+	written string
 
 	calls   chan *simCall
 	answers chan struct{}
 	ended   chan simEndOfPass
 	passing string // the job of the pass under way
 	pending *simCall
-	dead    bool
 }
 
 // simDue is when a job is to be looked at: now, for an event or an error, or at a time.
@@ -161,6 +163,7 @@ func (s *simulation) clone() *simulation {
 			}
 			twin.r.quotas.line[ns] = maps.Clone(line)
 		}
+		twin.written = c.written
 		twin.due = map[string]*simDue{}
 		for job, d := range c.due {
 			twin.due[job] = new(*d)
@@ -176,7 +179,7 @@ func (s *simulation) begin(c *simController, jobAt, podsAt int) {
 		Catalog: catalog.Default(), Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s},
 	})
 	c.r.workers = 1
-	c.jobAt, c.podsAt, c.due, c.dead = jobAt, podsAt, map[string]*simDue{}, false
+	c.jobAt, c.podsAt, c.due, c.written = jobAt, podsAt, map[string]*simDue{}, ""
 	for _, job := range c.cachedJobs() {
 		c.dueOf(job.Name).now = true
 	}
@@ -334,6 +337,9 @@ func (c *simController) endPass(end simEndOfPass) {
 // nil, what the API server says.
 func (c *simController) answer(do bool, err error) {
 	call := c.pending
+	if call.versioned {
+		c.s.checkAwaited(c)
+	}
 	if do {
 		if call.write {
 			c.s.writes++
@@ -346,6 +352,9 @@ func (c *simController) answer(do bool, err error) {
 	}
 	if err != nil {
 		call.err = err
+	}
+	if call.versioned && call.err == nil {
+		c.written = strconv.Itoa(c.s.version)
 	}
 	c.pending = nil // only now: a broken invariant ends the run above, and stop answers
 	c.answers <- struct{}{}
@@ -478,8 +487,15 @@ func (s *simulation) roundOptions() []simOption {
 		out = append(out,
 			simOption{"crash, caches far behind", func() { s.crash(c, 0, s.floor) }},
 			simOption{"crash, caches a bit behind", func() { s.crash(c, max(0, last-2), max(s.floor, last-1)) }},
-			simOption{"crash, cache of jobs behind", func() { s.crash(c, max(0, last-2), last) }},
-			simOption{"crash, cache of Pods behind", func() { s.crash(c, last, max(s.floor, last-2)) }})
+		)
+		for _, n := range []int{2, 4, 8} {
+			if n > 2 && s.setup.representatives && n > last {
+				continue // that is far behind
+			}
+			out = append(out,
+				simOption{fmt.Sprintf("crash, cache of jobs %d behind", n), func() { s.crash(c, max(0, last-n), last) }},
+				simOption{fmt.Sprintf("crash, cache of Pods %d behind", n), func() { s.crash(c, last, max(s.floor, last-n)) }})
+		}
 	}
 	if c.jobAt < last {
 		out = append(out, simOption{"cache of jobs late", pass(c.jobAt, last)})
@@ -581,7 +597,7 @@ func (s *simulation) play(rounds int) (err error) {
 		if !s.boundary() {
 			return errPruned
 		}
-		if !s.round() {
+		if !s.round() || s.script != nil && len(s.script) == 0 {
 			break
 		}
 	}

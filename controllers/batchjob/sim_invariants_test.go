@@ -34,6 +34,7 @@ import (
 //	I8 a job comes to its end, and then all is idle    round, checkIdle
 //	I9 nothing of ours is left                         checkNothingLeft
 //	I10 a Pod that runs is stopped for a reason        checkStopped
+//	I11 a process waits until it sees what it wrote    checkAwaited
 //
 // The functions below the list of checks are where they are called.
 
@@ -329,6 +330,17 @@ func (s *simulation) checkNothingLeft() {
 	for _, c := range s.controllers {
 		if len(c.r.memories) > 0 || len(c.r.tokens.holders) > 0 || len(c.r.quotas.line) > 0 {
 			s.fail("I9: controller %d remembers %d jobs and %d tokens, and has a line of %d", c.id, len(c.r.memories), len(c.r.tokens.holders), len(c.r.quotas.line))
+		}
+	}
+}
+
+// checkAwaited: no status is written by a process whose cache has not seen the status that
+// it wrote last. Nothing bad would come of it, since the API server refuses the write; but
+// it would be refused again and again.
+func (s *simulation) checkAwaited(c *simController) {
+	for _, job := range c.cachedJobs() {
+		if job.Name == c.passing && isOlder(job.ResourceVersion, c.written) {
+			s.fail("I11: controller %d writes a status, and has not seen the one that it wrote before", c.id)
 		}
 	}
 }

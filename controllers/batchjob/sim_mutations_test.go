@@ -4,8 +4,8 @@
 package batchjob
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -22,7 +22,8 @@ import (
 
 var simMutations = flag.String("sim.mutations", "", "mutations that the simulation must find: \"all\", or a part of their names")
 
-// simMutation is a mistake in the protocol.
+// simMutation is a mistake in the protocol: in File, New stands in the place of Old. MUTANT
+// in New is true where this mistake is made.
 type simMutation struct {
 	Name string `json:"name"`
 	File string `json:"file"`
@@ -30,6 +31,9 @@ type simMutation struct {
 	New  string `json:"new"`
 	Why  string `json:"why"`
 }
+
+// mutantVariable of the environment names the mistake that is made.
+const mutantVariable = "SIM_MUTANT"
 
 // caught is what the simulation says of a run that broke an invariant.
 var caught = regexp.MustCompile(`\bI\d+: .*`)
@@ -50,33 +54,45 @@ func loadMutations(t *testing.T) []simMutation {
 // TestSimMutationsApply holds that every mutation fits the code: its old text is there,
 // once.
 func TestSimMutationsApply(t *testing.T) {
-	for _, m := range loadMutations(t) {
-		if _, err := m.apply(); err != nil {
-			t.Error(err)
+	if _, err := mutate(loadMutations(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// mutate returns the texts of the files with all mutations in them, by name.
+func mutate(all []simMutation) (map[string]string, error) {
+	files := map[string]string{}
+	var errs []error
+	for _, m := range all {
+		text, ok := files[m.File]
+		if !ok {
+			b, err := os.ReadFile(filepath.Join("..", "..", m.File))
+			if err != nil {
+				return nil, err
+			}
+			text = string(b)
 		}
+		if n := strings.Count(text, m.Old); n != 1 || m.Old == "" || !strings.Contains(m.New, "MUTANT") {
+			errs = append(errs, fmt.Errorf("mutation %q: its old text is in %s %d times, not once", m.Name, m.File, n))
+		}
+		files[m.File] = strings.Replace(text, m.Old, strings.ReplaceAll(m.New, "MUTANT", fmt.Sprintf("(mutant == %q)", m.Name)), 1)
 	}
+	for _, dir := range []string{"controllers/batchjob", "internal/plan"} {
+		files[dir+"/mutant.go"] = fmt.Sprintf("package %s\n\nimport \"os\"\n\nvar mutant = os.Getenv(%q)\n", filepath.Base(dir), mutantVariable)
+	}
+	return files, errors.Join(errs...)
 }
 
-// apply returns the text of the mutated file.
-func (m *simMutation) apply() ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join("..", "..", m.File))
-	if err != nil {
-		return nil, err
-	}
-	if n := bytes.Count(text, []byte(m.Old)); n != 1 || m.Old == "" {
-		return nil, fmt.Errorf("mutation %q: its old text is in %s %d times, not once", m.Name, m.File, n)
-	}
-	return bytes.Replace(text, []byte(m.Old), []byte(m.New), 1), nil
-}
-
-// TestSimMutations builds the simulation with each mutation, beside the tree and not in
-// it, and holds that it breaks an invariant; and that without one it does not.
+// TestSimMutations builds the simulation with the mutations, beside the tree and not in it,
+// and holds that each breaks an invariant; and that without one nothing is broken.
 func TestSimMutations(t *testing.T) {
 	if *simMutations == "" {
 		t.Skip("make sim does this: -sim.mutations says which")
 	}
+	all := loadMutations(t)
+	program := buildMutants(t, all)
 	var chosen []simMutation
-	for _, m := range loadMutations(t) {
+	for _, m := range all {
 		if *simMutations == "all" || strings.Contains(m.Name, *simMutations) {
 			chosen = append(chosen, m)
 		}
@@ -85,12 +101,11 @@ func TestSimMutations(t *testing.T) {
 	var mu sync.Mutex
 	found := 0
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
-	for _, m := range append(chosen, simMutation{}) {
-		wg.Add(1)
+	for _, m := range append([]simMutation{{}}, chosen...) {
 		slots <- struct{}{}
-		go func() {
-			defer func() { <-slots; wg.Done() }()
-			broken, err := m.run(t.TempDir())
+		wg.Go(func() {
+			defer func() { <-slots }()
+			broken, err := playMutant(program, m.Name)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -98,52 +113,58 @@ func TestSimMutations(t *testing.T) {
 				t.Errorf("mutation %q: %v", m.Name, err)
 			case m.Name == "" && broken != "":
 				t.Errorf("without a mutation: %s", broken)
-			case m.Name != "" && broken == "":
+			case m.Name == "":
+			case broken == "":
 				t.Errorf("mutation %q is not found: %s", m.Name, m.Why)
-			case m.Name != "":
+			default:
 				found++
 				t.Logf("mutation %q is found: %s", m.Name, broken)
 			}
-		}()
+		})
 	}
 	wg.Wait()
-	t.Logf("mutations: %d of %d caught", found, len(chosen))
+	t.Logf("sim: mutations: %d of %d caught", found, len(chosen))
 }
 
-// run plays the simulation with the mutation, or as it is if that has no name, and returns
-// the invariant that it breaks, "" for none.
-func (m *simMutation) run(dir string) (broken string, err error) {
-	overlay := map[string]map[string]string{"Replace": {}}
-	if m.Name != "" {
-		text, err := m.apply()
-		if err != nil {
-			return "", err
-		}
-		file := filepath.Join(dir, "mutated.go")
-		if err := os.WriteFile(file, text, 0o600); err != nil {
-			return "", err
-		}
-		path, err := filepath.Abs(filepath.Join("..", "..", m.File))
-		if err != nil {
-			return "", err
-		}
-		overlay["Replace"][path] = file
-	}
-	text, err := json.Marshal(overlay)
+// buildMutants builds the tests of this package with all mutations in them.
+func buildMutants(t *testing.T, all []simMutation) (program string) {
+	t.Helper()
+	files, err := mutate(all)
 	if err != nil {
-		return "", err
+		t.Fatal(err)
+	}
+	dir, replace := t.TempDir(), map[string]string{}
+	for name, text := range files {
+		path, err := filepath.Abs(filepath.Join("..", "..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		replace[path] = filepath.Join(dir, strings.ReplaceAll(name, "/", "_"))
+		if err := os.WriteFile(replace[path], []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
 	}
 	listing, program := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "sim.test")
-	if err := os.WriteFile(listing, text, 0o600); err != nil {
-		return "", err
+	if err := os.WriteFile(listing, overlay, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	build := exec.Command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", listing, "-o", program, ".")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", listing, "-o", program, ".")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("it cannot be built: %w\n%s", err, out)
+		t.Fatalf("building the mutants: %v\n%s", err, out)
 	}
-	defer os.Remove(program)
-	play := exec.Command(program, "-test.run=^TestSim(Random|Search)$", "-test.failfast", "-rapid.nofailfile", "-rapid.shrinktime=0s",
-		fmt.Sprintf("-sim.runs=%d", *simRuns), fmt.Sprintf("-sim.seed=%d", max(*simSeed, 1)), "-sim.time="+simTime.String())
+	return program
+}
+
+// playMutant plays the simulation with one mistake, or with none, and returns the invariant
+// that it breaks, "" for none.
+func playMutant(program, name string) (broken string, err error) {
+	play := exec.Command(program, "-test.run=^TestSim(Cases|Random|Search)$", "-test.failfast", "-rapid.nofailfile", "-rapid.shrinktime=0s",
+		"-sim.runs=1500", "-sim.time=15s", fmt.Sprintf("-sim.seed=%d", max(*simSeed, 1)))
+	play.Env = append(os.Environ(), mutantVariable+"="+name)
 	out, err := play.CombinedOutput()
 	if err == nil {
 		return "", nil

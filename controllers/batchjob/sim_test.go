@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,10 +23,10 @@ import (
 
 // How much is simulated; make sim asks for more than go test does.
 var (
-	simRuns       = flag.Int("sim.runs", 1500, "random runs of the simulation")
+	simRuns       = flag.Int("sim.runs", 500, "random runs of the simulation")
 	simSeed       = flag.Uint64("sim.seed", 0, "seed of the random runs; 0 takes one from the clock")
 	simDeviations = flag.Int("sim.deviations", 2, "deviations in one run of the exhaustive search")
-	simTime       = flag.Duration("sim.time", 8*time.Second, "time for the exhaustive search")
+	simTime       = flag.Duration("sim.time", 6*time.Second, "time for the exhaustive search")
 )
 
 // simJobs are the jobs that are searched exhaustively.
@@ -73,7 +74,7 @@ func TestSimRandom(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	t.Logf("random: seed %d, %d runs, %d steps, %d deviations", seed, runs, steps, deviations)
+	t.Logf("sim: random: seed %d, %d runs, %d steps, %d deviations", seed, runs, steps, deviations)
 }
 
 func setFlag(t *testing.T, name, value string) {
@@ -164,7 +165,7 @@ func (x *simSearch) step() error {
 		return true
 	}
 	before := s.steps
-	err := s.play(maxRounds)
+	err := s.play(200)
 	x.runs++
 	x.steps += s.steps - before
 	if errors.Is(err, errPruned) {
@@ -181,6 +182,11 @@ func (x *simSearch) depth() int { return x.queue[0].before + len(x.queue[0].scri
 func TestSimSearch(t *testing.T) {
 	jobs := simJobs()
 	each := *simTime * time.Duration(min(runtime.GOMAXPROCS(0), len(jobs))) / time.Duration(len(jobs))
+	var mu sync.Mutex
+	runs, joined, steps, states := 0, 0, 0, 0
+	t.Cleanup(func() {
+		t.Logf("sim: search: %d jobs, %d runs that differ, %d of them up to a state that was known, %d steps, %d states", len(jobs), runs, joined, steps, states)
+	})
 	for name, job := range jobs {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
@@ -194,6 +200,9 @@ func TestSimSearch(t *testing.T) {
 			if len(x.queue) > 0 {
 				complete = fmt.Sprintf("complete for %d deviations; %d runs with more left out", x.depth()-1, len(x.queue))
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			runs, joined, steps, states = runs+x.runs, joined+x.joined, steps+x.steps, states+len(x.seen)
 			t.Logf("search: %d runs, %d of them joined others, %d steps, %d states; %s", x.runs, x.joined, x.steps, len(x.seen), complete)
 		})
 	}
