@@ -116,7 +116,7 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 			switch {
 			case err == nil:
 				obs.memory.created[name] = r.options.Clock.Now()
-				delete(obs.memory.refusals, batch[i].Task)
+				obs.memory.accepted(batch[i].Task)
 			case errors.As(err, &e):
 				refusals[e.task] = e
 				return nil

@@ -31,6 +31,8 @@ type memory struct {
 	created map[string]time.Time
 	// refusals are the tasks whose Pods the cluster refuses to make, by position.
 	refusals map[int]*refusal
+	// trimmed says that the job's status has no room for what only explains.
+	trimmed bool
 	// news bounds the events.
 	news allowance
 }

@@ -24,6 +24,9 @@ import (
 // the news that it brings. It returns how long to wait when news for people alone are
 // not worth a write yet.
 func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan) (time.Duration, error) {
+	if obs.memory.trimmed {
+		p.Status = *plan.Trim(&p.Status)
+	}
 	if !p.Changed(&obs.Job.Status) {
 		return 0, nil
 	}
@@ -35,7 +38,8 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 	if isTooLarge(err) {
 		// Admission leaves room for what counts, but an object can grow otherwise: by
 		// annotations, or by what earlier versions stored.
-		version, err = r.store(ctx, obs.Job, plan.Trim(&p.Status))
+		p.Status, obs.memory.trimmed = *plan.Trim(&p.Status), true
+		version, err = r.store(ctx, obs.Job, &p.Status)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("storing the status: %w", err)

@@ -89,6 +89,17 @@ func (m *memory) refuse(e *refusedError, now time.Time) {
 	r.tries++
 }
 
+// accepted notes that the cluster made a Pod of a task: it does not refuse that any more,
+// and where there was no room for others there is some now.
+func (m *memory) accepted(task int) {
+	delete(m.refusals, task)
+	for _, r := range m.refusals {
+		if r.Quota {
+			r.tries = 0
+		}
+	}
+}
+
 // forgetRefusals drops the refusals of tasks for which nothing is to be made any more.
 func (m *memory) forgetRefusals(wanted []resolve.Instance) {
 	if len(m.refusals) == 0 {

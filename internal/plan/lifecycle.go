@@ -20,7 +20,7 @@ import (
 // Source: BatchCompute, RetryJobs.
 func RetryDue(job *v1alpha1.BatchJob) bool {
 	return job.Status.State == v1alpha1.JobFailed && job.DeletionTimestamp == nil && !job.Spec.Terminate &&
-		job.Spec.RetryToken != job.Status.RetryToken && job.Spec.RetryToken != "" &&
+		job.Spec.RetryToken != job.Status.RetryToken && job.Spec.RetryToken != "" && job.Status.Reason != v1alpha1.ReasonAlreadyRan &&
 		meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionAccepted)
 }
 

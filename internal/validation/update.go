@@ -47,6 +47,8 @@ func (c *checker) checkSteering(oldJob, newJob *v1alpha1.BatchJob, path *field.P
 		switch {
 		case after.Terminate:
 			c.fail(errcode.UnsupportedOperation, path, "retryToken", "must not change on a job that was terminated; submit another BatchJob")
+		case oldJob.Status.Reason == v1alpha1.ReasonAlreadyRan:
+			c.fail(errcode.UnsupportedOperation, path, "retryToken", "must not change on a job that shows the result of one that was deleted; submit another BatchJob")
 		case state != v1alpha1.JobFailed:
 			c.fail(errcode.UnsupportedOperation, path, "retryToken", "must change only while the job is %s, and it is %s",
 				v1alpha1.JobFailed, cmp.Or(state, v1alpha1.JobSubmitted))
