@@ -49,7 +49,7 @@ func TestSimCases(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(s.script) > 0 {
-				t.Fatalf("it did not come to %q", s.script)
+				t.Fatalf("I8: it did not come to %q", s.script)
 			}
 		})
 	}

@@ -296,6 +296,9 @@ func (s *simulation) stepPass(c *simController) {
 		return
 	}
 	s.steps++
+	if c.pending.versioned {
+		s.checkAwaited(c)
+	}
 	if !s.deviate(func() []simOption { return s.callOptions(c) }) {
 		c.answer(true, nil)
 	}
@@ -337,9 +340,6 @@ func (c *simController) endPass(end simEndOfPass) {
 // nil, what the API server says.
 func (c *simController) answer(do bool, err error) {
 	call := c.pending
-	if call.versioned {
-		c.s.checkAwaited(c)
-	}
 	if do {
 		if call.write {
 			c.s.writes++
