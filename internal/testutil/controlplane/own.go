@@ -155,7 +155,7 @@ func (p *program) start() error {
 		return err
 	}
 	defer log.Close()
-	p.cmd = exec.Command("/bin/sh", append([]string{"-c", keeper, "keeper"}, p.args...)...) //nolint:gosec // the test starts what it was told to, and ends it itself
+	p.cmd = exec.Command("/bin/sh", append([]string{"-c", keeper, "keeper"}, p.args...)...) //nolint:gosec,noctx // the test starts what it was told to, and ends it itself
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if p.stop, err = p.cmd.StdinPipe(); err != nil {
 		return err
