@@ -37,6 +37,22 @@ func TestSimCases(t *testing.T) {
 			testutil.Job("sim").Task("a", testutil.Timeout(30)),
 			[]string{"node lost under", "time passes", "much time passes", "retryToken"},
 		},
+		"a cache that does not know of the job": {
+			testutil.Job("sim").Task("a"),
+			[]string{"running", "crash, cache of jobs empty"},
+		},
+		"a Pod that has lost a label, and a cache that is behind": {
+			testutil.Job("sim").Task("a", testutil.Retries(1)),
+			[]string{"exit 1 of", "running", "attempt off", "crash, cache of jobs 8 behind"},
+		},
+		"a command that ends well, and too late": {
+			testutil.Job("sim").Task("a"),
+			[]string{"running", "a person deletes", "time passes", "exit 0 of"},
+		},
+		"a suspension": {
+			testutil.Job("sim").Task("a"),
+			[]string{"running", "suspend or resume"},
+		},
 		"a Pod on a lost node is asked to stop": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
 			[]string{"node lost under", "a person deletes", "much time passes", "its node comes back"},

@@ -202,7 +202,7 @@ func (s *simStatus) Patch(_ context.Context, obj client.Object, patch client.Pat
 	}
 	c := s.l.c
 	return c.ask(&simCall{name: "store the status of " + out.Name, write: true, versioned: true, do: func() error {
-		job, err := c.s.recordStatus(out.Name, body)
+		job, err := c.s.recordStatus(c, out.Name, body)
 		if err == nil {
 			job.DeepCopyInto(out)
 		}

@@ -51,7 +51,7 @@ type simulation struct {
 	// the one would be taken for news of the other.
 	floor int
 	// script are the beginnings of the labels of options, to be taken in this order, each
-	// as soon as there is one. With a script choose is not asked.
+	// as soon as there is one; "running" waits until a command is. With a script choose is not asked.
 	script []string
 	// squatter is the name of a Pod that is a user's, "" for none.
 	squatter string
@@ -91,6 +91,8 @@ type simController struct {
 	jobAt, podsAt int // what its caches show
 	due           map[string]*simDue
 	used          bool
+	// began is the last UID that was given out before the pass under way.
+	began int
 	// written is the version of its last write of a status whose answer it got.
 	written string
 
@@ -117,6 +119,7 @@ func newSimulation(setup simSetup) *simulation {
 	s := &simulation{simAPI: newSimAPI(setup.digesting), setup: setup, specs: map[string]*resolve.Job{}}
 	s.free = func() bool { return true }
 	s.boundary = func() bool { return true }
+	s.remember() // a cache may be from before the job
 	for _, job := range setup.jobs {
 		s.submit(job)
 		spec, err := resolve.Resolve(s.jobs[job.Name])
@@ -260,7 +263,7 @@ func (s *simulation) startPass(c *simController, job string) {
 	if d.now = false; !d.at.After(s.now) {
 		d.at = time.Time{}
 	}
-	c.passing, c.pending = job, nil
+	c.passing, c.pending, c.began = job, nil, s.uids
 	c.calls, c.answers, c.ended = make(chan *simCall), make(chan struct{}), make(chan simEndOfPass, 1)
 	r, ended := c.r, c.ended
 	go func() {
@@ -401,6 +404,12 @@ func (s *simulation) pick(list []simOption) int {
 	if s.script == nil {
 		return s.choose(len(list) + 1)
 	}
+	if len(s.script) > 0 && s.script[0] == "running" {
+		if !slices.ContainsFunc(s.bodies, func(b *simBody) bool { return b.ran && b.live }) {
+			return 0
+		}
+		s.script = s.script[1:]
+	}
 	for i, o := range list {
 		if len(s.script) > 0 && strings.HasPrefix(o.label, s.script[0]) {
 			s.script = s.script[1:]
@@ -446,7 +455,7 @@ func (s *simulation) callOptions(c *simController) []simOption {
 		out = append(out,
 			simOption{"answer lost", func() { c.answer(true, errSimLost) }},
 			simOption{"crash after", func() { c.answer(true, nil); s.crash(c, s.last(), s.last()) }},
-			simOption{"crash after, caches far behind", func() { c.answer(true, nil); s.crash(c, 0, s.floor) }})
+			simOption{"crash after, caches far behind", func() { c.answer(true, nil); s.crash(c, 1, max(1, s.floor)) }})
 	}
 	if call.versioned {
 		out = append(out, simOption{"conflict", func() {
@@ -485,15 +494,16 @@ func (s *simulation) roundOptions() []simOption {
 	out := []simOption{{"crash", func() { s.crash(c, last, last) }}}
 	if last > 0 {
 		out = append(out,
-			simOption{"crash, caches far behind", func() { s.crash(c, 0, s.floor) }},
-			simOption{"crash, caches a bit behind", func() { s.crash(c, max(0, last-2), max(s.floor, last-1)) }},
+			simOption{"crash, caches far behind", func() { s.crash(c, 1, max(1, s.floor)) }},
+			simOption{"crash, caches a bit behind", func() { s.crash(c, max(1, last-2), max(s.floor, last-1)) }},
 		)
+		out = append(out, simOption{"crash, cache of jobs empty", func() { s.crash(c, 0, last) }})
 		for _, n := range []int{2, 4, 8} {
 			if n > 2 && s.setup.representatives && n > last {
 				continue // that is far behind
 			}
 			out = append(out,
-				simOption{fmt.Sprintf("crash, cache of jobs %d behind", n), func() { s.crash(c, max(0, last-n), last) }},
+				simOption{fmt.Sprintf("crash, cache of jobs %d behind", n), func() { s.crash(c, max(1, last-n), last) }},
 				simOption{fmt.Sprintf("crash, cache of Pods %d behind", n), func() { s.crash(c, last, max(s.floor, last-n)) }})
 		}
 	}
@@ -552,6 +562,7 @@ func (s *simulation) round() bool {
 			return true
 		}
 	}
+	s.checkStopping()
 	if s.advance() {
 		s.check()
 		return true

@@ -31,7 +31,8 @@ import (
 //	I6 a Pod is claimed when it is made, and its       checkClaimed,
 //	   outcome is stored when it is let go of          checkReleased
 //	I7 a job is final when no Pod is held, for good    checkFinal
-//	I8 a job comes to its end, and then all is idle    round, checkIdle
+//	I8 a job comes to its end, or to rest when it is   round, checkIdle,
+//	   suspended, and then all is idle                 checkStopping, checkAtRest
 //	I9 nothing of ours is left                         checkNothingLeft
 //	I10 a Pod that runs is stopped for a reason        checkStopped
 //	I11 a process waits until it sees what it wrote    checkAwaited
@@ -119,7 +120,7 @@ type simEndings struct{ any, success, command, machine, stopped bool }
 func (s *simulation) endings(job *v1alpha1.BatchJob, in resolve.Instance) (out simEndings) {
 	found := false
 	for _, b := range s.bodies {
-		if b.job.UID != job.UID || b.in != in {
+		if b.job.UID != job.UID || b.in != in || b.stray && b.live {
 			continue
 		}
 		found = true
@@ -288,6 +289,20 @@ func (s *simulation) checkIdle() {
 	}
 }
 
+// checkStopping: when no pass is due, whatever a suspension or a termination stops has been
+// asked to stop.
+func (s *simulation) checkStopping() {
+	for _, b := range s.bodies {
+		pod, job := s.pods[b.name], s.jobs[b.job.Name]
+		if !b.live || b.stray || b.hidden || pod == nil || pod.UID != b.uid || s.goes(b.job) || pod.DeletionTimestamp != nil {
+			continue
+		}
+		if (job.Spec.Suspend || job.Spec.Terminate) && pod.Labels[v1alpha1.LabelAttempt] != "" {
+			s.fail("I8: the job is to stop, and %s was not asked to", b.name)
+		}
+	}
+}
+
 // checkAtRest: of a job that is suspended nothing runs and nothing is claimed once all is
 // idle.
 func (s *simulation) checkAtRest(job *v1alpha1.BatchJob) {
@@ -402,7 +417,7 @@ func (s *simulation) makePod(pod *corev1.Pod) error {
 		return err
 	}
 	owner := metav1.GetControllerOf(pod)
-	b := &simBody{name: pod.Name, uid: s.pods[pod.Name].UID, live: true, job: s.owner(owner)}
+	b := &simBody{name: pod.Name, uid: s.pods[pod.Name].UID, number: s.uids, live: true, job: s.owner(owner)}
 	spec := s.specs[owner.Name]
 	b.in.Task = spec.TaskByLabel(pod.Labels[v1alpha1.LabelTaskName])
 	b.in.Index, _ = strconv.Atoi(pod.Labels[v1alpha1.LabelTaskInstanceIndex])
@@ -451,12 +466,13 @@ func (s *simulation) editMetadata(name string, body []byte) error {
 }
 
 // recordStatus is a controller's write of a status.
-func (s *simulation) recordStatus(name string, body []byte) (*v1alpha1.BatchJob, error) {
+func (s *simulation) recordStatus(c *simController, name string, body []byte) (*v1alpha1.BatchJob, error) {
 	before := s.jobs[name]
 	after, err := s.storeStatus(name, body)
 	if err != nil || after == before {
 		return after, err
 	}
+	s.overtaken(c, after)
 	s.checkFinal(before, after)
 	if isDuplicate(after) || isFinal(before) && after.Status.Run == before.Status.Run {
 		return after, nil
@@ -473,6 +489,17 @@ func (s *simulation) recordStatus(name string, body []byte) (*v1alpha1.BatchJob,
 		}
 	}
 	return after, nil
+}
+
+// overtaken finds the Pods that another controller has made during the pass which stores a
+// status, of attempts which that status gives up since there was no Pod: they are strays.
+// See alone.
+func (s *simulation) overtaken(c *simController, job *v1alpha1.BatchJob) {
+	for i, b := range s.bodies {
+		if b.live && b.job.UID == job.UID && b.number > c.began && !s.claims(job, b) && !s.alone() {
+			s.bodies[i].stray = true
+		}
+	}
 }
 
 // begins reports whether a task goes on from where nothing of it was under way.

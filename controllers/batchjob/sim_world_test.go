@@ -22,8 +22,10 @@ import (
 type simBody struct {
 	name string
 	uid  types.UID
-	job  *v1alpha1.BatchJob // as it was when the Pod was made
-	in   resolve.Instance
+	// number orders bodies by when they were made.
+	number int
+	job    *v1alpha1.BatchJob // as it was when the Pod was made
+	in     resolve.Instance
 	// live: from the Pod's creation until its containers have ended or never can run.
 	live bool
 	// ran: its command has begun.
