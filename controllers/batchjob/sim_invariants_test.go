@@ -289,9 +289,16 @@ func (s *simulation) checkIdle() {
 	}
 }
 
-// checkStopping: when no pass is due, whatever a suspension or a termination stops has been
-// asked to stop.
+// checkStopping: when no pass is due, and none is to be repeated in a moment since it met a
+// conflict, whatever a suspension or a termination stops has been asked to stop.
 func (s *simulation) checkStopping() {
+	for _, c := range s.controllers {
+		for _, d := range c.due {
+			if !d.at.IsZero() && !d.at.After(s.now.Add(staleRetry)) {
+				return
+			}
+		}
+	}
 	for _, b := range s.bodies {
 		pod, job := s.pods[b.name], s.jobs[b.job.Name]
 		if !b.live || b.stray || b.hidden || pod == nil || pod.UID != b.uid || s.goes(b.job) || pod.DeletionTimestamp != nil {

@@ -160,7 +160,7 @@ func TestResultOfWrites(t *testing.T) {
 		"none":               {nil, "ok"},
 		"conflict":           {apierrors.NewConflict(pods, "p", nil), "conflict"},
 		"not found":          {apierrors.NewNotFound(pods, "p"), "notfound"},
-		"gone":               {apierrors.NewResourceExpired("p"), "notfound"},
+		"gone":               {apierrors.NewGone("p"), "notfound"}, //nolint:staticcheck // the API server still answers so
 		"exists":             {apierrors.NewAlreadyExists(pods, "p"), "exists"},
 		"quota":              {apierrors.NewForbidden(pods, "p", errors.New("exceeded quota: q")), "refused"},
 		"invalid":            {apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, "p", nil), "refused"},
