@@ -24,10 +24,11 @@ import (
 // the news that it brings. It returns how long to wait when news for people alone are
 // not worth a write yet.
 func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan) (time.Duration, error) {
+	stored := &obs.Job.Status
 	if obs.memory.trimmed {
-		p.Status = *plan.Trim(&p.Status)
+		p.Status, stored = *plan.Trim(&p.Status), plan.Trim(stored)
 	}
-	if !p.Changed(&obs.Job.Status) {
+	if !p.Changed(stored) {
 		return 0, nil
 	}
 	now := r.options.Clock.Now()
