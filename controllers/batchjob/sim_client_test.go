@@ -168,8 +168,12 @@ func (l *simClient) Delete(_ context.Context, obj client.Object, opts ...client.
 	}
 	pod := obj.(*corev1.Pod)
 	return l.call("delete "+pod.Name, true, func() error {
-		if o.Preconditions == nil || o.Preconditions.UID == nil {
+		if o.Preconditions == nil {
 			return l.c.s.stopPod(pod.Name, nil)
+		}
+		now, version := l.c.s.pods[pod.Name], o.Preconditions.ResourceVersion
+		if now != nil && version != nil && *version != now.ResourceVersion {
+			return apierrors.NewConflict(corev1.Resource("pods"), pod.Name, fmt.Errorf("version is %s, not %s", now.ResourceVersion, *version))
 		}
 		return l.c.s.stopPod(pod.Name, o.Preconditions.UID)
 	})

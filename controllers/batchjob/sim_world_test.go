@@ -171,7 +171,8 @@ func (s *simulation) takenAway(b *simBody, pod *corev1.Pod) {
 		b.ends = append(b.ends, simEnding{machine: true})
 		return
 	}
-	b.ends = append(b.ends, simEnding{stopped: true})
+	// The API server forgets when it was asked to stop, and so whether that was for its timeout.
+	b.ends = append(b.ends, simEnding{stopped: true}, simEnding{stopped: true, machine: true})
 }
 
 // failPod is a node that puts a Pod out, or does not take it.
@@ -211,11 +212,15 @@ func (s *simulation) askToStop(name string, uid *types.UID) error {
 	return s.deletePod(name, uid)
 }
 
-// isLate reports whether the timeout of a Pod that runs is over, or will be soon.
+// isLate reports whether the timeout of a Pod that runs is over, or will be soon; or was,
+// when its command ended.
 func (s *simulation) isLate(b *simBody, pod *corev1.Pod, soon time.Duration) bool {
 	timeout := s.specs[b.job.Name].Tasks[b.in.Task].Timeout
 	for _, c := range pod.Status.ContainerStatuses {
 		if r := c.State.Running; r != nil && !s.now.Before(r.StartedAt.Add(timeout-soon)) {
+			return true
+		}
+		if e := c.State.Terminated; e != nil && !e.FinishedAt.Before(new(metav1.NewTime(e.StartedAt.Add(timeout-soon)))) {
 			return true
 		}
 	}

@@ -312,18 +312,20 @@ func stopOf(pod *corev1.Pod, timeout time.Duration) (stopped, late bool) {
 	if pod.DeletionTimestamp == nil {
 		return false, false
 	}
+	// When a Pod that was stopped is taken away, by its kubelet or by the garbage collector of
+	// Pods, the API server forgets when that was asked for: from then on the time is that of
+	// the taking away.
+	cleared := pod.Spec.NodeName != "" && (pod.DeletionGracePeriodSeconds == nil || *pod.DeletionGracePeriodSeconds == 0)
 	asked, ended := askedToStop(pod), terminated(pod)
 	if ended == nil {
 		started := startedAt(pod)
-		return true, started != nil && asked.Sub(started.Time) >= timeout-clockSkew
+		// How long it ran is not known. Of a short timeout the better half must be over.
+		return true, started != nil && !cleared && asked.Sub(started.Time) >= timeout-min(clockSkew, timeout/2)
 	}
 	finished := ended.FinishedAt.Time
 	ran := finished.Sub(ended.StartedAt.Time)
 	late = ended.StartedAt.Unix() > 0 && ran >= timeout && asked.Sub(ended.StartedAt.Time) >= timeout-clockSkew
 	signalled := ended.ExitCode > 128
-	// When a kubelet that has stopped a Pod takes it away, the API server forgets when that
-	// was asked for: from then on the time is that of the taking away.
-	cleared := pod.Spec.NodeName != "" && (pod.DeletionGracePeriodSeconds == nil || *pod.DeletionGracePeriodSeconds == 0)
 	return finished.IsZero() || finished.After(asked) || finished.Equal(asked) && (late || signalled) ||
 		signalled && cleared && asked.Sub(finished) <= confirmWait, late
 }

@@ -128,6 +128,10 @@ func TestOutcome(t *testing.T) {
 			testutil.Start(s.Pod, after(-102*time.Second))
 			testutil.AskToStop(s.Pod, after(-91*time.Second))
 		}, "Timeout: took longer than the timeout of 10 s and was stopped", -1, -61 * time.Second},
+		"a node that does not answer, long before the timeout": {func(s story) {
+			testutil.Start(s.Pod, after(-95*time.Second))
+			testutil.AskToStop(s.Pod, after(-91*time.Second))
+		}, "NodeLost: node node-1 does not confirm that the Pod, which was asked to stop, has ended", -1, -61 * time.Second},
 		"no node in time": {func(s story) {
 			s.Spec.NodeName = ""
 			testutil.Unschedulable(s.Pod, "0/3 nodes are available")
