@@ -327,13 +327,19 @@ func (s *simulation) checkAtRest(job *v1alpha1.BatchJob) {
 	}
 }
 
+// isCounted reports whether the instance of a Pod has ended, so that no pass misses its Pod.
+func (s *simulation) isCounted(b *simBody) bool {
+	where := s.standings(s.jobs[b.job.Name], b.in.Task)[b.in.Index].where
+	return where == simSucceeded || where == simFailed
+}
+
 // checkNothingLeft: at the end the job is final or gone, no Pod has our finalizer or the
 // label, strays have been stopped, and no process remembers anything.
 func (s *simulation) checkNothingLeft() {
 	hidden := false
 	for _, name := range s.podNames() {
 		pod := s.pods[name]
-		if b := s.body(pod); b.hidden && pod.Labels[v1alpha1.LabelTracked] == "" && s.goes(b.job) {
+		if b := s.body(pod); b.hidden && pod.Labels[v1alpha1.LabelTracked] == "" && (s.goes(b.job) || s.isCounted(b)) {
 			hidden = true // nobody sees it, and nobody asks for it: it is the person's again
 			continue
 		}
