@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -64,7 +66,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	again, actErr := r.act(ctx, obs, p)
 	r.measure(req.NamespacedName, obs, p, begin)
-	relErr := r.release(ctx, p.Release)
+	release := p.Release
+	if actErr != nil {
+		// A Pod that could not be stopped must stay in sight.
+		release = slices.DeleteFunc(slices.Clone(release), func(pod *corev1.Pod) bool { return slices.Contains(p.Delete, pod) })
+	}
+	relErr := r.release(ctx, release)
 	if err := errors.Join(actErr, relErr); err != nil {
 		return ctrl.Result{}, err
 	}
