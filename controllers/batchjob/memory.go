@@ -27,6 +27,9 @@ type memory struct {
 	// spec is what the job resolves to; code and message say why it must not run.
 	spec          *resolve.Job
 	code, message string
+	// inherited says that another process had the job before, and may have stored outcomes of
+	// Pods which it has not let go of. A cache that has begun behind does not show them.
+	inherited bool
 	// created are the Pods that were created and have not been seen since, with the time.
 	created map[string]time.Time
 	// refusals are the tasks whose Pods the cluster refuses to make, by position.
@@ -45,7 +48,7 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 	if m != nil && m.uid == job.UID {
 		return m
 	}
-	m = &memory{uid: job.UID, token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}}
+	m = &memory{uid: job.UID, inherited: job.Status.State != "", token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}}
 	if !isAccepted(job) { // what an earlier version accepted goes on
 		m.code, m.message = r.options.Validate(job)
 	}

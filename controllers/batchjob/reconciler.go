@@ -103,7 +103,9 @@ func (r *Reconciler) measure(key types.NamespacedName, obs *observation, p *plan
 }
 
 // compute asks plan what to do: once more with the job as the API server has it when the
-// Pods are ahead of the cache, and once more when it is to be known whether Pods exist.
+// Pods are ahead of the cache, once more when it is to be known whether Pods exist, and once
+// more at the end of a job of which another process may have left Pods that the cache does
+// not show yet.
 func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan, error) {
 	now := r.options.Clock.Now()
 	switch {
@@ -132,6 +134,13 @@ func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan,
 		if err := r.verify(ctx, obs, p.Verify); err != nil {
 			return nil, err
 		}
+		p, err = plan.Compute(obs.Observation, now)
+	}
+	if err == nil && obs.memory.inherited && p.Status.EndTime != nil && obs.Job.Status.EndTime == nil {
+		if obs.Pods, err = r.tracked(ctx, obs); err != nil {
+			return nil, err
+		}
+		obs.memory.inherited = len(obs.Pods) > 0
 		p, err = plan.Compute(obs.Observation, now)
 	}
 	return &p, err
