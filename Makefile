@@ -73,16 +73,16 @@ lint: ## Run golangci-lint in every module.
 
 .PHONY: test
 test: ## Run every test there is, the demo included, and sum up.
-	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration faults e2e+e2e-process demos
+	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration faults sim e2e+e2e-process demos
 
 .PHONY: unit
 unit: ## Run the tests that need no cluster.
-	rc=0; for m in $(MODULES); do (cd "$$m" && env -u KUBEBUILDER_ASSETS go test $(TESTFLAGS) -skip='^TestSim(Random|Search)' ./...) || rc=1; done; exit $$rc
+	rc=0; for m in $(MODULES); do (cd "$$m" && env -u KUBEBUILDER_ASSETS go test $(TESTFLAGS) ./...) || rc=1; done; exit $$rc
 
 .PHONY: integration
 integration: bin/cluster ## Run the tests that need an API server and etcd.
 	assets=$$(bin/cluster bin-dir --tier control-plane); rc=0; for m in $(MODULES); do \
-		(cd "$$m" && KUBEBUILDER_ASSETS="$$assets" CI_REQUIRE_INTEGRATION=1 go test $(TESTFLAGS) -skip='^TestFaults|^TestSim(Random|Search)' -timeout=20m ./...) || rc=1; \
+		(cd "$$m" && KUBEBUILDER_ASSETS="$$assets" CI_REQUIRE_INTEGRATION=1 go test $(TESTFLAGS) -skip='^TestFaults|^TestSim' -timeout=20m ./...) || rc=1; \
 	done; exit $$rc
 
 # Most of these tests wait for clocks, leases and back-offs, so many go at the same time.

@@ -30,6 +30,9 @@ type observation struct {
 	tombstone *plan.Tombstone
 	// stale says that the cache has not seen our own last write.
 	stale bool
+	// hidden says that there are Pods which the cache did not show. When they are let go of
+	// before it does, no event tells of it.
+	hidden bool
 }
 
 // observe reads the job and its Pods from the cache. It returns nil when there is

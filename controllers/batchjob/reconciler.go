@@ -79,6 +79,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, r.expire(ctx, obs.Job)
 	}
 	unseen := obs.memory.unseen(r.options.Clock.Now())
+	if obs.hidden {
+		unseen = staleRetry
+	}
 	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen)}, nil
 }
 
@@ -140,7 +143,8 @@ func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan,
 		if obs.Pods, err = r.tracked(ctx, obs); err != nil {
 			return nil, err
 		}
-		obs.memory.inherited = len(obs.Pods) > 0
+		obs.hidden = len(obs.Pods) > 0
+		obs.memory.inherited = obs.hidden
 		p, err = plan.Compute(obs.Observation, now)
 	}
 	return &p, err

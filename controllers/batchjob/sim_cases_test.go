@@ -43,7 +43,7 @@ func TestSimCases(t *testing.T) {
 		},
 		"a Pod that has lost a label, and a cache that is behind": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
-			[]string{"exit 1 of", "running", "attempt off", "crash, cache of jobs 8 behind"},
+			[]string{"exit 1 of", "attempt off", "crash, cache of jobs 8 behind", "cache of jobs late"},
 		},
 		"a command that ends well, and too late": {
 			testutil.Job("sim").Task("a"),
@@ -52,6 +52,14 @@ func TestSimCases(t *testing.T) {
 		"a suspension": {
 			testutil.Job("sim").Task("a"),
 			[]string{"running", "suspend or resume"},
+		},
+		"a resumption while that which was suspended still runs": {
+			testutil.Job("sim").Task("a"),
+			[]string{"running", "suspend or resume", "crash after", "suspend or resume"},
+		},
+		"Pods that another process has stored the ends of, and a cache that does not show them": {
+			testutil.Job("sim").Task("a").Task("b"),
+			[]string{"exit 0 of sim-a", "exit 0 of sim-b", "crash after, caches far behind", "cache of Pods late"},
 		},
 		"a Pod on a lost node is asked to stop": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
