@@ -73,7 +73,7 @@ lint: ## Run golangci-lint in every module.
 
 .PHONY: test
 test: ## Run every test there is, the demo included, and sum up.
-	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration faults sim e2e+e2e-process demos
+	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration faults sim e2e+e2e-process soak demos
 
 .PHONY: unit
 unit: ## Run the tests that need no cluster.

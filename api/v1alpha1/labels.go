@@ -94,7 +94,7 @@ const (
 	MaxWaiting = 10
 	// MaxMessageSize bounds every message in a status. Unit: bytes as JSON, so that one
 	// full of characters that JSON escapes takes no more room than another.
-	MaxMessageSize = 300
+	MaxMessageSize = 288
 	// MaxTaskMessages and MaxTaskReasons bound the tasks of a status that have a message
 	// and a reason. Those that failed or wait themselves come first.
 	MaxTaskMessages = 20

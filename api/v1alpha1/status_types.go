@@ -220,7 +220,7 @@ type TaskInstanceWait struct {
 	// reason says in one word what the instance waits for.
 	Reason string `json:"reason"`
 
-	// message is the sentence that belongs to reason, at most 300 bytes.
+	// message is the sentence that belongs to reason, at most 288 bytes.
 	// +optional
 	Message string `json:"message,omitempty"`
 
@@ -252,7 +252,7 @@ type TaskInstanceFailure struct {
 	// reason says in one word what went wrong.
 	Reason string `json:"reason"`
 
-	// message is the sentence that belongs to reason, at most 300 bytes.
+	// message is the sentence that belongs to reason, at most 288 bytes.
 	// +optional
 	Message string `json:"message,omitempty"`
 

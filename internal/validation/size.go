@@ -165,7 +165,7 @@ func intSize(n int64) int {
 const (
 	// fixedStatusSize is all that does not grow with the tasks: state, times, metrics,
 	// conditions, and the failures and waits with the longest names and messages.
-	fixedStatusSize = 18600
+	fixedStatusSize = 18264
 	// A message and a reason of a task; not every task has them.
 	messageSize = len(`,"message":""`) + v1alpha1.MaxMessageSize
 	reasonSize  = len(`,"reason":""`) + len(v1alpha1.ReasonContainerConfig) // none is longer
