@@ -85,7 +85,6 @@ integration: bin/cluster ## Run the tests that need an API server and etcd.
 		(cd "$$m" && KUBEBUILDER_ASSETS="$$assets" CI_REQUIRE_INTEGRATION=1 go test $(TESTFLAGS) -skip='^TestFaults|^TestSim' -timeout=20m ./...) || rc=1; \
 	done; exit $$rc
 
-# Most of these tests wait for clocks, leases and back-offs, so many go at the same time.
 # What was played, and which mistakes that were put in were found, is told at the end.
 .PHONY: sim
 sim: ## Play jobs against an API server in memory: every fault, and mistakes that must be found.
@@ -94,6 +93,7 @@ sim: ## Play jobs against an API server in memory: every fault, and mistakes tha
 	if [ $$rc = 0 ]; then grep -E 'search: |mutation ' "$$log"; else cat "$$log"; fi; \
 	sed -n 's/^.*go:[0-9]*: sim: /sim: /p' "$$log"; rm -f "$$log"; exit $$rc
 
+# Most of these tests wait for clocks, leases and back-offs, so many go at the same time.
 .PHONY: faults
 faults: bin/cluster ## Break the API server, etcd, watches, leases and every write under the operator.
 	@assets=$$(bin/cluster bin-dir --tier control-plane); failed=$$(mktemp); \

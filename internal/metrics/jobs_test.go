@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"regexp"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
@@ -160,7 +162,7 @@ func TestResultOfWrites(t *testing.T) {
 		"none":               {nil, "ok"},
 		"conflict":           {apierrors.NewConflict(pods, "p", nil), "conflict"},
 		"not found":          {apierrors.NewNotFound(pods, "p"), "notfound"},
-		"gone":               {apierrors.NewGone("p"), "notfound"}, //nolint:staticcheck // the API server still answers so
+		"gone":               {&apierrors.StatusError{ErrStatus: metav1.Status{Code: http.StatusGone, Reason: metav1.StatusReasonGone}}, "notfound"},
 		"exists":             {apierrors.NewAlreadyExists(pods, "p"), "exists"},
 		"quota":              {apierrors.NewForbidden(pods, "p", errors.New("exceeded quota: q")), "refused"},
 		"invalid":            {apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, "p", nil), "refused"},

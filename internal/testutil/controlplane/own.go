@@ -155,7 +155,7 @@ func (p *program) start() error {
 		return err
 	}
 	defer log.Close()
-	p.cmd = exec.Command("/bin/sh", append([]string{"-c", keeper, "keeper"}, p.args...)...) //nolint:gosec,noctx // the test starts what it was told to, and ends it itself
+	p.cmd = exec.Command("/bin/sh", append([]string{"-c", keeper, "keeper"}, p.args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if p.stop, err = p.cmd.StdinPipe(); err != nil {
 		return err
@@ -195,7 +195,7 @@ func writeKey(name string) error {
 func freePorts(n int) ([]string, error) {
 	var out []string
 	for range 1000 {
-		port := strconv.Itoa(20000 + rand.IntN(10000)) //nolint:gosec // any free port will do
+		port := strconv.Itoa(20000 + rand.IntN(10000)) // any free port will do
 		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:"+port)
 		if err != nil {
 			continue
