@@ -104,18 +104,21 @@ type Placement struct {
 	// +optional
 	Zone string `json:"zone,omitempty"`
 
-	// projectId is the project that the cost is counted for. Default: 0, the
-	// default project. Source: BatchCompute, Placement.ProjectId.
+	// projectId is the project that the cost is counted for, as the Pods' label
+	// batchcompute.dev/project-id says. Default: 0, the default project.
+	// Source: BatchCompute, Placement.ProjectId.
 	// +optional
 	ProjectID *int64 `json:"projectId,omitempty"`
 
-	// hostIds are the dedicated hosts that may be used. Absent: any host.
+	// hostIds are the hosts that may be used: nodes, by their label
+	// kubernetes.io/hostname. Absent: any host.
 	// Source: BatchCompute, Placement.HostIds.
 	// +listType=atomic
 	// +optional
 	HostIDs []string `json:"hostIds,omitempty"`
 
-	// hostIps are the addresses of the hosts that may be used. Absent: any host.
+	// hostIps are the hosts that may be used: nodes, by their addresses. While no node
+	// has one, the instances wait. Absent: any host. With hostIds: those as well.
 	// Source: BatchCompute, Placement.HostIps.
 	// +listType=atomic
 	// +optional
@@ -177,8 +180,9 @@ type Job struct {
 	// +optional
 	Notifications []Notification `json:"notifications,omitempty"`
 
-	// tags are key-value pairs that the machines of the job carry. At most 10.
-	// Source: BatchCompute, Job.Tags.
+	// tags are key-value pairs that the Pods of the job carry: as labels
+	// tag.batchcompute.dev/key where key and value may be one, else as annotations.
+	// At most 10. Source: BatchCompute, Job.Tags.
 	// +listType=atomic
 	// +optional
 	Tags []Tag `json:"tags,omitempty"`

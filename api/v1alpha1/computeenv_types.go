@@ -26,6 +26,10 @@ type AnonymousComputeEnv struct {
 	// Source: BatchCompute, AnonymousComputeEnv.AgentRunningMode.
 	// +optional
 	AgentRunningMode *AgentRunningMode `json:"agentRunningMode,omitempty"`
+
+	// kubernetes is what the Pods need beyond the BatchCompute API.
+	// +optional
+	Kubernetes *KubernetesOptions `json:"kubernetes,omitempty"`
 }
 
 // EnvData is a machine: its size, image, disks and network.

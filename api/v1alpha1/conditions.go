@@ -29,6 +29,23 @@ const (
 	ConditionFailed = "Failed"
 )
 
+// ConditionReady of a ComputeEnv is true when its nodes can be given out. Its reason is
+// ReasonReady, or what is in the way.
+const ConditionReady = "Ready"
+
+// Reasons of a ComputeEnv.
+const (
+	// ReasonReady: instances may run.
+	ReasonReady = "Ready"
+	// ReasonScaling: the environment was made smaller, and more instances are under way
+	// than it has nodes.
+	ReasonScaling = "ScalingDown"
+	// ReasonResourceInUse: the environment is to be deleted, and jobs still use it.
+	ReasonResourceInUse = "ResourceInUse"
+	// ReasonScaled: desiredComputeNodeCount was changed. News, as an event.
+	ReasonScaled = "Scaled"
+)
+
 // Reasons. They are the words of status.reason, of the reasons of tasks, failures and
 // conditions, and of events: a closed set. A job that validation refused has the error
 // code as status.reason instead.
@@ -87,6 +104,16 @@ const (
 	ReasonCreateRefused = "PodCreationRefused"
 	// ReasonQuota: the namespace's quota has no room, or the API server asks to wait.
 	ReasonQuota = "QuotaExceeded"
+	// ReasonComputeEnvFull: all nodes of the ComputeEnv are in use, or others are first.
+	ReasonComputeEnvFull = "ComputeEnvFull"
+	// ReasonComputeEnvNotFound: there is no ComputeEnv of that name or identifier.
+	ReasonComputeEnvNotFound = "ComputeEnvNotFound"
+	// ReasonZoneNotFound: no node is in any of the zones that may be used.
+	ReasonZoneNotFound = "ZoneNotFound"
+	// ReasonHostNotFound: no node has any of the hosts or addresses that may be used.
+	ReasonHostNotFound = "HostNotFound"
+	// ReasonMachineUnknown: the operator's catalogue has the machine no more.
+	ReasonMachineUnknown = "MachineUnknown"
 	// ReasonMachineRefused: the node that the Pod was sent to did not take it.
 	ReasonMachineRefused = "MachineRefused"
 	// ReasonNodeLost: the Pod should have ended, and its node does not confirm it: what
@@ -103,6 +130,8 @@ const (
 	ReasonStartError = "StartError"
 	// ReasonOOMKilled: the command used more memory than it may.
 	ReasonOOMKilled = "OOMKilled"
+	// ReasonStorageExceeded: the command wrote more to its disks than they hold.
+	ReasonStorageExceeded = "StorageExceeded"
 	// ReasonTimeout: the command took longer than the task's timeout.
 	ReasonTimeout = "Timeout"
 	// ReasonEvicted: the node put the Pod out, for lack of resources or to shut down, or

@@ -19,7 +19,7 @@ var SchemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
 var AddToScheme = SchemeBuilder.AddToScheme
 
 func addKnownTypes(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &BatchJob{}, &BatchJobList{})
+	scheme.AddKnownTypes(GroupVersion, &BatchJob{}, &BatchJobList{}, &ComputeEnv{}, &ComputeEnvList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }

@@ -19,7 +19,26 @@ const (
 	// not yet in the job's status. It comes off together with FinalizerTracking, so
 	// what the operator watches grows with the work under way, not with its history.
 	LabelTracked = "batchcompute.dev/tracked"
+	// LabelEnvID is the identifier of the ComputeEnv whose node the Pod has, as in its
+	// status.envId; absent with computeEnv.
+	LabelEnvID = "batchcompute.dev/env-id"
+	// LabelProjectID is placement.projectId.
+	LabelProjectID = "batchcompute.dev/project-id"
+	// LabelTagPrefix begins the labels and annotations that are the job's tags, and those
+	// of its ComputeEnv.
+	LabelTagPrefix = "tag.batchcompute.dev/"
+	// ReservedPrefix begins the labels and annotations that only the operator sets.
+	ReservedPrefix = "batchcompute.dev/"
 )
+
+// AnnotationHosts are, on a Pod whose placement has hostIps, the host names that they
+// meant when it was made, comma-separated.
+const AnnotationHosts = "batchcompute.dev/hosts"
+
+// AnnotationEnvQuota is how many ComputeEnvs the Namespace that has it may keep: a number
+// from 0, where 0 means any number. Absent: what the manager was told with
+// --compute-env-quota.
+const AnnotationEnvQuota = "batchcompute.dev/compute-env-quota"
 
 // AnnotationJobName is the name of a Pod's BatchJob. It is there so that a Pod whose
 // owner reference was taken away is still found.
@@ -42,6 +61,9 @@ const TombstonesName = "batchcompute-tombstones"
 
 // FinalizerTracking keeps a Pod until its outcome is in the job's status.
 const FinalizerTracking = "batchcompute.dev/tracking"
+
+// FinalizerInUse keeps a ComputeEnv while a BatchJob that has not ended uses it.
+const FinalizerInUse = "batchcompute.dev/in-use"
 
 // Environment variables of every instance.
 // Source: BatchCompute, Environment Variables.
@@ -95,6 +117,12 @@ const (
 	// MaxMessageSize bounds every message in a status. Unit: bytes as JSON, so that one
 	// full of characters that JSON escapes takes no more room than another.
 	MaxMessageSize = 288
+	// MaxComputeNodeCount is the highest desiredComputeNodeCount.
+	// Source: BatchCompute, NamedComputeEnv.DesiredComputeNodeCount.
+	MaxComputeNodeCount = 2000
+	// DefaultEnvResourceMaxRetryCount is ComputeEnvSpec.resourceMaxRetryCount when absent.
+	// Source: BatchCompute, NamedComputeEnv.ResourceMaxRetryCount.
+	DefaultEnvResourceMaxRetryCount = 7
 	// MaxTaskMessages and MaxTaskReasons bound the tasks of a status that have a message
 	// and a reason. Those that failed or wait themselves come first.
 	MaxTaskMessages = 20

@@ -29,8 +29,9 @@ type Task struct {
 	// +optional
 	ComputeEnv *AnonymousComputeEnv `json:"computeEnv,omitempty"`
 
-	// envId names a compute environment that exists already. Exactly one of
-	// computeEnv and envId must be given. Source: BatchCompute, Task.EnvId.
+	// envId names a ComputeEnv of the namespace, by its name or its status.envId.
+	// Exactly one of computeEnv and envId must be given.
+	// Source: BatchCompute, Task.EnvId.
 	// +optional
 	EnvID string `json:"envId,omitempty"`
 
@@ -160,12 +161,13 @@ type Docker struct {
 	// +optional
 	Image string `json:"image,omitempty"`
 
-	// server is the registry's host. Absent: the one in image, else the runtime's
-	// default. Source: BatchCompute, Docker.Server.
+	// server is the registry's host, for an image whose name has none. Absent: the
+	// one in image, else the runtime's default. Source: BatchCompute, Docker.Server.
 	// +optional
 	Server string `json:"server,omitempty"`
 
-	// user is the registry's user name. Source: BatchCompute, Docker.User.
+	// user is the registry's user name. It is in the Secret that passwordSecretRef
+	// names, and has no effect here. Source: BatchCompute, Docker.User.
 	// +optional
 	User string `json:"user,omitempty"`
 
@@ -173,6 +175,12 @@ type Docker struct {
 	// that the image is pulled with. It stands for Docker.Password.
 	// +optional
 	PasswordSecretRef *SecretRef `json:"passwordSecretRef,omitempty"`
+
+	// dockerRunOption has options of docker run: -u (--user) user[:group] as numbers or
+	// root, -e (--env) name=value, -w (--workdir) directory, --shm-size size and --gpus
+	// number. Others are refused. Source: BatchCompute, Docker.DockerRunOption.
+	// +optional
+	DockerRunOption string `json:"dockerRunOption,omitempty"`
 }
 
 // EnvVar is one variable. Source: BatchCompute, EnvVar.

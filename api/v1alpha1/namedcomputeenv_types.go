@@ -1,0 +1,163 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// ComputeEnv is a named compute environment: so many nodes of one kind, which all
+// BatchJobs of the namespace share whose tasks name it in envId.
+//
+// A node is a slot: one task instance at a time has it. There are never more instances
+// under way than desiredComputeNodeCount; the others wait, those of the job with the
+// highest priority in front, and of equals those of the oldest.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:subresource:scale:specpath=.spec.desiredComputeNodeCount,statuspath=.status.desiredComputeNodeCount
+// +kubebuilder:resource:shortName=cenv,categories=all
+// +kubebuilder:printcolumn:name="EnvId",type=string,JSONPath=`.status.envId`
+// +kubebuilder:printcolumn:name="Nodes",type=integer,JSONPath=`.status.desiredComputeNodeCount`,description="instances that may be under way at once"
+// +kubebuilder:printcolumn:name="In use",type=integer,JSONPath=`.status.inUseCount`,description="instances that are under way"
+// +kubebuilder:printcolumn:name="Waiting",type=integer,JSONPath=`.status.waitingJobCount`,description="jobs that wait for a node"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Zone",type=string,JSONPath=`.spec.placement.zone`,priority=1
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
+type ComputeEnv struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is the request, as CreateComputeEnv takes it. What changes in it holds for
+	// the Pods that are made from then on.
+	// +optional
+	Spec ComputeEnvSpec `json:"spec,omitempty"`
+
+	// status is what the environment has and gives. Only the operator writes it.
+	// +optional
+	Status ComputeEnvStatus `json:"status,omitempty"`
+}
+
+// ComputeEnvList is a list of ComputeEnvs.
+//
+// +kubebuilder:object:root=true
+type ComputeEnvList struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []ComputeEnv `json:"items"`
+}
+
+// ComputeEnvSpec is the body of a CreateComputeEnv request: the placement, and the
+// fields of its ComputeEnv.
+// Source: BatchCompute, CreateComputeEnv, input parameters, and NamedComputeEnv.
+type ComputeEnvSpec struct {
+	// placement says where the nodes are. It holds for all tasks with this envId, in
+	// place of their job's. Required. Source: BatchCompute, CreateComputeEnv.Placement.
+	// +optional
+	Placement Placement `json:"placement,omitempty"`
+
+	// envName is a name for people; it need not be unique. At most 60 characters.
+	// Required. Source: BatchCompute, NamedComputeEnv.EnvName.
+	// +optional
+	EnvName string `json:"envName,omitempty"`
+
+	// envDescription is a remark for people. At most 200 characters.
+	// Source: BatchCompute, NamedComputeEnv.EnvDescription.
+	// +optional
+	EnvDescription string `json:"envDescription,omitempty"`
+
+	// desiredComputeNodeCount is how many nodes there are: 0-2000. With 0, and when it is
+	// made smaller, what runs goes on and nothing new begins until there is a node.
+	// Required. Source: BatchCompute, NamedComputeEnv.DesiredComputeNodeCount.
+	// +optional
+	DesiredComputeNodeCount *int64 `json:"desiredComputeNodeCount,omitempty"`
+
+	// envType is MANAGED. Default: MANAGED.
+	// Source: BatchCompute, NamedComputeEnv.EnvType.
+	// +optional
+	EnvType string `json:"envType,omitempty"`
+
+	// envData is the machine that a node is.
+	// Source: BatchCompute, NamedComputeEnv.EnvData.
+	// +optional
+	EnvData *EnvData `json:"envData,omitempty"`
+
+	// mountDataDisks say where the data disks are mounted, in their order.
+	// Source: BatchCompute, NamedComputeEnv.MountDataDisks.
+	// +listType=atomic
+	// +optional
+	MountDataDisks []MountDataDisk `json:"mountDataDisks,omitempty"`
+
+	// inputMappings mount remote directories on every node.
+	// Source: BatchCompute, NamedComputeEnv.InputMappings.
+	// +listType=atomic
+	// +optional
+	InputMappings []InputMapping `json:"inputMappings,omitempty"`
+
+	// notifications say which changes of state are announced, and to whom.
+	// Source: BatchCompute, NamedComputeEnv.Notifications.
+	// +listType=atomic
+	// +optional
+	Notifications []Notification `json:"notifications,omitempty"`
+
+	// actionIfComputeNodeInactive is RECREATE: an instance whose node is lost, or cannot
+	// be had, gets another. Default: RECREATE.
+	// Source: BatchCompute, NamedComputeEnv.ActionIfComputeNodeInactive.
+	// +optional
+	ActionIfComputeNodeInactive string `json:"actionIfComputeNodeInactive,omitempty"`
+
+	// resourceMaxRetryCount is how often an instance gets another node: 0-100. It holds
+	// for all tasks with this envId, in place of their own. Default: 7.
+	// Source: BatchCompute, NamedComputeEnv.ResourceMaxRetryCount.
+	// +optional
+	ResourceMaxRetryCount *int64 `json:"resourceMaxRetryCount,omitempty"`
+
+	// tags are key-value pairs that the nodes carry. At most 10.
+	// Source: BatchCompute, NamedComputeEnv.Tags.
+	// +listType=atomic
+	// +optional
+	Tags []Tag `json:"tags,omitempty"`
+
+	// kubernetes is what the Pods need beyond the BatchCompute API.
+	// +optional
+	Kubernetes *KubernetesOptions `json:"kubernetes,omitempty"`
+}
+
+// ComputeEnvStatus is what an environment has and gives.
+type ComputeEnvStatus struct {
+	// observedGeneration is the generation of the spec that the status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// envId is the environment's identifier in BatchCompute's form: "env-" and 8
+	// characters of [0-9a-z]. It is a function of the object's UID. A task's envId may
+	// be it, or the object's name. Source: BatchCompute, CreateComputeEnv, EnvId.
+	// +optional
+	EnvID string `json:"envId,omitempty"`
+
+	// desiredComputeNodeCount is how many instances may be under way at once.
+	// Source: BatchCompute, DescribeComputeEnv, DesiredComputeNodeCount.
+	// +optional
+	DesiredComputeNodeCount int64 `json:"desiredComputeNodeCount"`
+
+	// inUseCount is how many instances are under way or held. After the environment was
+	// made smaller it is more than desiredComputeNodeCount for a while.
+	// +optional
+	InUseCount int64 `json:"inUseCount"`
+
+	// waitingJobCount is how many jobs have an instance that waits for a node.
+	// +optional
+	WaitingJobCount int64 `json:"waitingJobCount"`
+
+	// nextAction is DELETING while the environment is to be deleted and still in use.
+	// Source: BatchCompute, DescribeComputeEnv, NextAction.
+	// +optional
+	NextAction string `json:"nextAction,omitempty"`
+
+	// conditions are Ready, and, for tools that read kstatus, Reconciling and Stalled.
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
