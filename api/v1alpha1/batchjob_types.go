@@ -181,8 +181,8 @@ type Job struct {
 	Notifications []Notification `json:"notifications,omitempty"`
 
 	// tags are key-value pairs that the Pods of the job carry: as labels
-	// tag.batchcompute.dev/key where key and value may be one, else as annotations.
-	// At most 10. Source: BatchCompute, Job.Tags.
+	// tag.batchcompute.dev/key where key and value can be one, else in the annotation
+	// batchcompute.dev/tags. At most 10. Source: BatchCompute, Job.Tags.
 	// +listType=atomic
 	// +optional
 	Tags []Tag `json:"tags,omitempty"`

@@ -31,6 +31,9 @@ const (
 	ReservedPrefix = "batchcompute.dev/"
 )
 
+// AnnotationTags has, on a Pod, the job's tags that cannot be labels, as a JSON object.
+const AnnotationTags = "batchcompute.dev/tags"
+
 // AnnotationHosts are, on a Pod whose placement has hostIps, the host names that they
 // meant when it was made, comma-separated.
 const AnnotationHosts = "batchcompute.dev/hosts"

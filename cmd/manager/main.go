@@ -30,9 +30,12 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/controllers/batchjob"
+	"batchcompute.dev/operator/controllers/computeenv"
 	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/certs"
 	"batchcompute.dev/operator/internal/metrics"
+	"batchcompute.dev/operator/internal/nodes"
+	"batchcompute.dev/operator/internal/slots"
 	"batchcompute.dev/operator/internal/validation"
 	"batchcompute.dev/operator/internal/webhook"
 )
@@ -108,10 +111,19 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 	if err != nil {
 		return fmt.Errorf("registering the metrics: %w", err)
 	}
+	shared := slots.New()
 	if err := batchjob.Setup(mgr, batchjob.Options{
-		Catalog: cat, Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait, Metrics: counted,
+		Catalog: func() *catalog.Catalog { return cat }, Nodes: &nodes.Index{}, Slots: shared,
+		Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait, Metrics: counted,
 	}); err != nil {
 		return fmt.Errorf("setting up the reconciler of BatchJob: %w", err)
+	}
+	countedEnvs, err := metrics.NewEnvs(ctrlmetrics.Registry)
+	if err != nil {
+		return err
+	}
+	if err := computeenv.Setup(mgr, computeenv.Options{Slots: shared, Metrics: countedEnvs}); err != nil {
+		return fmt.Errorf("setting up the reconciler of ComputeEnv: %w", err)
 	}
 	if err := errors.Join(
 		mgr.AddHealthzCheck("ping", healthz.Ping),

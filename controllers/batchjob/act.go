@@ -53,7 +53,7 @@ func (r *Reconciler) act(ctx context.Context, obs *observation, p *plan.Plan) (t
 	}
 	refusals, err := r.create(ctx, obs, wanted)
 	for _, e := range refusals {
-		m.refuse(e, r.options.Clock.Now())
+		m.refuse(e, r.options.Clock.Now(), r.nodesVersion.Load())
 		again = time.Millisecond // at once, to say so in the status
 	}
 	r.standInLine(obs)
@@ -72,7 +72,7 @@ func (r *Reconciler) mayAsk(m *memory, claimed []resolve.Instance, room bool) (w
 	now := r.options.Clock.Now()
 	for _, in := range claimed {
 		ref := m.refusals[in.Task]
-		if ref == nil || !now.Before(ref.until) || room && ref.Quota {
+		if ref == nil || !now.Before(ref.until) || room && ref.Quota || ref.nodes && ref.version != r.nodesVersion.Load() {
 			wanted = append(wanted, in)
 			continue
 		}
@@ -136,14 +136,24 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 // createPod makes one Pod. That it is there already, as after an answer that was lost,
 // is success.
 func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve.Instance) (string, error) {
-	pod := podspec.Build(obs.Job, obs.Spec, in, r.options.Catalog)
-	err := r.client.Create(ctx, pod.DeepCopy())
+	env, cluster := obs.env(in), podspec.Cluster{Catalog: r.options.Catalog()}
+	if r.options.Nodes != nil {
+		cluster.Hosts = r.options.Nodes.Hosts
+	}
+	if env == nil {
+		return "", &refusedError{task: in.Task, reason: v1alpha1.ReasonComputeEnvNotFound, error: fmt.Errorf("there is no ComputeEnv %q", obs.Spec.Tasks[in.Task].EnvID)}
+	}
+	pod, err := podspec.Build(obs.Job, obs.Spec, in, env, cluster)
+	if err != nil {
+		return "", unbuildable(in.Task, err)
+	}
+	err = r.client.Create(ctx, pod.DeepCopy())
 	r.options.Metrics.Wrote("create", "pods", err)
 	switch {
 	case err == nil:
 		return pod.Name, nil
 	case apierrors.IsAlreadyExists(err):
-		return pod.Name, r.adopt(ctx, obs, in, pod)
+		return pod.Name, r.adopt(ctx, obs, in, &pod.ObjectMeta)
 	}
 	if e := refused(in.Task, err); e != nil {
 		return "", e
@@ -157,15 +167,19 @@ var errGoing = errors.New("the Pod of that name is about to be gone")
 
 // adopt makes sure that the Pod which has the name of want is the job's, that it is
 // watched, and that it is held: somebody may have edited its labels or finalizers.
-func (r *Reconciler) adopt(ctx context.Context, obs *observation, in resolve.Instance, want *corev1.Pod) error {
+func (r *Reconciler) adopt(ctx context.Context, obs *observation, in resolve.Instance, want *metav1.ObjectMeta) error {
 	pod := &corev1.Pod{}
-	if err := r.live.Get(ctx, client.ObjectKeyFromObject(want), pod); err != nil {
+	if err := r.live.Get(ctx, keyOf(want), pod); err != nil {
 		return fmt.Errorf("reading pod %s from the API server: %w", want.Name, err)
 	}
 	if !metav1.IsControlledBy(pod, obs.Job) {
-		return &refusedError{in.Task, false, fmt.Errorf("the name %q is taken by a Pod that does not belong to the job", want.Name)}
+		return &refusedError{task: in.Task, error: fmt.Errorf("the name %q is taken by a Pod that does not belong to the job", want.Name)}
 	}
 	return r.heal(ctx, pod, want)
+}
+
+func keyOf(meta *metav1.ObjectMeta) types.NamespacedName {
+	return types.NamespacedName{Namespace: meta.Namespace, Name: meta.Name}
 }
 
 // verify asks the API server for the Pods of instances, puts those right that are there,
@@ -174,12 +188,12 @@ func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []r
 	var mu sync.Mutex
 	absent := map[string]bool{}
 	err := r.inParallel(len(instances), func(i int) error {
-		want := podspec.Build(obs.Job, obs.Spec, instances[i], r.options.Catalog)
+		want := podspec.Meta(obs.Job, obs.Spec, instances[i], obs.env(instances[i]))
 		pod := &corev1.Pod{}
-		err := r.live.Get(ctx, client.ObjectKeyFromObject(want), pod)
+		err := r.live.Get(ctx, keyOf(&want), pod)
 		switch {
 		case err == nil && metav1.IsControlledBy(pod, obs.Job):
-			if err = r.heal(ctx, pod, want); !errors.Is(err, errGoing) {
+			if err = r.heal(ctx, pod, &want); !errors.Is(err, errGoing) {
 				return client.IgnoreNotFound(err)
 			}
 		case client.IgnoreNotFound(err) != nil:
@@ -195,7 +209,7 @@ func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []r
 }
 
 // heal puts back the labels and the finalizer of a Pod of the job that somebody edited.
-func (r *Reconciler) heal(ctx context.Context, pod, want *corev1.Pod) error {
+func (r *Reconciler) heal(ctx context.Context, pod *corev1.Pod, want *metav1.ObjectMeta) error {
 	// A Pod that is being deleted takes no finalizer any more.
 	mayHold := pod.DeletionTimestamp == nil
 	held := slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)

@@ -27,6 +27,16 @@ type memory struct {
 	// spec is what the job resolves to; code and message say why it must not run.
 	spec          *resolve.Job
 	code, message string
+	// usesEnvs says that a task names a ComputeEnv, and mostInEnv how many instances of such
+	// tasks may be under way at once.
+	usesEnvs  bool
+	mostInEnv int
+	// envs are the ComputeEnvs that the job names, by that name, and doubt is a write that may
+	// have claimed nodes of them.
+	envs  map[string]resolvedEnv
+	doubt *doubt
+	// seeksHosts says that hosts may be named by their addresses.
+	seeksHosts bool
 	// inherited says that another process had the job before, and may have stored outcomes of
 	// Pods which it has not let go of. A cache that has begun behind does not show them.
 	inherited bool
@@ -56,6 +66,17 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 		var err error
 		if m.spec, err = resolve.Resolve(job); err != nil {
 			m.code, m.message = "InternalError", err.Error()
+		}
+	}
+	if m.spec != nil {
+		for i := range m.spec.Tasks {
+			t := &m.spec.Tasks[i]
+			if t.EnvID != "" {
+				m.usesEnvs = true
+				m.mostInEnv += t.MaxConcurrentNum
+			}
+			// A ComputeEnv may have addresses as well.
+			m.seeksHosts = m.seeksHosts || t.Env == nil || len(t.Env.HostIPs) > 0
 		}
 	}
 	r.mu.Lock()

@@ -15,6 +15,8 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/resolve"
+	"batchcompute.dev/operator/internal/slots"
 )
 
 // observation is what one pass goes by.
@@ -26,6 +28,8 @@ type observation struct {
 	// original is the job that runs in the place of this one, which has the same client
 	// token; nil for a job that runs itself.
 	original *v1alpha1.BatchJob
+	// place is the job's place in the lines for nodes of ComputeEnvs.
+	place slots.Place
 	// tombstone is set for a job that asks for what ran before under its name.
 	tombstone *plan.Tombstone
 	// stale says that the cache has not seen our own last write.
@@ -58,6 +62,9 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 			foreign = append(foreign, pod)
 		}
 	}
+	if err := r.settleAllGone(ctx, key, job.UID); err != nil {
+		return nil, err
+	}
 	if err := r.releaseOrphans(ctx, key, foreign); err != nil {
 		return nil, err
 	}
@@ -86,6 +93,9 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 	obs.Observation = plan.Observation{
 		Job: job, Spec: m.spec, Pods: own, Refusals: m.refused(), Pending: m.pending, ResourceWait: r.options.ResourceWait,
 	}
+	if r.options.Nodes != nil && (r.nodesSynced == nil || r.nodesSynced()) {
+		obs.Nodes = r.options.Nodes
+	}
 	if retry {
 		if obs.Unfinished, err = r.unfinished(ctx, job); err != nil {
 			return nil, err
@@ -93,6 +103,15 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 	}
 	m.forgetSeen(own, r.options.Clock.Now())
 	return obs, nil
+}
+
+// env returns where and on what an instance runs, or nil when its ComputeEnv is not there.
+func (o *observation) env(in resolve.Instance) *resolve.Env {
+	t := &o.Spec.Tasks[in.Task]
+	if t.Env != nil {
+		return t.Env
+	}
+	return o.Envs[t.EnvID].Env
 }
 
 // hasEnded reports whether there is nothing to do for the job but to let go of Pods, to
@@ -159,7 +178,7 @@ func (r *Reconciler) releaseOrphans(ctx context.Context, key types.NamespacedNam
 	}
 	var orphans []*corev1.Pod
 	for _, pod := range pods {
-		if apierrors.IsNotFound(err) || !metav1.IsControlledBy(pod, &job) {
+		if (apierrors.IsNotFound(err) || !metav1.IsControlledBy(pod, &job)) && !plan.HoldsNode(pod) {
 			orphans = append(orphans, pod)
 		}
 	}

@@ -7,12 +7,9 @@ import (
 	"context"
 
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 )
@@ -29,18 +26,10 @@ func requestForPod(pod client.Object) types.NamespacedName {
 // enqueue puts the job that an object belongs to into the queue, in the order of
 // spec.job.priority. What a starting manager finds ended comes last.
 func (r *Reconciler) enqueue(of request) handler.EventHandler {
-	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	add := func(q queue, o client.Object) {
-		key := of(o)
-		if key.Name == "" {
-			return
+		if key := of(o); key.Name != "" {
+			put(q, key, r.priority(key, o))
 		}
-		req := reconcile.Request{NamespacedName: key}
-		if pq, ok := q.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
-			pq.AddWithOpts(priorityqueue.AddOpts{Priority: new(r.priority(key, o))}, req)
-			return
-		}
-		q.Add(req)
 	}
 	return handler.Funcs{
 		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { add(q, e.Object) },

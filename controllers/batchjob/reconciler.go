@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,8 +38,20 @@ type Reconciler struct {
 	quotas quotas
 	tombs  sync.Mutex // one writer at a time saves conflicts
 
+	// nodesVersion counts the changes of nodes.
+	nodesVersion atomic.Int64
+	// nodesSynced reports whether Options.Nodes knows all nodes. nil: it does.
+	nodesSynced func() bool
+
 	mu       sync.Mutex
+	queue    queue
 	memories map[types.NamespacedName]*memory
+	// gone are the jobs of each name that are gone, by identifier, whose Pods still have nodes
+	// of ComputeEnvs.
+	gone map[types.NamespacedName]map[string]bool
+
+	seeds  sync.Mutex
+	seeded map[string]bool // namespaces whose claims on ComputeEnvs have been counted
 }
 
 // Reconcile does one pass over one job, in the order that package plan demands: store
@@ -47,16 +60,25 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	begin := r.options.Clock.Now()
 	obs, err := r.observe(ctx, req.NamespacedName)
 	if obs == nil || err != nil {
-		return ctrl.Result{}, err
+		return ctrl.Result{RequeueAfter: r.goneWait(req.NamespacedName)}, err
 	}
 	if obs.stale {
 		return ctrl.Result{RequeueAfter: staleRetry}, nil
 	}
+	err = r.askForNodes(ctx, obs)
+	switch {
+	case errors.Is(err, errNotCaughtUp):
+		return ctrl.Result{RequeueAfter: staleRetry}, nil
+	case err != nil:
+		return ctrl.Result{}, err
+	}
 	p, err := r.compute(ctx, obs)
 	if err != nil {
+		r.settleNodes(obs, nil, err)
 		return ctrl.Result{}, client.IgnoreNotFound(err) // gone, and its event is on the way
 	}
 	wait, err := r.record(ctx, obs, p)
+	r.settleNodes(obs, p, err)
 	switch {
 	case apierrors.IsConflict(err):
 		// The cache is behind, or another controller is at work. Nothing was done.

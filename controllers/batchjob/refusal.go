@@ -5,6 +5,7 @@ package batchjob
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -14,7 +15,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
+	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/resolve"
 )
 
@@ -32,6 +35,9 @@ type refusal struct {
 	// tries is how often in a row it was refused; it is not asked again before until.
 	tries int
 	until time.Time
+	// nodes says that other nodes may change it than those of that version.
+	nodes   bool
+	version int64
 }
 
 // refusedError says that the cluster understood the request for a Pod and will not have
@@ -40,6 +46,10 @@ type refusedError struct {
 	task int
 	// quota says that there may be room later.
 	quota bool
+	// reason is one of the API's reasons, for what is not the cluster's refusal; nodes says
+	// that other nodes may change it.
+	reason string
+	nodes  bool
 	error
 }
 
@@ -49,17 +59,26 @@ func (e *refusedError) Unwrap() error { return e.error }
 func refused(task int, err error) error {
 	switch {
 	case apierrors.IsTooManyRequests(err):
-		return &refusedError{task, true, fmt.Errorf("the API server asks to wait: %w", err)}
+		return &refusedError{task: task, quota: true, error: fmt.Errorf("the API server asks to wait: %w", err)}
 	case apierrors.IsForbidden(err):
 		text := err.Error()
 		if strings.Contains(text, "exceeded quota") {
-			return &refusedError{task, true, fmt.Errorf("no room in the namespace's quota: %w", err)}
+			return &refusedError{task: task, quota: true, error: fmt.Errorf("no room in the namespace's quota: %w", err)}
 		}
-		return &refusedError{task, apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), err}
+		return &refusedError{task: task, quota: apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), error: err}
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
-		return &refusedError{task, false, err}
+		return &refusedError{task: task, error: err}
 	}
 	return nil
+}
+
+// unbuildable makes the error that says why there can be no Pod.
+func unbuildable(task int, err error) error {
+	var e *podspec.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	return &refusedError{task: task, reason: e.Reason, nodes: e.Reason == v1alpha1.ReasonHostNotFound, error: e}
 }
 
 // refused returns what plan is to know of the refusals.
@@ -75,7 +94,7 @@ func (m *memory) refused() map[int]plan.Refusal {
 }
 
 // refuse notes that the cluster refused to make a Pod, and how long not to ask again.
-func (m *memory) refuse(e *refusedError, now time.Time) {
+func (m *memory) refuse(e *refusedError, now time.Time, nodesVersion int64) {
 	r := m.refusals[e.task]
 	if r == nil {
 		r = &refusal{Refusal: plan.Refusal{Since: now}}
@@ -84,7 +103,8 @@ func (m *memory) refuse(e *refusedError, now time.Time) {
 		}
 		m.refusals[e.task] = r
 	}
-	r.Message, r.Quota = e.Error(), e.quota
+	r.Message, r.Quota, r.Reason = e.Error(), e.quota, e.reason
+	r.nodes, r.version = e.nodes, nodesVersion
 	r.until = now.Add(min(refusalWait<<min(r.tries, 10), maxRefusalWait))
 	r.tries++
 }

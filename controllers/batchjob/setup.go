@@ -21,10 +21,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/metrics"
+	"batchcompute.dev/operator/internal/nodes"
+	"batchcompute.dev/operator/internal/slots"
 )
 
 // Jobs are read, and only their status is written: the spec is the user's. delete is for
@@ -35,6 +38,13 @@ import (
 // Pods block the foreground deletion of their job; where the admission plugin
 // OwnerReferencesPermissionEnforcement is on, saying so takes this.
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs/finalizers,verbs=update
+//
+// ComputeEnvs say how many nodes there are to share.
+// +kubebuilder:rbac:groups=batchcompute.dev,resources=computeenvs,verbs=get;list;watch
+//
+// Nodes are asked for their zones, names and addresses: to find those that placement.hostIps
+// names, and to say that a zone has none.
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
 //
 // Instances are Pods: create makes one, get finds one whose creation got no answer,
 // patch takes its tracking finalizer off, delete stops one that is past its timeout.
@@ -53,8 +63,14 @@ const podsByJob = "batchjob"
 
 // Options are what the reconciler needs beside a manager.
 type Options struct {
-	// Catalog says which container images the API's names mean. Required.
-	Catalog *catalog.Catalog
+	// Catalog returns what the names of a request mean in this cluster. Required.
+	Catalog func() *catalog.Catalog
+	// Nodes is kept up to date with the cluster's nodes by Setup. nil: they are not looked at,
+	// and no address is known.
+	Nodes *nodes.Index
+	// Slots counts who has how many nodes of ComputeEnvs. nil: the reconciler has one of its
+	// own.
+	Slots *slots.Ledger
 	// Validate returns the error code and sentence of the first problem of a job, or
 	// two empty strings. It guards against jobs that got past the webhook. Required.
 	Validate func(*v1alpha1.BatchJob) (code, message string)
@@ -75,7 +91,9 @@ type Options struct {
 func CacheOptions() map[client.Object]cache.ByObject {
 	shared := true
 	return map[client.Object]cache.ByObject{
-		&v1alpha1.BatchJob{}: {Transform: stripJob, UnsafeDisableDeepCopy: &shared},
+		&v1alpha1.BatchJob{}:   {Transform: stripJob, UnsafeDisableDeepCopy: &shared},
+		&v1alpha1.ComputeEnv{}: {UnsafeDisableDeepCopy: &shared},
+		&corev1.Node{}:         {Transform: stripNode, UnsafeDisableDeepCopy: &shared},
 		&corev1.Pod{}: {
 			Label:                 labels.SelectorFromSet(labels.Set{v1alpha1.LabelTracked: "true"}),
 			Transform:             stripPod,
@@ -96,10 +114,18 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		return err
 	}
 	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder("batchjob-controller"), o)
+	r.options.Slots.OnWake(r.wake)
+	if o.Nodes != nil {
+		if err := r.followNodes(mgr.GetCache()); err != nil {
+			return err
+		}
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("batchjob").
+		WatchesRawSource(source.Func(r.takeQueue)).
 		Watches(&v1alpha1.BatchJob{}, r.enqueue(requestForJob)).
 		Watches(&corev1.Pod{}, r.enqueue(requestForPod)).
+		Watches(&v1alpha1.ComputeEnv{}, r.onEnv()).
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.MaxConcurrentReconciles}).
 		Complete(r)
 }
@@ -112,14 +138,24 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	if err := indexer.IndexField(ctx, &v1alpha1.BatchJob{}, jobsByToken, indexToken); err != nil {
 		return fmt.Errorf("indexing jobs by client token: %w", err)
 	}
+	if err := indexer.IndexField(ctx, &v1alpha1.BatchJob{}, jobsByEnv, indexJobByEnv); err != nil {
+		return fmt.Errorf("indexing jobs by ComputeEnv: %w", err)
+	}
+	if err := indexer.IndexField(ctx, &v1alpha1.ComputeEnv{}, envsByID, indexEnv); err != nil {
+		return fmt.Errorf("indexing ComputeEnvs by identifier: %w", err)
+	}
 	return nil
 }
 
 // NewReconciler returns a reconciler that reads through c, a cache with the indexes that
 // Setup makes, reads what must not be stale through live, and writes through c.
 func NewReconciler(c client.Client, live client.Reader, recorder events.EventRecorder, o Options) *Reconciler {
+	if o.Slots == nil {
+		o.Slots = slots.New()
+	}
 	return &Reconciler{client: c, live: live, recorder: recorder, options: o, workers: defaultWorkers,
-		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{}}
+		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{},
+		gone: map[types.NamespacedName]map[string]bool{}, seeded: map[string]bool{}}
 }
 
 // jobOf returns the name of the BatchJob that a Pod belongs to, "" for none: its
@@ -150,6 +186,25 @@ func stripJob(o any) (any, error) {
 	return o, nil
 }
 
+// stripNode keeps what tells where a node is.
+func stripNode(o any) (any, error) {
+	node, ok := o.(*corev1.Node)
+	if !ok {
+		return o, nil
+	}
+	out := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion}}
+	out.Status.Addresses = node.Status.Addresses
+	for _, key := range []string{corev1.LabelTopologyZone, corev1.LabelHostname} {
+		if value, ok := node.Labels[key]; ok {
+			if out.Labels == nil {
+				out.Labels = map[string]string{}
+			}
+			out.Labels[key] = value
+		}
+	}
+	return out, nil
+}
+
 // stripPod keeps what observe and plan read.
 func stripPod(o any) (any, error) {
 	pod, ok := o.(*corev1.Pod)
@@ -169,8 +224,13 @@ func stripPod(o any) (any, error) {
 			Conditions: slices.Clone(pod.Status.Conditions),
 		},
 	}
-	if name, ok := pod.Annotations[v1alpha1.AnnotationJobName]; ok {
-		out.Annotations = map[string]string{v1alpha1.AnnotationJobName: name}
+	for _, key := range []string{v1alpha1.AnnotationJobName, v1alpha1.AnnotationHosts} {
+		if value, ok := pod.Annotations[key]; ok {
+			if out.Annotations == nil {
+				out.Annotations = map[string]string{}
+			}
+			out.Annotations[key] = value
+		}
 	}
 	for _, c := range pod.Status.ContainerStatuses {
 		out.Status.ContainerStatuses = append(out.Status.ContainerStatuses,

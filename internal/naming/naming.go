@@ -23,7 +23,7 @@ const MaxLength = 63
 
 const (
 	alphabet        = "0123456789abcdefghijklmnopqrstuvwxyz"
-	jobIDLength     = 8
+	idLength        = 8
 	podHashLength   = 10
 	taskHashLength  = 8
 	tokenHashLength = 12
@@ -32,7 +32,13 @@ const (
 // JobID returns the identifier of the job with this UID in BatchCompute's form: "job-"
 // and 8 characters of [0-9a-z]. Two jobs have the same with a chance of 1 in 2.8e12.
 func JobID(uid types.UID) string {
-	return "job-" + hash(jobIDLength, string(uid))
+	return "job-" + hash(idLength, string(uid))
+}
+
+// EnvID returns the identifier of the ComputeEnv with this UID in BatchCompute's form:
+// "env-" and 8 characters of [0-9a-z].
+func EnvID(uid types.UID) string {
+	return "env-" + hash(idLength, string(uid))
 }
 
 // TokenName returns the name of a BatchJob that was given a generateName and a

@@ -61,7 +61,10 @@ func (c *cluster) changeJob(change func(*v1alpha1.BatchJob)) {
 // create makes the Pod of an instance, or heals the labels of the one that is there. It
 // reports whether it made one.
 func (c *cluster) create(in resolve.Instance) bool {
-	want := podspec.Build(c.made, c.spec, in, catalog.Default())
+	want, err := podspec.Build(c.made, c.spec, in, c.spec.Tasks[in.Task].Env, podspec.Cluster{Catalog: catalog.Default()})
+	if err != nil {
+		panic(err)
+	}
 	if _, ok := c.pods[want.Name]; ok {
 		c.change(want.Name, func(pod *corev1.Pod) {
 			pod.Labels = want.Labels

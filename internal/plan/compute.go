@@ -30,7 +30,12 @@ func Compute(obs Observation, now time.Time) (Plan, error) {
 		// The garbage collector, or nobody with --cascade=orphan, deletes the Pods: all
 		// that is ours to do is to let go of them.
 		c.plan.Status = *obs.Job.Status.DeepCopy()
-		c.plan.Release = slices.Clone(obs.Pods)
+		for _, pod := range obs.Pods {
+			if !HoldsNode(pod) {
+				c.plan.Release = append(c.plan.Release, pod)
+			}
+		}
+		c.plan.InEnv = InEnv(obs.Spec, &obs.Job.Status, obs.Envs)
 	case RetryDue(obs.Job) && obs.Unfinished == 0:
 		c.restart()
 		if err := c.run(); err != nil {
@@ -102,6 +107,12 @@ type computation struct {
 	failures []failure
 	// waiting are the first instances that wait.
 	waiting []waiter
+	// By ComputeEnv: all claims in it, those that are new, and the instances that lack
+	// nothing but a node.
+	inEnv, issued, wanted map[string]int
+	// lingering are Pods beyond the claims that still have a node, by the identifier of their
+	// ComputeEnv.
+	lingering map[string]int
 	// complaint is what is wrong with the annotation that terminates instances.
 	complaint string
 }
@@ -135,7 +146,9 @@ type task struct {
 	starting, running int
 	waits             waits
 
-	ready           readiness
+	ready readiness
+	// lacking is the reason why no instance of the task can be issued that could be else.
+	lacking         string
 	terminatedNow   int // instances that were terminated now and had nothing to stop
 	state           v1alpha1.TaskState
 	reason, message string
@@ -183,9 +196,11 @@ func (c *computation) run() error {
 	for _, i := range order {
 		c.admit(&c.tasks[i])
 	}
+	c.countInEnvs()
 	for _, i := range c.obs.Spec.ReleaseOrder {
 		c.claim(&c.tasks[i])
 	}
+	c.plan.InEnv, c.plan.Wanted = c.inEnv, c.wanted
 	for _, i := range order {
 		c.conclude(&c.tasks[i])
 	}
@@ -318,6 +333,7 @@ func (c *computation) judge(t *task, in resolve.Instance, h history, pod *corev1
 	if end == nil {
 		t.seen = append(t.seen, in.Index)
 		if pod.DeletionTimestamp == nil && !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
+			in.Machine = h.machines
 			c.plan.Adopt = append(c.plan.Adopt, in) // somebody took it off
 		}
 		c.follow(t, in, h, pod)
@@ -349,7 +365,7 @@ func (c *computation) judge(t *task, in resolve.Instance, h history, pod *corev1
 // reports false when that is over. The Pod that was refused stays until then: its time of
 // creation is what the wait is counted from, whoever counts.
 func (c *computation) waitOn(t *task, in resolve.Instance, h history, pod *corev1.Pod, end *outcome) bool {
-	left := pod.CreationTimestamp.Add(c.patience(h.machines + 1)).Sub(c.now)
+	left := pod.CreationTimestamp.Add(c.patience(t, h)).Sub(c.now)
 	if left <= 0 {
 		return false
 	}
@@ -445,7 +461,14 @@ func (c *computation) lookAgain(after time.Duration) {
 // still run.
 func (c *computation) dismiss(pods []*corev1.Pod) {
 	for _, pod := range pods {
-		c.plan.Release = append(c.plan.Release, pod)
+		if HoldsNode(pod) {
+			if c.lingering == nil {
+				c.lingering = map[string]int{}
+			}
+			c.lingering[pod.Labels[v1alpha1.LabelEnvID]]++
+		} else {
+			c.plan.Release = append(c.plan.Release, pod)
+		}
 		if !HasFinished(pod) && pod.DeletionTimestamp == nil {
 			c.plan.Delete = append(c.plan.Delete, pod)
 		}
@@ -512,7 +535,7 @@ func (c *computation) place(t *task, in resolve.Instance) (place, history) {
 		return past, h
 	}
 	// Which budget paid for the attempts before is lost with the claim.
-	machines := min(in.Attempt, t.ResourceMaxRetryCount)
+	machines := min(in.Attempt, (c.machineRetries(t)+1)*t.InstanceTypes-1)
 	return future, history{retries: in.Attempt - machines, machines: machines}
 }
 
@@ -548,12 +571,12 @@ func (c *computation) findLost(t *task) {
 	known := ranges.Of(slices.Concat(t.seen, t.moves.all())...)
 	for _, g := range t.interrupted.minus(known) {
 		for i := range g.set.All() {
-			c.verify(t, resolve.Instance{Task: t.pos, Index: i, Attempt: g.attempt(), Run: g.run}, g.history)
+			c.verify(t, resolve.Instance{Task: t.pos, Index: i, Attempt: g.attempt(), Run: g.run, Machine: g.machines}, g.history)
 		}
 	}
 	for _, g := range t.active.minus(known) {
 		for i := range g.set.All() {
-			in := resolve.Instance{Task: t.pos, Index: i, Attempt: g.attempt(), Run: c.runNumber}
+			in := resolve.Instance{Task: t.pos, Index: i, Attempt: g.attempt(), Run: c.runNumber, Machine: g.machines}
 			switch {
 			case c.obs.Pending != nil && c.obs.Pending(c.obs.Spec.PodName(in)):
 			case c.isDoomed(t, i), c.draining, c.isGivenUp(t, g.history):
@@ -579,7 +602,7 @@ func (c *computation) verify(t *task, in resolve.Instance, h history) {
 	}
 	end := &outcome{kind: byMachine, time: seconds(c.now), reason: v1alpha1.ReasonPodDeleted, message: "the Pod is gone"}
 	if r, ok := c.obs.Refusals[t.pos]; ok {
-		end.reason, end.message = v1alpha1.ReasonCreateRefused, refusalMessage(r)
+		end.reason, end.message = r.reason(), refusalMessage(r)
 	}
 	next, after := c.next(t, in, h, end)
 	c.count(t, in, h, end, next, after)
@@ -590,12 +613,12 @@ func (c *computation) verify(t *task, in resolve.Instance, h history) {
 // before, for each machine that it did not have.
 func (c *computation) isGivenUp(t *task, h history) bool {
 	r, ok := c.obs.Refusals[t.pos]
-	if !ok || r.Quota || c.obs.Spec.WaitsForMachine {
+	if !ok || r.Quota || !c.movesOn(t, h) {
 		return false
 	}
 	var wait time.Duration
 	for n := range h.machines + 1 {
-		wait += c.patience(n + 1)
+		wait += c.patience(t, history{machines: n})
 	}
 	left := r.Since.Add(wait).Sub(c.now)
 	if left > 0 {

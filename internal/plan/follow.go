@@ -49,9 +49,13 @@ func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev
 		c.plan.Delete = append(c.plan.Delete, pod)
 		return
 	}
-	reason, detail := waitsFor(pod, t.Task)
-	if reason != "" && !c.obs.Spec.WaitsForMachine {
-		c.stopIn(pod.CreationTimestamp.Add(c.patience(h.machines+1)).Sub(c.now), pod)
+	if c.isOutdated(t, pod) {
+		c.plan.Delete = append(c.plan.Delete, pod)
+		return
+	}
+	reason, detail := c.waitsFor(pod, t)
+	if reason != "" && c.movesOn(t, h) {
+		c.stopIn(pod.CreationTimestamp.Add(c.patience(t, h)).Sub(c.now), pod)
 	}
 	if since := preparedSince(pod); reason == "" && !since.IsZero() {
 		if left := since.Add(slowStart).Sub(c.now); left > 0 {
@@ -76,11 +80,9 @@ func (c *computation) stopIn(left time.Duration, pod *corev1.Pod) {
 
 // waitsFor says what a Pod that does not run waits for, if that is worth telling: the
 // reason and the detail. Both are empty for a Pod that gets on.
-func waitsFor(pod *corev1.Pod, t *resolve.Task) (reason, detail string) {
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
-			return v1alpha1.ReasonUnschedulable, fmt.Sprintf("no node fits%s: %s", inZones(t.Zones), c.Message)
-		}
+func (c *computation) waitsFor(pod *corev1.Pod, t *task) (reason, detail string) {
+	if message, ok := unschedulable(pod); ok {
+		return c.explainUnschedulable(t, message)
 	}
 	for _, s := range pod.Status.ContainerStatuses {
 		w := s.State.Waiting
@@ -145,8 +147,19 @@ func inZones(zones []string) string {
 	return " in zones " + strings.Join(zones, ", ")
 }
 
+// reason is the reason of the task that is refused.
+func (r Refusal) reason() string {
+	switch {
+	case r.Quota:
+		return v1alpha1.ReasonQuota
+	case r.Reason != "":
+		return r.Reason
+	}
+	return v1alpha1.ReasonCreateRefused
+}
+
 func refusalMessage(r Refusal) string {
-	if r.Quota {
+	if r.reason() != v1alpha1.ReasonCreateRefused {
 		return cut(r.Message)
 	}
 	return cut("InternalError.CallCvm: the cluster refused to make a Pod: " + r.Message)

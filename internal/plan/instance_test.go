@@ -140,7 +140,7 @@ func TestTimeout(t *testing.T) {
 func TestLostPods(t *testing.T) {
 	t.Run("are made again under the same name, without a retry", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(3), testutil.Retries(1))).step().vanish("a/1")
-		if got, want := fmt.Sprint(w.compute().Adopt), "[{0 1 0 0}]"; got != want {
+		if got, want := fmt.Sprint(w.compute().Adopt), "[{0 1 0 0 0}]"; got != want {
 			t.Errorf("Adopt is %s, want %s", got, want)
 		}
 		w.step().want("RUNNABLE", "a RUNNABLE active=0-2")
@@ -152,7 +152,7 @@ func TestLostPods(t *testing.T) {
 		w.vanish("a/0 a/1")
 		obs := w.observation()
 		obs.Pending = func(name string) bool { return name == pending }
-		if got, want := fmt.Sprint(w.must(obs).Adopt), "[{0 0 0 0}]"; got != want {
+		if got, want := fmt.Sprint(w.must(obs).Adopt), "[{0 0 0 0 0}]"; got != want {
 			t.Errorf("Adopt is %s, want %s", got, want)
 		}
 	})
@@ -168,7 +168,7 @@ func TestFinalizerIsPutBack(t *testing.T) {
 	w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(4))).step().start("a/2").finish("a/3", 0).stop("a/2")
 	w.do("a/0 a/2 a/3", func(pod *corev1.Pod) { pod.Finalizers = nil })
 	w.vanish("a/1")
-	if got, want := fmt.Sprint(w.compute().Adopt), "[{0 0 0 0} {0 1 0 0}]"; got != want {
+	if got, want := fmt.Sprint(w.compute().Adopt), "[{0 0 0 0 0} {0 1 0 0 0}]"; got != want {
 		t.Errorf("Adopt is %s, want %s", got, want)
 	}
 	if w.step().step(); len(w.last.Adopt) > 0 {
@@ -286,7 +286,7 @@ func TestForeignPods(t *testing.T) {
 			obs := w.observation()
 			obs.Live = true
 			p := w.must(obs)
-			if fmt.Sprint(p.Adopt) != "[{0 0 0 0}]" || len(p.Create) > 0 || len(p.Delete) > 0 {
+			if fmt.Sprint(p.Adopt) != "[{0 0 0 0 0}]" || len(p.Create) > 0 || len(p.Delete) > 0 {
 				t.Errorf("Adopt %v, Create %v, Delete %v: want the claim of a/0 to be looked into", p.Adopt, p.Create, p.Delete)
 			}
 			if len(p.Release) > 0 {

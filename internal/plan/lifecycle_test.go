@@ -108,7 +108,7 @@ func TestSuspend(t *testing.T) {
 	})
 	t.Run("a claim without a Pod is given back once that is known", func(t *testing.T) {
 		w := newWorld(t, job()).step().start("a/0").vanish("a/1 a/2").suspend(true)
-		if p := w.compute(); len(p.Adopt) > 0 || len(p.Create) > 0 || fmt.Sprint(p.Verify) != "[{0 1 0 0} {0 2 0 0}]" {
+		if p := w.compute(); len(p.Adopt) > 0 || len(p.Create) > 0 || fmt.Sprint(p.Verify) != "[{0 1 0 0 0} {0 2 0 0 0}]" {
 			t.Errorf("plan adopts %v, creates %v, verifies %v", p.Adopt, p.Create, p.Verify)
 		}
 		w.step().want("RUNNING", "a RUNNING active=0 running=1 (Suspended)")

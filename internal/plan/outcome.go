@@ -25,6 +25,8 @@ type outcome struct {
 	ran bool
 	// refused says that the node did not take the Pod.
 	refused bool
+	// outdated says that the Pod waited for a node by names that mean others now.
+	outdated bool
 	// stuck says that the Pod was asked to stop, and that its node has not confirmed its
 	// end in time: what it ran may still run.
 	stuck bool
@@ -79,6 +81,9 @@ func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
 		end.by(byCommand, v1alpha1.ReasonTimeout, "took longer than the timeout of %d s and was stopped", int64(t.Timeout/time.Second))
 	case stopped:
 		c.blameMachine(t, h, pod, end)
+	case exceededStorage(pod):
+		end.ran = true
+		end.by(byCommand, v1alpha1.ReasonStorageExceeded, "stopped: it wrote more than its disks hold%s", because("", pod.Status.Message))
 	case pod.Status.Phase == corev1.PodSucceeded && !gaveWay(pod):
 		end.kind = success
 	case disruption(pod) != nil:
@@ -125,12 +130,15 @@ func (c *computation) blameMachine(t *task, h history, pod *corev1.Pod, end *out
 	switch {
 	case end.stuck:
 		end.by(byMachine, v1alpha1.ReasonNodeLost, "%s does not confirm that the Pod, which was asked to stop, has ended", nodeOf(pod))
-	case !end.ran && !askedToStop(pod).Before(pod.CreationTimestamp.Add(c.patience(h.machines+1))):
-		reason, detail := waitsFor(pod, t.Task)
+	case !end.ran && c.isOutdated(t, pod):
+		end.outdated = true
+		end.by(byMachine, v1alpha1.ReasonHostNotFound, "the addresses that placement.hostIps names are of other nodes by now")
+	case !end.ran && !askedToStop(pod).Before(pod.CreationTimestamp.Add(c.patience(t, h))):
+		reason, detail := c.waitsFor(pod, t)
 		if reason == "" {
 			reason, detail = v1alpha1.ReasonMachineRefused, nodeOf(pod)+" never started the container"
 		}
-		end.by(byMachine, reason, "given up after %d s: %s", int64(c.patience(h.machines+1)/time.Second), detail)
+		end.by(byMachine, reason, "given up after %d s: %s", int64(c.patience(t, h)/time.Second), detail)
 	default:
 		end.by(byMachine, v1alpha1.ReasonPodDeleted, "the Pod was deleted before the command had ended")
 	}
@@ -168,10 +176,15 @@ func (c *computation) next(t *task, in resolve.Instance, h history, end *outcome
 		return failed, h
 	case c.draining && end.kind == byMachine:
 		return returned, h
-	case end.kind == byMachine && !end.ran && c.obs.Spec.WaitsForMachine:
+	case end.outdated:
 		return replaced, h
-	case end.kind == byMachine && h.machines < t.ResourceMaxRetryCount:
-		h.machines++
+	case end.kind == byMachine && !end.ran && !c.movesOn(t, h):
+		return replaced, h
+	case end.kind == byMachine && !end.ran && (h.machines+1)%t.InstanceTypes != 0:
+		h.machines++ // to the next machine type, which costs nothing
+		return retried, h
+	case end.kind == byMachine && h.machines/t.InstanceTypes < c.machineRetries(t):
+		h.machines = (h.machines/t.InstanceTypes + 1) * t.InstanceTypes
 		return retried, h
 	case mayRetry:
 		h.retries++
@@ -182,9 +195,28 @@ func (c *computation) next(t *task, in resolve.Instance, h history, end *outcome
 	return failed, h
 }
 
-// patience is how long the machine of an instance is waited for that comes after n-1
-// which were not had. Source: BatchCompute, Task.ResourceMaxRetryCount.
-func (c *computation) patience(n int) time.Duration {
+// machineRetries is how often an instance of t gets another machine.
+func (c *computation) machineRetries(t *task) int {
+	if t.EnvID == "" {
+		return t.ResourceMaxRetryCount
+	}
+	if e, ok := c.obs.Envs[t.EnvID]; ok {
+		return e.Env.ResourceMaxRetryCount
+	}
+	return v1alpha1.DefaultEnvResourceMaxRetryCount
+}
+
+// movesOn reports whether an instance that waits for its machine ever gives it up: for
+// another machine type, or, unless stateIfCreateCvmFailed has it wait, for good.
+func (c *computation) movesOn(t *task, h history) bool {
+	return !c.obs.Spec.WaitsForMachine || t.EnvID != "" || (h.machines+1)%t.InstanceTypes != 0
+}
+
+// patience is how long the machine of an instance with history h is waited for. It grows
+// with how often all its machine types were tried.
+// Source: BatchCompute, Task.ResourceMaxRetryCount.
+func (c *computation) patience(t *task, h history) time.Duration {
+	n := h.machines/t.InstanceTypes + 1
 	unit := c.obs.ResourceWait
 	if unit == 0 {
 		unit = DefaultResourceWait
@@ -348,6 +380,14 @@ func gaveWay(pod *corev1.Pod) bool {
 	d, ended := disruption(pod), terminated(pod)
 	return d != nil && d.Reason == corev1.PodReasonTerminationByKubelet && pod.DeletionTimestamp == nil &&
 		ended != nil && !ended.FinishedAt.Before(&d.LastTransitionTime)
+}
+
+// exceededStorage reports whether the kubelet put the Pod out since it wrote more than its
+// own limits allow, and not since the node was short of room. Only the text tells the two
+// apart.
+func exceededStorage(pod *corev1.Pod) bool {
+	return pod.Status.Reason == "Evicted" && slices.ContainsFunc([]string{"exceeds the total limit of containers", "exceeds the limit", "exceeded its local ephemeral storage limit"},
+		func(s string) bool { return strings.Contains(pod.Status.Message, s) })
 }
 
 func nodeOf(pod *corev1.Pod) string { return "node " + pod.Spec.NodeName }

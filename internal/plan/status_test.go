@@ -419,7 +419,7 @@ func TestRefusal(t *testing.T) {
 	})
 	t.Run("stops claims", func(t *testing.T) {
 		w := lost(t).finish("a/0", 0)
-		if p := w.compute(); len(p.Create) > 0 || fmt.Sprint(p.Adopt) != "[{0 1 0 0}]" || len(p.Release) != 1 {
+		if p := w.compute(); len(p.Create) > 0 || fmt.Sprint(p.Adopt) != "[{0 1 0 0 0}]" || len(p.Release) != 1 {
 			t.Errorf("plan is %+v, want the lost claim and no new one", p)
 		}
 	})

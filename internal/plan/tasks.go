@@ -109,6 +109,7 @@ func (c *computation) claim(t *task) {
 		return // what is claimed already must be created first
 	}
 	room := min(t.MaxConcurrentNum-t.active.len()-t.interrupted.len(), WaveSize-len(c.plan.Create)-len(c.plan.Adopt))
+	room = c.inEnvRoom(t, room)
 	untouched := t.succeeded.Empty() && t.failed.Empty() && len(t.active) == 0 && len(t.retrying) == 0 && len(t.interrupted) == 0
 	for _, g := range t.retrying {
 		room -= c.issue(t, g.history, g.set.First(room))
@@ -127,8 +128,9 @@ func (c *computation) issue(t *task, h history, set ranges.Set) int {
 	t.retrying = t.retrying.minus(set)
 	t.active = t.active.plus(h, set)
 	for i := range set.All() {
-		c.plan.Create = append(c.plan.Create, resolve.Instance{Task: t.pos, Index: i, Attempt: h.attempt(), Run: c.runNumber})
+		c.plan.Create = append(c.plan.Create, resolve.Instance{Task: t.pos, Index: i, Attempt: h.attempt(), Run: c.runNumber, Machine: h.machines})
 	}
+	c.took(t, set.Len())
 	c.plan.Urgent = true
 	return set.Len()
 }
@@ -184,10 +186,11 @@ func (c *computation) explain(t *task) {
 		return
 	}
 	if r, ok := c.obs.Refusals[t.pos]; ok && t.adopting > 0 {
-		t.reason, t.message = v1alpha1.ReasonCreateRefused, refusalMessage(r)
-		if r.Quota {
-			t.reason = v1alpha1.ReasonQuota
-		}
+		t.reason, t.message = r.reason(), refusalMessage(r)
+		return
+	}
+	if t.lacking != "" && len(t.active) == 0 {
+		c.explainLack(t)
 		return
 	}
 	if w := t.waits.worst(); w != nil {

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/testutil"
 )
 
@@ -356,16 +357,19 @@ func TestTroubleThatIsWaitedFor(t *testing.T) {
 // TestPatience is the table of the API's waits, and that it is scaled.
 // Source: BatchCompute, Task.ResourceMaxRetryCount.
 func TestPatience(t *testing.T) {
-	c := &computation{}
+	c, one := &computation{}, &task{Task: &resolve.Task{InstanceTypes: 1}}
 	for n, seconds := range map[int]int{1: 600, 3: 600, 4: 900, 10: 900, 11: 1800, 50: 1800, 51: 3600, 100: 3600, 101: 3600} {
 		want := time.Duration(seconds) * time.Second
-		if got := c.patience(n); got != want {
+		if got := c.patience(one, history{machines: n - 1}); got != want {
 			t.Errorf("the wait for machine %d is %s, want %s", n, got, want)
 		}
 	}
 	c.obs.ResourceWait = 2 * time.Second
-	if got := c.patience(20); got != 6*time.Second {
+	if got := c.patience(one, history{machines: 19}); got != 6*time.Second {
 		t.Errorf("scaled, the wait for machine 20 is %s, want 6 s", got)
+	}
+	if got := c.patience(&task{Task: &resolve.Task{InstanceTypes: 3}}, history{machines: 8}); got != 2*time.Second {
+		t.Errorf("the wait for the last of three types, the third time, is %s, want 2 s", got)
 	}
 }
 

@@ -36,6 +36,11 @@ type Observation struct {
 	// Refusals say, by the position of the task, why the cluster does not make its Pods. One
 	// counts for as long as a claim of the task has no Pod.
 	Refusals map[int]Refusal
+	// Envs are the ComputeEnvs that tasks name in envId, by that name. One that is not in it
+	// does not exist.
+	Envs map[string]EnvView
+	// Nodes knows the cluster's nodes. nil means that they are not known.
+	Nodes Nodes
 	// ResourceWait is the first entry of the table of patience; 0 means DefaultResourceWait.
 	ResourceWait time.Duration
 	// Unfinished is how many Pods there are that may still run and are not tracked any
@@ -47,8 +52,32 @@ type Observation struct {
 // Source: BatchCompute, Task.ResourceMaxRetryCount.
 const DefaultResourceWait = 600 * time.Second
 
+// EnvView is a ComputeEnv, and how many of its nodes the job may have.
+type EnvView struct {
+	Env *resolve.Env
+	// Size is how many nodes it has.
+	Size int
+	// Limit is how many claims the job may have in it, those that it has included.
+	Limit int
+	// Grant is how many of these are new. When Closed, other jobs are first in line for any
+	// node that gets free, and only Grant claims may be made.
+	Grant  int
+	Closed bool
+}
+
+// Nodes knows the cluster's nodes.
+type Nodes interface {
+	// HasZone reports whether a node is in the zone, and Zones returns those of all, sorted.
+	HasZone(zone string) bool
+	Zones() []string
+	// Hosts returns the host names of the nodes that have any of the addresses, sorted.
+	Hosts(addresses []string) []string
+}
+
 // Refusal says that the cluster refuses to make the Pods of a task.
 type Refusal struct {
+	// Reason is one of the API's reasons; empty means ReasonCreateRefused.
+	Reason  string
 	Message string
 	// Quota says that there is no room now, which is waited for without end.
 	Quota bool
@@ -81,6 +110,9 @@ type Plan struct {
 	Delete []*corev1.Pod
 	// Release are Pods whose outcome is in Status, or who have none to give. By name.
 	Release []*corev1.Pod
+	// InEnv is how many claims Status has in each ComputeEnv, and Wanted how many more
+	// instances could begin if it had nodes for them; by the ComputeEnv's name.
+	InEnv, Wanted map[string]int
 	// Opened says that a task with predecessors got its first claims.
 	Opened bool
 	// Retries count the attempts that failed and are followed by another, by budget and

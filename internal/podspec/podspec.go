@@ -2,10 +2,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package podspec builds the Pod that runs one attempt of one task instance.
+//
+//	BatchJob, or ComputeEnv --> resolve.Env   where and on what, every default decided
+//	catalogue, nodes        --> Cluster       what the names in it mean here
+//	Build(job, instance, Env, Cluster) --> Pod
+//
+// It is pure, and done anew for each Pod: the catalogue may have changed, and so may the
+// nodes that an address belongs to.
 package podspec
 
 import (
-	"slices"
+	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -23,29 +31,60 @@ const ContainerName = "task"
 // user is the account that commands run as. It owns nothing in any image.
 const user int64 = 65532
 
-// Build returns the Pod of an instance. spec is what job resolves to.
+// Cluster is what the names of a request mean in this cluster.
+type Cluster struct {
+	// Catalog has machine types, images and disks. Required.
+	Catalog *catalog.Catalog
+	// Hosts returns the host names of the nodes that have any of the addresses, sorted.
+	// nil: no node has any.
+	Hosts func(ips []string) []string
+}
+
+// Error says why there can be no Pod: what a request names is not, or no more, in the
+// cluster.
+type Error struct {
+	// Reason is one of the API's reasons.
+	Reason  string
+	Message string
+}
+
+func (e *Error) Error() string { return e.Message }
+
+func failure(reason, format string, args ...any) *Error {
+	return &Error{reason, fmt.Sprintf(format, args...)}
+}
+
+// Meta returns the metadata of the Pod of an instance; env is nil where it is not known.
 //
-// The Pod's name is a function of job, task, index, attempt and run. It is born with the
-// tracking finalizer and label, owned by job, and passes the Pod Security level
-// restricted.
-func Build(job *v1alpha1.BatchJob, spec *resolve.Job, in resolve.Instance, images *catalog.Catalog) *corev1.Pod {
+// The name is a function of job, task, index, attempt and run. A Pod is born with the
+// tracking finalizer and label, owned by job.
+func Meta(job *v1alpha1.BatchJob, spec *resolve.Job, in resolve.Instance, env *resolve.Env) metav1.ObjectMeta {
+	labels, annotations := make(map[string]string, 16), make(map[string]string, 4)
+	if env != nil {
+		maps.Copy(labels, env.Labels)
+		maps.Copy(annotations, env.Annotations)
+	}
+	labels[v1alpha1.LabelJobID] = spec.ID
+	labels[v1alpha1.LabelTaskName] = spec.Tasks[in.Task].Label
+	labels[v1alpha1.LabelTaskInstanceIndex] = strconv.Itoa(in.Index)
+	labels[v1alpha1.LabelAttempt] = strconv.Itoa(in.Attempt)
+	labels[v1alpha1.LabelRun] = strconv.Itoa(in.Run)
+	labels[v1alpha1.LabelTracked] = "true"
+	annotations[v1alpha1.AnnotationJobName] = job.Name
+	return metav1.ObjectMeta{
+		Name: spec.PodName(in), Namespace: job.Namespace, Labels: labels, Annotations: annotations,
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, v1alpha1.GroupVersion.WithKind("BatchJob"))},
+		Finalizers:      []string{v1alpha1.FinalizerTracking},
+	}
+}
+
+// Build returns the Pod of an instance. spec is what job resolves to, and env that of the
+// instance's task. Without wishes of its own the Pod passes the Pod Security level
+// restricted. The error is of type *Error. Cost: some microseconds, whatever the job's size.
+func Build(job *v1alpha1.BatchJob, spec *resolve.Job, in resolve.Instance, env *resolve.Env, cluster Cluster) (*corev1.Pod, error) {
 	t := &spec.Tasks[in.Task]
-	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Name:      spec.PodName(in),
-			Namespace: job.Namespace,
-			Labels: map[string]string{
-				v1alpha1.LabelJobID:             spec.ID,
-				v1alpha1.LabelTaskName:          t.Label,
-				v1alpha1.LabelTaskInstanceIndex: strconv.Itoa(in.Index),
-				v1alpha1.LabelAttempt:           strconv.Itoa(in.Attempt),
-				v1alpha1.LabelRun:               strconv.Itoa(in.Run),
-				v1alpha1.LabelTracked:           "true",
-			},
-			Annotations:     map[string]string{v1alpha1.AnnotationJobName: job.Name},
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, v1alpha1.GroupVersion.WithKind("BatchJob"))},
-			Finalizers:      []string{v1alpha1.FinalizerTracking},
-		},
+	b := &builder{task: t, env: env, cluster: cluster, pod: &corev1.Pod{
+		ObjectMeta: Meta(job, spec, in, env),
 		Spec: corev1.PodSpec{
 			RestartPolicy:                corev1.RestartPolicyNever,
 			AutomountServiceAccountToken: new(false),
@@ -57,41 +96,50 @@ func Build(job *v1alpha1.BatchJob, spec *resolve.Job, in resolve.Instance, image
 				FSGroup:        new(user),
 				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			},
-			Affinity: affinity(t),
+			PriorityClassName: cluster.Catalog.PriorityClass(spec.Priority),
 			Containers: []corev1.Container{{
 				Name:    ContainerName,
-				Image:   image(t, images),
 				Command: []string{"/bin/sh", "-c", literal(t.Spec.Application.Command)},
-				Env:     env(spec, t, in),
+				Env:     variables(spec, t, in),
 				SecurityContext: &corev1.SecurityContext{
 					AllowPrivilegeEscalation: new(false),
 					Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 				},
 			}},
 		},
+	}}
+	b.container = &b.pod.Spec.Containers[0]
+	types, err := b.instanceTypes()
+	if err != nil {
+		return nil, err
 	}
+	if err := b.place(types); err != nil {
+		return nil, err
+	}
+	b.size(types, in.Machine)
+	b.addDisks()
+	b.addImage()
+	b.applyRunOptions()
+	b.applyKubernetes()
+	return b.pod, nil
 }
 
-// image returns docker.image, else what imageId stands for, else the default. An
-// imageId that is in no catalogue is taken for a container image.
-func image(t *resolve.Task, images *catalog.Catalog) string {
-	if d := t.Spec.Application.Docker; d != nil && d.Image != "" {
-		return d.Image
-	}
-	if c := t.Spec.ComputeEnv; c != nil && c.EnvData != nil && c.EnvData.ImageID != "" {
-		if ref, ok := images.Image(c.EnvData.ImageID); ok {
-			return ref
+// builder is one call of Build.
+type builder struct {
+	task      *resolve.Task
+	env       *resolve.Env
+	cluster   Cluster
+	pod       *corev1.Pod
+	container *corev1.Container
+}
+
+// variables returns the user's variables and then the system's, which therefore win.
+func variables(spec *resolve.Job, t *resolve.Task, in resolve.Instance) []corev1.EnvVar {
+	out := make([]corev1.EnvVar, 0, len(t.Spec.EnvVars)+len(t.RunOptions.Env)+4)
+	for _, list := range [][]v1alpha1.EnvVar{t.RunOptions.Env, t.Spec.EnvVars} {
+		for _, v := range list {
+			out = append(out, corev1.EnvVar{Name: v.Name, Value: literal(v.Value)})
 		}
-		return c.EnvData.ImageID
-	}
-	return images.DefaultImage
-}
-
-// env returns the user's variables and then the system's, which therefore win.
-func env(spec *resolve.Job, t *resolve.Task, in resolve.Instance) []corev1.EnvVar {
-	out := make([]corev1.EnvVar, 0, len(t.Spec.EnvVars)+4)
-	for _, v := range t.Spec.EnvVars {
-		out = append(out, corev1.EnvVar{Name: v.Name, Value: literal(v.Value)})
 	}
 	return append(out,
 		corev1.EnvVar{Name: v1alpha1.EnvJobID, Value: spec.ID},
@@ -105,20 +153,4 @@ func env(spec *resolve.Job, t *resolve.Task, in resolve.Instance) []corev1.EnvVa
 // commands and values: a shell must get its own $(date) and $$ as they were written.
 func literal(text string) string {
 	return strings.ReplaceAll(text, "$", "$$")
-}
-
-// affinity requires a node in one of the task's zones.
-func affinity(t *resolve.Task) *corev1.Affinity {
-	if len(t.Zones) == 0 {
-		return nil
-	}
-	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
-		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
-			NodeSelectorTerms: []corev1.NodeSelectorTerm{{
-				MatchExpressions: []corev1.NodeSelectorRequirement{{
-					Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpIn, Values: slices.Clone(t.Zones),
-				}},
-			}},
-		},
-	}}
 }

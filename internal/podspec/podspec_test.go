@@ -96,7 +96,11 @@ func build(t testing.TB, job *v1alpha1.BatchJob, in resolve.Instance) *corev1.Po
 	if err != nil {
 		t.Fatal(err)
 	}
-	return podspec.Build(job, spec, in, images)
+	pod, err := podspec.Build(job, spec, in, spec.Tasks[in.Task].Env, podspec.Cluster{Catalog: images})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pod
 }
 
 func TestImage(t *testing.T) {
@@ -274,6 +278,8 @@ func BenchmarkBuild(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		podspec.Build(job, spec, resolve.Instance{Index: i % 100_000}, images)
+		if _, err := podspec.Build(job, spec, resolve.Instance{Index: i % 100_000}, spec.Tasks[0].Env, podspec.Cluster{Catalog: images}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/dag"
+	"batchcompute.dev/operator/internal/dockerrun"
 	"batchcompute.dev/operator/internal/naming"
 )
 
@@ -54,6 +55,9 @@ type Job struct {
 // task in the spec, its index, the attempt and the run, all from 0.
 type Instance struct {
 	Task, Index, Attempt, Run int
+	// Machine is how many of the attempts before were without a machine, or lost it. It
+	// picks one of several machine types, and is no part of the name.
+	Machine int
 }
 
 // Task is a task with every default decided.
@@ -77,8 +81,15 @@ type Task struct {
 	FailedAction v1alpha1.FailedAction
 	// Timeout bounds one attempt, counted from when its command starts.
 	Timeout time.Duration
-	// Zones are the availability zones that the instances may run in; none means any.
-	Zones []string
+	// Env is the task's own environment; nil for a task that names a ComputeEnv.
+	Env *Env
+	// EnvID names a ComputeEnv, by its name or its identifier. Empty: Env it is.
+	EnvID string
+	// InstanceTypes is how many machine types are tried before one machine counts as not
+	// had, 1 or more.
+	InstanceTypes int
+	// RunOptions are those of application.docker.dockerRunOption.
+	RunOptions dockerrun.Options
 }
 
 // TaskByLabel returns the position of the task with this label value, or -1.
@@ -125,10 +136,10 @@ func Resolve(job *v1alpha1.BatchJob) (*Job, error) {
 	if len(spec.Tasks) == 0 {
 		return nil, errors.New("there is no task")
 	}
-	byName := make(map[string]int, len(spec.Tasks))
+	byName, tags := make(map[string]int, len(spec.Tasks)), splitTags(spec.Tags)
 	for i := range spec.Tasks {
-		t := resolveTask(&spec.Tasks[i], &job.Spec.Placement)
-		if err := check(&t); err != nil {
+		t, err := resolveTask(&spec.Tasks[i], &job.Spec.Placement, tags)
+		if err != nil {
 			return nil, err
 		}
 		if _, ok := byName[t.Name]; ok {
@@ -212,18 +223,16 @@ func check(t *Task) error {
 	return fmt.Errorf("task %q: failedAction %q is unknown", t.Name, t.FailedAction)
 }
 
-func resolveTask(spec *v1alpha1.Task, placement *v1alpha1.Placement) Task {
+func resolveTask(spec *v1alpha1.Task, placement *v1alpha1.Placement, tags tagSet) (Task, error) {
 	t := Task{
 		Spec:          spec,
-		Name:          spec.TaskName,
+		Name:          cmp.Or(spec.TaskName, v1alpha1.DefaultTaskName),
 		InstanceNum:   int(valueOr(spec.TaskInstanceNum, 1)),
 		MaxRetryCount: int(valueOr(spec.MaxRetryCount, 0)),
 
 		ResourceMaxRetryCount: int(valueOr(spec.ResourceMaxRetryCount, 0)),
 		FailedAction:          cmp.Or(spec.FailedAction, v1alpha1.FailedActionTerminate),
-	}
-	if t.Name == "" {
-		t.Name = v1alpha1.DefaultTaskName
+		InstanceTypes:         1,
 	}
 	t.Label = naming.TaskLabel(t.Name)
 	t.MaxConcurrentNum = t.InstanceNum
@@ -236,13 +245,23 @@ func resolveTask(spec *v1alpha1.Task, placement *v1alpha1.Placement) Task {
 	}
 	// A century is as good as for ever, and does not overflow a Duration.
 	t.Timeout = time.Duration(min(seconds, 100*365*86400)) * time.Second
-	if placement.Zone != "" {
-		t.Zones = []string{placement.Zone}
+	if err := check(&t); err != nil {
+		return t, err
 	}
-	if env := spec.ComputeEnv; env != nil && env.EnvData != nil && len(env.EnvData.Zones) > 0 {
-		t.Zones = env.EnvData.Zones
+	if spec.EnvID != "" && spec.ComputeEnv == nil {
+		t.EnvID = spec.EnvID
+		t.FailedAction = v1alpha1.FailedActionTerminate // the other values have no effect
+	} else {
+		t.Env = anonymous(spec.ComputeEnv, placement, tags)
+		t.InstanceTypes = t.Env.InstanceTypes()
 	}
-	return t
+	if d := spec.Application.Docker; d != nil && d.DockerRunOption != "" {
+		var err error
+		if t.RunOptions, err = dockerrun.Parse(d.DockerRunOption); err != nil {
+			return t, fmt.Errorf("task %q: dockerRunOption: %w", t.Name, err)
+		}
+	}
+	return t, nil
 }
 
 func valueOr(p *int64, otherwise int64) int64 {

@@ -28,7 +28,7 @@ func TestDefaults(t *testing.T) {
 	}
 	task := got.Tasks[0]
 	if task.Name != "task" || task.Label != "task" || task.InstanceNum != 1 || task.MaxConcurrentNum != 1 || task.MaxRetryCount != 0 ||
-		task.Timeout != 24*time.Hour || !slices.Equal(task.Zones, []string{"zone-a"}) || task.Spec != &job.Spec.Job.Tasks[0] {
+		task.Timeout != 24*time.Hour || !slices.Equal(task.Env.Zones, []string{"zone-a"}) || task.Spec != &job.Spec.Job.Tasks[0] {
 		t.Errorf("task is %+v", task)
 	}
 }
@@ -46,7 +46,7 @@ func TestTask(t *testing.T) {
 		"timeout":                        {[]testutil.TaskOption{testutil.Timeout(90)}, func(t resolve.Task) bool { return t.Timeout == 90*time.Second }},
 		"timeout 0 is the default":       {[]testutil.TaskOption{testutil.Timeout(0)}, func(t resolve.Task) bool { return t.Timeout == 24*time.Hour }},
 		"timeout longer than a Duration": {[]testutil.TaskOption{testutil.Timeout(math.MaxInt64)}, func(t resolve.Task) bool { return t.Timeout == 100*365*24*time.Hour }},
-		"zones win over the zone":        {[]testutil.TaskOption{testutil.Zones("b", "c")}, func(t resolve.Task) bool { return slices.Equal(t.Zones, []string{"b", "c"}) }},
+		"zones win over the zone":        {[]testutil.TaskOption{testutil.Zones("b", "c")}, func(t resolve.Task) bool { return slices.Equal(t.Env.Zones, []string{"b", "c"}) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := resolve.Resolve(testutil.Job("j").Task("a", tc.options...).Obj())
@@ -60,7 +60,7 @@ func TestTask(t *testing.T) {
 	}
 	t.Run("no zone", func(t *testing.T) {
 		got, err := resolve.Resolve(testutil.Job("j").Zone("").Task("a").Obj())
-		if err != nil || got.Tasks[0].Zones != nil {
+		if err != nil || got.Tasks[0].Env.Zones != nil {
 			t.Errorf("Resolve gave %+v, %v", got, err)
 		}
 	})

@@ -1,0 +1,387 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/resolve"
+	"batchcompute.dev/operator/internal/slots"
+)
+
+// Indexes of the ComputeEnvs by identifier, and of the jobs that have not ended by what
+// their tasks name in envId, both as "namespace/name".
+const (
+	envsByID  = "envID"
+	jobsByEnv = "env"
+)
+
+func indexEnv(o client.Object) []string {
+	return []string{o.GetNamespace() + "/" + naming.EnvID(o.GetUID())}
+}
+
+func indexJobByEnv(o client.Object) []string {
+	job, ok := o.(*v1alpha1.BatchJob)
+	if !ok || hasEnded(job) {
+		return nil
+	}
+	var out []string
+	seen := map[string]bool{}
+	for i := range job.Spec.Job.Tasks {
+		if ref := job.Spec.Job.Tasks[i].EnvID; ref != "" && !seen[ref] {
+			seen[ref] = true
+			out = append(out, job.Namespace+"/"+ref)
+		}
+	}
+	return out
+}
+
+// findEnv returns the ComputeEnv that ref names, or nil.
+func (r *Reconciler) findEnv(ctx context.Context, namespace, ref string) (*v1alpha1.ComputeEnv, error) {
+	env := &v1alpha1.ComputeEnv{}
+	err := r.client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: ref}, env)
+	if err == nil {
+		return env, nil
+	}
+	if !apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("reading ComputeEnv %q: %w", ref, err)
+	}
+	var list v1alpha1.ComputeEnvList
+	if err := r.client.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{envsByID: namespace + "/" + ref}); err != nil {
+		return nil, fmt.Errorf("looking for ComputeEnv %q: %w", ref, err)
+	}
+	if len(list.Items) == 0 {
+		return nil, nil
+	}
+	return &list.Items[0], nil
+}
+
+// resolvedEnv is a ComputeEnv as it was resolved for a job.
+type resolvedEnv struct {
+	uid        types.UID
+	generation int64
+	env        *resolve.Env
+}
+
+// doubt is a status write of which it is not known whether it took place. It may have, as
+// long as the job has not got a newer version than the one that was written to.
+type doubt struct {
+	version string
+	inEnv   map[string]int
+}
+
+// askForNodes finds the ComputeEnvs that the job names, and asks for nodes of them.
+func (r *Reconciler) askForNodes(ctx context.Context, obs *observation) error {
+	m, job := obs.memory, obs.Job
+	if m.spec == nil || !m.usesEnvs {
+		return nil
+	}
+	if err := r.seed(ctx, job.Namespace); err != nil {
+		return err
+	}
+	obs.Envs = map[string]plan.EnvView{}
+	for i := range m.spec.Tasks {
+		ref := m.spec.Tasks[i].EnvID
+		if _, ok := obs.Envs[ref]; ok || ref == "" {
+			continue
+		}
+		env, err := r.findEnv(ctx, job.Namespace, ref)
+		if err != nil {
+			return err
+		}
+		if env == nil {
+			continue
+		}
+		known := m.envs[ref]
+		if known.uid != env.UID || known.generation != env.Generation {
+			known = resolvedEnv{env.UID, env.Generation, resolve.Named(env, job)}
+			if m.envs == nil {
+				m.envs = map[string]resolvedEnv{}
+			}
+			m.envs[ref] = known
+		}
+		obs.Envs[ref] = plan.EnvView{Env: known.env, Size: nodeCount(env)}
+	}
+	if m.doubt != nil && isOlder(m.doubt.version, job.ResourceVersion) {
+		m.doubt = nil
+	}
+	have := plan.InEnv(m.spec, &job.Status, obs.Envs)
+	if m.doubt != nil {
+		raise(have, m.doubt.inEnv)
+	}
+	obs.place = placeOf(job)
+	offers := map[string]slots.Offer{}
+	for ref, view := range obs.Envs {
+		name := view.Env.Name
+		offer, asked := offers[name]
+		if !asked {
+			key := types.NamespacedName{Namespace: job.Namespace, Name: name}
+			r.options.Slots.Resize(key, view.Size)
+			offer = r.options.Slots.Ask(key, obs.place, have[name], min(m.mostInEnv, plan.WaveSize))
+			offers[name] = offer
+		}
+		view.Limit, view.Grant, view.Closed = offer.Limit, offer.Grant, offer.Closed
+		obs.Envs[ref] = view
+	}
+	return nil
+}
+
+func nodeCount(env *v1alpha1.ComputeEnv) int {
+	if n := env.Spec.DesiredComputeNodeCount; n != nil {
+		return int(min(max(*n, 0), v1alpha1.MaxComputeNodeCount))
+	}
+	return 0
+}
+
+func raise(have, floor map[string]int) {
+	for name, n := range floor {
+		have[name] = max(have[name], n)
+	}
+}
+
+// placeOf is the job's place in the lines for nodes. Its identifier stands for its UID: it is
+// on the Pods as well, when the job is gone.
+func placeOf(job *v1alpha1.BatchJob) slots.Place {
+	p := slots.Place{Job: client.ObjectKeyFromObject(job), UID: types.UID(naming.JobID(job.UID)), Created: job.CreationTimestamp.Time}
+	p.Priority = v1alpha1.DefaultPriority
+	if n := job.Spec.Job.Priority; n != nil {
+		p.Priority = int(*n)
+	}
+	return p
+}
+
+// settleNodes tells the ledger what the job has and wants after its status was stored.
+// Where that failed it is not known what it has: p may have been stored, or not.
+func (r *Reconciler) settleNodes(obs *observation, p *plan.Plan, stored error) {
+	if len(obs.Envs) == 0 {
+		return
+	}
+	have := map[string]int{}
+	switch {
+	case p == nil:
+	case p.InEnv != nil:
+		raise(have, p.InEnv)
+	default:
+		raise(have, plan.InEnv(obs.memory.spec, &p.Status, obs.Envs))
+	}
+	if stored != nil || p == nil {
+		raise(have, plan.InEnv(obs.memory.spec, &obs.Job.Status, obs.Envs))
+		if obs.memory.doubt != nil {
+			raise(have, obs.memory.doubt.inEnv)
+		}
+		if p != nil && stored != nil && !apierrors.IsConflict(stored) {
+			obs.memory.doubt = &doubt{obs.Job.ResourceVersion, have}
+		}
+	}
+	done := map[string]bool{}
+	for _, view := range obs.Envs {
+		name := view.Env.Name
+		if done[name] {
+			continue
+		}
+		done[name] = true
+		wants := 0
+		if p != nil && stored == nil {
+			wants = p.Wanted[name]
+		}
+		r.options.Slots.Settle(types.NamespacedName{Namespace: obs.Job.Namespace, Name: name}, obs.place, have[name], wants)
+	}
+}
+
+// errNotCaughtUp says that the cache is behind what the API server had when it was asked.
+var errNotCaughtUp = errors.New("the cache has not caught up with the API server yet")
+
+// seed counts, before the first node of a namespace is given out, what all its jobs have,
+// and what is still under way of jobs that are gone. The cache may have begun behind the
+// last claims of the process before, so it is compared with the API server first.
+func (r *Reconciler) seed(ctx context.Context, namespace string) error {
+	r.seeds.Lock()
+	defer r.seeds.Unlock()
+	if r.seeded[namespace] {
+		return nil
+	}
+	jobs, err := r.caughtUp(ctx, namespace)
+	if err != nil {
+		return err
+	}
+	for _, job := range jobs {
+		if err := r.seedJob(ctx, job); err != nil {
+			return err
+		}
+	}
+	if err := r.seedGone(ctx, namespace, jobs); err != nil {
+		return err
+	}
+	r.seeded[namespace] = true
+	return nil
+}
+
+// caughtUp returns the jobs of a namespace by UID, if those in the cache are no older than
+// those that the API server has.
+func (r *Reconciler) caughtUp(ctx context.Context, namespace string) (map[types.UID]*v1alpha1.BatchJob, error) {
+	live := &metav1.PartialObjectMetadataList{}
+	live.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("BatchJobList"))
+	if err := r.live.List(ctx, live, client.InNamespace(namespace)); err != nil {
+		return nil, fmt.Errorf("listing the namespace's jobs from the API server: %w", err)
+	}
+	var cached v1alpha1.BatchJobList
+	if err := r.client.List(ctx, &cached, client.InNamespace(namespace)); err != nil {
+		return nil, fmt.Errorf("listing the namespace's jobs: %w", err)
+	}
+	byUID := make(map[types.UID]*v1alpha1.BatchJob, len(cached.Items))
+	for i := range cached.Items {
+		byUID[cached.Items[i].UID] = &cached.Items[i]
+	}
+	for i := range live.Items {
+		job := byUID[live.Items[i].UID]
+		if job == nil || isOlder(job.ResourceVersion, live.Items[i].ResourceVersion) {
+			return nil, errNotCaughtUp
+		}
+	}
+	return byUID, nil
+}
+
+// seedJob counts what a job has.
+func (r *Reconciler) seedJob(ctx context.Context, job *v1alpha1.BatchJob) error {
+	refs := map[string]string{} // by the name of the task
+	for i := range job.Spec.Job.Tasks {
+		if t := &job.Spec.Job.Tasks[i]; t.EnvID != "" {
+			name := t.TaskName
+			if name == "" {
+				name = v1alpha1.DefaultTaskName
+			}
+			refs[name] = t.EnvID
+		}
+	}
+	if len(refs) == 0 {
+		return nil
+	}
+	have := map[string]int{}
+	for i := range job.Status.Tasks {
+		s := &job.Status.Tasks[i]
+		if n := plan.Claims(s); n > 0 && refs[s.Name] != "" {
+			have[refs[s.Name]] += n
+		}
+	}
+	byName := map[string]int{}
+	for ref, n := range have {
+		env, err := r.findEnv(ctx, job.Namespace, ref)
+		if err != nil {
+			return err
+		}
+		if env != nil {
+			byName[env.Name] += n
+		}
+	}
+	for name, n := range byName {
+		r.options.Slots.Settle(types.NamespacedName{Namespace: job.Namespace, Name: name}, placeOf(job), n, 0)
+	}
+	return nil
+}
+
+// seedGone counts the Pods that may still run of jobs that are gone.
+func (r *Reconciler) seedGone(ctx context.Context, namespace string, jobs map[types.UID]*v1alpha1.BatchJob) error {
+	var pods corev1.PodList
+	if err := r.live.List(ctx, &pods, client.InNamespace(namespace), client.HasLabels{v1alpha1.LabelEnvID}); err != nil {
+		return fmt.Errorf("listing the namespace's pods from the API server: %w", err)
+	}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		owner := metav1.GetControllerOf(pod)
+		if !plan.HoldsNode(pod) || owner != nil && jobs[owner.UID] != nil {
+			continue
+		}
+		id := pod.Labels[v1alpha1.LabelJobID]
+		if err := r.settleGone(ctx, requestForPod(pod), id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleGone counts anew what is still under way of the job with this identifier, which is
+// gone.
+func (r *Reconciler) settleGone(ctx context.Context, key types.NamespacedName, id string) error {
+	var pods corev1.PodList
+	if err := r.live.List(ctx, &pods, client.InNamespace(key.Namespace), client.MatchingLabels{v1alpha1.LabelJobID: id}); err != nil {
+		return fmt.Errorf("listing the pods of a job that is gone: %w", err)
+	}
+	place := slots.Place{Job: key, UID: types.UID(id)}
+	have, total := r.options.Slots.Held(place.UID), 0
+	for name := range have {
+		have[name] = 0
+	}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		if !plan.HoldsNode(pod) {
+			continue
+		}
+		env, err := r.findEnv(ctx, key.Namespace, pod.Labels[v1alpha1.LabelEnvID])
+		if err != nil {
+			return err
+		}
+		if env != nil {
+			have[types.NamespacedName{Namespace: key.Namespace, Name: env.Name}]++
+			total++
+		}
+	}
+	for name, n := range have {
+		r.options.Slots.Settle(name, place, n, 0)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if total == 0 {
+		delete(r.gone[key], id)
+		if len(r.gone[key]) == 0 {
+			delete(r.gone, key)
+		}
+		return nil
+	}
+	if r.gone[key] == nil {
+		r.gone[key] = map[string]bool{}
+	}
+	r.gone[key][id] = true
+	return nil
+}
+
+// settleAllGone does so for all jobs that had this name before the one with UID current.
+func (r *Reconciler) settleAllGone(ctx context.Context, key types.NamespacedName, current types.UID) error {
+	r.mu.Lock()
+	ids := slices.Collect(maps.Keys(r.gone[key]))
+	if m := r.memories[key]; m != nil && m.usesEnvs && m.uid != current {
+		ids = append(ids, naming.JobID(m.uid))
+	}
+	r.mu.Unlock()
+	for _, id := range ids {
+		if err := r.settleGone(ctx, key, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goneWait is when to look again at Pods of jobs that are gone; 0 when there are none. They
+// tell of their end themselves, unless somebody took their labels off.
+func (r *Reconciler) goneWait(key types.NamespacedName) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.gone[key]) > 0 {
+		return cacheLag
+	}
+	return 0
+}

@@ -1,0 +1,172 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package computeenv tells of ComputeEnvs: who uses them, and how much. Their nodes are
+// shared out elsewhere, by the reconciler of the jobs that use them.
+package computeenv
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/metrics"
+	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/slots"
+)
+
+// A ComputeEnv is read, its status is written, and its finalizer put on and taken off.
+// +kubebuilder:rbac:groups=batchcompute.dev,resources=computeenvs,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=batchcompute.dev,resources=computeenvs/status,verbs=patch
+//
+// The jobs that use one are looked for in the cache.
+// +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs,verbs=get;list;watch
+//
+// News about one are events; patch counts up one that repeats.
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Indexes of the jobs that have not ended by what their tasks name in envId, and of the
+// ComputeEnvs by identifier, both as "namespace/name".
+const (
+	jobsByRef = "computeenv.jobs"
+	envsByID  = "computeenv.id"
+)
+
+// Options are what the reconciler needs beside a manager.
+type Options struct {
+	// Slots knows who has how many nodes. Required.
+	Slots *slots.Ledger
+	// Metrics show the nodes. nil: nothing is shown.
+	Metrics *metrics.Envs
+	// Clock is the time. nil means the system's clock.
+	Clock clock.PassiveClock
+}
+
+// Setup adds the reconciler to the manager.
+func Setup(mgr ctrl.Manager, o Options) error {
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	if err := addIndexes(context.Background(), mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	r := NewReconciler(mgr.GetClient(), mgr.GetEventRecorder("computeenv-controller"), o)
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("computeenv").
+		For(&v1alpha1.ComputeEnv{}).
+		Watches(&v1alpha1.BatchJob{}, handler.EnqueueRequestsFromMapFunc(r.usedBy), builder.WithPredicates(beginsOrEnds())).
+		WatchesRawSource(source.Func(r.followSlots)).
+		Complete(r)
+}
+
+func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	if err := indexer.IndexField(ctx, &v1alpha1.BatchJob{}, jobsByRef, indexJob); err != nil {
+		return fmt.Errorf("indexing jobs by ComputeEnv: %w", err)
+	}
+	if err := indexer.IndexField(ctx, &v1alpha1.ComputeEnv{}, envsByID, indexEnv); err != nil {
+		return fmt.Errorf("indexing ComputeEnvs by identifier: %w", err)
+	}
+	return nil
+}
+
+// NewReconciler returns a reconciler that reads and writes through c, a cache with the
+// indexes that Setup makes.
+func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) *Reconciler {
+	return &Reconciler{client: c, recorder: recorder, options: o, written: map[types.NamespacedName]time.Time{}}
+}
+
+// refs returns what the tasks of a job that has not ended name in envId, each once.
+func refs(job *v1alpha1.BatchJob) []string {
+	if job.Status.EndTime != nil {
+		return nil
+	}
+	var out []string
+	seen := map[string]bool{}
+	for i := range job.Spec.Job.Tasks {
+		if ref := job.Spec.Job.Tasks[i].EnvID; ref != "" && !seen[ref] {
+			seen[ref] = true
+			out = append(out, ref)
+		}
+	}
+	return out
+}
+
+func indexJob(o client.Object) []string {
+	job, ok := o.(*v1alpha1.BatchJob)
+	if !ok {
+		return nil
+	}
+	out := refs(job)
+	for i := range out {
+		out[i] = job.Namespace + "/" + out[i]
+	}
+	return out
+}
+
+func indexEnv(o client.Object) []string {
+	return []string{o.GetNamespace() + "/" + naming.EnvID(o.GetUID())}
+}
+
+// usedBy returns the ComputeEnvs that a job uses, or used until it ended.
+func (r *Reconciler) usedBy(ctx context.Context, o client.Object) []reconcile.Request {
+	job, ok := o.(*v1alpha1.BatchJob)
+	if !ok {
+		return nil
+	}
+	begun := *job
+	begun.Status.EndTime = nil
+	var out []reconcile.Request
+	for _, ref := range refs(&begun) {
+		out = append(out, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: job.Namespace, Name: ref}})
+		var envs v1alpha1.ComputeEnvList
+		if err := r.client.List(ctx, &envs, client.InNamespace(job.Namespace), client.MatchingFields{envsByID: job.Namespace + "/" + ref}); err != nil {
+			continue // the cache has begun, or nothing works
+		}
+		for i := range envs.Items {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&envs.Items[i])})
+		}
+	}
+	return out
+}
+
+// beginsOrEnds lets the events pass by which a job begins or ends to use its ComputeEnvs.
+func beginsOrEnds() predicate.Predicate {
+	ended := func(o client.Object) bool {
+		job, ok := o.(*v1alpha1.BatchJob)
+		return ok && job.Status.EndTime != nil
+	}
+	return predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool { return ended(e.ObjectOld) != ended(e.ObjectNew) },
+	}
+}
+
+// followSlots looks at a ComputeEnv when its nodes went to others, not at once: there may be
+// many such changes in a short time.
+func (r *Reconciler) followSlots(_ context.Context, q workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	r.options.Slots.OnChange(func(env types.NamespacedName) {
+		q.AddAfter(reconcile.Request{NamespacedName: env}, newsDelay)
+	})
+	return nil
+}
+
+// How long news for people are held back.
+const (
+	// newsDelay is how long to wait for further changes.
+	newsDelay = 100 * time.Millisecond
+	// newsInterval is the least time between two writes that bring only figures.
+	newsInterval = time.Second
+)

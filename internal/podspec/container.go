@@ -1,0 +1,132 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package podspec
+
+import (
+	"maps"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// addImage gives the container docker.image, else what imageId stands for, else the
+// default image, each from where the catalogue has a mirror of its registry. An imageId
+// that is in no catalogue is taken for a container image.
+func (b *builder) addImage() {
+	c := b.cluster.Catalog
+	image := c.DefaultImage
+	docker := b.task.Spec.Application.Docker
+	switch id := b.env.Data.ImageID; {
+	case docker != nil && docker.Image != "":
+		image = docker.Image
+		if docker.Server != "" && !hasRegistry(image) {
+			image = docker.Server + "/" + image
+		}
+	case id != "":
+		image = id
+		if ref, ok := c.Image(id); ok {
+			image = ref
+		}
+	}
+	b.container.Image = c.Mirror(image)
+	if docker != nil && docker.PasswordSecretRef != nil {
+		b.pod.Spec.ImagePullSecrets = append(b.pod.Spec.ImagePullSecrets, corev1.LocalObjectReference{Name: docker.PasswordSecretRef.Name})
+	}
+}
+
+// hasRegistry reports whether an image's name begins with a registry: what is before the
+// first slash, if it has a dot or a port or is localhost.
+func hasRegistry(image string) bool {
+	first, _, ok := strings.Cut(image, "/")
+	return ok && (strings.ContainsAny(first, ".:") || first == "localhost")
+}
+
+// applyRunOptions does what dockerRunOption asks for beyond variables and GPUs.
+func (b *builder) applyRunOptions() {
+	o := &b.task.RunOptions
+	b.runAs(o.User, o.Group)
+	b.container.WorkingDir = o.WorkingDir
+	if o.ShmSize != nil {
+		size := o.ShmSize.DeepCopy()
+		b.mount(corev1.Volume{Name: "shm", VolumeSource: corev1.VolumeSource{
+			EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: &size},
+		}}, "/dev/shm")
+	}
+}
+
+// runAs sets the user and group, where they are given. Root is not refused then.
+func (b *builder) runAs(user, group *int64) {
+	s := b.pod.Spec.SecurityContext
+	if user != nil {
+		s.RunAsUser, s.RunAsNonRoot = new(*user), new(*user != 0)
+	}
+	if group != nil {
+		s.RunAsGroup = new(*group)
+	}
+}
+
+// applyKubernetes does what is wished for beyond the API. It comes last, and wins.
+func (b *builder) applyKubernetes() {
+	k, spec := b.env.Kubernetes, &b.pod.Spec
+	spec.NodeSelector = maps.Clone(k.NodeSelector)
+	for i := range k.Tolerations {
+		spec.Tolerations = append(spec.Tolerations, *k.Tolerations[i].DeepCopy())
+	}
+	for _, s := range k.ImagePullSecrets {
+		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: s.Name})
+	}
+	spec.ServiceAccountName, spec.SchedulerName = k.ServiceAccountName, k.SchedulerName
+	if k.RuntimeClassName != "" {
+		spec.RuntimeClassName = new(k.RuntimeClassName)
+	}
+	if k.PriorityClassName != "" {
+		spec.PriorityClassName = k.PriorityClassName
+	}
+	b.applyResources()
+	b.applySecurity()
+}
+
+// applyResources puts each resource that is given in the place of the machine's: a request
+// or limit that would not fit beside it is the machine's, and goes.
+func (b *builder) applyResources() {
+	k := b.env.Kubernetes.Resources
+	if k == nil {
+		return
+	}
+	r := &b.container.Resources
+	for _, list := range []corev1.ResourceList{k.Requests, k.Limits} {
+		for name := range list {
+			delete(r.Requests, name)
+			delete(r.Limits, name)
+		}
+	}
+	add := func(to *corev1.ResourceList, from corev1.ResourceList) {
+		if *to == nil && len(from) > 0 {
+			*to = corev1.ResourceList{}
+		}
+		for name, q := range from {
+			(*to)[name] = q.DeepCopy()
+		}
+	}
+	add(&r.Requests, k.Requests)
+	add(&r.Limits, k.Limits)
+}
+
+func (b *builder) applySecurity() {
+	k, s := b.env.Kubernetes.SecurityContext, b.pod.Spec.SecurityContext
+	if k == nil {
+		return
+	}
+	b.runAs(k.RunAsUser, k.RunAsGroup)
+	if k.RunAsNonRoot != nil {
+		s.RunAsNonRoot = new(*k.RunAsNonRoot)
+	}
+	if k.FSGroup != nil {
+		s.FSGroup = new(*k.FSGroup)
+	}
+	s.SupplementalGroups = append(s.SupplementalGroups, k.SupplementalGroups...)
+	if k.ReadOnlyRootFilesystem != nil {
+		b.container.SecurityContext.ReadOnlyRootFilesystem = new(*k.ReadOnlyRootFilesystem)
+	}
+}

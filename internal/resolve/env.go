@@ -1,0 +1,118 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package resolve
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/naming"
+)
+
+// Env is where and on what the instances of a task run: what its own computeEnv says
+// together with the job's placement, or a ComputeEnv. It is built once, shared, and never
+// changed.
+type Env struct {
+	// Name and ID are those of the ComputeEnv; empty for a computeEnv.
+	Name, ID string
+	// Data is the machine. Never nil.
+	Data *v1alpha1.EnvData
+	// Mounts say where the data disks are mounted.
+	Mounts []v1alpha1.MountDataDisk
+	// Kubernetes are the wishes beyond the API. Never nil.
+	Kubernetes *v1alpha1.KubernetesOptions
+	// Zones are the availability zones that may be used; none means any.
+	Zones []string
+	// HostIDs and HostIPs are the hosts that may be used; none of both means any.
+	HostIDs, HostIPs []string
+	// Labels and Annotations are what the Pods carry for the user: tags, project, and
+	// those of Kubernetes.
+	Labels, Annotations map[string]string
+	// ResourceMaxRetryCount is how often an instance gets another machine. It is that of
+	// a ComputeEnv; for a computeEnv the task has its own.
+	ResourceMaxRetryCount int
+}
+
+// InstanceTypes returns how many machine types there are to be tried, 1 or more.
+func (e *Env) InstanceTypes() int { return max(1, len(e.Data.InstanceTypes)) }
+
+// anonymous is the Env of a task's own computeEnv.
+func anonymous(task *v1alpha1.AnonymousComputeEnv, placement *v1alpha1.Placement, tags tagSet) *Env {
+	if task == nil {
+		task = &v1alpha1.AnonymousComputeEnv{}
+	}
+	return newEnv(task.EnvData, task.MountDataDisks, task.Kubernetes, placement, tags)
+}
+
+// Named returns the Env that a ComputeEnv is for the tasks of a job that name it. Of a tag
+// of both, the job's value counts.
+func Named(env *v1alpha1.ComputeEnv, job *v1alpha1.BatchJob) *Env {
+	s := &env.Spec
+	out := newEnv(s.EnvData, s.MountDataDisks, s.Kubernetes, &s.Placement, splitTags(s.Tags, job.Spec.Job.Tags))
+	out.Name, out.ID = env.Name, naming.EnvID(env.UID)
+	out.Labels[v1alpha1.LabelEnvID] = out.ID
+	out.ResourceMaxRetryCount = int(min(max(valueOr(s.ResourceMaxRetryCount, v1alpha1.DefaultEnvResourceMaxRetryCount), 0), v1alpha1.MaxResourceRetryCount))
+	return out
+}
+
+func newEnv(data *v1alpha1.EnvData, mounts []v1alpha1.MountDataDisk, options *v1alpha1.KubernetesOptions, placement *v1alpha1.Placement, tags tagSet) *Env {
+	e := &Env{
+		Data: cmp.Or(data, &v1alpha1.EnvData{}), Mounts: mounts, Kubernetes: cmp.Or(options, &v1alpha1.KubernetesOptions{}),
+		HostIDs: placement.HostIDs, HostIPs: placement.HostIPs,
+	}
+	if placement.Zone != "" {
+		e.Zones = []string{placement.Zone}
+	}
+	if len(e.Data.Zones) > 0 {
+		e.Zones = e.Data.Zones
+	}
+	e.Labels, e.Annotations = map[string]string{}, maps.Clone(e.Kubernetes.Annotations)
+	maps.Copy(e.Labels, e.Kubernetes.Labels)
+	maps.Copy(e.Labels, tags.labels)
+	if placement.ProjectID != nil {
+		e.Labels[v1alpha1.LabelProjectID] = strconv.FormatInt(*placement.ProjectID, 10)
+	}
+	if tags.others != "" {
+		if e.Annotations == nil {
+			e.Annotations = map[string]string{}
+		}
+		e.Annotations[v1alpha1.AnnotationTags] = tags.others
+	}
+	return e
+}
+
+// tagSet is what tags become: labels those that can be one, and the others a JSON object.
+type tagSet struct {
+	labels map[string]string
+	others string
+}
+
+// splitTags returns what lists of tags become. Of two with the same key the later one counts.
+func splitTags(lists ...[]v1alpha1.Tag) tagSet {
+	byKey := map[string]string{}
+	for _, list := range lists {
+		for _, t := range list {
+			byKey[t.Key] = t.Value
+		}
+	}
+	out, others := tagSet{labels: map[string]string{}}, map[string]string{}
+	for k, v := range byKey {
+		key := v1alpha1.LabelTagPrefix + k
+		if len(validation.IsQualifiedName(key)) == 0 && len(validation.IsValidLabelValue(v)) == 0 {
+			out.labels[key] = v
+			continue
+		}
+		others[k] = v
+	}
+	if len(others) > 0 {
+		text, _ := json.Marshal(others) // texts can always be encoded
+		out.others = string(text)
+	}
+	return out
+}
