@@ -28,6 +28,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/testutil"
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 	"batchcompute.dev/operator/internal/validation"
@@ -50,6 +51,8 @@ type env struct {
 	clock *testingclock.FakePassiveClock
 	// resourceWait is how long processes wait for a first machine; 0 means the default.
 	resourceWait time.Duration
+	// nodes are the cluster's nodes for the processes; nil: they are not known.
+	nodes *nodes.Index
 	// script gives an attempt's exit code; nil means 0.
 	script func(task string, index, attempt int) int32
 }
@@ -66,7 +69,7 @@ func newEnv(t testing.TB) *env {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, obj := range []client.Object{&v1alpha1.BatchJob{}, &corev1.Pod{}} {
+	for _, obj := range []client.Object{&v1alpha1.BatchJob{}, &corev1.Pod{}, &v1alpha1.ComputeEnv{}} {
 		if _, err := e.cache.GetInformer(t.Context(), obj, cache.BlockUntilSynced(false)); err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +152,7 @@ func (e *env) start(l *line) *process {
 	l.calls, l.log, l.dead = map[string]int{}, nil, false
 	c := interceptor.NewClient(e.WithWatch, l.funcs(false))
 	live := interceptor.NewClient(e.WithWatch, l.funcs(true))
-	r := NewReconciler(c, live, &news{}, Options{Catalog: catalog.Default, Validate: validate, Clock: e.clock, ResourceWait: e.resourceWait})
+	r := NewReconciler(c, live, &news{}, Options{Catalog: catalog.Default, Validate: validate, Clock: e.clock, ResourceWait: e.resourceWait, Nodes: e.nodes})
 	return &process{Reconciler: r, e: e, line: l}
 }
 
@@ -215,8 +218,13 @@ func (l *line) funcs(live bool) interceptor.Funcs {
 				return l.cached.Get(ctx, key, obj, opts...)
 			})
 		},
-		List: func(ctx context.Context, _ client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
-			return l.read(func() error { return l.cached.List(ctx, list, opts...) })
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			return l.read(func() error {
+				if live {
+					return c.List(ctx, list, opts...)
+				}
+				return l.cached.List(ctx, list, opts...)
+			})
 		},
 		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
 			return l.write("create "+kindOf(obj), obj.GetName(), func() error { return c.Create(ctx, obj, opts...) })

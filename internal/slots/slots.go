@@ -46,7 +46,8 @@ func (p *Place) before(o *Place) bool {
 
 // Offer is how many claims a job may have in an environment.
 type Offer struct {
-	// Limit counts all claims, those that it has included; Grant, the new ones.
+	// Limit counts all claims, those that it has included; it is less than those after the
+	// environment was made smaller. Grant counts the new ones.
 	Limit, Grant int
 	// Closed says that others are first in line: what the job gives back it may not take
 	// again.
@@ -127,7 +128,8 @@ func (l *Ledger) Ask(name types.NamespacedName, p Place, have, most int) Offer {
 		more = max(more, -s.grant) // it was made smaller: what is kept is taken back
 		s.grant += more
 		e.used += more
-		o.Grant, o.Limit = s.grant, s.have+s.grant
+		mine := s.have + s.grant
+		o.Grant, o.Limit = s.grant, max(0, min(mine, e.size-(e.used-mine)))
 	})
 	return o
 }
@@ -151,12 +153,9 @@ func (l *Ledger) Settle(name types.NamespacedName, p Place, have, wants int) {
 func (l *Ledger) Held(uid types.UID) map[types.NamespacedName]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var out map[types.NamespacedName]int
+	out := map[types.NamespacedName]int{}
 	for name, e := range l.envs {
 		if s := e.seats[uid]; s != nil {
-			if out == nil {
-				out = map[types.NamespacedName]int{}
-			}
 			out[name] = s.have
 		}
 	}

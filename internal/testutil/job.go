@@ -69,6 +69,18 @@ func (b *JobBuilder) WaitForMachine() *JobBuilder {
 	return b
 }
 
+// Priority sets the priority.
+func (b *JobBuilder) Priority(n int64) *JobBuilder {
+	b.job.Spec.Job.Priority = &n
+	return b
+}
+
+// HostIPs sets placement.hostIps.
+func (b *JobBuilder) HostIPs(ips ...string) *JobBuilder {
+	b.job.Spec.Placement.HostIPs = ips
+	return b
+}
+
 // Token sets the client token.
 func (b *JobBuilder) Token(token string) *JobBuilder {
 	b.job.Spec.ClientToken = token
@@ -139,4 +151,14 @@ func Zones(zones ...string) TaskOption {
 // Env adds a variable.
 func Env(name, value string) TaskOption {
 	return func(t *v1alpha1.Task) { t.EnvVars = append(t.EnvVars, v1alpha1.EnvVar{Name: name, Value: value}) }
+}
+
+// EnvID has the task name a ComputeEnv in place of its computeEnv.
+func EnvID(ref string) TaskOption {
+	return func(t *v1alpha1.Task) { t.ComputeEnv, t.EnvID = nil, ref }
+}
+
+// InstanceTypes sets computeEnv.envData.instanceTypes.
+func InstanceTypes(types ...string) TaskOption {
+	return func(t *v1alpha1.Task) { t.ComputeEnv.EnvData.InstanceTypes = types }
 }

@@ -180,8 +180,6 @@ func (c *checker) checkEnvironment(t *v1alpha1.Task, path *field.Path) {
 		c.fail(errcode.AllowedOneAttributeInEnvIDAndComputeEnv, path, "envId", "must not be given together with computeEnv")
 	case t.ComputeEnv == nil && t.EnvID == "":
 		c.fail(errcode.AllowedOneAttributeInEnvIDAndComputeEnv, path, "computeEnv", "must be given when envId is not; computeEnv: {} is enough")
-	case t.EnvID != "":
-		c.fail(errcode.ComputeEnvNotFound, path, "envId", "must name a ComputeEnv, and this version has none; use computeEnv; got %s", quote(t.EnvID))
 	}
 	if t.ComputeEnv != nil {
 		c.checkComputeEnv(t.ComputeEnv, path.Child("computeEnv"))

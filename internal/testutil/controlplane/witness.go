@@ -33,8 +33,10 @@ type Witness struct {
 	made map[string]map[types.UID]bool
 	// overlaps are the moments at which an instance had two live Pods.
 	overlaps []string
-	events   int
-	err      error
+	// peak is the most Pods that were live at once, all instances together.
+	alive, peak int
+	events      int
+	err         error
 	// next is the revision from which on changes have not been seen. Only run uses it.
 	next int64
 }
@@ -150,6 +152,9 @@ func (w *Witness) see(pod *corev1.Pod, revision int64, gone bool) {
 	}
 	w.made[pod.Name][pod.UID] = true
 	if gone || !isLive(pod) {
+		if _, ok := w.live[instance][pod.UID]; ok {
+			w.alive--
+		}
 		delete(w.live[instance], pod.UID)
 		return
 	}
@@ -160,6 +165,8 @@ func (w *Witness) see(pod *corev1.Pod, revision int64, gone bool) {
 		return
 	}
 	w.live[instance][pod.UID] = pod.Name
+	w.alive++
+	w.peak = max(w.peak, w.alive)
 	if len(w.live[instance]) > 1 {
 		w.overlaps = append(w.overlaps, fmt.Sprintf("%s at revision %d: %q", instance, revision, slices.Sorted(maps.Values(w.live[instance]))))
 	}
@@ -173,8 +180,9 @@ func isLive(pod *corev1.Pod) bool {
 
 // Figures are what a Witness has seen.
 type Figures struct {
-	// Events counts the changes, Pods the Pods, and Live those that are live now.
-	Events, Pods, Live int
+	// Events counts the changes, Pods the Pods, Live those that are live now, and Peak the
+	// most that were at once.
+	Events, Pods, Live, Peak int
 	// Overlaps are the moments at which an instance had two live Pods.
 	Overlaps []string
 	// Remade are the names that more than one Pod had.
@@ -187,15 +195,12 @@ type Figures struct {
 func (w *Witness) Figures() Figures {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f := Figures{Events: w.events, Overlaps: slices.Clone(w.overlaps), Err: w.err}
+	f := Figures{Events: w.events, Overlaps: slices.Clone(w.overlaps), Err: w.err, Live: w.alive, Peak: w.peak}
 	for name, uids := range w.made {
 		f.Pods += len(uids)
 		if len(uids) > 1 {
 			f.Remade = append(f.Remade, name)
 		}
-	}
-	for _, pods := range w.live {
-		f.Live += len(pods)
 	}
 	slices.Sort(f.Remade)
 	return f

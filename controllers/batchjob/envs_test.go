@@ -1,0 +1,317 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/nodes"
+	"batchcompute.dev/operator/internal/slots"
+	"batchcompute.dev/operator/internal/testutil"
+)
+
+// pool makes or changes the ComputeEnv of this name, and waits until the cache shows it.
+func (e *env) pool(name string, size int64) *v1alpha1.ComputeEnv {
+	e.t.Helper()
+	ctx, pool := context.Background(), &v1alpha1.ComputeEnv{ObjectMeta: metav1.ObjectMeta{Namespace: e.ns, Name: name}}
+	err := e.Get(ctx, client.ObjectKeyFromObject(pool), pool)
+	pool.Spec.EnvName, pool.Spec.DesiredComputeNodeCount, pool.Spec.Placement.Zone = name, &size, "zone-p"
+	if err == nil {
+		err = e.Update(ctx, pool)
+	} else {
+		err = e.Create(ctx, pool)
+	}
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.eventually("the cache shows the ComputeEnv", func() bool {
+		cached := &v1alpha1.ComputeEnv{}
+		return e.cache == nil || e.cache.Get(ctx, client.ObjectKeyFromObject(pool), cached) == nil && cached.ResourceVersion == pool.ResourceVersion
+	})
+	return pool
+}
+
+// live are the Pods that may run, by job, as "a b b".
+func (e *env) live() string {
+	e.t.Helper()
+	var out []string
+	for _, pod := range e.Pods(e.t, e.ns) {
+		if pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+			out = append(out, jobOf(&pod))
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
+}
+
+// finish ends one Pod of a job that may run.
+func (e *env) finish(job string) {
+	e.t.Helper()
+	for _, pod := range e.Pods(e.t, e.ns) {
+		if jobOf(&pod) == job && pod.Status.Phase == corev1.PodPending {
+			e.Finish(e.t, &pod, 0, e.clock.Now())
+			return
+		}
+	}
+	e.t.Fatalf("%s has no Pod that may run", job)
+}
+
+// woken has a process note whom its ledger wakes.
+func (p *process) woken() *[]string {
+	names := new([]string)
+	p.options.Slots.OnWake(func(place slots.Place) { *names = append(*names, place.Job.Name) })
+	return names
+}
+
+// TestComputeEnv: jobs share the nodes of a ComputeEnv, the more urgent and the older first,
+// by its name or its identifier; it can be made larger and smaller meanwhile.
+func TestComputeEnv(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	pool := e.pool("pool", 2)
+	woken := p.woken()
+	first := testutil.Job("first").Task("a", testutil.Instances(3), testutil.EnvID("pool")).Priority(5)
+	e.submit(first)
+	e.submit(testutil.Job("second").Task("a", testutil.Instances(2), testutil.EnvID(naming.EnvID(pool.UID))))
+	p.must("first")
+	p.must("second")
+	if got := e.live(); got != "first first" {
+		t.Fatalf("of two nodes, those have one: %q", got)
+	}
+	e.want("second", "RUNNABLE 0/1 0/2", "a RUNNABLE reason=ComputeEnvFull")
+	if got, want := e.job("second").Status.Message, `task "a": ComputeEnv "pool" has no node to spare: its 2 nodes are in use, or others are first`; got != want {
+		t.Errorf("the message is %q, want %q", got, want)
+	}
+	pod := e.pod("a/0")
+	if pod.Labels[v1alpha1.LabelEnvID] != naming.EnvID(pool.UID) || !strings.Contains(fmt.Sprint(pod.Spec.Affinity.NodeAffinity), "zone-p") {
+		t.Errorf("the Pod is none of the pool: %v, %v", pod.Labels, pod.Spec.Affinity)
+	}
+
+	e.finish("first")
+	p.must("first") // takes the node again: its priority is higher
+	if got := e.live(); got != "first first" || len(*woken) > 0 {
+		t.Fatalf("then those have one: %q, and %q were woken", got, *woken)
+	}
+	e.finish("first")
+	p.must("first")
+	if want := []string{"second"}; !slices.Equal(*woken, want) {
+		t.Fatalf("%q are woken, want %q", *woken, want)
+	}
+	p.must("second")
+	if got := e.live(); got != "first second" {
+		t.Fatalf("then those have one: %q", got)
+	}
+
+	e.pool("pool", 0)
+	e.finish("first")
+	e.finish("second")
+	p.must("first")
+	p.must("second")
+	if got := e.live(); got != "" {
+		t.Fatalf("of no node, those have one: %q", got)
+	}
+	e.want("second", "RUNNING 0/1 1/2", "a RUNNING succeeded=0 reason=ComputeEnvFull")
+	*woken = nil
+	e.pool("pool", 9)
+	p.options.Slots.Resize(types.NamespacedName{Namespace: e.ns, Name: "pool"}, 9) // as the watch does
+	if want := []string{"second"}; !slices.Equal(*woken, want) {
+		t.Errorf("%q are woken by a larger pool, want %q", *woken, want)
+	}
+	p.play("first")
+	p.play("second")
+	e.want("second", "SUCCEED 1/1 2/2", "a SUCCEED succeeded=0-1")
+	if held := p.options.Slots.Stats(types.NamespacedName{Namespace: e.ns, Name: "pool"}); held != (slots.Stats{Size: 9}) {
+		t.Errorf("after the end the ledger has %+v", held)
+	}
+}
+
+// TestComputeEnvMissing: a job whose ComputeEnv is not there waits for it, and says so.
+func TestComputeEnvMissing(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a", testutil.EnvID("pool")).Task("b"))
+	p.must("j")
+	e.want("j", "RUNNABLE 0/2 0/2", "a RUNNABLE reason=ComputeEnvNotFound", "b RUNNABLE active=0")
+	if w := e.job("j").Status.Waiting; len(w) != 1 || w[0].Message != `there is no ComputeEnv "pool"` {
+		t.Errorf("waiting is %+v", w)
+	}
+	e.pool("pool", 1)
+	p.play("j")
+	e.want("j", "SUCCEED 2/2 2/2", "a SUCCEED succeeded=0", "b SUCCEED succeeded=0")
+}
+
+// TestComputeEnvJobDeleted: the nodes of a job that is deleted are free when its Pods have
+// ended, and not before; whether the process lives on or another begins meanwhile.
+func TestComputeEnvJobDeleted(t *testing.T) {
+	for _, way := range []metav1.DeletionPropagation{metav1.DeletePropagationBackground, metav1.DeletePropagationForeground, metav1.DeletePropagationOrphan} {
+		for _, restart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, restart %t", way, restart), func(t *testing.T) {
+				e := newEnv(t)
+				p := e.start(nil)
+				e.pool("pool", 1)
+				e.submit(testutil.Job("gone").Task("a", testutil.EnvID("pool")))
+				p.must("gone")
+				pod := e.pod("a/0")
+				e.Bind(t, pod)
+				e.Start(t, e.pod("a/0"), e.clock.Now())
+				e.submit(testutil.Job("next").Task("b", testutil.EnvID("pool")))
+				if err := e.Delete(context.Background(), e.job("gone"), client.PropagationPolicy(way)); err != nil {
+					t.Fatal(err)
+				}
+				e.CollectGarbage(t, e.ns)
+				if restart {
+					p = e.start(nil)
+				}
+				for range 2 {
+					p.must("gone")
+					p.must("next")
+				}
+				if got := len(e.Pods(t, e.ns)); got != 1 {
+					t.Fatalf("there are %d Pods, want 1", got)
+				}
+				e.Finish(t, e.pod("a/0"), 137, e.clock.Now())
+				woken := p.woken()
+				for range 2 { // the first pass lets go of the Pod, for which a deletion in the foreground waits
+					p.must("gone")
+					e.CollectGarbage(t, e.ns)
+				}
+				if want := []string{"next"}; !slices.Equal(*woken, want) {
+					t.Errorf("%q are woken, want %q", *woken, want)
+				}
+				p.must("next")
+				if got := e.live(); got != "next" {
+					t.Errorf("those have the node: %q", got)
+				}
+				p.play("next")
+				if tracked := e.tracked(); len(tracked) > 0 {
+					t.Errorf("Pods are still tracked: %q", tracked)
+				}
+				if len(p.gone) > 0 {
+					t.Errorf("jobs that are gone are remembered: %v", p.gone)
+				}
+			})
+		}
+	}
+}
+
+// TestComputeEnvStrict plays jobs on a small pool with a process that dies again and again,
+// before and after its writes, or does not hear their answers. Never are more instances live
+// than there are nodes.
+func TestComputeEnvStrict(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			const size = 3
+			random := rand.New(rand.NewPCG(seed, 7))
+			e := newEnv(t)
+			witness := e.Watch(t, e.ns)
+			e.pool("pool", size)
+			jobs := []string{"a", "b", "c"}
+			for i, name := range jobs {
+				e.submit(testutil.Job(name).Task("t", testutil.Instances(6), testutil.Retries(1), testutil.EnvID("pool")).Priority(int64(i % 2)))
+			}
+			kills := 0
+			begin := func() *process {
+				left := 3 + random.IntN(12)
+				p := e.start(&line{fault: func(int, string) fate {
+					if left--; left > 0 {
+						return done
+					}
+					return []fate{before, after, lost}[random.IntN(3)]
+				}})
+				return p
+			}
+			p := begin()
+			for round := 0; ; round++ {
+				name := jobs[random.IntN(len(jobs))]
+				if _, err := p.pass(name); err != nil && !p.dead && !errors.Is(err, errLost) {
+					t.Fatal(err)
+				}
+				if p.dead || random.IntN(20) == 0 {
+					kills++
+					p = begin()
+				}
+				for _, pod := range e.Pods(t, e.ns) {
+					if pod.Status.Phase == corev1.PodPending && random.IntN(3) == 0 {
+						e.Finish(t, &pod, int32(random.IntN(2)), e.clock.Now())
+					}
+				}
+				e.tick()
+				ended := 0
+				for _, name := range jobs {
+					if e.job(name).Status.EndTime != nil {
+						ended++
+					}
+				}
+				if ended == len(jobs) {
+					break
+				}
+				if round == 2000 {
+					t.Fatal("the jobs do not end")
+				}
+			}
+			f := witness.Figures()
+			t.Logf("%d Pods, at most %d live at once on %d nodes, %d kills", f.Pods, f.Peak, size, kills)
+			if f.Peak > size || f.Peak == 0 || f.Err != nil || len(f.Overlaps) > 0 {
+				t.Errorf("%d were live at once; %v, %v", f.Peak, f.Overlaps, f.Err)
+			}
+		})
+	}
+}
+
+// TestHosts: addresses are looked up among the nodes, again and again while nothing runs.
+func TestHosts(t *testing.T) {
+	e := newEnv(t)
+	e.nodes = &nodes.Index{}
+	p := e.start(nil)
+	e.submit(testutil.Job("j").HostIPs("10.0.0.7").Task("a"))
+	p.must("j")
+	e.tick()
+	p.must("j")
+	e.want("j", "RUNNABLE 0/1 0/1", "a RUNNABLE active=0 reason=HostNotFound")
+	if got, want := e.job("j").Status.Message, `task "a": no node has the address 10.0.0.7`; got != want {
+		t.Errorf("the message is %q, want %q", got, want)
+	}
+	node := func(name, ip string) *corev1.Node {
+		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: "host-" + name}},
+			Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}}}}
+	}
+	e.nodes.Saw(node("x", "10.0.0.7"))
+	p.wakeSeekers()
+	p.must("j")
+	if got := fmt.Sprint(e.pod("a/0").Spec.Affinity.NodeAffinity); !strings.Contains(got, "host-x") {
+		t.Errorf("the Pod may run on %s", got)
+	}
+	first := e.pod("a/0").UID
+
+	// The machine is replaced by another with the same address, and the Pod waits.
+	e.Report(t, e.pod("a/0"), func(pod *corev1.Pod) { testutil.Unschedulable(pod, "0/1 nodes are available") })
+	e.nodes.Gone("x")
+	e.nodes.Saw(node("y", "10.0.0.7"))
+	e.eventually("the Pod is one for the new machine", func() bool {
+		e.tick()
+		p.must("j")
+		for _, pod := range e.Pods(t, e.ns) {
+			if pod.UID != first {
+				return strings.Contains(fmt.Sprint(pod.Spec.Affinity.NodeAffinity), "host-y")
+			}
+		}
+		return false
+	})
+	p.play("j")
+	e.want("j", "SUCCEED 1/1 1/1", "a SUCCEED succeeded=0") // and no failure
+}
