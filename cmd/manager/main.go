@@ -30,7 +30,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/controllers/batchjob"
-	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/catalogfile"
 	"batchcompute.dev/operator/internal/certs"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/validation"
@@ -50,6 +50,7 @@ var version = "dev"
 // The names of the manager's own objects, as config/ has them.
 const (
 	leaseName      = "manager.batchcompute.dev"
+	catalogName    = "batchcompute-catalog"
 	secretName     = "batchcompute-webhook-cert"
 	serviceName    = "batchcompute-webhook-service"
 	mutatingName   = "batchcompute-mutating-webhook-configuration"
@@ -82,7 +83,7 @@ func start(o *options) error {
 
 // run runs the manager until ctx ends.
 func run(ctx context.Context, cfg *rest.Config, o *options) error {
-	cat, err := readCatalog(o.catalog)
+	cat, err := catalogfile.New(o.catalog)
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,10 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 			return err
 		}
 	}
-	validator := validation.Validator{Images: cat}
+	if err := followCatalog(mgr, cat, o.namespace); err != nil {
+		return err
+	}
+	validator := validation.Validator{Images: currentImages{cat}}
 	if err := webhook.Setup(mgr, webhook.Options{Validator: validator, JobQuota: o.jobQuota}); err != nil {
 		return fmt.Errorf("setting up the webhooks: %w", err)
 	}
@@ -109,7 +113,7 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 		return fmt.Errorf("registering the metrics: %w", err)
 	}
 	if err := batchjob.Setup(mgr, batchjob.Options{
-		Catalog: cat, Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait, Metrics: counted,
+		Catalog: cat.Current, Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait, Metrics: counted,
 	}); err != nil {
 		return fmt.Errorf("setting up the reconciler of BatchJob: %w", err)
 	}
@@ -197,20 +201,4 @@ func firstProblem(v validation.Validator) func(*v1alpha1.BatchJob) (code, messag
 		}
 		return "", ""
 	}
-}
-
-// readCatalog reads the configuration file; no name means the built-in defaults.
-func readCatalog(name string) (*catalog.Catalog, error) {
-	if name == "" {
-		return catalog.Default(), nil
-	}
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return nil, fmt.Errorf("reading catalog: %w", err)
-	}
-	cat, err := catalog.Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return cat, nil
 }

@@ -136,7 +136,7 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 // createPod makes one Pod. That it is there already, as after an answer that was lost,
 // is success.
 func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve.Instance) (string, error) {
-	pod := podspec.Build(obs.Job, obs.Spec, in, r.options.Catalog)
+	pod := podspec.Build(obs.Job, obs.Spec, in, r.options.Catalog())
 	err := r.client.Create(ctx, pod.DeepCopy())
 	r.options.Metrics.Wrote("create", "pods", err)
 	switch {
@@ -174,7 +174,7 @@ func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []r
 	var mu sync.Mutex
 	absent := map[string]bool{}
 	err := r.inParallel(len(instances), func(i int) error {
-		want := podspec.Build(obs.Job, obs.Spec, instances[i], r.options.Catalog)
+		want := podspec.Build(obs.Job, obs.Spec, instances[i], r.options.Catalog())
 		pod := &corev1.Pod{}
 		err := r.live.Get(ctx, client.ObjectKeyFromObject(want), pod)
 		switch {

@@ -149,7 +149,7 @@ func (e *env) start(l *line) *process {
 	l.calls, l.log, l.dead = map[string]int{}, nil, false
 	c := interceptor.NewClient(e.WithWatch, l.funcs(false))
 	live := interceptor.NewClient(e.WithWatch, l.funcs(true))
-	r := NewReconciler(c, live, &news{}, Options{Catalog: catalog.Default(), Validate: validate, Clock: e.clock, ResourceWait: e.resourceWait})
+	r := NewReconciler(c, live, &news{}, Options{Catalog: catalog.Default, Validate: validate, Clock: e.clock, ResourceWait: e.resourceWait})
 	return &process{Reconciler: r, e: e, line: l}
 }
 

@@ -94,7 +94,7 @@ func (d *drill) manager(cfg *rest.Config, change func(*ctrl.Options)) *running {
 	}
 	mgr, err := ctrl.NewManager(cfg, o)
 	if err == nil {
-		err = Setup(mgr, Options{Catalog: catalog.Default(), Validate: validate})
+		err = Setup(mgr, Options{Catalog: catalog.Default, Validate: validate})
 	}
 	if err != nil {
 		d.t.Fatal(err)

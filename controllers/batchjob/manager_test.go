@@ -33,7 +33,7 @@ func (e *env) manage() (stop func()) {
 		Controller: config.Controller{SkipNameValidation: new(true)},
 	})
 	if err == nil {
-		err = Setup(mgr, Options{Catalog: catalog.Default(), Validate: validate})
+		err = Setup(mgr, Options{Catalog: catalog.Default, Validate: validate})
 	}
 	if err != nil {
 		e.t.Fatal(err)

@@ -53,8 +53,9 @@ const podsByJob = "batchjob"
 
 // Options are what the reconciler needs beside a manager.
 type Options struct {
-	// Catalog says which container images the API's names mean. Required.
-	Catalog *catalog.Catalog
+	// Catalog returns what the cluster has under the API's names, as it is now. It is asked
+	// for each Pod. Required.
+	Catalog func() *catalog.Catalog
 	// Validate returns the error code and sentence of the first problem of a job, or
 	// two empty strings. It guards against jobs that got past the webhook. Required.
 	Validate func(*v1alpha1.BatchJob) (code, message string)

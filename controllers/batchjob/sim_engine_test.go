@@ -179,7 +179,7 @@ func (s *simulation) clone() *simulation {
 // begin starts a process that knows nothing, with caches that show these views.
 func (s *simulation) begin(c *simController, jobAt, podsAt int) {
 	c.r = NewReconciler(&simClient{c: c}, &simClient{c: c, live: true}, simNews{}, Options{
-		Catalog: catalog.Default(), Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s},
+		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s},
 	})
 	c.r.workers = 1
 	c.jobAt, c.podsAt, c.due, c.written = jobAt, podsAt, map[string]*simDue{}, ""
