@@ -80,7 +80,7 @@ func (f *File) Start(ctx context.Context) error {
 	}
 	for {
 		err := f.follow(ctx)
-		if ctx.Err() != nil {
+		if err == nil {
 			return nil
 		}
 		log.FromContext(ctx).Error(err, "Lost the watch of the catalogue", "file", f.path, "retryAfter", f.recheck)
@@ -92,7 +92,7 @@ func (f *File) Start(ctx context.Context) error {
 	}
 }
 
-// follow follows the file until ctx ends or the watch is lost.
+// follow follows the file until ctx ends, or, with an error, until the watch is lost.
 func (f *File) follow(ctx context.Context) error {
 	dir := filepath.Dir(f.path)
 	w, err := watch(dir)
@@ -107,7 +107,7 @@ func (f *File) follow(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		case e := <-w.Events:
 			if e.Name == dir && (e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename)) {
 				f.reload(ctx)
