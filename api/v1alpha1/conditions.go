@@ -89,6 +89,14 @@ const (
 	ReasonPredecessorFailed = "PredecessorFailed"
 )
 
+// Reasons of events of the ConfigMap that holds the catalogue.
+const (
+	// ReasonCatalogLoaded: its new content is in use.
+	ReasonCatalogLoaded = "CatalogLoaded"
+	// ReasonCatalogInvalid: its new content is in error; the last good one stays in use.
+	ReasonCatalogInvalid = "CatalogInvalid"
+)
+
 // Reasons why an instance waits.
 const (
 	// ReasonUnschedulable: the scheduler finds no node for the Pod.

@@ -76,6 +76,9 @@ func (c *cluster) testOverlays(t *testing.T) {
 		if dir != "default" {
 			continue
 		}
+		if !strings.Contains(out, "name: "+catalogName+"\n") {
+			t.Errorf("the ConfigMap of the catalogue is not %s, which the manager follows", catalogName)
+		}
 		out, err = c.run(t, out, "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-")
 		if err != nil || strings.Contains(out, "Warning") {
 			t.Errorf("config/%s: %v\n%s", dir, err, out)

@@ -31,7 +31,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/controllers/batchjob"
 	"batchcompute.dev/operator/controllers/computeenv"
-	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/catalogfile"
 	"batchcompute.dev/operator/internal/certs"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodes"
@@ -53,6 +53,7 @@ var version = "dev"
 // The names of the manager's own objects, as config/ has them.
 const (
 	leaseName      = "manager.batchcompute.dev"
+	catalogName    = "batchcompute-catalog"
 	secretName     = "batchcompute-webhook-cert"
 	serviceName    = "batchcompute-webhook-service"
 	mutatingName   = "batchcompute-mutating-webhook-configuration"
@@ -85,7 +86,7 @@ func start(o *options) error {
 
 // run runs the manager until ctx ends.
 func run(ctx context.Context, cfg *rest.Config, o *options) error {
-	cat, err := readCatalog(o.catalog)
+	cat, err := catalogfile.New(o.catalog)
 	if err != nil {
 		return err
 	}
@@ -103,7 +104,10 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 			return err
 		}
 	}
-	validator := validation.Validator{Images: cat}
+	if err := followCatalog(mgr, cat, o.namespace); err != nil {
+		return err
+	}
+	validator := validation.Validator{Images: currentImages{cat}}
 	if err := webhook.Setup(mgr, webhook.Options{Validator: validator, JobQuota: o.jobQuota}); err != nil {
 		return fmt.Errorf("setting up the webhooks: %w", err)
 	}
@@ -113,7 +117,7 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 	}
 	shared := slots.New()
 	if err := batchjob.Setup(mgr, batchjob.Options{
-		Catalog: func() *catalog.Catalog { return cat }, Nodes: &nodes.Index{}, Slots: shared,
+		Catalog: cat.Current, Nodes: &nodes.Index{}, Slots: shared,
 		Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait, Metrics: counted,
 	}); err != nil {
 		return fmt.Errorf("setting up the reconciler of BatchJob: %w", err)
@@ -209,20 +213,4 @@ func firstProblem(v validation.Validator) func(*v1alpha1.BatchJob) (code, messag
 		}
 		return "", ""
 	}
-}
-
-// readCatalog reads the configuration file; no name means the built-in defaults.
-func readCatalog(name string) (*catalog.Catalog, error) {
-	if name == "" {
-		return catalog.Default(), nil
-	}
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return nil, fmt.Errorf("reading catalog: %w", err)
-	}
-	cat, err := catalog.Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return cat, nil
 }

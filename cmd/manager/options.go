@@ -47,7 +47,8 @@ func parseOptions(args []string) (*options, error) {
 	o := &options{}
 	fs := flag.NewFlagSet("manager", flag.ContinueOnError)
 	fs.StringVar(&o.catalog, "catalog", "",
-		"File of kind Catalog: the default image and the images by identifier. Empty: built-in defaults.")
+		"File of kind Catalog: images, machines, disks, charge types, priorities and mirrors. It is followed: a change takes "+
+			"effect without a restart, one in error leaves the last good content in use. Empty: built-in defaults.")
 	fs.StringVar(&o.namespace, "namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), defaultNamespace),
 		"Namespace of the manager's own objects: lease, certificate, service. Default: $POD_NAMESPACE.")
 	fs.BoolVar(&o.leaderElect, "leader-elect", true,

@@ -4,16 +4,10 @@
 package main
 
 import (
-	"errors"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"batchcompute.dev/operator/internal/catalog"
 )
 
 func TestParseOptions(t *testing.T) {
@@ -67,25 +61,6 @@ func TestParseOptionsErrors(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tc.want)
 			}
 		})
-	}
-}
-
-func TestReadCatalog(t *testing.T) {
-	if c, err := readCatalog(""); err != nil || c.DefaultImage != catalog.DefaultImage {
-		t.Errorf("catalog %+v, error %v", c, err)
-	}
-	if _, err := readCatalog("../../config/manager/catalog.yaml"); err != nil {
-		t.Errorf("the catalogue that config/ ships: %v", err)
-	}
-	if _, err := readCatalog(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("error %v", err)
-	}
-	name := filepath.Join(t.TempDir(), "catalog.yaml")
-	if err := os.WriteFile(name, []byte("kind: Catalogue\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := readCatalog(name); err == nil || !strings.Contains(err.Error(), name) {
-		t.Errorf("the error %v does not name the file", err)
 	}
 }
 

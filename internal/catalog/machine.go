@@ -4,6 +4,9 @@
 package catalog
 
 import (
+	"cmp"
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -17,37 +20,103 @@ type InstanceType struct {
 	// nvidia.com/gpu. Never changed.
 	Resources corev1.ResourceList
 	// NodeLabels are labels that its nodes carry. Empty: any node that is large enough
-	// will do.
+	// will do. Never changed.
 	NodeLabels map[string]string
 }
 
 // ChargeType is what the cluster has for an instanceChargeType.
 type ChargeType struct {
-	// NodeLabels are labels that its nodes carry.
+	// NodeLabels are labels that its nodes carry. Never changed.
 	NodeLabels map[string]string
-	// Tolerations let Pods onto them.
+	// Tolerations let Pods onto them. Never changed.
 	Tolerations []corev1.Toleration
 }
 
+// The API's names. Source: BatchCompute, InstanceTypeOptions.InstanceCategories,
+// SystemDisk.DiskType, EnvData.InstanceChargeType, Job.Priority.
+var (
+	categories  = []string{"GENERAL", "GENERAL_2", "GENERAL_3", "COMPUTE", "COMPUTE_2", "COMPUTE_3"}
+	diskTypes   = []string{"LOCAL_BASIC", "LOCAL_SSD", "CLOUD_BASIC", "CLOUD_SSD", "CLOUD_PREMIUM", "CLOUD_BSSD", "CLOUD_HSSD", "CLOUD_TSSD"}
+	chargeTypes = []string{"POSTPAID_BY_HOUR", "SPOTPAID"}
+)
+
+const (
+	allCategories = "ALL"
+	maxPriority   = 100
+)
+
+// sizedType is a machine type with what Smallest compares.
+type sizedType struct {
+	milliCPU, memory int64 // thousandths of a core, bytes
+	category         uint8 // its bit, 0 for none
+	it               *InstanceType
+}
+
 // InstanceType returns the machine type of this name, or nil.
-func (c *Catalog) InstanceType(name string) *InstanceType { return nil }
+func (c *Catalog) InstanceType(name string) *InstanceType { return c.instanceTypes[name] }
 
 // Smallest returns the machine type with the least CPU, of these the one with the least
 // memory, and of these the first by name, that has at least cpu cores and memory GiB and is
 // in one of the categories; nil when there is none. "ALL" among the categories, or no
-// category, stands for every type.
-func (c *Catalog) Smallest(cpu, memory int64, categories []string) *InstanceType { return nil }
+// category, stands for every type. A type with extended resources is never the answer: what
+// is asked for is CPU and memory, and its Pods would wait for a GPU.
+func (c *Catalog) Smallest(cpu, memory int64, categories []string) *InstanceType {
+	if cpu > maxCPU || memory > maxMemory>>30 {
+		return nil // what follows cannot overflow
+	}
+	milliCPU, bytes := cpu*1000, memory<<30
+	all := len(categories) == 0
+	var wanted uint8
+	for _, name := range categories {
+		all = all || name == allCategories
+		wanted |= categoryBit(name)
+	}
+	first, _ := slices.BinarySearchFunc(c.bySize, milliCPU, func(s sizedType, milliCPU int64) int { return cmp.Compare(s.milliCPU, milliCPU) })
+	for i := first; i < len(c.bySize); i++ {
+		if s := &c.bySize[i]; s.memory >= bytes && (all || s.category&wanted != 0) {
+			return s.it
+		}
+	}
+	return nil
+}
+
+// categoryBit returns a bit for each category, 0 for what is none.
+func categoryBit(name string) uint8 {
+	if i := slices.Index(categories, name); i >= 0 {
+		return 1 << i
+	}
+	return 0
+}
+
+// sortBySize returns what Smallest chooses from, in its order. The quantities are in the
+// range that Parse allows.
+func sortBySize(types map[string]*InstanceType) []sizedType {
+	out := make([]sizedType, 0, len(types))
+	for _, it := range types {
+		if len(it.Resources) == 2 { // cpu and memory
+			out = append(out, sizedType{it.Resources.Cpu().MilliValue(), it.Resources.Memory().Value(), categoryBit(it.Category), it})
+		}
+	}
+	slices.SortFunc(out, func(a, b sizedType) int {
+		return cmp.Or(cmp.Compare(a.milliCPU, b.milliCPU), cmp.Compare(a.memory, b.memory), cmp.Compare(a.it.Name, b.it.Name))
+	})
+	return out
+}
 
 // StorageClass returns the storage class that stands for a disk type; "" when there is
 // none, and such a disk is a directory of the node.
-func (c *Catalog) StorageClass(diskType string) string { return "" }
+func (c *Catalog) StorageClass(diskType string) string { return c.storageClasses[diskType] }
 
 // ChargeType returns what the cluster has for an instanceChargeType.
-func (c *Catalog) ChargeType(name string) (ChargeType, bool) { return ChargeType{}, false }
+func (c *Catalog) ChargeType(name string) (ChargeType, bool) {
+	t, ok := c.chargeTypes[name]
+	return t, ok
+}
 
 // PriorityClass returns the PriorityClass of jobs with this priority, 0-100; "" for none.
-func (c *Catalog) PriorityClass(priority int) string { return "" }
-
-// Mirror returns the name under which an image is pulled: its registry replaced where a
-// mirror is configured for it. An image without a registry is one of docker.io.
-func (c *Catalog) Mirror(image string) string { return image }
+func (c *Catalog) PriorityClass(priority int) string {
+	if priority < 0 || priority > maxPriority {
+		return ""
+	}
+	return c.priorityClasses[priority]
+}

@@ -246,6 +246,9 @@ func full(t *testing.T) *prometheus.Registry {
 			m.Retried(budget, reason, 1)
 		}
 	}
+	if _, err := NewCatalog(reg); err != nil {
+		t.Fatal(err)
+	}
 	return reg
 }
 

@@ -25,11 +25,12 @@ const other = "other"
 
 // The values of the labels, besides other.
 var (
-	verbs     = []string{"create", "update", "patch", "delete"}
-	resources = []string{"batchjobs", "batchjobs/status", "configmaps", "pods"}
-	results   = []string{"ok", "conflict", "notfound", "exists", "refused", "throttled", "toolarge", "error"}
-	budgets   = []string{BudgetCommand, BudgetMachine}
-	endStates = []string{string(v1alpha1.JobSucceed), string(v1alpha1.JobFailed), string(v1alpha1.JobFailedInterrupted)}
+	verbs         = []string{"create", "update", "patch", "delete"}
+	resources     = []string{"batchjobs", "batchjobs/status", "configmaps", "pods"}
+	results       = []string{"ok", "conflict", "notfound", "exists", "refused", "throttled", "toolarge", "error"}
+	budgets       = []string{BudgetCommand, BudgetMachine}
+	reloadResults = []string{"ok", "error"}
+	endStates     = []string{string(v1alpha1.JobSucceed), string(v1alpha1.JobFailed), string(v1alpha1.JobFailedInterrupted)}
 
 	retryReasons = []string{
 		v1alpha1.ReasonCommandFailed, v1alpha1.ReasonStartError, v1alpha1.ReasonOOMKilled, v1alpha1.ReasonTimeout,
