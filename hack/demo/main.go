@@ -122,8 +122,14 @@ func (d *demo) submit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.cluster.Kubectl(ctx, "delete", "-k", samples, "--ignore-not-found").Run(); err != nil {
-		return fmt.Errorf("deleting the jobs of an earlier run: %w", err)
+	for try := 1; ; try++ {
+		err := d.cluster.Kubectl(ctx, "delete", "-k", samples, "--ignore-not-found").Run()
+		if err == nil {
+			break
+		}
+		if try == 2 { // the first time, a job that is deleted as well may still use a ComputeEnv
+			return fmt.Errorf("deleting the jobs of an earlier run: %w", err)
+		}
 	}
 	if zone == sampleZone {
 		return d.kubectl(ctx, nil, "apply", "-k", samples)
