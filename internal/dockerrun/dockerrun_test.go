@@ -6,6 +6,7 @@ package dockerrun
 import (
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
@@ -149,6 +150,25 @@ func TestErrorsKeepSecrets(t *testing.T) {
 	} {
 		if _, err := Parse(text); err == nil || strings.Contains(err.Error(), secret) {
 			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// A request may have some hundred texts of the greatest length.
+func TestHostileTextsStayCheap(t *testing.T) {
+	for _, unit := range []string{
+		"$((", "$((a[", `$(("$(`, `"$(`, "$(", "${x:-", "$[", "((", "(", "{", "`", "\\`", "<<E\n", "case x in ", "if ", "! ", "f()", `"`, "'", `\`, " a", "-e A=b ",
+	} {
+		text := strings.Repeat(unit, MaxText/len(unit))
+		for try := 1; ; try++ {
+			begin := time.Now()
+			_, _ = Parse(text)
+			if took := time.Since(begin); took < 20*time.Millisecond {
+				break
+			} else if try == 5 {
+				t.Errorf("%q again and again takes %s", unit, took)
+				break
+			}
 		}
 	}
 }

@@ -11,6 +11,10 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
+// maxExpansions bounds what a shell would expand: over many, one in another, its grammar
+// takes time that grows with their square.
+const maxExpansions = 16
+
 // program stands before a text, so that the whole is one command.
 const program = "docker "
 
@@ -25,6 +29,9 @@ var (
 func split(text string) ([]string, error) {
 	if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
 		return nil, errText
+	}
+	if strings.Count(text, "$(")+strings.Count(text, "${") > maxExpansions {
+		return nil, errShell
 	}
 	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(program+text), "")
 	if err != nil {
