@@ -44,6 +44,7 @@ type fieldInfo struct {
 // letter, by struct and JSON name; empty: the API does not have the field.
 var exceptions = map[reflect.Type]map[string]string{
 	reflect.TypeFor[v1alpha1.InstanceTypeOptions](): {"cpu": "CPU"},
+	reflect.TypeFor[v1alpha1.AnonymousComputeEnv](): {"kubernetes": ""},
 }
 
 // alwaysWritten are fields that the API requires and that may be empty.
