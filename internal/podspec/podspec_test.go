@@ -5,7 +5,9 @@ package podspec_test
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/pod-security-admission/api"
@@ -39,8 +42,11 @@ type input struct {
 		Task    int `json:"task"`
 		Index   int `json:"index"`
 		Attempt int `json:"attempt"`
+		Machine int `json:"machine"`
 	} `json:"instance"`
-	Spec v1alpha1.BatchJobSpec `json:"spec"`
+	// ComputeEnv is what the tasks' envId names.
+	ComputeEnv *v1alpha1.ComputeEnvSpec `json:"computeEnv"`
+	Spec       v1alpha1.BatchJobSpec    `json:"spec"`
 }
 
 func TestGolden(t *testing.T) {
@@ -61,42 +67,135 @@ func TestGolden(t *testing.T) {
 			}
 			job := testutil.Job(in.Metadata.Name).Obj()
 			job.UID, job.Spec = types.UID("00000000-0000-4000-8000-000000000001"), in.Spec
-			got, err := yaml.Marshal(build(t, job, resolve.Instance{Task: in.Instance.Task, Index: in.Instance.Index, Attempt: in.Instance.Attempt}))
+			instance := resolve.Instance{Task: in.Instance.Task, Index: in.Instance.Index, Attempt: in.Instance.Attempt, Machine: in.Instance.Machine}
+			pod := build(t, job, instance, in.ComputeEnv)
+			compare(t, strings.TrimSuffix(file, ".in.yaml")+".out.yaml", pod)
+		})
+	}
+}
+
+// TestSamples builds, with the catalogue that the operator comes with, the Pod of the first
+// instance of every task of config/samples.
+func TestSamples(t *testing.T) {
+	shipped, err := os.ReadFile("../../config/manager/catalog.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cluster.Catalog, err = catalog.Parse(shipped); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cluster.Catalog = images }()
+	files, err := filepath.Glob("../../config/samples/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if filepath.Base(file) == "kustomization.yaml" {
+			continue
+		}
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			text, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden := strings.TrimSuffix(file, ".in.yaml") + ".out.yaml"
-			if *update {
-				if err := os.WriteFile(golden, got, 0o644); err != nil {
+			var pool *v1alpha1.ComputeEnvSpec
+			for part := range strings.SplitSeq(string(text), "\n---\n") {
+				var env v1alpha1.ComputeEnv
+				if err := yaml.Unmarshal([]byte(part), &env); err != nil {
 					t.Fatal(err)
 				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("Pod of %s (-want +got), -update writes it anew:\n%s", file, diff)
+				if env.Kind == "ComputeEnv" {
+					if err := yaml.UnmarshalStrict([]byte(part), &env); err != nil {
+						t.Fatal(err)
+					}
+					pool = &env.Spec
+					continue
+				}
+				job := &v1alpha1.BatchJob{}
+				if err := yaml.UnmarshalStrict([]byte(part), job); err != nil {
+					t.Fatal(err)
+				}
+				job.Namespace, job.UID = "default", "00000000-0000-4000-8000-000000000001"
+				for i := range job.Spec.Job.Tasks {
+					pod := build(t, job, resolve.Instance{Task: i}, pool)
+					compare(t, filepath.Join("testdata/samples", job.Name+"."+pod.Labels[v1alpha1.LabelTaskName]+".yaml"), pod)
+				}
 			}
 		})
 	}
 }
 
+// compare compares a Pod with the file that it should be.
+func compare(t *testing.T, golden string, pod *corev1.Pod) {
+	t.Helper()
+	got, err := yaml.Marshal(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(golden), 0o755), os.WriteFile(golden, got, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got), -update writes it anew:\n%s", golden, diff)
+	}
+}
+
 var images = func() *catalog.Catalog {
-	c, err := catalog.Parse([]byte(`{apiVersion: config.batchcompute.dev/v1alpha1, kind: Catalog, defaultImage: "debian:13", images: {img-python: "python:3.13"}}`))
+	c, err := catalog.Parse([]byte(`
+apiVersion: config.batchcompute.dev/v1alpha1
+kind: Catalog
+defaultImage: debian:13
+images: {img-python: "python:3.13"}
+instanceTypes:
+  S5.MEDIUM4: {cpu: 2, memory: 4Gi, category: GENERAL_3}
+  S5.LARGE8: {cpu: 4, memory: 8Gi, category: GENERAL_3}
+  GPU.BIG: {cpu: 8, memory: 32Gi, resources: {nvidia.com/gpu: 2}, nodeLabels: {example.com/gpu: big}}
+  GPU.SMALL: {cpu: 4, memory: 16Gi, resources: {nvidia.com/gpu: 1}, nodeLabels: {example.com/gpu: small}}
+diskTypes: {CLOUD_SSD: {storageClassName: fast}}
+chargeTypes: {SPOTPAID: {nodeLabels: {example.com/capacity: spot}, tolerations: [{key: example.com/spot, operator: Exists, effect: NoSchedule}]}}
+priorityClasses: [{from: 50, to: 100, priorityClassName: batch-high}]
+registryMirrors: {registry.example.com: mirror.example.com/cache}
+`))
 	if err != nil {
 		panic(err)
 	}
 	return c
 }()
 
-func build(t testing.TB, job *v1alpha1.BatchJob, in resolve.Instance) *corev1.Pod {
+// cluster has the nodes node-a and node-c under the addresses 10.0.0.1 and 10.0.0.2.
+var cluster = podspec.Cluster{Catalog: images, Hosts: func(addresses []string) []string {
+	var out []string
+	for i, name := range []string{"node-a", "node-c"} {
+		if slices.Contains(addresses, fmt.Sprint("10.0.0.", i+1)) {
+			out = append(out, name)
+		}
+	}
+	return out
+}}
+
+// envOf is where and on what a task runs; pool is what an envId names.
+func envOf(job *v1alpha1.BatchJob, task *resolve.Task, pool *v1alpha1.ComputeEnvSpec) *resolve.Env {
+	if task.EnvID == "" {
+		return task.Env
+	}
+	env := &v1alpha1.ComputeEnv{Spec: *pool}
+	env.Name, env.UID = task.EnvID, "00000000-0000-4000-8000-000000000002"
+	return resolve.Named(env, job)
+}
+
+func build(t testing.TB, job *v1alpha1.BatchJob, in resolve.Instance, pool ...*v1alpha1.ComputeEnvSpec) *corev1.Pod {
 	t.Helper()
 	spec, err := resolve.Resolve(job)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pod, err := podspec.Build(job, spec, in, spec.Tasks[in.Task].Env, podspec.Cluster{Catalog: images})
+	pod, err := podspec.Build(job, spec, in, envOf(job, &spec.Tasks[in.Task], slices.Concat(pool, []*v1alpha1.ComputeEnvSpec{{}})[0]), cluster)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +209,7 @@ func TestImage(t *testing.T) {
 	}{
 		"default":                   {nil, "debian:13"},
 		"in the catalogue":          {[]testutil.TaskOption{testutil.ImageID("img-python")}, "python:3.13"},
-		"a reference itself":        {[]testutil.TaskOption{testutil.ImageID("registry.example.com/a:1")}, "registry.example.com/a:1"},
+		"a reference itself":        {[]testutil.TaskOption{testutil.ImageID("other.example.com/a:1")}, "other.example.com/a:1"},
 		"docker":                    {[]testutil.TaskOption{testutil.Image("busybox:1")}, "busybox:1"},
 		"docker wins":               {[]testutil.TaskOption{testutil.ImageID("img-python"), testutil.Image("busybox:1")}, "busybox:1"},
 		"docker without an image":   {[]testutil.TaskOption{testutil.ImageID("img-python"), testutil.Image("")}, "python:3.13"},
@@ -270,16 +369,67 @@ func TestBuildSharesNothing(t *testing.T) {
 	}
 }
 
-func BenchmarkBuild(b *testing.B) {
-	job := testutil.Job("j").Task("a", testutil.Instances(100_000), testutil.Command(strings.Repeat("echo $(date); ", 100)), testutil.Env("A", "1"), testutil.Env("B", "$2")).Obj()
-	spec, err := resolve.Resolve(job)
-	if err != nil {
-		b.Fatal(err)
+// TestBuildErrors: what a request names may be gone from the cluster since it was let in.
+func TestBuildErrors(t *testing.T) {
+	for name, tc := range map[string]struct {
+		data            *v1alpha1.EnvData
+		ips             []string
+		reason, message string
+	}{
+		"type": {&v1alpha1.EnvData{InstanceType: "X.1"}, nil, v1alpha1.ReasonMachineUnknown, `the operator's catalogue has no machine type "X.1" any more`},
+		"one of several types": {&v1alpha1.EnvData{InstanceTypes: []string{"S5.LARGE8", "X.1"}}, nil, v1alpha1.ReasonMachineUnknown,
+			`the operator's catalogue has no machine type "X.1" any more`},
+		"category": {&v1alpha1.EnvData{InstanceTypeOptions: &v1alpha1.InstanceTypeOptions{CPU: new(int64(5)), Memory: new(int64(1)), InstanceCategories: []string{"GENERAL_3"}}}, nil,
+			v1alpha1.ReasonMachineUnknown, "the operator's catalogue has no machine type in GENERAL_3 any more with 5 cores and 1 GB"},
+		"addresses": {nil, []string{"10.0.0.8", "10.0.0.9"}, v1alpha1.ReasonHostNotFound, "no node has the address 10.0.0.8 or 10.0.0.9"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			job := testutil.Job("j").HostIPs(tc.ips...).Task("a", func(t *v1alpha1.Task) { t.ComputeEnv.EnvData = tc.data }).Obj()
+			spec, err := resolve.Resolve(job)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pod, err := podspec.Build(job, spec, resolve.Instance{}, spec.Tasks[0].Env, cluster)
+			var e *podspec.Error
+			if pod != nil || !errors.As(err, &e) || e.Reason != tc.reason || e.Message != tc.message {
+				t.Errorf("Build gave %v, %#v; want %s: %s", pod, err, tc.reason, tc.message)
+			}
+		})
 	}
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		if _, err := podspec.Build(job, spec, resolve.Instance{Index: i % 100_000}, spec.Tasks[0].Env, podspec.Cluster{Catalog: images}); err != nil {
-			b.Fatal(err)
-		}
+}
+
+// BenchmarkBuild resolves a task to a Pod: a plain one, and one that wishes for everything.
+func BenchmarkBuild(b *testing.B) {
+	plain := testutil.Job("j").Task("a", testutil.Instances(100_000), testutil.Command(strings.Repeat("echo $(date); ", 100)), testutil.Env("A", "1"), testutil.Env("B", "$2")).Obj()
+	rich := plain.DeepCopy()
+	rich.Spec.Placement.HostIPs = []string{"10.0.0.1", "10.0.0.2"}
+	rich.Spec.Job.Tags = []v1alpha1.Tag{{Key: "a", Value: "1"}, {Key: "b", Value: "2"}, {Key: "c", Value: "3"}}
+	rich.Spec.Job.Tasks[0].Application.Docker = &v1alpha1.Docker{
+		Image: "team/app:1", Server: "registry.example.com", DockerRunOption: "-u 1000 -w /work --shm-size 1g", PasswordSecretRef: &v1alpha1.SecretRef{Name: "s"},
+	}
+	rich.Spec.Job.Tasks[0].ComputeEnv = &v1alpha1.AnonymousComputeEnv{
+		EnvData: &v1alpha1.EnvData{
+			InstanceTypes: []string{"GPU.BIG", "GPU.SMALL", "S5.LARGE8", "S5.MEDIUM4"}, InstanceChargeType: "SPOTPAID",
+			SystemDisk: &v1alpha1.SystemDisk{DiskSize: new(int64(50))}, DataDisks: []v1alpha1.DataDisk{{DiskSize: new(int64(10))}, {DiskSize: new(int64(20)), DiskType: "CLOUD_SSD"}},
+		},
+		MountDataDisks: []v1alpha1.MountDataDisk{{LocalPath: "/a"}, {LocalPath: "/b"}},
+		Kubernetes: &v1alpha1.KubernetesOptions{
+			Tolerations: []corev1.Toleration{{Key: "a"}}, Labels: map[string]string{"kueue.x-k8s.io/queue-name": "users"},
+			Resources: &v1alpha1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}},
+		},
+	}
+	for name, job := range map[string]*v1alpha1.BatchJob{"plain": plain, "rich": rich} {
+		b.Run(name, func(b *testing.B) {
+			spec, err := resolve.Resolve(job)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if _, err := podspec.Build(job, spec, resolve.Instance{Index: i % 100_000}, spec.Tasks[0].Env, cluster); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

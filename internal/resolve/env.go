@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"maps"
 	"strconv"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -111,8 +112,11 @@ func splitTags(lists ...[]v1alpha1.Tag) tagSet {
 		others[k] = v
 	}
 	if len(others) > 0 {
-		text, _ := json.Marshal(others) // texts can always be encoded
-		out.others = string(text)
+		var text strings.Builder
+		enc := json.NewEncoder(&text)
+		enc.SetEscapeHTML(false)
+		_ = enc.Encode(others) // texts can always be encoded
+		out.others = strings.TrimSpace(text.String())
 	}
 	return out
 }
