@@ -1,0 +1,129 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/testutil"
+	"batchcompute.dev/operator/internal/testutil/controlplane"
+)
+
+// TestFaultsComputeEnv: two jobs share a small ComputeEnv while a tenth of all calls goes
+// wrong, watches are late and cut, and one manager after the other is killed. There are never
+// more instances live than nodes; and both jobs end.
+func TestFaultsComputeEnv(t *testing.T) {
+	t.Parallel()
+	const size, instances = 4, 30
+	d := newDrill(t, controlplane.Get(t), 3)
+	d.pool("pool", size)
+	for i, name := range []string{"first", "second"} {
+		d.create(testutil.Job(name).Task("a", testutil.Instances(instances), testutil.EnvID("pool")).Priority(int64(i)))
+	}
+	var line *proxy
+	begin := func(seed uint64) *running {
+		p, cfg := newProxy(t, d.Config, seed)
+		line = p
+		m := d.manager(cfg, nil)
+		p.change(func(p *proxy) { p.share, p.lag, p.cut = 0.1, 50*time.Millisecond, 2*time.Second })
+		return m
+	}
+	ended := func() int64 {
+		var sum int64
+		d.have(func(job *v1alpha1.BatchJob) bool {
+			sum += job.Status.TaskInstanceMetrics.SucceedCount + job.Status.TaskInstanceMetrics.FailedCount
+			return true
+		})
+		return sum
+	}
+	kills := 0
+	manager := begin(1)
+	for next := int64(8); next < 2*instances; next += 8 {
+		d.within(3*time.Minute, fmt.Sprint(next, " instances have ended"), func() bool { return ended() >= next })
+		line.change(func(p *proxy) { p.refuses = func(*http.Request) bool { return true } }) // nothing gets out of it any more
+		manager.cancel()
+		<-manager.ended
+		kills++
+		manager = begin(uint64(kills + 1))
+	}
+	d.within(3*time.Minute, "both jobs have ended", d.allEnded)
+	f := d.witness.Figures()
+	t.Logf("%d Pods of two jobs on %d nodes, at most %d live at once; %d managers killed; %s", f.Pods, size, f.Peak, kills, line.report())
+	if f.Peak > size || f.Peak < 2 {
+		t.Errorf("%d Pods were live at once, on %d nodes", f.Peak, size)
+	}
+	d.wantNoOverlap()
+}
+
+// BenchmarkComputeEnvRelease measures, with 100 ComputeEnvs of one node and 1,000 jobs that wait
+// for them, how long it is from the end of an instance to the Pod of the next one. Nodes are
+// played.
+func BenchmarkComputeEnvRelease(b *testing.B) {
+	const envs, jobs = 100, 1000
+	e := newEnv(b)
+	for i := range envs {
+		e.pool(fmt.Sprint("pool-", i), 1)
+	}
+	for i := range jobs + envs {
+		job := testutil.Job(fmt.Sprint("job-", i)).Task("a", testutil.EnvID(fmt.Sprint("pool-", i%envs))).New(e.ns)
+		if err := e.Create(context.Background(), job); err != nil {
+			b.Fatal(err)
+		}
+	}
+	defer e.manage()()
+	e.eventually("every node is taken, and the others wait", func() bool {
+		var list v1alpha1.BatchJobList
+		waiting := 0
+		if err := e.cache.List(context.Background(), &list, client.InNamespace(e.ns)); err != nil {
+			b.Fatal(err)
+		}
+		for i := range list.Items {
+			if len(list.Items[i].Status.Waiting) > 0 {
+				waiting++
+			}
+		}
+		return waiting == jobs && len(e.Pods(b, e.ns)) == envs
+	})
+	var waits []time.Duration
+	seen := map[string]bool{}
+	live := func() (name string) {
+		for _, pod := range e.Pods(b, e.ns) {
+			if !seen[pod.Name] {
+				return pod.Name
+			}
+		}
+		return ""
+	}
+	for _, pod := range e.Pods(b, e.ns) {
+		seen[pod.Name] = true
+	}
+	current := e.Pods(b, e.ns)
+	for i := 0; b.Loop() && i < envs; i++ {
+		begin := time.Now()
+		e.Finish(b, &current[i], 0, begin)
+		e.eventually("the next one has the node", func() bool { return live() != "" })
+		waits = append(waits, time.Since(begin))
+		seen[live()] = true
+	}
+	report(b, waits)
+}
+
+// report adds the middle and the longest of some times to a benchmark.
+func report(b *testing.B, times []time.Duration) {
+	b.Helper()
+	slices.Sort(times)
+	b.ReportMetric(float64(times[len(times)/2].Milliseconds()), "ms-median")
+	b.ReportMetric(float64(times[len(times)-1].Milliseconds()), "ms-longest")
+	if longest := times[len(times)-1]; longest > 200*time.Millisecond {
+		b.Errorf("the longest took %s, more than 200 ms", longest)
+	}
+}
