@@ -18,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"batchcompute.dev/operator/api/v1alpha1"
-	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/testutil"
@@ -61,7 +60,7 @@ func (c *cluster) changeJob(change func(*v1alpha1.BatchJob)) {
 // create makes the Pod of an instance, or heals the labels of the one that is there. It
 // reports whether it made one.
 func (c *cluster) create(in resolve.Instance) bool {
-	want, err := podspec.Build(c.made, c.spec, in, c.spec.Tasks[in.Task].Env, podspec.Cluster{Catalog: catalog.Default()})
+	want, err := podspec.Build(c.made, c.spec, in, c.spec.Tasks[in.Task].Env, podspec.Cluster{Catalog: machines})
 	if err != nil {
 		panic(err)
 	}
