@@ -6,7 +6,6 @@ package computeenv
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,11 +53,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	next := computeStatus(obs, r.options.Clock.Now())
-	wait, recErr := r.record(ctx, obs, next)
-	err = errors.Join(recErr, r.hold(ctx, obs))
-	if apierrors.IsConflict(err) {
-		return ctrl.Result{RequeueAfter: newsInterval}, nil // the cache is behind
+	if err := r.hold(ctx, obs); err != nil {
+		if apierrors.IsConflict(err) {
+			return ctrl.Result{RequeueAfter: newsInterval}, nil // the cache is behind
+		}
+		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	wait, err := r.record(ctx, obs, next)
 	return ctrl.Result{RequeueAfter: wait}, client.IgnoreNotFound(err)
 }
 
