@@ -33,12 +33,13 @@ type story struct {
 	namespace string
 }
 
-// begin makes a namespace for the test. When the test ends the namespace is deleted,
+// begin makes a namespace for the test, in which only Pods of the Pod Security level
+// restricted may run. When the test ends the namespace is deleted,
 // and it must go: a Pod that kept a finalizer would hold it for ever.
 func begin(t *testing.T) *story {
 	t.Helper()
 	s := &story{T: t, ctx: t.Context()}
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}}}
 	if err := kube.Create(s.ctx, ns); err != nil {
 		t.Fatalf("making a namespace: %v", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -36,6 +37,9 @@ type Target struct {
 	// Image is the operator's image for an existing cluster, which must be able to pull
 	// it. Empty: the one that is built and loaded.
 	Image string
+	// FakeZones has a local cluster pretend one more node in each of these zones. Pods run
+	// there only if they tolerate the taint kwok.x-k8s.io/node.
+	FakeZones []string
 	// Audit asks a local API server for an audit log.
 	Audit bool
 	// Args are further arguments for parts of a local cluster, as PART=--ARGUMENT.
@@ -66,6 +70,9 @@ func Up(ctx context.Context, t Target) (*Cluster, error) {
 	args := []string{"up", "--name", t.Name, "--provider", t.Cluster, "--tier", t.Node}
 	if t.Audit {
 		args = append(args, "--audit")
+	}
+	if n := len(t.FakeZones); n > 0 && t.Cluster == "local" {
+		args = append(args, "--fake-nodes", strconv.Itoa(n), "--fake-zones", strings.Join(t.FakeZones, ","))
 	}
 	for _, a := range t.Args {
 		args = append(args, "--arg", a)
