@@ -100,7 +100,7 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 			return err
 		}
 	}
-	validator := validation.Validator{Images: cat}
+	validator := validation.Validator{Catalog: func() *catalog.Catalog { return cat }}
 	if err := webhook.Setup(mgr, webhook.Options{Validator: validator, JobQuota: o.jobQuota}); err != nil {
 		return fmt.Errorf("setting up the webhooks: %w", err)
 	}
