@@ -185,6 +185,14 @@ func TestSameContent(t *testing.T) {
 	}
 }
 
+// until waits for the news that a catalogue with the image is in use, whatever is told before.
+func until(t *testing.T, f *File, told <-chan error, want string) {
+	t.Helper()
+	for next(t, told) != nil || image(f) != want {
+		continue
+	}
+}
+
 // A plain file is followed too: written in place, and replaced as editors do.
 func TestPlainFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "catalog.yaml")
@@ -197,9 +205,7 @@ func TestPlainFile(t *testing.T) {
 	write(path, naming("one"))
 	f, told := follow(t, path, nil)
 	write(path, naming("two"))
-	for image(f) != "two" { // it may be read while it is written
-		_ = next(t, told)
-	}
+	until(t, f, told, "two") // it may be read while it is written
 	write(path+"~", naming("three"))
 	if err := os.Rename(path+"~", path); err != nil {
 		t.Fatal(err)
@@ -234,13 +240,9 @@ func TestWatchIsLost(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	write(naming("two"))
-	for image(f) != "two" { // its directory may be there before it
-		_ = next(t, told)
-	}
+	until(t, f, told, "two") // its directory may be there before it
 	write(naming("three"))
-	for image(f) != "three" {
-		_ = next(t, told)
-	}
+	until(t, f, told, "three")
 }
 
 // What changes between New and Start, and what no watch shows, is read as well.
