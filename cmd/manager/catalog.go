@@ -26,11 +26,6 @@ import (
 //
 // +kubebuilder:rbac:groups="",namespace=system,resources=configmaps,resourceNames=batchcompute-catalog,verbs=get
 
-// currentImages are the images of the catalogue as it is when one is asked for.
-type currentImages struct{ file *catalogfile.File }
-
-func (c currentImages) Image(id string) (string, bool) { return c.file.Current().Image(id) }
-
 // followCatalog has the manager follow the catalogue's file, and tell of its changes.
 func followCatalog(mgr ctrl.Manager, file *catalogfile.File, namespace string) error {
 	counted, err := metrics.NewCatalog(ctrlmetrics.Registry)

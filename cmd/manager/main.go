@@ -107,7 +107,7 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 	if err := followCatalog(mgr, cat, o.namespace); err != nil {
 		return err
 	}
-	validator := validation.Validator{Images: currentImages{cat}}
+	validator := validation.Validator{Catalog: cat.Current}
 	if err := webhook.Setup(mgr, webhook.Options{Validator: validator, JobQuota: o.jobQuota}); err != nil {
 		return fmt.Errorf("setting up the webhooks: %w", err)
 	}

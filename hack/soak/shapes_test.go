@@ -18,7 +18,7 @@ import (
 // TestShapes checks that every shape is admitted, and that its end speaks of every
 // instance of every task.
 func TestShapes(t *testing.T) {
-	validator := validation.Validator{Images: catalog.Default()}
+	validator := validation.Validator{Catalog: catalog.Default}
 	var names []string
 	for _, sh := range shapes {
 		t.Run(sh.name, func(t *testing.T) {

@@ -33,11 +33,23 @@ const (
 
 // Codes that SubmitJob gained later, and that fit a case better than the older ones.
 const (
+	EnvIDMalformed              Code = "InvalidParameter.EnvIdMalformed"
 	InvalidParameterCombination Code = "InvalidParameter.InvalidParameterCombination"
 	InstanceTypeDuplicate       Code = "InvalidParameterValue.InstanceTypeDuplicate"
 	LimitExceeded               Code = "InvalidParameterValue.LimitExceeded"
 	TaskInstanceNum             Code = "InvalidParameterValue.TaskInstanceNum"
+	UnavailableZone             Code = "InvalidParameterValue.UnavailableZone"
 	ComputeEnvNotFound          Code = "ResourceNotFound.ComputeEnv"
+)
+
+// Codes of CreateComputeEnv and ModifyComputeEnv that SubmitJob does not have, or that only
+// those two use here.
+const (
+	EnvDescriptionTooLong Code = "InvalidParameter.EnvDescriptionTooLong"
+	EnvNameTooLong        Code = "InvalidParameter.EnvNameTooLong"
+	ImageIDMalformed      Code = "InvalidParameter.ImageIdMalformed"
+	InstanceType          Code = "InvalidParameterValue.InstanceType"
+	ComputeEnvQuota       Code = "LimitExceeded.ComputeEnvQuota"
 )
 
 // Codes that every action of the vendor's API has.
@@ -45,6 +57,7 @@ const (
 	InvalidParameter      Code = "InvalidParameter"
 	InvalidParameterValue Code = "InvalidParameterValue"
 	MissingParameter      Code = "MissingParameter"
+	ResourceInUse         Code = "ResourceInUse"
 	UnknownParameter      Code = "UnknownParameter"
 	UnsupportedOperation  Code = "UnsupportedOperation"
 )
@@ -57,7 +70,10 @@ type Entry struct {
 	// Field is the field, or fields, that the code is reported for; empty where it is
 	// about no field. [] stands for every item of a list.
 	Field string
-	// Example is a piece of a BatchJob that provokes the code, or a sentence where a
+	// Kind is the kind that the code is about; empty: BatchJob, and ComputeEnv where it has
+	// the same field.
+	Kind string
+	// Example is a piece of such an object that provokes the code, or a sentence where a
 	// manifest alone cannot.
 	Example string
 	// WhatToDo is the way out.

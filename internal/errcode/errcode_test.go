@@ -97,11 +97,12 @@ func render(table []Entry) []byte {
 
 # Error codes
 
-What a BatchJob can be answered with. The codes are BatchCompute's; a client that knows SubmitJob knows them.
+What a BatchJob and a ComputeEnv can be answered with. The codes are BatchCompute's; a client that knows SubmitJob and
+CreateComputeEnv knows them.
 
 A request that is refused is not stored. The answer is a ` + "`Status`" + ` with code 422. It has one entry in
 ` + "`details.causes`" + ` for each problem, at most 50 of them: the code in ` + "`reason`" + `, the path in ` + "`field`" + `, a sentence in
-` + "`message`" + `. They come in the order of the fields, and the first is the one that SubmitJob would have answered.
+` + "`message`" + `. They come in the order of the fields, and the first is the one that the API would have answered.
 Messages are for people and may change; codes do not. The part before the dot is the family, and may be matched alone.
 
 | code | when |
@@ -112,6 +113,9 @@ Messages are for people and may change; codes do not. The part before the dot is
 	}
 	for _, e := range table {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", e.Code, e.When)
+		if e.Kind != "" {
+			fmt.Fprintf(&b, "- **Kind:** %s\n", e.Kind)
+		}
 		if e.Field != "" {
 			fmt.Fprintf(&b, "- **Field:** %s\n", e.Field)
 		}

@@ -7,8 +7,12 @@ package errcode
 const (
 	submitJob = "BatchCompute, SubmitJob, error codes"
 	later     = "BatchCompute, error codes that SubmitJob gained after 2020"
+	createEnv = "BatchCompute, CreateComputeEnv and ModifyComputeEnv, error codes"
 	common    = "Tencent Cloud API, common error codes"
 )
+
+// computeEnv is the kind of an entry about ComputeEnvs only.
+const computeEnv = "ComputeEnv"
 
 // From is who answers with a code. The zero value is the admission webhook.
 type From int
@@ -25,7 +29,7 @@ const (
 )
 
 // Table returns one entry for each code: those of the SubmitJob page in its order,
-// then the later ones, then the common ones. The caller may change the slice.
+// then the later ones, then those about ComputeEnvs, then the common ones. The caller may change the slice.
 func Table() []Entry {
 	return []Entry{
 		{
@@ -53,11 +57,11 @@ func Table() []Entry {
 		},
 		{
 			Code: CvmParameters,
-			When: "A parameter of the machine is wrong: image, machine type, size, disk, network, login, price or charge type.",
+			When: "A parameter of the machine is wrong: an image or a machine type that the operator's catalogue does not have, a size, disk, network, login, price or charge type.",
 			Field: "spec.job.tasks[].computeEnv.envData: instanceType, instanceTypes[], instanceTypeOptions, imageId, systemDisk, dataDisks[], zones[], " +
 				"virtualPrivateCloud, virtualPrivateClouds[], internetAccessible, instanceName, loginSettings, securityGroupIds, instanceChargeType, instanceMarketOptions",
 			Example:  `computeEnv: {envData: {systemDisk: {diskType: FLOPPY}}}`,
-			WhatToDo: "Use a value that the message names. Image identifiers (`img-…`) must be in the operator's catalogue; a container image needs no entry.",
+			WhatToDo: "Use a value that the message names. Image identifiers (`img-…`) and machine types must be in the operator's catalogue; a container image and a size (`instanceTypeOptions`) need no entry.",
 			Source:   submitJob,
 		},
 		{
@@ -121,7 +125,7 @@ func Table() []Entry {
 			Code: ComputeEnv,
 			When: "The compute environment does not hold together: `envType` is not MANAGED, more than one way to choose the machine, more than 10 machine types, " +
 				"more mounts than data disks, an unknown file system, or an incomplete `agentRunningMode`.",
-			Field:    "spec.job.tasks[].computeEnv",
+			Field:    "spec.job.tasks[].computeEnv; spec of a ComputeEnv",
 			Example:  `computeEnv: {envData: {instanceType: S2.SMALL1, instanceTypes: [S2.SMALL2]}}`,
 			WhatToDo: "Change what the message names.",
 			Source:   submitJob,
@@ -165,7 +169,7 @@ func Table() []Entry {
 			Code: Negative,
 			When: "A number is below zero.",
 			Field: "every number: spec.placement.projectId, spec.job.priority, spec.job.tasks[].taskInstanceNum, maxRetryCount, timeout, maxConcurrentNum, " +
-				"resourceMaxRetryCount, outputMappingConfigs[].workerNum, workerPartSize, and the sizes in computeEnv.envData",
+				"resourceMaxRetryCount, outputMappingConfigs[].workerNum, workerPartSize, and the sizes in computeEnv.envData; spec.desiredComputeNodeCount of a ComputeEnv",
 			Example:  `maxRetryCount: -1`,
 			WhatToDo: "Use zero or more.",
 			Source:   submitJob,
@@ -207,6 +211,14 @@ func Table() []Entry {
 			Source:   submitJob,
 		},
 		{
+			Code:     EnvIDMalformed,
+			When:     "`envId` can be neither a ComputeEnv's name nor its identifier: it is not lower-case letters, digits, `-` and `.`, or has more than 63 characters.",
+			Field:    "spec.job.tasks[].envId",
+			Example:  `envId: Pool 1`,
+			WhatToDo: "Write the ComputeEnv's `metadata.name` or its `status.envId`.",
+			Source:   later,
+		},
+		{
 			Code:     InvalidParameterCombination,
 			When:     "More than one of `zones`, `virtualPrivateCloud` and `virtualPrivateClouds` is given.",
 			Field:    "spec.job.tasks[].computeEnv.envData",
@@ -225,8 +237,9 @@ func Table() []Entry {
 		{
 			Code: LimitExceeded,
 			When: "The request is too large: more than 5000 tasks, more than 100 variables or mappings in a task, a spec of more than 1 MiB, " +
-				"or a spec that together with the largest status it can reach is over 1.4 MiB.",
-			Field:    "spec, spec.job.tasks, spec.job.tasks[].envVars, spec.job.tasks[].inputMappings, spec.job.tasks[].outputMappings",
+				"or a spec that together with the largest status it can reach is over 1.4 MiB; more than 100 hosts; more than 2000 nodes in a ComputeEnv.",
+			Field: "spec, spec.placement.hostIds, spec.placement.hostIps, spec.job.tasks, spec.job.tasks[].envVars, spec.job.tasks[].inputMappings, " +
+				"spec.job.tasks[].outputMappings; spec.desiredComputeNodeCount of a ComputeEnv",
 			Example:  `tasks: <5001 tasks>`,
 			WhatToDo: "Split the job, or use one task with many instances in place of many tasks.",
 			Source:   later,
@@ -240,12 +253,65 @@ func Table() []Entry {
 			Source:   later,
 		},
 		{
+			Code:     UnavailableZone,
+			When:     "No node is in the zone. Only a manager that runs with `--unknown-zones=reject` says so; else such a job waits for a node.",
+			Field:    "spec.placement.zone, spec.job.tasks[].computeEnv.envData.zones[]; of a ComputeEnv, spec.placement.zone, spec.envData.zones[]",
+			Example:  `placement: {zone: ap-atlantis-1}`,
+			WhatToDo: "Use a zone that the message names.",
+			Source:   later,
+		},
+		{
 			Code:     ComputeEnvNotFound,
-			When:     "`envId` names no compute environment of the namespace.",
+			When:     "`envId` names no ComputeEnv of the namespace, or one that is being deleted.",
 			Field:    "spec.job.tasks[].envId",
 			Example:  `envId: env-0a1b2c3d`,
-			WhatToDo: "Describe the machine with `computeEnv` in place of `envId`.",
+			WhatToDo: "Write the ComputeEnv's `metadata.name` or its `status.envId`; create it first; or describe the machine with `computeEnv` in place of `envId`.",
 			Source:   later,
+		},
+		{
+			Code:     EnvDescriptionTooLong,
+			When:     "The environment's description has more than 200 characters (Unicode characters, not bytes).",
+			Field:    "spec.envDescription",
+			Kind:     computeEnv,
+			Example:  `envDescription: <201 characters>`,
+			WhatToDo: "Shorten it.",
+			Source:   createEnv,
+		},
+		{
+			Code:     EnvNameTooLong,
+			When:     "The environment's name has more than 60 characters (Unicode characters, not bytes).",
+			Field:    "spec.envName",
+			Kind:     computeEnv,
+			Example:  `envName: <61 characters>`,
+			WhatToDo: "Shorten it.",
+			Source:   createEnv,
+		},
+		{
+			Code:     ImageIDMalformed,
+			When:     "The image is neither an identifier that the operator's catalogue has nor a container image. For a task this is `InvalidParameter.CvmParameters`.",
+			Field:    "spec.envData.imageId",
+			Kind:     computeEnv,
+			Example:  `envData: {imageId: img-}`,
+			WhatToDo: "Use an identifier of the catalogue, or a container image such as `registry.example/app:1.2`.",
+			Source:   createEnv,
+		},
+		{
+			Code:     InstanceType,
+			When:     "The operator's catalogue does not have the machine type. For a task this is `InvalidParameter.CvmParameters`.",
+			Field:    "spec.envData.instanceType, spec.envData.instanceTypes[]",
+			Kind:     computeEnv,
+			Example:  `envData: {instanceType: huge one}`,
+			WhatToDo: "Use a type of the catalogue; the message suggests the nearest one. Or ask for a size with `instanceTypeOptions`.",
+			Source:   createEnv,
+		},
+		{
+			Code:     ComputeEnvQuota,
+			When:     "The namespace keeps as many ComputeEnvs as it may.",
+			Field:    "metadata.namespace",
+			Kind:     computeEnv,
+			Example:  "One ComputeEnv more than the quota, which is 10 unless it was configured.",
+			WhatToDo: "Delete one, or have the namespace's annotation `batchcompute.dev/compute-env-quota` raised.",
+			Source:   createEnv,
 		},
 		{
 			Code:     InvalidParameter,
@@ -258,7 +324,7 @@ func Table() []Entry {
 		{
 			Code: InvalidParameterValue,
 			When: "A value is outside what its field takes and no other code fits: an unlisted enumeration value, a priority over 100, a bad `clientToken`, tag, variable, image or zone, " +
-				"a command longer than 16 KiB, or a `clientToken` that another job of the namespace has with other content.",
+				"a `dockerRunOption` other than the allowed ones, something in `computeEnv.kubernetes` that no Pod may have, a command longer than 16 KiB, or a `clientToken` that another job of the namespace has with other content.",
 			Field:    "any",
 			Example:  `priority: 101`,
 			WhatToDo: "Use a value that the message names.",
@@ -269,7 +335,16 @@ func Table() []Entry {
 			When:     "A required field is absent or empty.",
 			Field:    "any required field, such as spec.placement.zone, spec.job.tasks, spec.job.tasks[].application.command",
 			Example:  `application: {deliveryForm: LOCAL}`,
-			WhatToDo: "Give the field. `placement.zone` may be left out only if every task gives `computeEnv.envData.zones`.",
+			WhatToDo: "Give the field. `placement.zone` may be left out only if every task gives `computeEnv.envData.zones`; of a ComputeEnv, if it gives `envData.zones`.",
+			Source:   common,
+		},
+		{
+			Code:     ResourceInUse,
+			When:     "A ComputeEnv is to be deleted, and a job that has not ended has a task with its `envId`.",
+			Field:    "metadata.name",
+			Kind:     computeEnv,
+			Example:  "A deletion while a job runs in the environment.",
+			WhatToDo: "Wait for the jobs that the message names, or terminate or delete them.",
 			Source:   common,
 		},
 		{
@@ -281,9 +356,10 @@ func Table() []Entry {
 			From:     FromConverter,
 		},
 		{
-			Code:     UnsupportedOperation,
-			When:     "The request needs a part of BatchCompute that this version does not have yet, or changes a job after it was submitted.",
-			Field:    "spec.job.tasks[].application.deliveryForm, spec.job.tasks[].inputMappings, spec.job.tasks[].outputMappings; on update, the field that changed",
+			Code: UnsupportedOperation,
+			When: "The request needs a part of BatchCompute that this version does not have yet, or changes a job after it was submitted.",
+			Field: "spec.job.tasks[].application.deliveryForm, spec.job.tasks[].inputMappings, spec.job.tasks[].outputMappings, " +
+				"spec.job.tasks[].computeEnv.envData.dataDisks[].snapshotId, spec.job.tasks[].computeEnv.mountDataDisks[].localPath; on update, the field that changed",
 			Example:  `application: {deliveryForm: PACKAGE, packagePath: "cos://b-1.cos.ap-x.myqcloud.com/p.tgz", command: ./run}`,
 			WhatToDo: "Put the program into the image, and have the command fetch and store its data; to change a job, submit another.",
 			Source:   common,

@@ -5,17 +5,60 @@ package validation
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 )
 
-// advice are warnings about values that are allowed but probably not meant.
-var advice = []struct {
-	field string // as in carried
-	when  func(reflect.Value) bool
-	text  string
-}{
+// adviceRow is a warning about a value that is allowed but probably not meant.
+type adviceRow struct {
+	field string                   // as in carried
+	when  func(reflect.Value) bool // as in carried
+	// Each of these, if given, must say yes too: of the task that the value is part of, of
+	// the job, of the catalogue.
+	task    func(*v1alpha1.Task) bool
+	job     func(*v1alpha1.Job) bool
+	offered func(offers) bool
+	// item, if given, chooses the item of the list that field ends with, by the machine that
+	// the list is part of; negative: none.
+	item func(machine) int
+	text string
+}
+
+// machine is what a task's computeEnv and a ComputeEnv have in common for advice.
+type machine struct {
+	data   *v1alpha1.EnvData
+	mounts []v1alpha1.MountDataDisk
+}
+
+// hasEnvID says whether a task runs in a ComputeEnv.
+func hasEnvID(t *v1alpha1.Task) bool { return t.EnvID != "" }
+
+// given counts any value.
+func given(reflect.Value) bool { return true }
+
+// notMounted returns the first data disk that no mount is for, or -1.
+func notMounted(m machine) int {
+	if m.data == nil {
+		return -1
+	}
+	mounts := len(m.mounts)
+	for i := range m.data.DataDisks {
+		if size := m.data.DataDisks[i].DiskSize; size == nil || *size == 0 {
+			continue
+		}
+		if mounts == 0 {
+			return i
+		}
+		mounts--
+	}
+	return -1
+}
+
+// advice are the rows for BatchJobs; those for job.tasks[].computeEnv hold for ComputeEnvs
+// as well.
+var advice = []adviceRow{
 	{
 		field: "job.tasks[].application.command",
 		when:  func(v reflect.Value) bool { return holdsCredential(v.String()) },
@@ -43,6 +86,42 @@ var advice = []struct {
 			return false
 		},
 		text: "has a name twice; the last value counts",
+	},
+	{
+		field: "job.tasks[].application.docker.dockerRunOption",
+		when:  func(v reflect.Value) bool { return holdsCredential(v.String()) },
+		text:  "seems to hold a credential, which everybody who can read the BatchJob or its Pods can read",
+	},
+	{
+		field:   "job.tasks[].computeEnv.envData.instanceChargeType",
+		when:    is("SPOTPAID"),
+		offered: func(o offers) bool { _, ok := o.ChargeType("SPOTPAID"); return !ok },
+		text:    "has no effect in this cluster: the operator's catalogue has no charge type SPOTPAID",
+	},
+	{
+		field: "job.tasks[].computeEnv.envData.dataDisks[]",
+		item:  notMounted,
+		text:  "is not mounted, and has no effect",
+	},
+	{
+		field: "job.tasks[].resourceMaxRetryCount",
+		when:  given,
+		task:  hasEnvID,
+		text:  "has no effect with envId: the ComputeEnv's holds",
+	},
+	{
+		field: "job.tasks[].failedAction",
+		when:  func(v reflect.Value) bool { return v.String() != string(v1alpha1.FailedActionTerminate) },
+		task:  hasEnvID,
+		text:  "has no effect with envId",
+	},
+	{
+		field: "job.stateIfCreateCvmFailed",
+		when:  is(string(v1alpha1.CreateCvmFailedRunnable)),
+		job: func(j *v1alpha1.Job) bool {
+			return slices.ContainsFunc(j.Tasks, func(t v1alpha1.Task) bool { return hasEnvID(&t) })
+		},
+		text: "has no effect for tasks with envId",
 	},
 	{
 		field: "job.tasks[].envVars[]",

@@ -4,6 +4,7 @@
 package validation
 
 import (
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -52,19 +53,26 @@ const (
 // defaults are used.
 func (c *checker) checkComputeEnv(env *v1alpha1.AnonymousComputeEnv, path *field.Path) {
 	c.oneOf(env.EnvType, envTypes, errcode.ComputeEnv, path, "envType")
-	disks := 0
-	if data := env.EnvData; data != nil {
-		p := path.Child("envData")
-		c.checkMachine(data, p)
-		disks = c.checkDisks(data, p)
-		c.checkNetwork(data, p)
-		c.checkLogin(data, env.AgentRunningMode != nil, p)
-		c.checkCharge(data, p)
-	}
+	disks := c.checkEnvData(env.EnvData, env.AgentRunningMode != nil, path)
 	c.checkMountDataDisks(env.MountDataDisks, disks, path)
 	if mode := env.AgentRunningMode; mode != nil {
 		c.checkAgentRunningMode(mode, path.Child("agentRunningMode"))
 	}
+	c.checkKubernetes(env.Kubernetes, path)
+}
+
+// checkEnvData returns how many data disks there are.
+func (c *checker) checkEnvData(data *v1alpha1.EnvData, windows bool, path *field.Path) (disks int) {
+	if data == nil {
+		return 0
+	}
+	path = path.Child("envData")
+	c.checkMachine(data, path)
+	disks = c.checkDisks(data, path)
+	c.checkNetwork(data, path)
+	c.checkLogin(data, windows, path)
+	c.checkCharge(data, path)
+	return disks
 }
 
 // checkMachine checks how the machine is chosen, and its image.
@@ -109,12 +117,30 @@ func (c *checker) checkInstanceTypes(types []string, path *field.Path) {
 }
 
 func (c *checker) checkInstanceType(t string, path *field.Path, name string, i int) {
-	if len(t) > maxLabelValue || t == "" || !only(t, "._-") {
-		c.failItem(errcode.CvmParameters, path, name, i, "must be a machine type such as S5.MEDIUM4, got %s", quote(t))
+	switch {
+	case len(t) > maxLabelValue || t == "" || !only(t, "._-"):
+		c.failItem(c.action.instanceType, path, name, i, "must be a machine type such as S5.MEDIUM4, got %s", quote(t))
+	case c.offers == nil || c.offers.InstanceType(t) != nil:
+	case c.full():
+		c.total++
+	default:
+		near := ""
+		if n := c.nearestType(t); n != "" {
+			near = "; did you mean " + quote(n) + "?"
+		}
+		c.failItem(c.action.instanceType, path, name, i, "must be a machine type of the operator's catalogue, got %s%s", quote(t), near)
 	}
 }
 
+func (c *checker) nearestType(t string) string {
+	if c.types == nil {
+		c.types = &nearest{known: c.offers.InstanceTypeNames(), budget: nearestBudget}
+	}
+	return c.types.to(t)
+}
+
 func (c *checker) checkInstanceTypeOptions(o *v1alpha1.InstanceTypeOptions, path *field.Path) {
+	before := c.total
 	c.requiredSize(o.CPU, 1, maxCPU, path, "cpu")
 	c.requiredSize(o.Memory, 1, maxGB, path, "memory")
 	for i, category := range o.InstanceCategories {
@@ -122,6 +148,19 @@ func (c *checker) checkInstanceTypeOptions(o *v1alpha1.InstanceTypeOptions, path
 			c.failItem(errcode.CvmParameters, path, "instanceCategories", i, "must be %s, got %s", either(instanceCategories), quote(category))
 		}
 	}
+	if c.total == before {
+		c.checkFits(*o.CPU, *o.Memory, o.InstanceCategories, path)
+	}
+}
+
+// checkFits checks that the catalogue has a machine type in one of the categories that is
+// large enough. Without categories, and with ALL, no type is needed: a size is enough.
+func (c *checker) checkFits(cpu, memory int64, categories []string, path *field.Path) {
+	if c.offers == nil || len(categories) == 0 || contains(categories, "ALL") || c.offers.Smallest(cpu, memory, categories) != nil {
+		return
+	}
+	given := slices.DeleteFunc(slices.Clone(instanceCategories), func(name string) bool { return !contains(categories, name) })
+	c.fail(errcode.CvmParameters, path, "", "must fit a machine type of the catalogue in %s, got %d cores and %d GB", either(given), cpu, memory)
 }
 
 // requiredSize checks a number that must be given and be from low to high.
@@ -137,17 +176,17 @@ func (c *checker) requiredSize(v *int64, low, high int64, path *field.Path, name
 // name of a container image too.
 func (c *checker) checkImageID(id string, path *field.Path) {
 	known := false
-	if c.Images != nil {
-		_, known = c.Images.Image(id)
+	if c.offers != nil {
+		_, known = c.offers.Image(id)
 	}
 	name, identifier := strings.CutPrefix(id, "img-")
 	identifier = identifier && !strings.ContainsAny(name, "/:@")
 	switch {
 	case known:
-	case identifier && c.Images != nil:
-		c.fail(errcode.CvmParameters, path, "imageId", "must be in the image catalogue or be a container image, got %s", quote(id))
+	case identifier && c.offers != nil:
+		c.fail(c.action.imageID, path, "imageId", "must be in the image catalogue or be a container image, got %s", quote(id))
 	case identifier && (name == "" || !only(name, "-")), !identifier && !isImageReference(id):
-		c.fail(errcode.CvmParameters, path, "imageId",
+		c.fail(c.action.imageID, path, "imageId",
 			"must be an identifier such as img-bd78fy2t or a container image such as registry.example/app:1.2, got %s", quote(id))
 	}
 }
@@ -177,6 +216,9 @@ func (c *checker) checkDataDisk(d *v1alpha1.DataDisk, path *field.Path) {
 	}
 	c.oneOf(d.DiskType, diskTypes, errcode.CvmParameters, path, "diskType")
 	c.notAccepted(d.DiskID, path, "diskId")
+	if d.SnapshotID != "" {
+		c.refuse("job.tasks[].computeEnv.envData.dataDisks[].snapshotId", path, "snapshotId")
+	}
 	c.within(d.ThroughputPerformance, 0, maxRate, errcode.CvmParameters, path, "throughputPerformance")
 }
 
@@ -199,7 +241,7 @@ func (c *checker) checkNetwork(data *v1alpha1.EnvData, path *field.Path) {
 		c.fail(errcode.InvalidParameterCombination, path, "", "must have at most one of zones, virtualPrivateCloud and virtualPrivateClouds")
 	}
 	for i, zone := range data.Zones {
-		c.checkLabelValue(zone, errcode.CvmParameters, path, "zones", i)
+		c.checkZone(zone, errcode.CvmParameters, path, "zones", i)
 	}
 	if vpc := data.VirtualPrivateCloud; vpc != nil {
 		c.checkVPC(vpc, path.Child("virtualPrivateCloud"))
@@ -310,7 +352,9 @@ func (c *checker) checkMountDataDisks(mounts []v1alpha1.MountDataDisk, disks int
 	}
 	for i := range mounts {
 		m, p := &mounts[i], path.Child("mountDataDisks").Index(i)
-		c.checkMountPoint(m.LocalPath, p, "localPath")
+		if c.checkMountPoint(m.LocalPath, p, "localPath") && isWindowsPath(m.LocalPath) {
+			c.refuse("job.tasks[].computeEnv.mountDataDisks[].localPath", p, "localPath")
+		}
 		allowed := fileSystems
 		switch {
 		case isWindowsPath(m.LocalPath):

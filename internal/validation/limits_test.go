@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	"batchcompute.dev/operator/api/v1alpha1"
 )
 
@@ -134,6 +137,43 @@ var hostile = map[string]func() *v1alpha1.BatchJob{
 	"secrets of 1 MiB":    func() *v1alpha1.BatchJob { return texts("password ") },
 	"options of 1 MiB":    func() *v1alpha1.BatchJob { return texts("--token \t") },
 	"keys of 1 MiB":       func() *v1alpha1.BatchJob { return texts("AKIDAKIA") },
+	"5,000 environments that are none": func() *v1alpha1.BatchJob {
+		job := wide(5000, 0)
+		for i := range job.Spec.Job.Tasks {
+			job.Spec.Job.Tasks[i].ComputeEnv, job.Spec.Job.Tasks[i].EnvID = nil, fmt.Sprint("env-", i)
+		}
+		return job
+	},
+	"50,000 machine types that are none": func() *v1alpha1.BatchJob {
+		job := wide(5000, 0)
+		for i := range job.Spec.Job.Tasks {
+			data := &v1alpha1.EnvData{}
+			for k := range 10 {
+				data.InstanceTypes = append(data.InstanceTypes, fmt.Sprintf("S5.MEDIUM%d-%d", i, k))
+			}
+			job.Spec.Job.Tasks[i].ComputeEnv.EnvData = data
+		}
+		return job
+	},
+	"a megabyte of options for docker run": func() *v1alpha1.BatchJob {
+		job := wide(250, 0)
+		for i := range job.Spec.Job.Tasks {
+			job.Spec.Job.Tasks[i].Application.Docker = &v1alpha1.Docker{Image: "a", DockerRunOption: strings.Repeat(`"`, 4096)}
+		}
+		return job
+	},
+	"200,000 labels, resources and annotations": func() *v1alpha1.BatchJob {
+		job := request("a")
+		k := &v1alpha1.KubernetesOptions{Labels: map[string]string{}, NodeSelector: map[string]string{}, Annotations: map[string]string{},
+			Resources: &v1alpha1.ResourceRequirements{Requests: corev1.ResourceList{}}, Tolerations: make([]corev1.Toleration, 50_000)}
+		for i := range 50_000 {
+			name := fmt.Sprint("label-", i)
+			k.Labels[name], k.NodeSelector[name], k.Annotations[name] = "!", "!", ""
+			k.Resources.Requests[corev1.ResourceName(name)] = resource.MustParse("-1")
+		}
+		job.Spec.Job.Tasks[0].ComputeEnv.Kubernetes = k
+		return job
+	},
 	"300,000 list items of nothing": func() *v1alpha1.BatchJob {
 		job := request("a")
 		job.Spec.Placement.HostIDs = make([]string, 100_000)
@@ -175,8 +215,8 @@ func TestHostileRequestsStayCheap(t *testing.T) {
 				runtime.GC()
 				runtime.ReadMemStats(&before)
 				begin := time.Now()
-				problems := Validator{Images: catalogue{}}.ValidateCreate(job)
-				warnings := Validator{}.Warnings(job)
+				problems := validators[1].ValidateCreate(job)
+				warnings := validators[1].Warnings(job)
 				created := time.Since(begin)
 				runtime.ReadMemStats(&after)
 				memory := after.TotalAlloc - before.TotalAlloc

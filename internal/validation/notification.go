@@ -18,14 +18,14 @@ const maxTopicName = 64
 // event is one event of one topic.
 type event struct{ topic, name string }
 
-// checkNotifications checks spec.job.notifications. An event may be given once for a
+// checkNotifications checks the notifications of the object at path. An event may be given once for a
 // topic, in whichever notification.
-func (c *checker) checkNotifications(notifications []v1alpha1.Notification, job *field.Path) {
+func (c *checker) checkNotifications(notifications []v1alpha1.Notification, path *field.Path) {
 	if len(notifications) == 0 {
 		return
 	}
 	seen := map[event]bool{}
-	path := job.Child("notifications")
+	path = path.Child("notifications")
 	for i := range notifications {
 		c.checkNotification(&notifications[i], seen, path.Index(i))
 	}
@@ -55,10 +55,14 @@ func (c *checker) checkEventConfig(e *v1alpha1.EventConfig, topic string, seen m
 	switch {
 	case e.EventName == "":
 		c.fail(errcode.MissingParameter, events.Index(i), "eventName", "must be given")
-	case !isEventName(e.EventName):
+	case !isEventName(e.EventName) && !contains(c.action.events, e.EventName):
+		further := ""
+		for _, name := range c.action.events {
+			further += ", or " + name
+		}
 		c.fail(errcode.InvalidParameterValue, events.Index(i), "eventName",
 			"must be JOB_, TASK_ or TASK_INSTANCE_ and RUNNING, SUCCEED, FAILED or FAILED_INTERRUPTED, "+
-				"or COMPUTE_NODE_ and CREATED, CREATION_FAILED, RUNNING, ABNORMAL or DELETING; got %s", quote(e.EventName))
+				"or COMPUTE_NODE_ and CREATED, CREATION_FAILED, RUNNING, ABNORMAL or DELETING%s; got %s", further, quote(e.EventName))
 	case seen[key]:
 		c.fail(errcode.NotificationEventNameDuplicate, events.Index(i), "eventName",
 			"must be given once for a topic, got %s again", e.EventName)

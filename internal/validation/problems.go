@@ -25,7 +25,7 @@ const (
 	maxQuoted = 80
 )
 
-// Problem is one thing that is wrong with a BatchJob.
+// Problem is one thing that is wrong with an object.
 type Problem struct {
 	Code  errcode.Code
 	Field *field.Path
@@ -39,14 +39,33 @@ func (p Problem) Error() string {
 	return string(p.Code) + ": " + p.Field.String() + ": " + p.Detail
 }
 
-// checker collects problems while it walks over a BatchJob. Its checks take the
+// action is what two actions of the API have differently: the codes of some mistakes, and
+// events that only one of them has.
+type action struct {
+	instanceType, imageID errcode.Code
+	events                []string
+}
+
+// The actions. Source: BatchCompute, SubmitJob and CreateComputeEnv, error codes.
+var (
+	submitJob        = action{instanceType: errcode.CvmParameters, imageID: errcode.CvmParameters}
+	createComputeEnv = action{instanceType: errcode.InstanceType, imageID: errcode.ImageIDMalformed, events: []string{"COMPUTE_ENV_CREATED", "COMPUTE_ENV_DELETED"}}
+)
+
+// checker collects problems while it walks over an object. Its checks take the
 // value and the path of the object that it is a field of; the path of the field itself
 // is made only when there is a problem, since most requests have none.
 type checker struct {
 	Validator
+	action     action
+	offers     offers   // nil: not asked
+	zones      []string // that nodes are in, if knowsZones
+	knowsZones bool
+
 	problems []Problem
 	total    int
 	names    nearest
+	types    *nearest        // the catalogue's machine types, once one was not found
 	mounted  map[string]bool // where something is mounted in the task at hand
 }
 

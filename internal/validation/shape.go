@@ -29,8 +29,12 @@ type fieldShape struct {
 	shape     *shape
 }
 
-// specShape is the shape of spec. It is built once and only read.
-var specShape = shapeOf(reflect.TypeFor[v1alpha1.BatchJobSpec]())
+// specShape and envShape are the shapes of spec, of a BatchJob and of a ComputeEnv. They are
+// built once and only read.
+var (
+	specShape = shapeOf(reflect.TypeFor[v1alpha1.BatchJobSpec]())
+	envShape  = shapeOf(reflect.TypeFor[v1alpha1.ComputeEnvSpec]())
+)
 
 // shapeOf follows the nesting of Go types, which is no user's choice and not deep.
 func shapeOf(t reflect.Type) *shape {

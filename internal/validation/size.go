@@ -66,6 +66,11 @@ func SpecSize(spec *v1alpha1.BatchJobSpec) int {
 	return encodedSize(specShape, reflect.ValueOf(spec).Elem())
 }
 
+// envSpecSize is SpecSize for a ComputeEnv.
+func envSpecSize(spec *v1alpha1.ComputeEnvSpec) int {
+	return encodedSize(envShape, reflect.ValueOf(spec).Elem())
+}
+
 // encodedSize returns the length of the JSON form of v, whose shape is s. It recurses
 // with the nesting of the types.
 func encodedSize(s *shape, v reflect.Value) int {
@@ -225,8 +230,17 @@ func WorstStatusSize(spec *v1alpha1.BatchJobSpec) int {
 	return size
 }
 
+// failedAction is what happens to a machine of the task: one of a ComputeEnv is never held.
+func failedAction(t *v1alpha1.Task) v1alpha1.FailedAction {
+	if hasEnvID(t) {
+		return v1alpha1.FailedActionTerminate
+	}
+	return t.FailedAction
+}
+
 func isInterrupting(t *v1alpha1.Task) bool {
-	return t.FailedAction == v1alpha1.FailedActionInterrupt || t.FailedAction == v1alpha1.FailedActionFastInterrupt
+	action := failedAction(t)
+	return action == v1alpha1.FailedActionInterrupt || action == v1alpha1.FailedActionFastInterrupt
 }
 
 // worstSingleSize is the longest entry of a task with one instance, without its name.
@@ -249,7 +263,7 @@ type heads struct{ size, count int }
 // interrupted at once never retries its command.
 func activeHeads(t *v1alpha1.Task) []heads {
 	retries := retryLimit(t.MaxRetryCount, v1alpha1.MaxRetryCountLimit)
-	if t.FailedAction == v1alpha1.FailedActionFastInterrupt {
+	if failedAction(t) == v1alpha1.FailedActionFastInterrupt {
 		retries = 0
 	}
 	out := machineHeads(t, len("r5"), retries)
@@ -260,19 +274,36 @@ func activeHeads(t *v1alpha1.Task) []heads {
 // of their command there are, in any of several runs of the job.
 func heldHeads(t *v1alpha1.Task) []heads {
 	head := 0
-	if t.FailedAction == v1alpha1.FailedActionInterrupt && retryLimit(t.MaxRetryCount, v1alpha1.MaxRetryCountLimit) > 0 {
+	if failedAction(t) == v1alpha1.FailedActionInterrupt && retryLimit(t.MaxRetryCount, v1alpha1.MaxRetryCountLimit) > 0 {
 		head = len("r5")
 	}
 	out := machineHeads(t, runSize+head, heldRuns-1)
 	return longestFirst(append(out, machineHeads(t, head, 1)...))
 }
 
+// machineLimit is the highest number of machines that an instance can have lost and go on:
+// each of its types may be asked for as often as resourceMaxRetryCount says, and once more
+// for the last of them. A ComputeEnv has a count of its own, which may change at any time,
+// and counts its types as one.
+func machineLimit(t *v1alpha1.Task) int {
+	if hasEnvID(t) {
+		return v1alpha1.MaxResourceRetryCount
+	}
+	types := 1
+	if env := t.ComputeEnv; env != nil && env.EnvData != nil {
+		types = min(max(len(env.EnvData.InstanceTypes), 1), maxInstanceTypes)
+	}
+	return (retryLimit(t.ResourceMaxRetryCount, v1alpha1.MaxResourceRetryCount)+1)*types - 1
+}
+
 // machineHeads are count beginnings of a head, each of the given size, each with every
 // number of machines that were not had.
 func machineHeads(t *v1alpha1.Task, begin, count int) []heads {
-	limit := retryLimit(t.ResourceMaxRetryCount, v1alpha1.MaxResourceRetryCount)
+	limit := machineLimit(t)
 	var out []heads
-	for _, m := range []heads{{0, 1}, {len("m1"), min(limit, 9)}, {len("m10"), min(limit, 99) - 9}, {len("m100"), limit - 99}} {
+	for _, m := range []heads{
+		{0, 1}, {len("m1"), min(limit, 9)}, {len("m10"), min(limit, 99) - 9}, {len("m100"), min(limit, 999) - 99}, {len("m1000"), limit - 999},
+	} {
 		if size := begin + m.size; size > 0 && m.count > 0 && count > 0 {
 			out = append(out, heads{size + len(":"), m.count * count})
 		}

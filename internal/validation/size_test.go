@@ -28,7 +28,22 @@ func drawSpec(t *rapid.T) *v1alpha1.BatchJobSpec {
 }
 
 func fill(t *rapid.T, v reflect.Value) {
+	if v.Type() == reflect.TypeFor[resource.Quantity]() {
+		q := rapid.SampledFrom([]string{"0", "1", "-1", "1500m", "2Gi", "1e30", "0.0000000001"}).Draw(t, "quantity")
+		v.Set(reflect.ValueOf(resource.MustParse(q)))
+		return
+	}
 	switch v.Kind() {
+	case reflect.Map:
+		for range rapid.IntRange(0, 3).Draw(t, "entries") {
+			if v.IsNil() {
+				v.Set(reflect.MakeMap(v.Type()))
+			}
+			key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+			fill(t, key)
+			fill(t, value)
+			v.SetMapIndex(key, value)
+		}
 	case reflect.Struct:
 		for i := range v.NumField() {
 			fill(t, v.Field(i))
@@ -160,10 +175,22 @@ func indexList(indexes []int) string {
 // slot is a list of a task's status and, where the list has groups, the head of one.
 type slot struct{ list, head string }
 
-// slotsOf are all the slots that the instances of a task can be in, those first whose use
+// budget is what bounds the attempts of a task.
+type budget struct {
+	retries, machines int // maxRetryCount and resourceMaxRetryCount
+	types             int // how many machine types are named
+	action            v1alpha1.FailedAction
+	named             bool // a ComputeEnv has the machines
+}
+
+// slots are all the slots that the instances of a task can be in, those first whose use
 // makes the status longest.
-func slotsOf(retries, machines int, action v1alpha1.FailedAction) []slot {
+func (b budget) slots() []slot {
 	var out []slot
+	retries, machines, action := b.retries, (b.machines+1)*max(b.types, 1)-1, b.action
+	if b.named { // whose count may become any, and which does not hold
+		machines, action = 100, v1alpha1.FailedActionTerminate
+	}
 	if action == v1alpha1.FailedActionFastInterrupt {
 		retries = 0 // such a task is interrupted and not run again
 	}
@@ -174,7 +201,7 @@ func slotsOf(retries, machines int, action v1alpha1.FailedAction) []slot {
 			if head != "" {
 				out = append(out, slot{"retrying", head})
 			}
-			if action == v1alpha1.FailedActionTerminate || r < retries {
+			if action != v1alpha1.FailedActionInterrupt && action != v1alpha1.FailedActionFastInterrupt || r < retries {
 				continue
 			}
 			out = append(out, slot{"interrupted", head})
@@ -245,10 +272,16 @@ func statusOf(name string, n int, place func(i int) slot) v1alpha1.TaskStatus {
 	return s
 }
 
-// taskOf is a task of the spec with these budgets.
-func taskOf(name string, n, retries, machines int, action v1alpha1.FailedAction) v1alpha1.Task {
-	return v1alpha1.Task{TaskName: name, TaskInstanceNum: ptr(int64(n)), MaxRetryCount: ptr(int64(retries)),
-		ResourceMaxRetryCount: ptr(int64(machines)), FailedAction: action}
+// task is a task of the spec with n instances.
+func (b budget) task(name string, n int) v1alpha1.Task {
+	t := v1alpha1.Task{TaskName: name, TaskInstanceNum: ptr(int64(n)), MaxRetryCount: ptr(int64(b.retries)),
+		ResourceMaxRetryCount: ptr(int64(b.machines)), FailedAction: b.action}
+	if b.named {
+		t.EnvID = "pool"
+	} else {
+		t.ComputeEnv = &v1alpha1.AnonymousComputeEnv{EnvData: &v1alpha1.EnvData{InstanceTypes: make([]string, b.types)}}
+	}
+	return t
 }
 
 var actions = []v1alpha1.FailedAction{v1alpha1.FailedActionTerminate, v1alpha1.FailedActionInterrupt, v1alpha1.FailedActionFastInterrupt}
@@ -266,10 +299,13 @@ func TestPropertyWorstStatusSize(t *testing.T) {
 		for k := range rapid.IntRange(1, 5).Draw(t, "tasks") {
 			name := fmt.Sprint("task", k)
 			n := rapid.OneOf(rapid.IntRange(1, 9), rapid.IntRange(1, 120)).Draw(t, "instances")
-			retries, machines := rapid.IntRange(0, 5).Draw(t, "retries"), rapid.SampledFrom([]int{0, 1, 9, 10, 100}).Draw(t, "machines")
-			action := rapid.SampledFrom(actions).Draw(t, "action")
-			spec.Job.Tasks = append(spec.Job.Tasks, taskOf(name, n, retries, machines, action))
-			slots := slotsOf(retries, machines, action)
+			b := budget{
+				retries: rapid.IntRange(0, 5).Draw(t, "retries"), machines: rapid.SampledFrom([]int{0, 1, 9, 10, 100}).Draw(t, "machines"),
+				types: rapid.SampledFrom([]int{0, 1, 2, 10}).Draw(t, "types"), action: rapid.SampledFrom(actions).Draw(t, "action"),
+				named: rapid.IntRange(0, 3).Draw(t, "named") == 0,
+			}
+			spec.Job.Tasks = append(spec.Job.Tasks, b.task(name, n))
+			slots := b.slots()
 			places := rapid.SliceOfN(rapid.OneOf(rapid.IntRange(0, min(8, len(slots)-1)), rapid.IntRange(0, len(slots)-1)), n, n).Draw(t, "places")
 			status.Tasks = append(status.Tasks, statusOf(name, n, func(i int) slot { return slots[places[i]] }))
 		}
@@ -296,10 +332,14 @@ func TestWorstStatusSizeIsReached(t *testing.T) {
 	for _, action := range actions {
 		for _, n := range []int{1, 2, 3, 4, 5, 10, 100, 1000, 10_000, 100_000} {
 			for _, retries := range []int{0, 1, 5} {
-				for _, machines := range []int{0, 3, 100} {
+				for _, b := range []budget{{}, {machines: 3}, {machines: 100}, {machines: 100, types: 10}, {named: true}} {
+					if b.types > 1 && n > 1 && n < 10_000 {
+						continue // there is a slot for each, as with one type
+					}
+					b.retries, b.action = retries, action
 					spec := &v1alpha1.BatchJobSpec{}
-					spec.Job.Tasks = []v1alpha1.Task{taskOf("a", n, retries, machines, action)}
-					data, err := json.Marshal(statusOf("a", n, greedy(slotsOf(retries, machines, action))))
+					spec.Job.Tasks = []v1alpha1.Task{b.task("a", n)}
+					data, err := json.Marshal(statusOf("a", n, greedy(b.slots())))
 					got, bound := len(data)+len(","), worstTasksSize(spec)
 					slack := 2 // per cent; of a short entry, a few bytes are more
 					switch {
@@ -309,7 +349,7 @@ func TestWorstStatusSizeIsReached(t *testing.T) {
 						slack = 7
 					}
 					if err != nil || got > bound || got < bound-bound*slack/100 {
-						t.Errorf("%s, %d instances, retries %d and %d: %d bytes, bound %d (%v): %.200s", action, n, retries, machines, got, bound, err, data)
+						t.Errorf("%+v, %d instances: %d bytes, bound %d (%v): %.200s", b, n, got, bound, err, data)
 					}
 				}
 			}
@@ -364,24 +404,51 @@ func TestFixedStatusSize(t *testing.T) {
 }
 
 // The promise for one task: 100,000 instances in one object take at most 600 KiB in the
-// worst pattern.
+// worst pattern, and with ten machine types, of which each may be asked for a hundred times,
+// they still fit beside half a megabyte of spec.
 func TestWorstStatusSizeOfManyInstances(t *testing.T) {
-	const promise = 600 << 10
-	for _, machines := range []int{0, 100} {
+	const promise, room = 600 << 10, MaxStoredSize - 512<<10
+	for name, tc := range map[string]struct {
+		budget
+		most int
+	}{
+		"no machine is asked for again":  {budget{}, promise},
+		"one type, a hundred times":      {budget{machines: 100}, promise},
+		"ten types, a hundred times":     {budget{machines: 100, types: 10}, room},
+		"ten types, and held at the end": {budget{machines: 100, types: 10, action: v1alpha1.FailedActionInterrupt}, room},
+		"in a ComputeEnv":                {budget{named: true}, promise},
+	} {
+		b := tc.budget
+		b.retries = 5
 		spec := &v1alpha1.BatchJobSpec{}
-		spec.Job.Tasks = []v1alpha1.Task{taskOf("a", 100_000, 5, machines, v1alpha1.FailedActionTerminate)}
+		spec.Job.Tasks = []v1alpha1.Task{b.task("a", 100_000)}
 		bound := WorstStatusSize(spec)
 		status := fullStatus()
-		status.Tasks = []v1alpha1.TaskStatus{statusOf("a", 100_000, greedy(slotsOf(5, machines, v1alpha1.FailedActionTerminate)))}
+		status.Tasks = []v1alpha1.TaskStatus{statusOf("a", 100_000, greedy(b.slots()))}
 		status.Tasks[0].Reason, status.Tasks[0].Message = v1alpha1.ReasonContainerConfig, longest
 		data, err := json.Marshal(status)
-		if err != nil || len(data) > bound || len(data) < bound*99/100 {
-			t.Errorf("resourceMaxRetryCount %d: %d bytes, bound %d (%v)", machines, len(data), bound, err)
+		if err != nil || len(data) > bound || len(data) < bound*98/100 {
+			t.Errorf("%s: %d bytes, bound %d (%v)", name, len(data), bound, err)
 		}
-		if bound > promise {
-			t.Errorf("100,000 instances: %d bytes, at most %d", bound, promise)
+		if bound > tc.most {
+			t.Errorf("%s: %d bytes, at most %d", name, bound, tc.most)
 		}
-		t.Logf("100,000 instances, maxRetryCount 5, resourceMaxRetryCount %d: %d bytes in the worst pattern, bound %d of %d", machines, len(data), bound, promise)
+		t.Logf("100,000 instances, maxRetryCount 5, %s: %d bytes in the worst pattern, bound %d of %d", name, len(data), bound, tc.most)
+	}
+}
+
+// 5,000 tasks of one instance in a ComputeEnv, whose machines they may lose a hundred times.
+func TestWorstStatusSizeOfManyTasksInAComputeEnv(t *testing.T) {
+	for _, retries := range []int{0, 5} {
+		spec := &v1alpha1.BatchJobSpec{}
+		for i := range v1alpha1.MaxTasks {
+			spec.Job.Tasks = append(spec.Job.Tasks, budget{retries: retries, named: true}.task(fmt.Sprintf("task-%04d", i), 1))
+		}
+		bound := WorstStatusSize(spec)
+		t.Logf("5,000 tasks with envId, maxRetryCount %d: bound %d, which leaves %d for the spec", retries, bound, MaxStoredSize-bound)
+		if MaxStoredSize-bound < MaxSpecSize*9/10 {
+			t.Errorf("5,000 tasks: %d bytes, which leaves %d for the spec", bound, MaxStoredSize-bound)
+		}
 	}
 }
 
@@ -433,16 +500,21 @@ func TestIndexesSize(t *testing.T) {
 
 func TestShapeKnowsEveryFieldOfTheTables(t *testing.T) {
 	for _, row := range slices.Concat(notBuiltYet, neverOnKubernetes) {
-		if stepsTo(row.field) == nil {
+		if stepsTo(specShape, row.field) == nil {
 			t.Errorf("no field spec.%s", row.field)
 		}
 	}
 	for _, row := range advice {
-		if stepsTo(row.field) == nil {
+		if stepsTo(specShape, row.field) == nil {
 			t.Errorf("no field spec.%s", row.field)
 		}
 	}
-	if stepsTo("job.nope") != nil {
+	for _, row := range envNotBuiltYet {
+		if stepsTo(envShape, row.field) == nil {
+			t.Errorf("no field spec.%s of a ComputeEnv", row.field)
+		}
+	}
+	if stepsTo(specShape, "job.nope") != nil {
 		t.Error("a field that is none has steps")
 	}
 }

@@ -29,6 +29,9 @@ func (c *checker) checkPackage(a *v1alpha1.Application, path *field.Path) {
 // checkStorage checks where a task gets its data from and where it leaves them.
 func (c *checker) checkStorage(t *v1alpha1.Task, path *field.Path) {
 	c.checkInputMappings(t.InputMappings, path)
+	if len(t.InputMappings) > 0 {
+		c.refuse("job.tasks[].inputMappings", path, "inputMappings")
+	}
 	c.checkOutputMappings(t.OutputMappings, path)
 	for i := range t.OutputMappingConfigs {
 		c.checkOutputMappingConfig(&t.OutputMappingConfigs[i], path.Child("outputMappingConfigs").Index(i))
@@ -55,7 +58,6 @@ func (c *checker) checkInputMappings(mappings []v1alpha1.InputMapping, path *fie
 		}
 		c.checkMountPoint(m.DestinationPath, p, "destinationPath")
 	}
-	c.refuse("job.tasks[].inputMappings", path, "inputMappings")
 }
 
 func (c *checker) checkOutputMappings(mappings []v1alpha1.OutputMapping, path *field.Path) {
@@ -118,23 +120,25 @@ func (c *checker) checkAuthentication(a *v1alpha1.Authentication, path *field.Pa
 }
 
 // checkMountPoint checks a required local path that something is mounted at: nothing
-// else of the task may be. Logs may share a directory.
-func (c *checker) checkMountPoint(value string, path *field.Path, name string) {
+// else of the task may be. Logs may share a directory. It says whether the path is in order.
+func (c *checker) checkMountPoint(value string, path *field.Path, name string) bool {
 	if !c.required(value, path, name) {
-		return
+		return false
 	}
 	if f := localPathFault(value); f.code != "" {
 		c.failFault(f, path, name)
-		return
+		return false
 	}
 	place := samePlace(value)
-	if c.mounted[place] {
-		c.fail(errcode.LocalPath, path, name, "must be used once in a task, got %s again", quote(value))
+	again := c.mounted[place]
+	if again {
+		c.fail(errcode.LocalPath, path, name, "must be used once, got %s again", quote(value))
 	}
 	if c.mounted == nil {
 		c.mounted = map[string]bool{}
 	}
 	c.mounted[place] = true
+	return !again
 }
 
 // failFault records the fault of a path, if there is one.

@@ -21,11 +21,13 @@ const (
 
 // checkLabelValue checks a value that nodes are chosen by, item i of a list or single:
 // it is compared with a label, so it must be a label's value.
-func (c *checker) checkLabelValue(value string, code errcode.Code, path *field.Path, name string, i int) {
-	if !isLabelValue(value) {
+func (c *checker) checkLabelValue(value string, code errcode.Code, path *field.Path, name string, i int) bool {
+	ok := isLabelValue(value)
+	if !ok {
 		c.failItem(code, path, name, i,
 			"must be 1-%d letters, digits, -, _ and ., beginning and ending with a letter or a digit, got %s", maxLabelValue, quote(value))
 	}
+	return ok
 }
 
 func isLabelValue(s string) bool {

@@ -5,11 +5,14 @@ package validation
 
 import (
 	"math"
+	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/dockerrun"
 	"batchcompute.dev/operator/internal/errcode"
 )
 
@@ -129,7 +132,7 @@ func (c *checker) checkInstanceNum(s *instanceSum, i int, path *field.Path) {
 // checkTask checks what a task says apart from its name and its number of instances.
 func (c *checker) checkTask(t *v1alpha1.Task, path *field.Path) {
 	clear(c.mounted)
-	c.checkApplication(&t.Application, path.Child("application"))
+	c.checkApplication(t, path.Child("application"))
 	c.checkEnvironment(t, path)
 	c.checkEnvVars(t.EnvVars, path)
 	c.within(t.MaxRetryCount, 0, v1alpha1.MaxRetryCountLimit, errcode.MaxRetryCount, path, "maxRetryCount")
@@ -140,7 +143,8 @@ func (c *checker) checkTask(t *v1alpha1.Task, path *field.Path) {
 	c.checkStorage(t, path)
 }
 
-func (c *checker) checkApplication(a *v1alpha1.Application, path *field.Path) {
+func (c *checker) checkApplication(t *v1alpha1.Task, path *field.Path) {
+	a := &t.Application
 	form := string(a.DeliveryForm)
 	if c.required(form, path, "deliveryForm") {
 		c.oneOf(form, deliveryForms, errcode.InvalidParameterValue, path, "deliveryForm")
@@ -151,6 +155,9 @@ func (c *checker) checkApplication(a *v1alpha1.Application, path *field.Path) {
 	c.checkPackage(a, path)
 	if d := a.Docker; d != nil {
 		c.checkDocker(d, path.Child("docker"))
+		if d.DockerRunOption != "" {
+			c.checkDockerRunOption(d.DockerRunOption, t, path.Child("docker"))
+		}
 	}
 }
 
@@ -172,6 +179,58 @@ func (c *checker) checkDocker(d *v1alpha1.Docker, path *field.Path) {
 	c.checkSecretRef(d.PasswordSecretRef, path, "passwordSecretRef")
 }
 
+// checkDockerRunOption checks the options that a task has for docker run.
+func (c *checker) checkDockerRunOption(text string, t *v1alpha1.Task, path *field.Path) {
+	switch o, err := dockerrun.Parse(text); {
+	case err != nil:
+		c.fail(errcode.InvalidParameterValue, path, "dockerRunOption", "%s", err.Error())
+	case o.AllGPUs && !c.haveGPUs(t.ComputeEnv):
+		c.fail(errcode.InvalidParameterValue, path, "dockerRunOption",
+			"must have after --gpus a number: all needs instanceType or instanceTypes, and %s in each of them", resourceGPU)
+	}
+}
+
+// resourceGPU is the resource that --gpus asks for.
+const resourceGPU = "nvidia.com/gpu"
+
+// haveGPUs says whether the machine types of a computeEnv are named, and all have GPUs as
+// far as the catalogue knows. A type that it does not know is refused elsewhere.
+func (c *checker) haveGPUs(env *v1alpha1.AnonymousComputeEnv) bool {
+	if env == nil || env.EnvData == nil || env.EnvData.InstanceType == "" && len(env.EnvData.InstanceTypes) == 0 {
+		return false
+	}
+	if c.offers == nil {
+		return true
+	}
+	without := func(name string) bool {
+		t := c.offers.InstanceType(name)
+		return t != nil && t.Resources.Name(resourceGPU, resource.DecimalSI).IsZero()
+	}
+	return !without(env.EnvData.InstanceType) && !slices.ContainsFunc(env.EnvData.InstanceTypes, without)
+}
+
+// maxEnvID is the length of envId: that of a label's value.
+const maxEnvID = maxLabelValue
+
+// checkEnvID checks that envId names a ComputeEnv.
+func (c *checker) checkEnvID(id string, path *field.Path) {
+	if len(id) > maxEnvID || !isObjectName(id) {
+		c.fail(errcode.EnvIDMalformed, path, "envId",
+			"must be the name of a ComputeEnv, or its status.envId: lower-case letters, digits, - and ., at most %d; got %s", maxEnvID, quote(id))
+		return
+	}
+	if c.Envs == nil {
+		return
+	}
+	switch c.Envs(id) {
+	case EnvFound:
+	case EnvDeleting:
+		c.fail(errcode.ComputeEnvNotFound, path, "envId", "must name a ComputeEnv that stays: %s is being deleted", quote(id))
+	default:
+		c.fail(errcode.ComputeEnvNotFound, path, "envId", "must be the name or the status.envId of a ComputeEnv of the namespace, got %s", quote(id))
+	}
+}
+
 // checkEnvironment checks that exactly one of computeEnv and envId is given, and
 // that one.
 func (c *checker) checkEnvironment(t *v1alpha1.Task, path *field.Path) {
@@ -180,6 +239,8 @@ func (c *checker) checkEnvironment(t *v1alpha1.Task, path *field.Path) {
 		c.fail(errcode.AllowedOneAttributeInEnvIDAndComputeEnv, path, "envId", "must not be given together with computeEnv")
 	case t.ComputeEnv == nil && t.EnvID == "":
 		c.fail(errcode.AllowedOneAttributeInEnvIDAndComputeEnv, path, "computeEnv", "must be given when envId is not; computeEnv: {} is enough")
+	case t.EnvID != "":
+		c.checkEnvID(t.EnvID, path)
 	}
 	if t.ComputeEnv != nil {
 		c.checkComputeEnv(t.ComputeEnv, path.Child("computeEnv"))

@@ -12,13 +12,14 @@ import (
 	"batchcompute.dev/operator/internal/errcode"
 )
 
-// carried is a field that a BatchJob carries without the effect that it has in
+// carried is a field that an object carries without the effect that it has in
 // BatchCompute.
 type carried struct {
-	// field is the path below spec; [] stands for every item.
+	// field is the path below spec of a BatchJob, or of a ComputeEnv; [] stands for every
+	// item. A row for job.tasks[].computeEnv holds for a ComputeEnv as well.
 	field string
-	// when says for which values there is something to say; nil: for all that are
-	// given, which a number or a switch is not when it is zero.
+	// when says for which of the values that are given there is something to say; nil: for
+	// all of them, but a number or a switch only when it is not zero.
 	when func(reflect.Value) bool
 	// refuse is the sentence that the field is refused with. Empty: it is accepted
 	// with a warning.
@@ -31,21 +32,12 @@ type carried struct {
 // would lose data is refused, the rest is accepted with a warning. Whoever builds a
 // part removes its rows.
 var notBuiltYet = []carried{
-	{field: "placement.projectId"},
-	{field: "placement.hostIds"},
-	{field: "placement.hostIps"},
 	{field: "job.tasks[].application.deliveryForm", when: is(string(v1alpha1.DeliveryFormPackage)),
 		refuse: "must be LOCAL: this version cannot unpack packages yet"},
-	{field: "job.tasks[].application.docker.server"},
-	{field: "job.tasks[].application.docker.user"},
-	{field: "job.tasks[].application.docker.passwordSecretRef"},
-	{field: "job.tasks[].computeEnv.envData.instanceType"},
-	{field: "job.tasks[].computeEnv.envData.instanceTypes"},
-	{field: "job.tasks[].computeEnv.envData.instanceTypeOptions"},
-	{field: "job.tasks[].computeEnv.envData.systemDisk"},
-	{field: "job.tasks[].computeEnv.envData.dataDisks"},
-	{field: "job.tasks[].computeEnv.envData.instanceChargeType", when: is("SPOTPAID")},
-	{field: "job.tasks[].computeEnv.mountDataDisks"},
+	{field: "job.tasks[].computeEnv.envData.dataDisks[].snapshotId",
+		refuse: "must not be given: this version cannot start a disk from a snapshot"},
+	{field: "job.tasks[].computeEnv.mountDataDisks[].localPath", when: func(v reflect.Value) bool { return isWindowsPath(v.String()) },
+		refuse: "must be a path of Linux, such as /data: this version has no Windows machines"},
 	{field: "job.tasks[].inputMappings", refuse: "must not be given: this version cannot mount remote data yet"},
 	{field: "job.tasks[].outputMappings", refuse: "must not be given: this version cannot store results yet"},
 	{field: "job.tasks[].outputMappingConfigs"},
@@ -53,13 +45,25 @@ var notBuiltYet = []carried{
 	{field: "job.tasks[].redirectLocalInfo", note: "the logs are the Pods'"},
 	{field: "job.tasks[].authentications"},
 	{field: "job.notifications"},
-	{field: "job.tags"},
+}
+
+// envNotBuiltYet are those of a ComputeEnv. Its inputMappings are for nodes that a job's data
+// would be on beforehand, and nothing is lost without them.
+var envNotBuiltYet = []carried{
+	{field: "inputMappings"},
+	{field: "notifications"},
 }
 
 // neverOnKubernetes are the fields that mean nothing on Kubernetes.
 var neverOnKubernetes = []carried{
+	{field: "job.tasks[].application.docker.user", note: "it is in the Secret of passwordSecretRef"},
 	{field: "job.tasks[].computeEnv.envData.systemDisk.cdcId"},
+	{field: "job.tasks[].computeEnv.envData.dataDisks[].deleteWithInstance", when: func(v reflect.Value) bool { return !v.Bool() }},
+	{field: "job.tasks[].computeEnv.envData.dataDisks[].encrypt"},
+	{field: "job.tasks[].computeEnv.envData.dataDisks[].kmsKeyId"},
+	{field: "job.tasks[].computeEnv.envData.dataDisks[].throughputPerformance"},
 	{field: "job.tasks[].computeEnv.envData.dataDisks[].cdcId"},
+	{field: "job.tasks[].computeEnv.mountDataDisks[].fileSystemType"},
 	{field: "job.tasks[].computeEnv.envData.virtualPrivateCloud"},
 	{field: "job.tasks[].computeEnv.envData.virtualPrivateClouds"},
 	{field: "job.tasks[].computeEnv.envData.internetAccessible"},

@@ -23,7 +23,7 @@ var mutable = map[string]bool{"suspend": true, "terminate": true, "retryToken": 
 // What a job in its state takes is read off oldJob's status. Neither object is changed.
 // Cost: linear in the size of the spec.
 func (v Validator) ValidateUpdate(oldJob, newJob *v1alpha1.BatchJob) []Problem {
-	c := &checker{Validator: v}
+	c := v.checker(submitJob)
 	path := field.NewPath("spec")
 	before, after := reflect.ValueOf(&oldJob.Spec).Elem(), reflect.ValueOf(&newJob.Spec).Elem()
 	for _, f := range specShape.fields {
@@ -118,8 +118,8 @@ func (c *checker) unchangedList(s *shape, a, b reflect.Value, path *field.Path, 
 	list := path.Child(name)
 	for i := range a.Len() {
 		x, y := a.Index(i), b.Index(i)
-		if s.elem.kind == reflect.String {
-			if x.String() != y.String() {
+		if s.elem.kind != reflect.Struct {
+			if !equality.Semantic.DeepEqual(x.Interface(), y.Interface()) {
 				c.changed(list.Index(i), "", "")
 			}
 			continue

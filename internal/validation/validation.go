@@ -4,26 +4,71 @@
 package validation
 
 import (
+	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/errcode"
 )
 
-// Images is the image catalogue: it maps an identifier such as img-bd78fy2t to a
-// container image.
-type Images interface {
-	Image(id string) (ref string, ok bool)
+// Validator validates BatchJobs and ComputeEnvs. The zero value works: what only the
+// cluster knows is not asked then. A Validator may be used by any number of goroutines if
+// its functions may.
+type Validator struct {
+	// Catalog returns the instance catalogue as it is at the moment; it is called once for
+	// each answer. Nil: images and machine types are checked for their form only.
+	Catalog func() *catalog.Catalog
+	// Envs says what an envId stands for in the namespace of the job. Nil: an envId is
+	// checked for its form only.
+	Envs func(ref string) EnvState
+	// Zones returns the zones that nodes are in, sorted; it is called once for each
+	// answer. Nil: any zone will do.
+	Zones func() []string
 }
 
-// Validator validates BatchJobs. The zero value works; a Validator may be used by any
-// number of goroutines if its Images may.
-type Validator struct {
-	// Images is asked for every image identifier. Nil: an identifier is checked for
-	// its form only.
-	Images Images
+// EnvState is what an envId stands for. The zero value is: nothing.
+type EnvState int
+
+// What an envId can stand for.
+const (
+	EnvNotFound EnvState = iota
+	EnvFound
+	// EnvDeleting is a ComputeEnv that only waits for the jobs that use it already.
+	EnvDeleting
+)
+
+// offers is what this package asks the instance catalogue.
+type offers interface {
+	Image(id string) (ref string, ok bool)
+	InstanceType(name string) *catalog.InstanceType
+	InstanceTypeNames() []string
+	Smallest(cpu, memory int64, categories []string) *catalog.InstanceType
+	ChargeType(name string) (catalog.ChargeType, bool)
+}
+
+// offers returns the catalogue as it is at the moment, or nil.
+func (v Validator) offers() offers {
+	if v.Catalog == nil {
+		return nil
+	}
+	if c := v.Catalog(); c != nil {
+		return c
+	}
+	return nil
+}
+
+// checker returns a checker of one object.
+func (v Validator) checker(a action) *checker {
+	c := &checker{Validator: v, action: a, offers: v.offers()}
+	if v.Zones != nil {
+		c.zones, c.knowsZones = v.Zones(), true
+	}
+	return c
 }
 
 // ValidateCreate returns what is wrong with a new BatchJob, in the order of its
@@ -31,33 +76,63 @@ type Validator struct {
 // answered. There are at most MaxProblems; if there were more, the last one counts
 // them. job is not changed. Cost: linear in the size of the spec.
 func (v Validator) ValidateCreate(job *v1alpha1.BatchJob) []Problem {
-	c := &checker{Validator: v}
+	c := v.checker(submitJob)
+	c.checkBatchJob(job)
+	return c.result()
+}
+
+func (c *checker) checkBatchJob(job *v1alpha1.BatchJob) {
 	spec, path := &job.Spec, field.NewPath("spec")
 	c.checkSize(spec, path)
-	c.checkPlacement(&spec.Placement, path.Child("placement"), spec.Job.Tasks)
+	c.checkPlacement(&spec.Placement, path.Child("placement"), allChooseZones(spec.Job.Tasks), "every task gives computeEnv.envData.zones")
 	c.checkJob(&spec.Job, path.Child("job"))
 	c.checkToken(spec.ClientToken, path, "clientToken")
 	c.checkToken(spec.RetryToken, path, "retryToken")
 	c.checkTTL(spec.TTLSecondsAfterFinished, path)
-	return c.result()
 }
 
-// checkPlacement checks spec.placement. Its zone is required, unless every task
-// chooses its own zones.
-func (c *checker) checkPlacement(p *v1alpha1.Placement, path *field.Path, tasks []v1alpha1.Task) {
+// maxHosts counts the hosts, and the addresses, of a placement.
+const maxHosts = 100
+
+// checkPlacement checks spec.placement. Its zone is required, unless zones are chosen
+// elsewhere; otherwise says where.
+func (c *checker) checkPlacement(p *v1alpha1.Placement, path *field.Path, chosen bool, otherwise string) {
 	switch {
 	case p.Zone != "":
-		c.checkLabelValue(p.Zone, errcode.InvalidParameterValue, path, "zone", single)
-	case !allChooseZones(tasks):
-		c.fail(errcode.MissingParameter, path, "zone", "must be given, unless every task gives computeEnv.envData.zones")
+		c.checkZone(p.Zone, errcode.InvalidParameterValue, path, "zone", single)
+	case !chosen:
+		c.fail(errcode.MissingParameter, path, "zone", "must be given, unless %s", otherwise)
 	}
 	c.notNegative(p.ProjectID, path, "projectId")
+	c.atMost(len(p.HostIDs), maxHosts, "hosts", path, "hostIds")
 	for i, id := range p.HostIDs {
 		c.checkLabelValue(id, errcode.InvalidParameterValue, path, "hostIds", i)
 	}
+	c.atMost(len(p.HostIPs), maxHosts, "addresses", path, "hostIps")
 	for i, ip := range p.HostIPs {
 		c.checkIP(ip, errcode.InvalidParameterValue, path, "hostIps", i)
 	}
+}
+
+// maxZones is how many of the cluster's zones an answer names.
+const maxZones = 10
+
+// checkZone checks a zone, item i of a list or single. It has code when it cannot be a zone.
+func (c *checker) checkZone(zone string, code errcode.Code, path *field.Path, name string, i int) {
+	if !c.checkLabelValue(zone, code, path, name, i) || !c.knowsZones {
+		return
+	}
+	if _, ok := slices.BinarySearch(c.zones, zone); ok {
+		return
+	}
+	here := "no node here has a zone"
+	if n := len(c.zones); n > 0 {
+		here = "zones here: " + strings.Join(c.zones[:min(n, maxZones)], ", ")
+		if n > maxZones {
+			here += fmt.Sprintf(" and %d more", n-maxZones)
+		}
+	}
+	c.failItem(errcode.UnavailableZone, path, name, i, "must be a zone of this cluster: no node is in zone %s; %s", quote(zone), here)
 }
 
 // allChooseZones says whether there is a task and each gives zones.

@@ -17,9 +17,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/errcode"
 )
 
@@ -76,7 +79,7 @@ func readRequest(t *testing.T, file string) (*v1alpha1.BatchJob, []string) {
 // Codes that no request gets from its content alone: they come from the cluster, from
 // a failure, or from a decoder.
 var notFromValidation = []errcode.Code{
-	errcode.InternalError, errcode.CallCvm, errcode.JobQuota, errcode.UserNotAllowedToUseBatch,
+	errcode.InternalError, errcode.CallCvm, errcode.JobQuota, errcode.UserNotAllowedToUseBatch, errcode.UnavailableZone,
 	errcode.InvalidParameter, errcode.UnknownParameter,
 }
 
@@ -92,7 +95,7 @@ func TestRequests(t *testing.T) {
 		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
 		t.Run(name, func(t *testing.T) {
 			job, want := readRequest(t, file)
-			problems := Validator{}.ValidateCreate(job)
+			problems := Validator{Envs: oneEnv}.ValidateCreate(job)
 			if diff := cmp.Diff(want, summary(problems)); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
 			}
@@ -106,6 +109,8 @@ func TestRequests(t *testing.T) {
 	}
 	for _, e := range errcode.Table() {
 		switch names := provoked[e.Code]; {
+		case e.Kind != "":
+			continue
 		case slices.Contains(notFromValidation, e.Code):
 			if len(names) > 0 {
 				t.Errorf("%s is said not to come from validation, but %v provoke it", e.Code, names)
@@ -165,6 +170,36 @@ func TestRules(t *testing.T) {
 				"InvalidParameterValue spec.placement.hostIps[1]: must be an IP address",
 				"InvalidParameterValue spec.placement.hostIps[3]: got \"10.0.0\"",
 			},
+		},
+		"too many hosts": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec.Placement.HostIDs, j.Spec.Placement.HostIPs = slices.Repeat([]string{"h"}, 101), slices.Repeat([]string{"::1"}, 100)
+			},
+			[]string{"InvalidParameterValue.LimitExceeded spec.placement.hostIds: at most 100 hosts, got 101"},
+		},
+		"envId": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec = request("a", "b", "c", "d", "e").Spec
+				for i, id := range []string{"pool", "env-0a1b2c3d", "a_b", strings.Repeat("x", 64), "a.b"} {
+					j.Spec.Job.Tasks[i].ComputeEnv, j.Spec.Job.Tasks[i].EnvID = nil, id
+				}
+			},
+			[]string{
+				"InvalidParameter.EnvIdMalformed spec.job.tasks[2].envId: the name of a ComputeEnv, or its status.envId",
+				"InvalidParameter.EnvIdMalformed spec.job.tasks[3].envId: at most 63",
+			},
+		},
+		"all GPUs of no machine type": {
+			app(func(a *v1alpha1.Application) {
+				a.Docker = &v1alpha1.Docker{Image: "a", DockerRunOption: "--gpus all"}
+			}),
+			[]string{"InvalidParameterValue " + task + ".application.docker.dockerRunOption: after --gpus a number: all needs instanceType or instanceTypes"},
+		},
+		"no secret in an answer about docker's options": {
+			app(func(a *v1alpha1.Application) {
+				a.Docker = &v1alpha1.Docker{Image: "a", DockerRunOption: "-e BATCH_A=hunter22"}
+			}),
+			[]string{"InvalidParameterValue " + task + ".application.docker.dockerRunOption: begins with BATCH_, which is reserved"},
 		},
 		"client token": {
 			func(j *v1alpha1.BatchJob) { j.Spec.ClientToken = "token\x00" },
@@ -476,11 +511,12 @@ func TestRules(t *testing.T) {
 			[]string{
 				"MissingParameter " + task + ".computeEnv.mountDataDisks[0].localPath: must be given",
 				"InvalidParameterValue.ComputeEnv " + task + ".computeEnv.mountDataDisks[1].fileSystemType: EXT3 or EXT4",
+				"UnsupportedOperation " + task + ".computeEnv.mountDataDisks[2].localPath: must be a path of Linux",
 				"InvalidParameterValue.ComputeEnv " + task + ".computeEnv.mountDataDisks[2].fileSystemType: must be NTFS",
 				"InvalidParameterValue.LocalPath " + task + ".computeEnv.mountDataDisks[3].localPath: absolute path",
 				"InvalidParameterValue.ComputeEnv " + task + ".computeEnv.mountDataDisks[3].fileSystemType: EXT3, EXT4 or NTFS",
-				"InvalidParameterValue.LocalPath " + task + ".computeEnv.mountDataDisks[4].localPath: used once in a task",
-				"InvalidParameterValue.LocalPath " + task + ".computeEnv.mountDataDisks[5].localPath: used once in a task",
+				"InvalidParameterValue.LocalPath " + task + ".computeEnv.mountDataDisks[4].localPath: used once",
+				"InvalidParameterValue.LocalPath " + task + ".computeEnv.mountDataDisks[5].localPath: used once",
 			},
 		},
 		"mounts of two tasks may be the same": {
@@ -697,14 +733,77 @@ func checkProblems(t interface {
 	}
 }
 
-type catalogue map[string]string
+// fake is a catalogue.
+type fake struct {
+	images map[string]string
+	types  []catalog.InstanceType
+	spot   bool
+}
 
-func (c catalogue) Image(id string) (string, bool) { ref, ok := c[id]; return ref, ok }
+func (f *fake) Image(id string) (string, bool) { ref, ok := f.images[id]; return ref, ok }
+
+func (f *fake) InstanceType(name string) *catalog.InstanceType {
+	if i := slices.Index(f.InstanceTypeNames(), name); i >= 0 {
+		return &f.types[i]
+	}
+	return nil
+}
+
+func (f *fake) InstanceTypeNames() []string {
+	var names []string
+	for _, t := range f.types {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+func (f *fake) Smallest(cpu, memory int64, categories []string) *catalog.InstanceType {
+	for i, t := range f.types {
+		if slices.Contains(categories, t.Category) && t.Resources.Cpu().Value() >= cpu && t.Resources.Memory().Value() >= memory<<30 {
+			return &f.types[i]
+		}
+	}
+	return nil
+}
+
+func (f *fake) ChargeType(name string) (catalog.ChargeType, bool) {
+	return catalog.ChargeType{}, f.spot && name == "SPOTPAID"
+}
+
+// machines has an image, two machine types, and one with a GPU.
+var machines = &fake{
+	images: map[string]string{"img-bd78fy2t": "busybox:1.37", "Ubuntu 24": "ubuntu:24.04"},
+	types: []catalog.InstanceType{
+		{Name: "S5.MEDIUM4", Category: "GENERAL_3", Resources: resources("cpu=2 memory=4Gi")},
+		{Name: "C3.LARGE8", Category: "COMPUTE", Resources: resources("cpu=4 memory=8Gi")},
+		{Name: "GN7.LARGE20", Resources: resources("cpu=4 memory=20Gi nvidia.com/gpu=1")},
+	},
+}
+
+// resources reads amounts, as in "cpu=2 memory=4Gi".
+func resources(text string) corev1.ResourceList {
+	list := corev1.ResourceList{}
+	for _, f := range strings.Fields(text) {
+		name, amount, _ := strings.Cut(f, "=")
+		list[corev1.ResourceName(name)] = resource.MustParse(amount)
+	}
+	return list
+}
+
+// validate is ValidateCreate with a catalogue that is no file.
+func (v Validator) validate(o *fake, job *v1alpha1.BatchJob) []Problem {
+	c := v.checker(submitJob)
+	if o != nil {
+		c.offers = o
+	}
+	c.checkBatchJob(job)
+	return c.result()
+}
 
 func TestImages(t *testing.T) {
-	images := catalogue{"img-bd78fy2t": "busybox:1.37", "Ubuntu 24": "ubuntu:24.04"}
+	images := machines
 	for name, tc := range map[string]struct {
-		images Images
+		images *fake
 		id     string
 		wantOK bool
 	}{
@@ -721,7 +820,7 @@ func TestImages(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			job := request("a")
 			job.Spec.Job.Tasks[0].ComputeEnv.EnvData = &v1alpha1.EnvData{ImageID: tc.id}
-			problems := Validator{Images: tc.images}.ValidateCreate(job)
+			problems := Validator{}.validate(tc.images, job)
 			if got := len(problems) == 0; got != tc.wantOK {
 				t.Errorf("accepted: %v, want %v: %v", got, tc.wantOK, problems)
 			}
@@ -731,6 +830,103 @@ func TestImages(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What the catalogue and the nodes have, and what the namespace has.
+func TestInACluster(t *testing.T) {
+	const data = "spec.job.tasks[0].computeEnv.envData"
+	env := func(edit func(e *v1alpha1.EnvData)) func(*v1alpha1.Task) {
+		return func(t *v1alpha1.Task) {
+			t.ComputeEnv.EnvData = &v1alpha1.EnvData{}
+			edit(t.ComputeEnv.EnvData)
+		}
+	}
+	size := func(cpu, memory int64, categories ...string) func(*v1alpha1.Task) {
+		return env(func(e *v1alpha1.EnvData) {
+			e.InstanceTypeOptions = &v1alpha1.InstanceTypeOptions{CPU: &cpu, Memory: &memory, InstanceCategories: categories}
+		})
+	}
+	gpus := func(types ...string) func(*v1alpha1.Task) {
+		return func(t *v1alpha1.Task) {
+			t.ComputeEnv.EnvData = &v1alpha1.EnvData{InstanceTypes: types}
+			t.Application.Docker = &v1alpha1.Docker{Image: "a", DockerRunOption: "--gpus all"}
+		}
+	}
+	id := func(id string) func(*v1alpha1.Task) {
+		return func(t *v1alpha1.Task) { t.ComputeEnv, t.EnvID = nil, id }
+	}
+	v := Validator{Envs: oneEnv, Zones: func() []string { return []string{"ap-guangzhou-2", "z-1"} }}
+	for name, tc := range map[string]struct {
+		edit func(*v1alpha1.Task)
+		want []string
+	}{
+		"machine type":             {env(func(e *v1alpha1.EnvData) { e.InstanceType = "S5.MEDIUM4" }), nil},
+		"machine types":            {env(func(e *v1alpha1.EnvData) { e.InstanceTypes = []string{"C3.LARGE8", "S5.MEDIUM4"} }), nil},
+		"machine type that is not": {env(func(e *v1alpha1.EnvData) { e.InstanceType = "X1" }), []string{`InvalidParameter.CvmParameters: ` + data + `.instanceType: must be a machine type of the operator's catalogue, got "X1"`}},
+		"machine types, one of which is not": {
+			env(func(e *v1alpha1.EnvData) { e.InstanceTypes = []string{"C3.LARGE8", "S5.MEDIUM5"} }),
+			[]string{`InvalidParameter.CvmParameters: ` + data + `.instanceTypes[1]: must be a machine type of the operator's catalogue, got "S5.MEDIUM5"; did you mean "S5.MEDIUM4"?`},
+		},
+		"a size":                   {size(1000, 1000), nil},
+		"a size of all categories": {size(1000, 1000, "COMPUTE", "ALL"), nil},
+		"a size of a category":     {size(2, 4, "GENERAL_3"), nil},
+		"a size that no category has": {
+			size(3, 4, "GENERAL_3", "GENERAL_2", "GENERAL_3"),
+			[]string{`InvalidParameter.CvmParameters: ` + data + `.instanceTypeOptions: must fit a machine type of the catalogue in GENERAL_2 or GENERAL_3, got 3 cores and 4 GB`},
+		},
+		"zones": {env(func(e *v1alpha1.EnvData) { e.Zones = []string{"z-1"} }), nil},
+		"zone that is not": {
+			env(func(e *v1alpha1.EnvData) { e.Zones = []string{"z-1", "z-2", "-"} }),
+			[]string{
+				`InvalidParameterValue.UnavailableZone: ` + data + `.zones[1]: must be a zone of this cluster: no node is in zone "z-2"; zones here: ap-guangzhou-2, z-1`,
+				`InvalidParameter.CvmParameters: ` + data + `.zones[2]: must be 1-63 letters, digits, -, _ and ., beginning and ending with a letter or a digit, got "-"`,
+			},
+		},
+		"all GPUs":              {gpus("GN7.LARGE20"), nil},
+		"all GPUs of a few":     {gpus("GN7.LARGE20", "S5.MEDIUM4"), []string{`InvalidParameterValue: spec.job.tasks[0].application.docker.dockerRunOption: must have after --gpus a number: all needs instanceType or instanceTypes, and nvidia.com/gpu in each of them`}},
+		"envId":                 {id("pool"), nil},
+		"envId that is nothing": {id("env-0a1b2c3d"), []string{`ResourceNotFound.ComputeEnv: spec.job.tasks[0].envId: must be the name or the status.envId of a ComputeEnv of the namespace, got "env-0a1b2c3d"`}},
+		"envId that goes":       {id("old"), []string{`ResourceNotFound.ComputeEnv: spec.job.tasks[0].envId: must name a ComputeEnv that stays: "old" is being deleted`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			job := request("a")
+			tc.edit(&job.Spec.Job.Tasks[0])
+			problems := v.validate(machines, job)
+			checkProblems(t, problems)
+			var got []string
+			for _, p := range problems {
+				got = append(got, p.Error())
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestZonesInAnAnswer(t *testing.T) {
+	for want, zones := range map[string][]string{
+		`no node is in zone "ap-guangzhou-2"; no node here has a zone`:                                       {},
+		`no node is in zone "ap-guangzhou-2"; zones here: z0, z1, z2, z3, z4, z5, z6, z7, z8, z9 and 1 more`: {"z0", "z1", "z2", "z3", "z4", "z5", "z6", "z7", "z8", "z9", "za"},
+	} {
+		problems := Validator{Zones: func() []string { return zones }}.ValidateCreate(request("a"))
+		if len(problems) != 1 || problems[0].Detail != "must be a zone of this cluster: "+want {
+			t.Errorf("%v, want %s", problems, want)
+		}
+	}
+}
+
+// The catalogue may be another at any time; one answer is about one.
+func TestCatalogIsAskedOnce(t *testing.T) {
+	asked := 0
+	v := Validator{Catalog: func() *catalog.Catalog { asked++; return catalog.Default() }, Zones: func() []string { asked++; return nil }}
+	v.ValidateCreate(typical(10))
+	if asked != 2 {
+		t.Errorf("asked %d times, want once each", asked)
+	}
+	if got := (Validator{Catalog: func() *catalog.Catalog { return nil }}).ValidateCreate(typical(1)); got != nil {
+		t.Errorf("no catalogue yet: %v", got)
 	}
 }
 

@@ -29,16 +29,21 @@ const (
 // They come in the order of the fields that they name. What holds for several tasks is
 // said once, for the first of them. job is not changed. Cost: linear in its size.
 func (v Validator) Warnings(job *v1alpha1.BatchJob) []string {
+	return jobWarnings(job, v.offers())
+}
+
+func jobWarnings(job *v1alpha1.BatchJob, o offers) []string {
 	spec := reflect.ValueOf(&job.Spec).Elem()
-	w := &warner{}
+	w := &warner{subject: subject{job: &job.Spec.Job, offers: o}}
 	for _, r := range warningRules.before {
 		w.apply(r, spec)
 	}
 	tasks := job.Spec.Job.Tasks
 	path := field.NewPath("spec", "job", "tasks")
 	for i := range tasks {
-		w.task(reflect.ValueOf(&tasks[i]).Elem(), path.Index(i))
+		w.addTask(&tasks[i], path.Index(i))
 	}
+	w.subject.task, w.subject.machine = nil, machine{}
 	w.lines = append(w.lines, timeoutWarning(&job.Spec.Job)...)
 	for _, r := range warningRules.after {
 		w.apply(r, spec)
@@ -46,11 +51,33 @@ func (v Validator) Warnings(job *v1alpha1.BatchJob) []string {
 	return w.result()
 }
 
+func envWarnings(env *v1alpha1.ComputeEnv, o offers) []string {
+	spec := reflect.ValueOf(&env.Spec).Elem()
+	w := &warner{subject: subject{machine: machine{env.Spec.EnvData, env.Spec.MountDataDisks}, offers: o}}
+	for _, r := range envRules {
+		w.apply(r, spec)
+	}
+	return w.result()
+}
+
 // rule is one row of a table, ready to be applied.
 type rule struct {
+	adviceRow
 	steps []step
-	when  func(reflect.Value) bool
-	text  string
+}
+
+// subject is what the warnings are about: what a row may ask beside the value itself.
+type subject struct {
+	job     *v1alpha1.Job
+	task    *v1alpha1.Task
+	machine machine
+	offers  offers
+}
+
+// concerns says whether a rule has anything to do with the subject.
+func (r *rule) concerns(s *subject) bool {
+	return (r.task == nil || s.task != nil && r.task(s.task)) && (r.job == nil || s.job != nil && r.job(s.job)) &&
+		(r.offered == nil || s.offers != nil && r.offered(s.offers))
 }
 
 // step leads from a struct to a field of it, and, if that is a list and items is set,
@@ -67,29 +94,56 @@ var warningRules = compileRules()
 
 type compiledRules struct{ before, task, after []rule }
 
-func compileRules() compiledRules {
-	var all []rule
-	add := func(rows []carried, text string) {
-		for _, row := range rows {
-			if row.refuse != "" {
-				continue
-			}
-			r := rule{steps: stepsTo(row.field), when: row.when, text: text}
-			if row.note != "" {
-				r.text += "; " + row.note
-			}
-			all = append(all, r)
+// carriedAdvice are the rows that say that a field has no effect.
+func carriedAdvice(rows []carried, text string) []adviceRow {
+	var all []adviceRow
+	for _, row := range rows {
+		if row.refuse != "" {
+			continue
+		}
+		a := adviceRow{field: row.field, when: row.when, text: text}
+		if row.note != "" {
+			a.text += "; " + row.note
+		}
+		all = append(all, a)
+	}
+	return all
+}
+
+// jobAdvice are all rows for BatchJobs.
+func jobAdvice() []adviceRow {
+	return slices.Concat(carriedAdvice(notBuiltYet, noEffectYet), carriedAdvice(neverOnKubernetes, "has no effect on Kubernetes"), advice)
+}
+
+const noEffectYet = "has no effect yet"
+
+// envRules are the rows for ComputeEnvs, in the order of their fields: those of a task's
+// computeEnv, and a few of their own.
+var envRules = func() []rule {
+	rows := carriedAdvice(envNotBuiltYet, noEffectYet)
+	for _, row := range jobAdvice() {
+		if field, ok := strings.CutPrefix(row.field, "job.tasks[].computeEnv."); ok && stepsTo(envShape, field) != nil {
+			row.field = field
+			rows = append(rows, row)
 		}
 	}
-	add(notBuiltYet, "has no effect yet")
-	add(neverOnKubernetes, "has no effect on Kubernetes")
-	for _, a := range advice {
-		all = append(all, rule{steps: stepsTo(a.field), when: a.when, text: a.text})
+	return compile(envShape, rows)
+}()
+
+// compile returns the rows as rules, in the order of the fields of a spec of shape s.
+func compile(s *shape, rows []adviceRow) []rule {
+	all := make([]rule, 0, len(rows))
+	for _, row := range rows {
+		all = append(all, rule{adviceRow: row, steps: stepsTo(s, row.field)})
 	}
 	slices.SortStableFunc(all, func(a, b rule) int { return inSpecOrder(a.steps, b.steps) })
+	return all
+}
+
+func compileRules() compiledRules {
 	rules := compiledRules{}
-	tasks := stepsTo("job.tasks")
-	for _, r := range all {
+	tasks := stepsTo(specShape, "job.tasks")
+	for _, r := range compile(specShape, jobAdvice()) {
 		switch n := len(tasks); {
 		case len(r.steps) > n && inSpecOrder(r.steps[:n], tasks) == 0:
 			r.steps = r.steps[n:]
@@ -110,9 +164,8 @@ func inSpecOrder(a, b []step) int {
 
 // stepsTo resolves a path of a table; it is nil when the types do not have it, which
 // a test excludes.
-func stepsTo(path string) []step {
+func stepsTo(s *shape, path string) []step {
 	var steps []step
-	s := specShape
 	for part := range strings.SplitSeq(path, ".") {
 		name, items := strings.CutSuffix(part, "[]")
 		f, ok := s.field(name)
@@ -130,6 +183,7 @@ func stepsTo(path string) []step {
 
 // warner collects warnings.
 type warner struct {
+	subject subject
 	lines   []string
 	tasks   map[int]*taskWarning // by position in warningRules.task
 	ordered []*taskWarning
@@ -145,17 +199,23 @@ type taskWarning struct {
 
 // apply adds the warning of a rule that holds for the spec.
 func (w *warner) apply(r rule, spec reflect.Value) {
-	if p := find(r.steps, r.when, spec, field.NewPath("spec")); p != nil {
+	if p := w.find(&r, spec, field.NewPath("spec")); p != nil {
 		w.lines = append(w.lines, p.String()+" "+r.text)
 	}
 }
 
-// task adds the warnings of one task. Those that an earlier task had are counted.
-func (w *warner) task(t reflect.Value, path *field.Path) {
-	for i, r := range warningRules.task {
+// addTask adds the warnings of one task. Those that an earlier task had are counted.
+func (w *warner) addTask(task *v1alpha1.Task, path *field.Path) {
+	w.subject.task, w.subject.machine = task, machine{}
+	if env := task.ComputeEnv; env != nil {
+		w.subject.machine = machine{env.EnvData, env.MountDataDisks}
+	}
+	t := reflect.ValueOf(task).Elem()
+	for i := range warningRules.task {
+		r := &warningRules.task[i]
 		known := w.tasks[i]
 		if known == nil {
-			p := find(r.steps, r.when, t, path)
+			p := w.find(r, t, path)
 			if p == nil {
 				continue
 			}
@@ -168,7 +228,7 @@ func (w *warner) task(t reflect.Value, path *field.Path) {
 			w.lines = append(w.lines, "")
 			continue
 		}
-		if found(r.steps, r.when, t) {
+		if _, ok := w.search(r, t); ok {
 			known.more++
 		}
 	}
@@ -193,19 +253,26 @@ func (w *warner) result() []string {
 	return w.lines
 }
 
-// found says whether v has the field that steps lead to, with a value that counts.
-func found(steps []step, when func(reflect.Value) bool, v reflect.Value) bool {
-	_, ok := search(steps, when, v, nil)
-	return ok
+// search says whether a rule holds for the struct v, and at which positions in the lists
+// that its steps go through.
+func (w *warner) search(r *rule, v reflect.Value) ([]int, bool) {
+	if !r.concerns(&w.subject) {
+		return nil, false
+	}
+	if r.item != nil {
+		i := r.item(w.subject.machine)
+		return []int{i}, i >= 0
+	}
+	return search(r.steps, r.when, v, nil)
 }
 
-// find is found, and returns the path of the field, or of the first such item.
-func find(steps []step, when func(reflect.Value) bool, v reflect.Value, path *field.Path) *field.Path {
-	indexes, ok := search(steps, when, v, nil)
+// find is search, and returns the path of the field, or of the first such item.
+func (w *warner) find(r *rule, v reflect.Value, path *field.Path) *field.Path {
+	indexes, ok := w.search(r, v)
 	if !ok {
 		return nil
 	}
-	for _, s := range steps {
+	for _, s := range r.steps {
 		path = path.Child(s.name)
 		if s.items {
 			path = path.Index(indexes[0])
@@ -218,6 +285,7 @@ func find(steps []step, when func(reflect.Value) bool, v reflect.Value, path *fi
 // search follows steps from the struct v, and returns the positions in the lists that
 // it went through. It recurses at most as deep as a table's path is long.
 func search(steps []step, when func(reflect.Value) bool, v reflect.Value, indexes []int) ([]int, bool) {
+	given := false
 	for k, s := range steps {
 		v = v.Field(s.index)
 		if s.items {
@@ -232,14 +300,14 @@ func search(steps []step, when func(reflect.Value) bool, v reflect.Value, indexe
 			if v.IsNil() {
 				return nil, false
 			}
-			v = v.Elem()
+			v, given = v.Elem(), k == len(steps)-1
 			if v.Kind() == reflect.Struct && k == len(steps)-1 && when == nil {
 				return indexes, true // given, though perhaps empty
 			}
 		}
 	}
 	if when != nil {
-		return indexes, !v.IsZero() && when(v)
+		return indexes, (given || !v.IsZero()) && when(v)
 	}
 	if v.Kind() == reflect.Slice {
 		return indexes, v.Len() > 0

@@ -18,35 +18,25 @@ func TestWarningsOfRequests(t *testing.T) {
 	for name, want := range map[string][]string{
 		"ok-smallest": nil,
 		"api-dag": {
-			data + "instanceType (and in 1 more task) has no effect yet",
 			task + "redirectInfo (and in 1 more task) has no effect yet; the logs are the Pods'",
 		},
 		"api-package-and-mappings": {
-			data + "instanceTypes has no effect yet",
-			data + "systemDisk has no effect yet",
-			data + "dataDisks has no effect yet",
 			data + "virtualPrivateCloud has no effect on Kubernetes",
-			task + "computeEnv.mountDataDisks has no effect yet",
+			task + "computeEnv.mountDataDisks[0].fileSystemType has no effect on Kubernetes",
 			task + "outputMappingConfigs has no effect yet",
 			task + "redirectInfo has no effect yet; the logs are the Pods'",
 			task + "redirectLocalInfo has no effect yet; the logs are the Pods'",
 			task + "authentications has no effect yet",
 		},
 		"api-docker-and-named-environment": {
-			task + "application.docker.server has no effect yet",
-			task + "application.docker.user has no effect yet",
-			task + "application.docker.passwordSecretRef has no effect yet",
-			data + "instanceTypeOptions has no effect yet",
-			data + "instanceChargeType has no effect yet",
+			task + "application.docker.user has no effect on Kubernetes; it is in the Secret of passwordSecretRef",
 			data + "instanceMarketOptions has no effect on Kubernetes",
 			"spec.job.tasks[1].restartComputeNode has no effect on Kubernetes",
+			"spec.job.stateIfCreateCvmFailed has no effect for tasks with envId",
 			"spec.job.notifications has no effect yet",
-			"spec.job.tags has no effect yet",
 		},
 		"api-windows": {
-			data + "instanceType has no effect yet",
-			data + "dataDisks has no effect yet",
-			task + "computeEnv.mountDataDisks has no effect yet",
+			task + "computeEnv.mountDataDisks[0].fileSystemType has no effect on Kubernetes",
 			task + "computeEnv.agentRunningMode has no effect on Kubernetes",
 		},
 	} {
@@ -84,11 +74,7 @@ func TestWarnings(t *testing.T) {
 			func(j *v1alpha1.BatchJob) {
 				j.Spec.Placement = v1alpha1.Placement{Zone: "z", ProjectID: ptr(int64(7)), HostIDs: []string{"h"}, HostIPs: []string{"::1"}}
 			},
-			[]string{
-				"spec.placement.projectId has no effect yet",
-				"spec.placement.hostIds has no effect yet",
-				"spec.placement.hostIps has no effect yet",
-			},
+			nil,
 		},
 		"what is a default says nothing": {
 			func(j *v1alpha1.BatchJob) {
@@ -96,8 +82,52 @@ func TestWarnings(t *testing.T) {
 				j.Spec.Job.StateIfCreateCvmFailed = "FAILED"
 				task := &j.Spec.Job.Tasks[0]
 				task.FailedAction, task.ResourceMaxRetryCount, task.RestartComputeNode = "TERMINATE", ptr(int64(0)), ptr(false)
-				task.ComputeEnv.EnvData = &v1alpha1.EnvData{InstanceChargeType: "POSTPAID_BY_HOUR", Zones: []string{"z"}, ImageID: "img-1"}
+				task.ComputeEnv.EnvData = &v1alpha1.EnvData{InstanceChargeType: "POSTPAID_BY_HOUR", Zones: []string{"z"}, ImageID: "img-1",
+					DataDisks: []v1alpha1.DataDisk{{DiskSize: ptr(int64(0)), DeleteWithInstance: ptr(true), Encrypt: ptr(false), ThroughputPerformance: ptr(int64(0))}}}
 			}, nil,
+		},
+		"with envId": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec = request("a", "b", "c").Spec
+				j.Spec.Job.StateIfCreateCvmFailed = "RUNNABLE"
+				for i := range j.Spec.Job.Tasks {
+					task := &j.Spec.Job.Tasks[i]
+					task.FailedAction, task.ResourceMaxRetryCount = "INTERRUPT", ptr(int64(0))
+					if i > 0 {
+						task.ComputeEnv, task.EnvID = nil, "pool"
+					}
+				}
+				j.Spec.Job.Tasks[2].FailedAction = "TERMINATE"
+			},
+			[]string{
+				"spec.job.tasks[1].resourceMaxRetryCount (and in 1 more task) has no effect with envId: the ComputeEnv's holds",
+				"spec.job.tasks[1].failedAction has no effect with envId",
+				"spec.job.stateIfCreateCvmFailed has no effect for tasks with envId",
+			},
+		},
+		"disks": {
+			func(j *v1alpha1.BatchJob) {
+				env := j.Spec.Job.Tasks[0].ComputeEnv
+				env.EnvData = &v1alpha1.EnvData{DataDisks: []v1alpha1.DataDisk{
+					{DiskSize: ptr(int64(0))}, {DiskSize: ptr(int64(10)), DeleteWithInstance: ptr(false)},
+					{DiskSize: ptr(int64(20)), Encrypt: ptr(true), KmsKeyID: "k", ThroughputPerformance: ptr(int64(1))},
+				}}
+				env.MountDataDisks = []v1alpha1.MountDataDisk{{LocalPath: "/a", FileSystemType: "EXT4"}}
+			},
+			[]string{
+				"spec.job.tasks[0].computeEnv.envData.dataDisks[2] is not mounted, and has no effect",
+				"spec.job.tasks[0].computeEnv.envData.dataDisks[1].deleteWithInstance has no effect on Kubernetes",
+				"spec.job.tasks[0].computeEnv.envData.dataDisks[2].encrypt has no effect on Kubernetes",
+				"spec.job.tasks[0].computeEnv.envData.dataDisks[2].kmsKeyId has no effect on Kubernetes",
+				"spec.job.tasks[0].computeEnv.envData.dataDisks[2].throughputPerformance has no effect on Kubernetes",
+				"spec.job.tasks[0].computeEnv.mountDataDisks[0].fileSystemType has no effect on Kubernetes",
+			},
+		},
+		"a credential in docker's options": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec.Job.Tasks[0].Application.Docker = &v1alpha1.Docker{DockerRunOption: "-e DB_PASSWORD=hunter22"}
+			},
+			[]string{"spec.job.tasks[0].application.docker.dockerRunOption seems to hold a credential, which everybody who can read the BatchJob or its Pods can read"},
 		},
 		"fields in lists": {
 			func(j *v1alpha1.BatchJob) {
@@ -106,8 +136,6 @@ func TestWarnings(t *testing.T) {
 				}
 			},
 			[]string{
-				"spec.job.tasks[0].computeEnv.envData.systemDisk has no effect yet",
-				"spec.job.tasks[0].computeEnv.envData.dataDisks has no effect yet",
 				"spec.job.tasks[0].computeEnv.envData.dataDisks[1].cdcId has no effect on Kubernetes",
 				"spec.job.tasks[0].computeEnv.envData.loginSettings has no effect on Kubernetes",
 			},
@@ -185,10 +213,10 @@ func TestWarningsAreBounded(t *testing.T) {
 	task.RestartComputeNode = ptr(true)
 	task.Application.Docker = &v1alpha1.Docker{Server: "s", User: "u"}
 	task.ComputeEnv.AgentRunningMode = &v1alpha1.AgentRunningMode{}
-	task.ComputeEnv.MountDataDisks = []v1alpha1.MountDataDisk{{}}
+	task.ComputeEnv.MountDataDisks = []v1alpha1.MountDataDisk{{FileSystemType: "EXT4"}}
 	task.ComputeEnv.EnvData = &v1alpha1.EnvData{
-		InstanceType: "a", InstanceTypes: []string{"a"}, InstanceTypeOptions: &v1alpha1.InstanceTypeOptions{}, SystemDisk: &v1alpha1.SystemDisk{},
-		DataDisks: []v1alpha1.DataDisk{{}}, VirtualPrivateCloud: &v1alpha1.VirtualPrivateCloud{}, VirtualPrivateClouds: []v1alpha1.VirtualPrivateCloud{{}},
+		InstanceType: "a", InstanceTypes: []string{"a"}, InstanceTypeOptions: &v1alpha1.InstanceTypeOptions{}, SystemDisk: &v1alpha1.SystemDisk{CdcID: "c"},
+		DataDisks: []v1alpha1.DataDisk{{Encrypt: ptr(true), DeleteWithInstance: ptr(false), KmsKeyID: "k", ThroughputPerformance: ptr(int64(1)), CdcID: "c", DiskSize: ptr(int64(10))}, {DiskSize: ptr(int64(10))}}, VirtualPrivateCloud: &v1alpha1.VirtualPrivateCloud{}, VirtualPrivateClouds: []v1alpha1.VirtualPrivateCloud{{}},
 		InternetAccessible: &v1alpha1.InternetAccessible{}, InstanceName: "n", LoginSettings: &v1alpha1.LoginSettings{}, SecurityGroupIDs: []string{"s"},
 		EnhancedService: &v1alpha1.EnhancedService{}, InstanceMarketOptions: &v1alpha1.InstanceMarketOptions{}, InstanceChargeType: "SPOTPAID",
 	}
@@ -198,6 +226,22 @@ func TestWarningsAreBounded(t *testing.T) {
 	checkWarnings(t, got)
 	if len(got) != MaxWarnings || got[MaxWarnings-1] != "3 more warnings are not shown" {
 		t.Errorf("%d warnings, last %q", len(got), got[len(got)-1])
+	}
+}
+
+// SPOTPAID has an effect where the catalogue has something for it.
+func TestSpotWarning(t *testing.T) {
+	job := request("a")
+	job.Spec.Job.Tasks[0].ComputeEnv.EnvData = &v1alpha1.EnvData{InstanceChargeType: "SPOTPAID"}
+	want := []string{"spec.job.tasks[0].computeEnv.envData.instanceChargeType has no effect in this cluster: the operator's catalogue has no charge type SPOTPAID"}
+	if diff := cmp.Diff(want, jobWarnings(job, &fake{})); diff != "" {
+		t.Errorf("without it (-want +got):\n%s", diff)
+	}
+	if got := jobWarnings(job, &fake{spot: true}); got != nil {
+		t.Errorf("with it: %v", got)
+	}
+	if got := (Validator{}).Warnings(job); got != nil {
+		t.Errorf("nobody was asked: %v", got)
 	}
 }
 

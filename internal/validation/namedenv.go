@@ -1,0 +1,69 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package validation
+
+import (
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
+)
+
+// Limits of a ComputeEnv. Both count characters. Source: BatchCompute, NamedComputeEnv.
+const (
+	maxEnvName        = 60
+	maxEnvDescription = 200
+)
+
+// actionsIfInactive are the values of actionIfComputeNodeInactive.
+var actionsIfInactive = []string{"RECREATE"}
+
+// ValidateComputeEnvCreate returns what is wrong with a new ComputeEnv, in the order of its
+// fields; nil when nothing is. The first problem is what CreateComputeEnv would have
+// answered. The rest is as for ValidateCreate.
+func (v Validator) ValidateComputeEnvCreate(env *v1alpha1.ComputeEnv) []Problem {
+	c := v.checker(createComputeEnv)
+	c.checkNamedEnv(&env.Spec, field.NewPath("spec"))
+	return c.result()
+}
+
+// ValidateComputeEnvUpdate returns what is wrong with a ComputeEnv that is to be another.
+// All may change, so nothing but newEnv counts; unlike in ModifyComputeEnv, which changes
+// some fields and has a code for a request that changes none.
+func (v Validator) ValidateComputeEnvUpdate(_, newEnv *v1alpha1.ComputeEnv) []Problem {
+	return v.ValidateComputeEnvCreate(newEnv)
+}
+
+// checkNamedEnv checks the spec of a ComputeEnv.
+func (c *checker) checkNamedEnv(spec *v1alpha1.ComputeEnvSpec, path *field.Path) {
+	if size := envSpecSize(spec); size > MaxSpecSize {
+		c.fail(errcode.LimitExceeded, path, "", "must be at most %d bytes as JSON, got %d", MaxSpecSize, size)
+	}
+	zones := spec.EnvData != nil && len(spec.EnvData.Zones) > 0
+	c.checkPlacement(&spec.Placement, path.Child("placement"), zones, "envData.zones is")
+	if c.required(spec.EnvName, path, "envName") && longerThan(spec.EnvName, maxEnvName) {
+		c.fail(errcode.EnvNameTooLong, path, "envName", "must be at most %d characters, got %s", maxEnvName, quote(spec.EnvName))
+	}
+	if longerThan(spec.EnvDescription, maxEnvDescription) {
+		c.fail(errcode.EnvDescriptionTooLong, path, "envDescription", "must be at most %d characters, got %s", maxEnvDescription, quote(spec.EnvDescription))
+	}
+	if n, ok := c.requiredNumber(spec.DesiredComputeNodeCount, path, "desiredComputeNodeCount"); ok {
+		c.atMost(int(min(n, v1alpha1.MaxComputeNodeCount+1)), v1alpha1.MaxComputeNodeCount, "nodes", path, "desiredComputeNodeCount")
+	}
+	c.oneOf(spec.EnvType, envTypes, errcode.ComputeEnv, path, "envType")
+	disks := c.checkEnvData(spec.EnvData, false, path)
+	c.checkMountDataDisks(spec.MountDataDisks, disks, path)
+	c.checkInputMappings(spec.InputMappings, path)
+	c.checkNotifications(spec.Notifications, path)
+	c.oneOf(spec.ActionIfComputeNodeInactive, actionsIfInactive, errcode.InvalidParameterValue, path, "actionIfComputeNodeInactive")
+	c.within(spec.ResourceMaxRetryCount, 0, v1alpha1.MaxResourceRetryCount, errcode.InvalidParameterValue, path, "resourceMaxRetryCount")
+	c.checkTags(spec.Tags, path)
+	c.checkKubernetes(spec.Kubernetes, path)
+}
+
+// ComputeEnvWarnings returns what the user of an accepted ComputeEnv should know: see
+// Warnings.
+func (v Validator) ComputeEnvWarnings(env *v1alpha1.ComputeEnv) []string {
+	return envWarnings(env, v.offers())
+}
