@@ -9,6 +9,9 @@
 // It reads the sources itself instead of asking `go list`: so the files for other
 // systems and build tags count too, and go test knows what its cached result
 // depends on.
+//
+// It also reads docs/mapping.md, for the tests that hold that page to the CRDs and to the
+// warnings of admission.
 package archtest
 
 import (

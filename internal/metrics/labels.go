@@ -36,7 +36,8 @@ var (
 		v1alpha1.ReasonCommandFailed, v1alpha1.ReasonStartError, v1alpha1.ReasonOOMKilled, v1alpha1.ReasonTimeout,
 		v1alpha1.ReasonEvicted, v1alpha1.ReasonPreempted, v1alpha1.ReasonNodeLost, v1alpha1.ReasonPodDeleted, v1alpha1.ReasonPodFailed,
 		v1alpha1.ReasonMachineRefused, v1alpha1.ReasonUnschedulable, v1alpha1.ReasonImagePull, v1alpha1.ReasonContainerConfig,
-		v1alpha1.ReasonCreateRefused,
+		v1alpha1.ReasonCreateRefused, v1alpha1.ReasonStorageExceeded, v1alpha1.ReasonZoneNotFound, v1alpha1.ReasonHostNotFound,
+		v1alpha1.ReasonMachineUnknown, v1alpha1.ReasonComputeEnvNotFound,
 	}
 )
 

@@ -32,6 +32,7 @@ type cluster struct {
 	pods map[string]*corev1.Pod
 	now  time.Time
 	uids int
+	envs map[string]EnvView // the ComputeEnvs that tasks name
 }
 
 var errConflict = errors.New("conflict")
@@ -60,7 +61,8 @@ func (c *cluster) changeJob(change func(*v1alpha1.BatchJob)) {
 // create makes the Pod of an instance, or heals the labels of the one that is there. It
 // reports whether it made one.
 func (c *cluster) create(in resolve.Instance) bool {
-	want, err := podspec.Build(c.made, c.spec, in, c.spec.Tasks[in.Task].Env, podspec.Cluster{Catalog: machines})
+	t := &c.spec.Tasks[in.Task]
+	want, err := podspec.Build(c.made, c.spec, in, cmp.Or(t.Env, c.envs[t.EnvID].Env), podspec.Cluster{Catalog: machines})
 	if err != nil {
 		panic(err)
 	}
@@ -128,8 +130,9 @@ type world struct {
 	last Plan
 	// told are the transitions so far.
 	told []string
-	// refusals and live are handed to Compute.
+	// refusals, nodes and live are handed to Compute.
 	refusals map[int]Refusal
+	nodes    Nodes
 	live     bool
 }
 
@@ -143,7 +146,7 @@ func newWorld(t *testing.T, job *testutil.JobBuilder) *world {
 }
 
 func (w *world) observation() Observation {
-	return Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusals: w.refusals, Live: w.live}
+	return Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusals: w.refusals, Envs: w.envs, Nodes: w.nodes, Live: w.live}
 }
 
 // compute plans without carrying the plan out.

@@ -13,12 +13,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/testutil"
 )
 
 // trouble is what goes wrong with the instance a/0, which has two retries in each budget.
 type trouble struct {
+	// options are of the task a, beside its budgets.
+	options []testutil.TaskOption
 	// begin brings the trouble on. end is nil where begin ends the attempt, and else what
 	// ends it after the patience with it, or when the node confirms.
 	begin, end func(w *world)
@@ -29,6 +32,20 @@ type trouble struct {
 	// after is the instance's history once the attempt has ended: r1 or m1; 0 when nothing
 	// was spent.
 	after string
+}
+
+// pool is the ComputeEnv of that name, with size nodes of which the job may have limit.
+func pool(size, limit int) map[string]EnvView {
+	env := &resolve.Env{Name: "pool", ID: "env-0a1b2c3d", Data: &v1alpha1.EnvData{}, Kubernetes: &v1alpha1.KubernetesOptions{}}
+	return map[string]EnvView{"pool": {Env: env, Size: size, Limit: limit}}
+}
+
+// notMade is a Pod that cannot be made.
+func notMade(reason, message string) func(*world) {
+	return func(w *world) {
+		w.vanish("a/0")
+		w.refusals = map[int]Refusal{0: {Reason: reason, Message: message, Since: w.now}}
+	}
 }
 
 // do returns what changes the Pod of a/0.
@@ -80,6 +97,20 @@ var troubles = map[string][]trouble{
 			doA(func(_ *world, pod *corev1.Pod) { stateOf(pod).Terminated.Reason = "OOMKilled" })(w)
 		},
 		reason: v1alpha1.ReasonOOMKilled, after: "r1",
+	}},
+	"the command writes more than its disks hold": {{
+		begin: running(func(w *world, pod *corev1.Pod) {
+			testutil.Finish(pod, 137, w.now)
+			testutil.Disrupt(pod, corev1.PodReasonTerminationByKubelet, "low on disk")
+			pod.Status.Reason, pod.Status.Message = "Evicted", `Usage of EmptyDir volume "data-disk-0" exceeds the limit "10Gi".`
+		}),
+		reason: v1alpha1.ReasonStorageExceeded, after: "r1",
+	}, {
+		begin: running(func(w *world, pod *corev1.Pod) {
+			testutil.Finish(pod, 137, w.now)
+			pod.Status.Reason, pod.Status.Message = "Evicted", "Pod ephemeral local storage usage exceeds the total limit of containers 50Gi."
+		}),
+		reason: v1alpha1.ReasonStorageExceeded, after: "r1",
 	}},
 	"the command runs longer than `timeout`": {{
 		begin: func(w *world) { w.start("a/0").step().wait(61 * time.Second).step() }, end: stopped,
@@ -166,6 +197,28 @@ var troubles = map[string][]trouble{
 		begin: doA(func(_ *world, pod *corev1.Pod) { testutil.Unschedulable(pod, "0/1 nodes are available") }), end: patience,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonUnschedulable, reason: v1alpha1.ReasonUnschedulable, after: "m1",
 	}},
+	"no node fits the Pod, and none is in its zone": {{
+		begin: func(w *world) {
+			w.nodes = &nodes.Index{}
+			doA(func(_ *world, pod *corev1.Pod) { testutil.Unschedulable(pod, "0/1 nodes are available") })(w)
+		}, end: patience,
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonZoneNotFound, reason: v1alpha1.ReasonZoneNotFound, after: "m1",
+	}},
+	"no node has an address of `hostIps`": {{
+		begin: notMade(v1alpha1.ReasonHostNotFound, "no node has the address 10.0.0.1"), end: patience,
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonHostNotFound, reason: v1alpha1.ReasonHostNotFound, after: "m1",
+	}},
+	"the catalogue does not have the machine any more": {{
+		begin: notMade(v1alpha1.ReasonMachineUnknown, `the operator's catalogue has no machine type "S5.SMALL1" any more`), end: patience,
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonMachineUnknown, reason: v1alpha1.ReasonMachineUnknown, after: "m1",
+	}},
+	"the nodes of the ComputeEnv are in use, or others are first; or it has none": {fullEnv(1), fullEnv(0)},
+	"there is no ComputeEnv of that name": {{
+		options: []testutil.TaskOption{testutil.EnvID("pool")},
+		begin:   func(*world) {},
+		end:     func(w *world) { w.wait(1000 * DefaultResourceWait).step().envs = pool(1, 1) },
+		state:   v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonComputeEnvNotFound, after: "0",
+	}},
 	"the image cannot be pulled": {{
 		begin: doA(func(_ *world, pod *corev1.Pod) {
 			testutil.Bind(pod, "node-1")
@@ -210,6 +263,16 @@ var troubles = map[string][]trouble{
 		}, end: stopped,
 		state: v1alpha1.TaskInstanceRunning, waits: v1alpha1.ReasonNodeLost, reason: v1alpha1.ReasonPodDeleted, after: "m1",
 	}},
+}
+
+// fullEnv is a ComputeEnv with size nodes of which the job may have none for a long time.
+func fullEnv(size int) trouble {
+	return trouble{
+		options: []testutil.TaskOption{testutil.EnvID("pool")},
+		begin:   func(w *world) { w.envs = pool(size, 0) },
+		end:     func(w *world) { w.wait(1000 * DefaultResourceWait).step().envs = pool(1, 1) },
+		state:   v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonComputeEnvFull, after: "0",
+	}
 }
 
 func refusedByNode(reason string) trouble {
@@ -285,13 +348,18 @@ func troubleRows(t *testing.T) map[string][]string {
 
 func (tc trouble) check(t *testing.T, cells []string) {
 	spends, meanwhile, reasons, next := cells[0], cells[1], cells[2], cells[3]
-	job := testutil.Job("j").Task("a", testutil.Retries(2), testutil.ResourceRetries(2), testutil.Timeout(60))
+	options := slices.Concat([]testutil.TaskOption{testutil.Retries(2), testutil.ResourceRetries(2), testutil.Timeout(60)}, tc.options)
+	job := testutil.Job("j").Task("a", options...)
 	w := newWorld(t, job).step()
 	tc.begin(w)
 	w.step()
 	if tc.end != nil {
-		if got := w.job.Status.Tasks[0].Active; got != "0" {
-			t.Errorf("active is %q while the trouble lasts, want the attempt 0", got)
+		want := "0"
+		if w.spec.Tasks[0].EnvID != "" {
+			want = "" // nothing is claimed without a node
+		}
+		if got := w.job.Status.Tasks[0].Active; got != want {
+			t.Errorf("active is %q while the trouble lasts, want %q", got, want)
 		}
 		s := w.job.Status
 		if got := instanceState(s.TaskInstanceMetrics); got != tc.state || !strings.HasPrefix(meanwhile, string(tc.state)) && !strings.HasPrefix(meanwhile, "RUNNING") && meanwhile != "" {
@@ -300,7 +368,7 @@ func (tc trouble) check(t *testing.T, cells []string) {
 		if got := s.Tasks[0].Reason; got != tc.waits {
 			t.Errorf("it waits for %q, want %q", got, tc.waits)
 		}
-		if wantList := tc.waits != "" && tc.waits != v1alpha1.ReasonCreateRefused && tc.waits != v1alpha1.ReasonQuota; wantList && (len(s.Waiting) != 1 || s.Waiting[0].Reason != tc.waits || s.Waiting[0].Message == "") {
+		if wantList := tc.waits != "" && w.refusals == nil; wantList && (len(s.Waiting) != 1 || s.Waiting[0].Reason != tc.waits || s.Waiting[0].Message == "") {
 			t.Errorf("waiting is %+v", s.Waiting)
 		}
 		tc.end(w)
@@ -334,11 +402,12 @@ func (tc trouble) check(t *testing.T, cells []string) {
 func TestTroubleThatIsWaitedFor(t *testing.T) {
 	for row, list := range troubles {
 		for _, tc := range list {
-			if !slices.Contains([]string{v1alpha1.ReasonUnschedulable, v1alpha1.ReasonImagePull, v1alpha1.ReasonContainerConfig, v1alpha1.ReasonCreateRefused, v1alpha1.ReasonMachineRefused}, tc.waits) {
+			if !slices.Contains([]string{v1alpha1.ReasonUnschedulable, v1alpha1.ReasonImagePull, v1alpha1.ReasonContainerConfig, v1alpha1.ReasonCreateRefused, v1alpha1.ReasonMachineRefused,
+				v1alpha1.ReasonZoneNotFound, v1alpha1.ReasonHostNotFound, v1alpha1.ReasonMachineUnknown}, tc.waits) {
 				continue
 			}
 			t.Run(row, func(t *testing.T) {
-				w := newWorld(t, testutil.Job("j").WaitForMachine().Task("a")).step()
+				w := newWorld(t, testutil.Job("j").WaitForMachine().Task("a", tc.options...)).step()
 				tc.begin(w)
 				w.step()
 				for range 5 {

@@ -119,6 +119,7 @@ func TestComputeEnvWarnings(t *testing.T) {
 		want   []string
 	}{
 		{&fake{spot: true}, []string{
+			"spec.envData.systemDisk.diskType has no effect on Kubernetes",
 			"spec.envData.dataDisks[1] is not mounted, and has no effect",
 			"spec.envData.dataDisks[1].encrypt has no effect on Kubernetes",
 			"spec.envData.instanceName has no effect on Kubernetes",
@@ -127,6 +128,7 @@ func TestComputeEnvWarnings(t *testing.T) {
 			"spec.notifications has no effect yet",
 		}},
 		{&fake{}, []string{
+			"spec.envData.systemDisk.diskType has no effect on Kubernetes",
 			"spec.envData.dataDisks[1] is not mounted, and has no effect",
 			"spec.envData.dataDisks[1].encrypt has no effect on Kubernetes",
 			"spec.envData.instanceName has no effect on Kubernetes",

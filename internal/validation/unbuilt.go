@@ -57,6 +57,7 @@ var envNotBuiltYet = []carried{
 // neverOnKubernetes are the fields that mean nothing on Kubernetes.
 var neverOnKubernetes = []carried{
 	{field: "job.tasks[].application.docker.user", note: "it is in the Secret of passwordSecretRef"},
+	{field: "job.tasks[].computeEnv.envData.systemDisk.diskType"},
 	{field: "job.tasks[].computeEnv.envData.systemDisk.cdcId"},
 	{field: "job.tasks[].computeEnv.envData.dataDisks[].deleteWithInstance", when: func(v reflect.Value) bool { return !v.Bool() }},
 	{field: "job.tasks[].computeEnv.envData.dataDisks[].encrypt"},

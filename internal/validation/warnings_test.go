@@ -21,6 +21,7 @@ func TestWarningsOfRequests(t *testing.T) {
 			task + "redirectInfo (and in 1 more task) has no effect yet; the logs are the Pods'",
 		},
 		"api-package-and-mappings": {
+			data + "systemDisk.diskType has no effect on Kubernetes",
 			data + "virtualPrivateCloud has no effect on Kubernetes",
 			task + "computeEnv.mountDataDisks[0].fileSystemType has no effect on Kubernetes",
 			task + "outputMappingConfigs has no effect yet",
