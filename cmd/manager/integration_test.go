@@ -288,7 +288,7 @@ func testLog(t *testing.T, p *process) {
 		if entry.Level == "error" {
 			t.Errorf("an error: %s", line)
 		}
-		if entry.Msg == "Refused a BatchJob" {
+		if entry.Msg == "Refused a request" {
 			refused++
 			if entry.RequestID == "" || entry.Code == "" {
 				t.Errorf("no RequestId or no code: %s", line)

@@ -101,7 +101,7 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 		}
 	}
 	validator := validation.Validator{Catalog: func() *catalog.Catalog { return cat }}
-	if err := webhook.Setup(mgr, webhook.Options{Validator: validator, JobQuota: o.jobQuota}); err != nil {
+	if err := webhook.Setup(mgr, webhook.Options{Validator: validator, JobQuota: o.jobQuota, ComputeEnvQuota: o.envQuota}); err != nil {
 		return fmt.Errorf("setting up the webhooks: %w", err)
 	}
 	counted, err := metrics.NewJobs(ctrlmetrics.Registry)
