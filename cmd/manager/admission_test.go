@@ -21,6 +21,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -34,25 +35,28 @@ import (
 // cluster: names, quotas, permissions, updates, and every error code.
 func TestAdmission(t *testing.T) {
 	c := startCluster(t)
-	// The images that the requests of internal/validation name.
+	// The images and the machine types that the requests of internal/validation name.
 	catalog := filepath.Join(t.TempDir(), "catalog.yaml")
 	must(t, os.WriteFile(catalog, []byte(`{apiVersion: config.batchcompute.dev/v1alpha1, kind: Catalog, defaultImage: busybox,
-  images: {img-bd78fy2t: busybox, img-0a1b2c3d: busybox, img-er9shcln: busybox}}`), 0o600))
+  images: {img-bd78fy2t: busybox, img-0a1b2c3d: busybox, img-er9shcln: busybox},
+  instanceTypes: {S1.SMALL1: {cpu: 1, memory: 1Gi}, S2.SMALL1: {cpu: 1, memory: 1Gi}, S2.SMALL2: {cpu: 1, memory: 2Gi}, S1.LARGE8: {cpu: 4, memory: 8Gi},
+    S5.MEDIUM4: {cpu: 2, memory: 4Gi}, S5.LARGE8: {cpu: 4, memory: 8Gi}, S5.2XLARGE32: {cpu: 8, memory: 32Gi, category: GENERAL_3}}}`), 0o600))
 	c.startManager(t, "--catalog", catalog)
 	t.Run("client token", c.testClientToken)
 	t.Run("quota", c.testQuota)
 	t.Run("permission", c.testPermission)
+	t.Run("compute environments", c.testComputeEnvs)
 	t.Run("built-in roles", c.testBuiltInRoles)
 	t.Run("apply ten times", c.testApplyTenTimes)
 	t.Run("converted requests", c.testConverted)
 	t.Run("every code", c.testCodes)
 }
 
-// submitter creates BatchJobs as kubectl does: without our types, and with strict
-// validation of fields by the API server.
+// submitter creates BatchJobs and ComputeEnvs as kubectl does: without our types, and with
+// strict validation of fields by the API server.
 type submitter struct {
-	jobs      dynamic.ResourceInterface
-	namespace string
+	jobs, envs dynamic.ResourceInterface
+	namespace  string
 }
 
 // as returns a submitter for a user of some groups, the administrator if user is empty.
@@ -65,7 +69,18 @@ func (c *cluster) as(t *testing.T, user, namespace string, groups ...string) *su
 	}
 	d, err := dynamic.NewForConfig(cfg)
 	must(t, err)
-	return &submitter{d.Resource(v1alpha1.GroupVersion.WithResource("batchjobs")).Namespace(namespace), namespace}
+	resource := func(name string) dynamic.ResourceInterface {
+		return d.Resource(v1alpha1.GroupVersion.WithResource(name)).Namespace(namespace)
+	}
+	return &submitter{resource("batchjobs"), resource("computeenvs"), namespace}
+}
+
+// of is where the objects of a kind are.
+func (s *submitter) of(kind string) dynamic.ResourceInterface {
+	if kind == "ComputeEnv" {
+		return s.envs
+	}
+	return s.jobs
 }
 
 // create creates what the manifest says, after the edits, in the submitter's namespace.
@@ -78,7 +93,7 @@ func (s *submitter) create(ctx context.Context, manifest string, edits ...func(*
 	for _, edit := range edits {
 		edit(obj)
 	}
-	return s.jobs.Create(ctx, obj, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict, FieldManager: "kubectl-create"})
+	return s.of(obj.GetKind()).Create(ctx, obj, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict, FieldManager: "kubectl-create"})
 }
 
 func named(name string) func(*unstructured.Unstructured) {
@@ -366,6 +381,133 @@ func (c *cluster) testPermission(t *testing.T) {
 	_, err := c.as(t, "", "other-team").create(t.Context(), good)
 	must(t, err)
 	must(t, c.as(t, "", "other-team").jobs.Delete(t.Context(), "good", metav1.DeleteOptions{}))
+}
+
+const (
+	anEnv = `{apiVersion: batchcompute.dev/v1alpha1, kind: ComputeEnv, metadata: {name: pool, namespace: envs},
+  spec: {placement: {zone: z-1}, envName: pool, desiredComputeNodeCount: 2}}`
+	aJobIn = `{apiVersion: batchcompute.dev/v1alpha1, kind: BatchJob, metadata: {name: job, namespace: envs},
+  spec: {placement: {zone: z-1}, suspend: true, job: {tasks: [{envId: pool, application: {deliveryForm: LOCAL, command: "true"}}]}}}`
+)
+
+// testComputeEnvs is the life of a ComputeEnv and of the jobs that name it.
+func (c *cluster) testComputeEnvs(t *testing.T) {
+	c.namespace(t, "envs", "")
+	s := c.as(t, "", "envs")
+	_, err := s.create(t.Context(), aJobIn)
+	if got := causes(err); !slices.Equal(got, []string{"ResourceNotFound.ComputeEnv spec.job.tasks[0].envId"}) {
+		t.Errorf("an envId that is nothing: %v", err)
+	}
+	// Both in one go, as a directory of manifests has them; and again with nothing between.
+	out, err := c.run(t, anEnv+"\n---\n"+aJobIn, "apply", "-f", "-")
+	t.Logf("kubectl apply: %s", out)
+	if err != nil {
+		t.Errorf("an environment and its job at once: %v", err)
+	}
+	for i := range 5 {
+		name := fmt.Sprint("quick-", i)
+		_, err := s.create(t.Context(), anEnv, named(name))
+		must(t, err)
+		if _, err := s.create(t.Context(), strings.Replace(aJobIn, "envId: pool", "envId: "+name, 1), named(name)); err != nil {
+			t.Errorf("a job right after its environment: %v", err)
+		}
+	}
+	// An update is checked, and may change everything.
+	edit := func(value int64) error {
+		patch := fmt.Sprintf(`{"spec":{"desiredComputeNodeCount":%d}}`, value)
+		_, err := s.envs.Patch(t.Context(), "pool", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+		return err
+	}
+	if got := causes(edit(-1)); !slices.Equal(got, []string{"InvalidParameterValue.Negative spec.desiredComputeNodeCount"}) {
+		t.Errorf("-1 nodes: %q", got)
+	}
+	if err := edit(3); err != nil {
+		t.Errorf("3 nodes: %v", err)
+	}
+	if out, err := c.run(t, "", "scale", "-n", "envs", "computeenv/pool", "--replicas=4"); err != nil {
+		t.Errorf("kubectl scale: %v: %s", err, out)
+	}
+	// What a job uses is not deleted, under whichever name the job knows it.
+	deleted := func(name string) error { return s.envs.Delete(t.Context(), name, metav1.DeleteOptions{}) }
+	eventually(t, 10*time.Second, func() error { // the webhook sees the job through a watch
+		err := s.envs.Delete(t.Context(), "pool", metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}})
+		if !refusedWith(err, errcode.ResourceInUse) {
+			return fmt.Errorf("a deletion: %w", err)
+		}
+		return nil
+	})
+	out, err = c.run(t, "", "delete", "-n", "envs", "computeenv", "pool", "--wait=false")
+	t.Logf("kubectl delete: %s", out)
+	if err == nil || !strings.Contains(out, `ComputeEnv "pool" is used by 1 BatchJob that has not ended: job`) {
+		t.Errorf("kubectl delete: %v", err)
+	}
+	must(t, s.jobs.Delete(t.Context(), "job", metav1.DeleteOptions{}))
+	eventually(t, 10*time.Second, func() error { return client.IgnoreNotFound(deleted("pool")) })
+	// A caller needs the verb submit, as for a job.
+	c.onlyCreateEnvs(t)
+	c.bind(t, "env-creator", "only-create-envs", "envs")
+	c.bind(t, "env-editor", "batchcompute-batchjob-editor", "envs")
+	eventually(t, 10*time.Second, func() error { // the binding reaches the authorizer through a watch
+		_, err := c.as(t, "env-creator", "envs").create(t.Context(), anEnv, named("of-creator"))
+		if got := causes(err); !slices.Equal(got, []string{"UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace"}) {
+			return fmt.Errorf("causes %q of %w", got, err)
+		}
+		return nil
+	})
+	eventually(t, 10*time.Second, func() error {
+		_, err := c.as(t, "env-editor", "envs").create(t.Context(), anEnv, named("of-editor"))
+		return client.IgnoreAlreadyExists(err)
+	})
+	out, err = c.run(t, "", "scale", "-n", "envs", "computeenv/of-editor", "--replicas=1", "--as=env-editor")
+	if err != nil {
+		t.Errorf("an editor cannot scale: %v: %s", err, out)
+	}
+	c.testEnvQuota(t)
+	// A namespace goes with all that is in it.
+	must(t, c.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "envs"}}))
+	controller := c.as(t, "system:serviceaccount:kube-system:namespace-controller", "envs", "system:masters")
+	if err := controller.envs.Delete(t.Context(), "quick-0", metav1.DeleteOptions{}); err != nil {
+		t.Errorf("the namespace controller deletes what is in use: %v", err)
+	}
+}
+
+// onlyCreateEnvs is onlyCreate for ComputeEnvs.
+func (c *cluster) onlyCreateEnvs(t *testing.T) {
+	t.Helper()
+	must(t, client.IgnoreAlreadyExists(c.Create(t.Context(), &rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{Name: "only-create-envs"},
+		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{"batchcompute.dev"}, Resources: []string{"computeenvs"}, Verbs: []string{"create"}}},
+	})))
+}
+
+// testEnvQuota fills a namespace with ComputeEnvs.
+func (c *cluster) testEnvQuota(t *testing.T) {
+	must(t, c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: "envs-quota", Annotations: map[string]string{v1alpha1.AnnotationEnvQuota: "3", v1alpha1.AnnotationJobQuota: "1"},
+	}}))
+	s := c.as(t, "", "envs-quota")
+	errs := atOnce(20, func(i int) error {
+		_, err := s.create(t.Context(), anEnv, named(fmt.Sprint("env-", i)))
+		return err
+	})
+	full := func(err error) bool { return refusedWith(err, errcode.ComputeEnvQuota) }
+	if ok, refused := countErrors(errs, isNil), countErrors(errs, full); ok != 3 || refused != 17 {
+		t.Errorf("%d created, %d refused, want 3 and 17: %v", ok, refused, errors.Join(errs...))
+	}
+	out, err := c.run(t, strings.Replace(anEnv, "namespace: envs", "namespace: envs-quota", 1), "create", "-f", "-")
+	t.Logf("kubectl create: %s", out)
+	if err == nil || !strings.Contains(out, "metadata.namespace: LimitExceeded.ComputeEnvQuota: must be a namespace that keeps fewer than 3 ComputeEnvs; it has 3") {
+		t.Errorf("a full namespace: %v", err)
+	}
+	c.namespace(t, "envs-quota-2", "")
+	s = c.as(t, "", "envs-quota-2")
+	for i := range 10 {
+		_, err := s.create(t.Context(), anEnv, named(fmt.Sprint("env-", i)))
+		must(t, err)
+	}
+	if _, err := s.create(t.Context(), anEnv, named("eleven")); !full(err) {
+		t.Errorf("one more than the default: %v", err)
+	}
 }
 
 // testBuiltInRoles plays the controller that fills the roles view, edit and admin, and

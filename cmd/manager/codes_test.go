@@ -14,12 +14,14 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/errcode"
 )
 
@@ -51,6 +53,8 @@ func (c *cluster) testCodes(t *testing.T) {
 		switch {
 		case e.From == errcode.FromRunTime:
 			requests = []string{"none: it comes at run time"}
+		case e.Code == errcode.UnavailableZone:
+			requests = []string{"none: only a manager with --unknown-zones=reject says so"}
 		case len(requests) == 0:
 			t.Errorf("no request provokes %s", e.Code)
 		}
@@ -64,11 +68,17 @@ func (c *cluster) testCodes(t *testing.T) {
 // noteFiles sends the requests of internal/validation. The comment lines at the top of
 // each are the causes that it must get, or "accepted".
 func (c *cluster) noteFiles(t *testing.T, s *submitter, note func(err error, request string, want ...string)) {
-	files, err := filepath.Glob("../../internal/validation/testdata/requests/*.yaml")
-	must(t, err)
-	if len(files) < 50 {
-		t.Fatalf("only %d requests", len(files))
+	for dir, few := range map[string]int{"requests": 50, "computeenvs": 20} {
+		files, err := filepath.Glob("../../internal/validation/testdata/" + dir + "/*.yaml")
+		must(t, err)
+		if len(files) < few {
+			t.Fatalf("only %d %s", len(files), dir)
+		}
+		c.noteEachFile(t, s, files, note)
 	}
+}
+
+func (c *cluster) noteEachFile(t *testing.T, s *submitter, files []string, note func(err error, request string, want ...string)) {
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		must(t, err)
@@ -83,12 +93,12 @@ func (c *cluster) noteFiles(t *testing.T, s *submitter, note func(err error, req
 			}
 		}
 		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
-		_, err = s.create(t.Context(), string(data), named(name))
+		obj, err := s.create(t.Context(), string(data), named(name))
 		if (err == nil) != (len(want) == 0) {
 			t.Errorf("%s: error %v, want causes %q", name, err, want)
 		}
 		if err == nil { // one has many instances, which would keep the machine busy
-			must(t, s.jobs.Delete(t.Context(), name, metav1.DeleteOptions{}))
+			must(t, s.of(obj.GetKind()).Delete(t.Context(), name, metav1.DeleteOptions{}))
 		}
 		if err != nil && !apierrors.IsInvalid(err) {
 			t.Errorf("%s: not 422: %v", name, err)
@@ -105,6 +115,24 @@ func (c *cluster) noteFromCluster(t *testing.T, note func(err error, request str
 	must(t, err)
 	_, err = s.create(t.Context(), good, named("second"))
 	note(err, "(one job more than the quota)", "LimitExceeded.JobQuota metadata.namespace")
+
+	must(t, c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: "codes-envs", Annotations: map[string]string{v1alpha1.AnnotationEnvQuota: "1"},
+	}}))
+	s = c.as(t, "", "codes-envs")
+	_, err = s.create(t.Context(), anEnv)
+	must(t, err)
+	_, err = s.create(t.Context(), anEnv, named("second"))
+	note(err, "(one ComputeEnv more than the quota)", "LimitExceeded.ComputeEnvQuota metadata.namespace")
+	_, err = s.create(t.Context(), aJobIn)
+	must(t, err)
+	eventually(t, 10*time.Second, func() error { // the webhook sees the job through a watch
+		if err = s.envs.Delete(t.Context(), "pool", metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}); err == nil {
+			return errors.New("let go")
+		}
+		return nil
+	})
+	note(err, "(a deletion of a ComputeEnv in use)", "ResourceInUse metadata.name")
 
 	c.onlyCreate(t)
 	c.bind(t, "mallory", "only-create", "codes")

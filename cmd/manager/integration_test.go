@@ -174,6 +174,7 @@ func (c *cluster) testKubectlOutput(t *testing.T) {
 }
 
 func (c *cluster) testGoodManifest(t *testing.T) {
+	must(t, c.Create(t.Context(), pool("while-down", 1))) // for the test without a manager
 	out, err := c.run(t, good, "apply", "-f", "-")
 	if err != nil || !strings.Contains(out, "batchjob.batchcompute.dev/good created") {
 		t.Fatalf("%v: %s", err, out)
@@ -291,7 +292,7 @@ func testLog(t *testing.T, p *process) {
 		if entry.Level == "error" {
 			t.Errorf("an error: %s", line)
 		}
-		if entry.Msg == "Refused a BatchJob" {
+		if entry.Msg == "Refused a request" {
 			refused++
 			if entry.RequestID == "" || entry.Code == "" {
 				t.Errorf("no RequestId or no code: %s", line)
@@ -362,12 +363,43 @@ func (c *cluster) testWebhookDown(t *testing.T) {
 	if err := c.Delete(ctx, job); err != nil {
 		t.Error("a deletion needs the webhook:", err)
 	}
+	env := &v1alpha1.ComputeEnv{}
+	must(t, c.Get(ctx, client.ObjectKey{Namespace: "default", Name: "while-down"}, env))
+	env.Status.EnvID = "env-00000000"
+	if err := c.Status().Update(ctx, env); err != nil {
+		t.Error("a status update of a ComputeEnv needs the webhook:", err)
+	}
+	env.Labels = map[string]string{"a": "b"}
+	if err := c.Update(ctx, env); err != nil {
+		t.Error("a metadata update of a ComputeEnv needs the webhook:", err)
+	}
+	other := env.DeepCopy()
+	*other.Spec.DesiredComputeNodeCount++
+	if err := c.Update(ctx, other); !isWebhookDown(err, "computeenv.batchcompute.dev") {
+		t.Errorf("a change of a ComputeEnv's spec does not need the webhook: %v", err)
+	}
+	if err := c.Create(ctx, pool("another", 1)); !isWebhookDown(err, "computeenv.batchcompute.dev") {
+		t.Errorf("a creation of a ComputeEnv does not need the webhook: %v", err)
+	}
+	if err := c.Delete(ctx, env); err != nil {
+		t.Error("a deletion of a ComputeEnv needs the webhook:", err)
+	}
 	eventually(t, 5*time.Second, func() error {
 		if err := c.Get(ctx, client.ObjectKeyFromObject(job), &v1alpha1.BatchJob{}); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("the job is still there: %w", err)
 		}
 		return nil
 	})
+}
+
+// pool is a ComputeEnv of the namespace default.
+func pool(name string, nodes int64) *v1alpha1.ComputeEnv {
+	return &v1alpha1.ComputeEnv{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+		Spec: v1alpha1.ComputeEnvSpec{
+			Placement: v1alpha1.Placement{Zone: "z-1"}, EnvName: name, DesiredComputeNodeCount: &nodes,
+		},
+	}
 }
 
 func isWebhookDown(err error, name string) bool {
@@ -444,17 +476,26 @@ func (c *cluster) configurations(t *testing.T) (*admissionregv1.MutatingWebhookC
 	return m, v
 }
 
-// bundles are what the API server trusts, one after the other.
+// bundles are what the API server trusts, one after the other; those of the webhooks of a
+// configuration are the same.
 func (c *cluster) bundles(t *testing.T) []byte {
 	t.Helper()
 	m, v := c.configurations(t)
+	for i := range v.Webhooks {
+		if !bytes.Equal(v.Webhooks[i].ClientConfig.CABundle, v.Webhooks[0].ClientConfig.CABundle) {
+			return fmt.Appendf(nil, "webhook %d has a bundle of its own", i)
+		}
+	}
 	return slices.Concat(m.Webhooks[0].ClientConfig.CABundle, []byte("|"), v.Webhooks[0].ClientConfig.CABundle)
 }
 
 func (c *cluster) setBundles(t *testing.T, bundle []byte) {
 	t.Helper()
 	m, v := c.configurations(t)
-	m.Webhooks[0].ClientConfig.CABundle, v.Webhooks[0].ClientConfig.CABundle = bundle, bundle
+	m.Webhooks[0].ClientConfig.CABundle = bundle
+	for i := range v.Webhooks {
+		v.Webhooks[i].ClientConfig.CABundle = bundle
+	}
 	must(t, c.Update(t.Context(), m))
 	must(t, c.Update(t.Context(), v))
 }

@@ -108,7 +108,11 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 		return err
 	}
 	validator := validation.Validator{Catalog: cat.Current}
-	if err := webhook.Setup(mgr, webhook.Options{Validator: validator, JobQuota: o.jobQuota}); err != nil {
+	known, admission := &nodes.Index{}, validator
+	if o.unknownZones == zonesReject {
+		admission.Zones = zonesOf(known)
+	}
+	if err := webhook.Setup(mgr, webhook.Options{Validator: admission, JobQuota: o.jobQuota, ComputeEnvQuota: o.envQuota}); err != nil {
 		return fmt.Errorf("setting up the webhooks: %w", err)
 	}
 	counted, err := metrics.NewJobs(ctrlmetrics.Registry)
@@ -117,7 +121,7 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 	}
 	shared := slots.New()
 	if err := batchjob.Setup(mgr, batchjob.Options{
-		Catalog: cat.Current, Nodes: &nodes.Index{}, Slots: shared,
+		Catalog: cat.Current, Nodes: known, Slots: shared,
 		Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait, Metrics: counted,
 	}); err != nil {
 		return fmt.Errorf("setting up the reconciler of BatchJob: %w", err)
@@ -202,6 +206,16 @@ func webhookServer(o *options, keeper *certs.Keeper) (ctrlwebhook.Server, error)
 		}
 	})
 	return ctrlwebhook.NewServer(opts), nil
+}
+
+// zonesOf returns the zones of all nodes, or nil while not all are known.
+func zonesOf(known *nodes.Index) func() []string {
+	return func() []string {
+		if !known.Complete() {
+			return nil
+		}
+		return append([]string{}, known.Zones()...)
+	}
 }
 
 // firstProblem is what the reconciler asks of the rules that the webhook has applied

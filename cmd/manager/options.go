@@ -32,6 +32,8 @@ type options struct {
 	webhookDir    string
 	webhookURL    *url.URL
 	jobQuota      int64
+	envQuota      int64
+	unknownZones  string
 	workers       int
 	resourceWait  time.Duration
 	qps           float64
@@ -41,6 +43,12 @@ type options struct {
 
 // defaultNamespace is where config/default puts the manager.
 const defaultNamespace = "batchcompute-system"
+
+// The values of --unknown-zones.
+const (
+	zonesWait   = "wait"
+	zonesReject = "reject"
+)
 
 // parseOptions reads the command line, without the program's name.
 func parseOptions(args []string) (*options, error) {
@@ -66,6 +74,10 @@ func parseOptions(args []string) (*options, error) {
 		"outside the cluster. Empty: through the service.", o.setWebhookURL)
 	fs.Int64Var(&o.jobQuota, "job-quota", 1000, "How many BatchJobs a namespace may keep, finished ones included, unless its annotation "+
 		v1alpha1.AnnotationJobQuota+" says another number; 0 means any number.")
+	fs.Int64Var(&o.envQuota, "compute-env-quota", 10, "How many ComputeEnvs a namespace may keep, unless its annotation "+
+		v1alpha1.AnnotationEnvQuota+" says another number; 0 means any number.")
+	fs.StringVar(&o.unknownZones, "unknown-zones", zonesWait, "What becomes of a request for a zone that no node is in: "+
+		zonesWait+", its Pods wait for a node; "+zonesReject+", it is refused.")
 	fs.IntVar(&o.workers, "max-concurrent-reconciles", 8, "How many jobs are reconciled at once.")
 	fs.DurationVar(&o.resourceWait, "resource-wait", plan.DefaultResourceWait, "How long the first three machines of an instance are waited for. "+
 		"The 4th to 10th are waited for 1.5 times as long, those up to the 50th 3 times, the rest 6 times.")
@@ -110,6 +122,10 @@ func (o *options) check(fs *flag.FlagSet) error {
 		return errors.New("--resource-wait must be more than 0")
 	case o.jobQuota < 0:
 		return errors.New("--job-quota must not be negative")
+	case o.envQuota < 0:
+		return errors.New("--compute-env-quota must not be negative")
+	case o.unknownZones != zonesWait && o.unknownZones != zonesReject:
+		return fmt.Errorf("--unknown-zones must be %s or %s", zonesWait, zonesReject)
 	}
 	return nil
 }

@@ -22,6 +22,9 @@ func TestParseOptions(t *testing.T) {
 	if o.jobQuota != 1000 {
 		t.Errorf("job quota %d, want 1000", o.jobQuota)
 	}
+	if o.envQuota != 10 || o.unknownZones != zonesWait {
+		t.Errorf("quota %d of ComputeEnvs, unknown zones %s, want 10 and %s", o.envQuota, o.unknownZones, zonesWait)
+	}
 	if !o.leaderElect || !o.metricsSecure || o.pprofAddr != "" {
 		t.Errorf("not safe by default: %+v", o)
 	}
@@ -39,17 +42,19 @@ func TestParseOptionsErrors(t *testing.T) {
 		args []string
 		want string
 	}{
-		"unknown flag":    {[]string{"--nonsense"}, "not defined: -nonsense"},
-		"argument":        {[]string{"run"}, `unexpected argument "run"`},
-		"plain http":      {[]string{"--webhook-url=http://127.0.0.1"}, "must be such as https://"},
-		"no URL":          {[]string{"--webhook-url=https://%zz"}, "invalid URL escape"},
-		"no host":         {[]string{"--webhook-url=https:///x"}, "must be such as https://"},
-		"two sources":     {[]string{"--webhook-url=https://127.0.0.1", "--webhook-cert-dir=/x"}, "excludes --webhook-cert-dir"},
-		"no workers":      {[]string{"--max-concurrent-reconciles=0"}, "must be at least 1"},
-		"negative quota":  {[]string{"--job-quota=-1"}, "must not be negative"},
-		"no patience":     {[]string{"--resource-wait=0s"}, "must be more than 0"},
-		"webhook address": {[]string{"--webhook-bind-address=9443"}, "--webhook-bind-address"},
-		"webhook port":    {[]string{"--webhook-bind-address=:https"}, "--webhook-bind-address"},
+		"unknown flag":                  {[]string{"--nonsense"}, "not defined: -nonsense"},
+		"argument":                      {[]string{"run"}, `unexpected argument "run"`},
+		"plain http":                    {[]string{"--webhook-url=http://127.0.0.1"}, "must be such as https://"},
+		"no URL":                        {[]string{"--webhook-url=https://%zz"}, "invalid URL escape"},
+		"no host":                       {[]string{"--webhook-url=https:///x"}, "must be such as https://"},
+		"two sources":                   {[]string{"--webhook-url=https://127.0.0.1", "--webhook-cert-dir=/x"}, "excludes --webhook-cert-dir"},
+		"no workers":                    {[]string{"--max-concurrent-reconciles=0"}, "must be at least 1"},
+		"negative quota":                {[]string{"--job-quota=-1"}, "must not be negative"},
+		"negative quota of ComputeEnvs": {[]string{"--compute-env-quota=-1"}, "--compute-env-quota must not be negative"},
+		"zones":                         {[]string{"--unknown-zones=maybe"}, "--unknown-zones must be wait or reject"},
+		"no patience":                   {[]string{"--resource-wait=0s"}, "must be more than 0"},
+		"webhook address":               {[]string{"--webhook-bind-address=9443"}, "--webhook-bind-address"},
+		"webhook port":                  {[]string{"--webhook-bind-address=:https"}, "--webhook-bind-address"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

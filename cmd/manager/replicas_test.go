@@ -56,11 +56,14 @@ func TestQuotaOfReplicas(t *testing.T) {
 	proxy.StartTLS()
 	defer proxy.Close()
 	m, v := c.configurations(t)
-	for config, path := range map[*admissionregv1.WebhookClientConfig]string{
-		&m.Webhooks[0].ClientConfig: "/mutate-batchcompute-dev-v1alpha1-batchjob",
-		&v.Webhooks[0].ClientConfig: "/validate-batchcompute-dev-v1alpha1-batchjob",
-	} {
-		to := proxy.URL + path
+	configs := []*admissionregv1.WebhookClientConfig{&m.Webhooks[0].ClientConfig}
+	for i := range v.Webhooks {
+		configs = append(configs, &v.Webhooks[i].ClientConfig)
+	}
+	for _, config := range configs {
+		u, err := url.Parse(*config.URL)
+		must(t, err)
+		to := proxy.URL + u.Path
 		config.URL, config.Service, config.CABundle = &to, nil, cert
 	}
 	must(t, c.Update(t.Context(), m))

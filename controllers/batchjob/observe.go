@@ -93,7 +93,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 	obs.Observation = plan.Observation{
 		Job: job, Spec: m.spec, Pods: own, Refusals: m.refused(), Pending: m.pending, ResourceWait: r.options.ResourceWait,
 	}
-	if r.options.Nodes != nil && (r.nodesSynced == nil || r.nodesSynced()) {
+	if r.options.Nodes != nil && r.options.Nodes.Complete() {
 		obs.Nodes = r.options.Nodes
 	}
 	if retry {

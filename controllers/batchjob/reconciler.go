@@ -40,8 +40,6 @@ type Reconciler struct {
 
 	// nodesVersion counts the changes of nodes.
 	nodesVersion atomic.Int64
-	// nodesSynced reports whether Options.Nodes knows all nodes. nil: it does.
-	nodesSynced func() bool
 
 	mu       sync.Mutex
 	queue    queue

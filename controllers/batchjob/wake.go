@@ -116,7 +116,7 @@ func (r *Reconciler) followNodes(c cache.Cache) error {
 	if err != nil {
 		return fmt.Errorf("watching nodes: %w", err)
 	}
-	r.nodesSynced = handle.HasSynced
+	x.CompleteWhen(handle.HasSynced)
 	return nil
 }
 

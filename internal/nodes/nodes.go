@@ -16,15 +16,32 @@ import (
 // Index is what is known of the nodes. The zero value knows none. It may be used by any
 // number of goroutines.
 type Index struct {
-	mu    sync.RWMutex
-	nodes map[string]node           // by name
-	zones map[string]int            // how many nodes a zone has
-	hosts map[string]map[string]int // host names by address, with how many nodes say so
+	mu       sync.RWMutex
+	complete func() bool
+	nodes    map[string]node           // by name
+	zones    map[string]int            // how many nodes a zone has
+	hosts    map[string]map[string]int // host names by address, with how many nodes say so
 }
 
 type node struct {
 	zone, host string
 	addresses  []string
+}
+
+// CompleteWhen says how to find out whether the index was told of all nodes that were there
+// when it began.
+func (x *Index) CompleteWhen(complete func() bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.complete = complete
+}
+
+// Complete reports whether the index was told of all nodes that were there when it began.
+func (x *Index) Complete() bool {
+	x.mu.RLock()
+	complete := x.complete
+	x.mu.RUnlock()
+	return complete == nil || complete()
 }
 
 // Saw takes in a node that is there, as it is now. It reports whether that is news.

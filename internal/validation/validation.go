@@ -27,7 +27,7 @@ type Validator struct {
 	// checked for its form only.
 	Envs func(ref string) EnvState
 	// Zones returns the zones that nodes are in, sorted; it is called once for each
-	// answer. Nil: any zone will do.
+	// answer. Nil, or a nil answer: any zone will do.
 	Zones func() []string
 }
 
@@ -66,7 +66,8 @@ func (v Validator) offers() offers {
 func (v Validator) checker(a action) *checker {
 	c := &checker{Validator: v, action: a, offers: v.offers()}
 	if v.Zones != nil {
-		c.zones, c.knowsZones = v.Zones(), true
+		c.zones = v.Zones()
+		c.knowsZones = c.zones != nil
 	}
 	return c
 }

@@ -35,8 +35,7 @@ const (
 	yesTTL, noTTL = 10 * time.Second, 2 * time.Second
 	// answerCount is how many are kept.
 	answerCount = 1024
-	// reviewTimeout, with the waiting for the quota, is less than the API server gives,
-	// so that the answer is ours.
+	// reviewTimeout leaves time for what comes after it.
 	reviewTimeout = 2500 * time.Millisecond
 )
 

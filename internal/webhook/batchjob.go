@@ -10,17 +10,11 @@ package webhook
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"runtime/debug"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	authnv1 "k8s.io/api/authentication/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/klog/v2"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -45,8 +39,8 @@ type batchJobValidator interface {
 	UpdateWarnings(oldJob, newJob *v1alpha1.BatchJob) []string
 }
 
-// accessChecker, tokenChecker and quotaChecker know what a request does not say: what
-// the caller may do, and what else is in the namespace.
+// accessChecker, tokenChecker, envFinder and quotaChecker know what a request does not say:
+// what the caller may do, and what else is in the namespace.
 type accessChecker interface {
 	maySubmit(ctx context.Context, user authnv1.UserInfo, namespace string) (bool, error)
 }
@@ -55,61 +49,34 @@ type tokenChecker interface {
 	holder(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.BatchJob, error)
 }
 
+type envFinder interface {
+	lookup(ctx context.Context, job *v1alpha1.BatchJob) (func(ref string) validation.EnvState, error)
+}
+
 type quotaChecker interface {
 	admit(ctx context.Context, namespace, name string, reserve bool) (answer, error)
 }
 
 // batchJobHandler answers admission requests for BatchJobs.
 type batchJobHandler struct {
-	validator batchJobValidator
+	// validator returns the rules, for a namespace whose ComputeEnvs envs knows; of an update
+	// nobody asks for them, and envs is nil.
+	validator func(envs func(ref string) validation.EnvState) batchJobValidator
 	access    accessChecker
+	envs      envFinder
 	tokens    tokenChecker
 	quota     quotaChecker
 	synced    func() bool // says whether tokens and quota know what the cluster holds
 }
 
-// verdict is what there is to say about a request.
-type verdict struct {
-	problems []validation.Problem
-	warnings []string
+// Handle answers one request.
+func (h *batchJobHandler) Handle(ctx context.Context, req admission.Request) admission.Response {
+	return respond(ctx, req, h.validate)
 }
-
-// Handle answers one request. A panic in a rule refuses the request with
-// InternalError; it never takes the manager down.
-func (h *batchJobHandler) Handle(ctx context.Context, req admission.Request) (resp admission.Response) {
-	logger := log.FromContext(ctx).WithValues("requestID", req.UID, "object", klog.KRef(req.Namespace, req.Name))
-	defer func() {
-		if r := recover(); r != nil {
-			// Neither the panic's value nor the request is logged: both may hold a part of the spec.
-			logger.Error(nil, "Admission panicked", "stack", string(debug.Stack()))
-			resp = internalError(req)
-		}
-	}()
-	v, err := h.validate(log.IntoContext(ctx, logger), req)
-	var later temporaryError
-	switch {
-	case errors.As(err, &later):
-		logger.Error(err, "Could not decide on a BatchJob yet")
-		return temporary(req)
-	case err != nil:
-		logger.Error(err, "Could not decide on a BatchJob")
-		return internalError(req)
-	case len(v.problems) > 0:
-		logger.Info("Refused a BatchJob", "user", req.UserInfo.Username,
-			"code", v.problems[0].Code, "field", v.problems[0].Field.String(), "problems", len(v.problems))
-		return denial(req, v.problems)
-	}
-	return admission.Allowed("").WithWarnings(v.warnings...)
-}
-
-// temporaryError is a failure that the same request may not meet again.
-type temporaryError struct{ error }
-
-func (e temporaryError) Unwrap() error { return e.error }
 
 // validate returns what is wrong with the request's object, and what it should know.
 func (h *batchJobHandler) validate(ctx context.Context, req admission.Request) (verdict, error) {
-	job, err := decode(req.Object)
+	job, err := decode[v1alpha1.BatchJob](req.Object)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -119,11 +86,12 @@ func (h *batchJobHandler) validate(ctx context.Context, req admission.Request) (
 		job.Namespace, job.Name = req.Namespace, cmp.Or(job.Name, req.Name, string(req.UID))
 		return h.validateCreate(ctx, req, job)
 	case admissionv1.Update:
-		old, err := decode(req.OldObject)
+		old, err := decode[v1alpha1.BatchJob](req.OldObject)
 		if err != nil {
 			return verdict{}, err
 		}
-		return verdict{h.validator.ValidateUpdate(old, job), append(h.validator.UpdateWarnings(old, job), h.validator.Warnings(job)...)}, nil
+		v := h.validator(nil)
+		return verdict{v.ValidateUpdate(old, job), append(v.UpdateWarnings(old, job), v.Warnings(job)...)}, nil
 	default:
 		return verdict{}, fmt.Errorf("operation %s is none of this webhook", req.Operation)
 	}
@@ -132,17 +100,15 @@ func (h *batchJobHandler) validate(ctx context.Context, req admission.Request) (
 // validateCreate asks first whether the caller may submit at all: a caller who may not
 // learns nothing else. The quota comes last, since whom it lets in is counted.
 func (h *batchJobHandler) validateCreate(ctx context.Context, req admission.Request, job *v1alpha1.BatchJob) (verdict, error) {
-	allowed, err := h.access.maySubmit(ctx, req.UserInfo, job.Namespace)
+	if refusal, err := admitCaller(ctx, h.access, h.synced, req.UserInfo, job.Namespace); err != nil || refusal != nil {
+		return verdict{problems: refusal}, err
+	}
+	envs, err := h.envs.lookup(ctx, job)
 	if err != nil {
 		return verdict{}, temporaryError{err}
 	}
-	if !allowed {
-		return verdict{problems: []validation.Problem{notAllowed(req.UserInfo.Username, job.Namespace)}}, nil
-	}
-	if !waitUntil(ctx, h.synced) {
-		return verdict{}, temporaryError{errNotSynced}
-	}
-	v := verdict{h.validator.ValidateCreate(job), h.validator.Warnings(job)}
+	rules := h.validator(envs)
+	v := verdict{rules.ValidateCreate(job), rules.Warnings(job)}
 	holder, err := h.tokens.holder(ctx, job)
 	if err != nil {
 		return verdict{}, temporaryError{err}
@@ -150,27 +116,8 @@ func (h *batchJobHandler) validateCreate(ctx context.Context, req admission.Requ
 	if holder != nil {
 		v.problems = append(v.problems, h.otherRequest(holder, job)...)
 	}
-	dryRun := req.DryRun != nil && *req.DryRun
-	a, err := h.quota.admit(ctx, job.Namespace, job.Name, len(v.problems) == 0 && !dryRun)
-	if err != nil {
-		return verdict{}, temporaryError{err}
-	}
-	if a.refusal != "" {
-		v.problems = append(v.problems, validation.Problem{Code: errcode.JobQuota, Field: namespaceField, Detail: a.refusal})
-	}
-	if a.warning != "" {
-		v.warnings = append(v.warnings, a.warning)
-	}
-	return v, nil
-}
-
-// namespaceField is what the problems are about that are none of the spec.
-var namespaceField = field.NewPath("metadata", "namespace")
-
-func notAllowed(user, namespace string) validation.Problem {
-	return validation.Problem{Code: errcode.UserNotAllowedToUseBatch, Field: namespaceField, Detail: fmt.Sprintf(
-		"must be one where user %s has the verb %s on batchjobs.%s, as the roles edit and admin have it, got %s",
-		quoted(user), verbSubmit, v1alpha1.GroupVersion.Group, quoted(namespace))}
+	err = v.count(ctx, h.quota, errcode.JobQuota, req, job.Name)
+	return v, err
 }
 
 // otherRequest returns the problem that the token of job stands for the request of
@@ -179,7 +126,7 @@ func (h *batchJobHandler) otherRequest(holder, job *v1alpha1.BatchJob) []validat
 	same := *job // how the jobs are steered does not make them other requests
 	same.Spec.Suspend, same.Spec.Terminate = holder.Spec.Suspend, holder.Spec.Terminate
 	same.Spec.RetryToken, same.Spec.TTLSecondsAfterFinished = holder.Spec.RetryToken, holder.Spec.TTLSecondsAfterFinished
-	changes := h.validator.ValidateUpdate(holder, &same)
+	changes := h.validator(nil).ValidateUpdate(holder, &same)
 	if len(changes) == 0 {
 		return nil
 	}
@@ -188,20 +135,4 @@ func (h *batchJobHandler) otherRequest(holder, job *v1alpha1.BatchJob) []validat
 		Detail: fmt.Sprintf("must be different for every different request, but BatchJob %s has it and differs, first in %s",
 			quoted(holder.Name), cut(changes[0].Field.String(), maxQuotedPath)),
 	}}
-}
-
-// maxQuotedPath is how much of a path a sentence repeats. Unit: bytes.
-const maxQuotedPath = 100
-
-// quoted is a text as a sentence repeats it: escaped, and cut.
-func quoted(s string) string { return validation.Quote(s) }
-
-// decode reads an object that the API server has checked against the schema. Its
-// error names no value of the object.
-func decode(raw runtime.RawExtension) (*v1alpha1.BatchJob, error) {
-	job := &v1alpha1.BatchJob{}
-	if err := json.Unmarshal(raw.Raw, job); err != nil {
-		return nil, fmt.Errorf("decoding a BatchJob of %d bytes: %T", len(raw.Raw), err)
-	}
-	return job, nil
 }

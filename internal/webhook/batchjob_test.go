@@ -33,9 +33,15 @@ type rules struct {
 	create   func(*v1alpha1.BatchJob) []validation.Problem
 	update   func(oldJob, newJob *v1alpha1.BatchJob) []validation.Problem
 	warnings []string
+	envs     func(string) validation.EnvState // as the handler gave it
 }
 
-func (r rules) ValidateCreate(job *v1alpha1.BatchJob) []validation.Problem { return r.create(job) }
+func (r rules) ValidateCreate(job *v1alpha1.BatchJob) []validation.Problem {
+	if r.envs("any") == validation.EnvDeleting {
+		return []validation.Problem{{Code: errcode.ComputeEnvNotFound, Field: taskName, Detail: "must stay"}}
+	}
+	return r.create(job)
+}
 func (r rules) ValidateUpdate(o, n *v1alpha1.BatchJob) []validation.Problem {
 	return r.update(o, n)
 }
@@ -51,6 +57,10 @@ type cluster struct {
 	quotaSays  answer
 	quotaErr   error
 	notSynced  bool
+	envState   validation.EnvState // of every envId
+	envErr     error
+	users      []string // of the ComputeEnv
+	usersErr   error
 	reserved   []string // namespace/name of what the quota was asked to count
 	onlyLooked []string // and only to look
 }
@@ -61,6 +71,14 @@ func (c *cluster) maySubmit(context.Context, authnv1.UserInfo, string) (bool, er
 
 func (c *cluster) holder(context.Context, *v1alpha1.BatchJob) (*v1alpha1.BatchJob, error) {
 	return c.holding, c.holderErr
+}
+
+func (c *cluster) lookup(context.Context, *v1alpha1.BatchJob) (func(string) validation.EnvState, error) {
+	return func(string) validation.EnvState { return c.envState }, c.envErr
+}
+
+func (c *cluster) jobsOf(context.Context, *v1alpha1.ComputeEnv) ([]string, error) {
+	return c.users, c.usersErr
 }
 
 func (c *cluster) admit(_ context.Context, namespace, name string, reserve bool) (answer, error) {
@@ -109,7 +127,13 @@ func handleIn(t *testing.T, c *cluster, r rules, req admission.Request) (admissi
 	var lines []string
 	logger := funcr.New(func(prefix, args string) { lines = append(lines, prefix+args) }, funcr.Options{Verbosity: 4})
 	hook := &admission.Webhook{
-		Handler:        &batchJobHandler{validator: r, access: c, tokens: c, quota: c, synced: func() bool { return !c.notSynced }},
+		Handler: &batchJobHandler{
+			validator: func(envs func(string) validation.EnvState) batchJobValidator {
+				r.envs = envs
+				return r
+			},
+			access: c, envs: c, tokens: c, quota: c, synced: func() bool { return !c.notSynced },
+		},
 		LogConstructor: func(logr.Logger, *admission.Request) logr.Logger { return logger },
 	}
 	resp := hook.Handle(t.Context(), req)
@@ -336,6 +360,10 @@ func TestCluster(t *testing.T) {
 			cluster: cluster{holding: held}, rules: rules{create: accept, update: same}, req: request(admissionv1.Create),
 			wantReserved: []string{"ns/job"},
 		},
+		"what the namespace has is told to the rules": {
+			cluster: cluster{envState: validation.EnvDeleting}, rules: rules{create: accept}, req: request(admissionv1.Create),
+			want: []string{"ResourceNotFound.ComputeEnv spec.job.tasks[1].taskName: must stay"}, wantLooked: []string{"ns/job"},
+		},
 		"a warning": {
 			cluster: cluster{quotaSays: answer{warning: "no number"}},
 			rules:   rules{create: accept, warnings: []string{"no effect"}}, req: request(admissionv1.Create),
@@ -373,10 +401,11 @@ func ptr[T any](v T) *T { return &v }
 // TestTryAgain has the failures that a client should try again after.
 func TestTryAgain(t *testing.T) {
 	for name, c := range map[string]cluster{
-		"the access review fails": {accessErr: errors.New("down")},
-		"the cache is not there":  {notSynced: true},
-		"the index is not there":  {holderErr: errors.New("no index")},
-		"no turn in time":         {quotaErr: errBusy},
+		"the access review fails":  {accessErr: errors.New("down")},
+		"the cache is not there":   {notSynced: true},
+		"the index is not there":   {holderErr: errors.New("no index")},
+		"no ComputeEnvs to be had": {envErr: errors.New("down")},
+		"no turn in time":          {quotaErr: errBusy},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -36,26 +36,26 @@ func manifests(t *testing.T) (m admissionregv1.MutatingWebhookConfiguration, v a
 }
 
 // TestManifestsAreNoDanger holds the webhook configurations to what a cluster can live
-// with when the manager is down or slow: one webhook each, for BatchJobs only, never for
-// a subresource or a deletion, and answered in five seconds. What the conditions leave out
-// is shown by cmd/manager's test without a manager.
+// with when the manager is down or slow: webhooks for our kinds only, never for a
+// subresource, for a deletion only where the manager is not needed, and answered in five
+// seconds. What the conditions leave out is shown by cmd/manager's test without a manager.
 func TestManifestsAreNoDanger(t *testing.T) {
 	m, v := manifests(t)
-	if len(m.Webhooks) != 1 || len(v.Webhooks) != 1 {
-		t.Fatalf("%d mutating and %d validating webhooks, want one of each", len(m.Webhooks), len(v.Webhooks))
+	if len(m.Webhooks) != 1 || len(v.Webhooks) != 3 {
+		t.Fatalf("%d mutating and %d validating webhooks, want 1 and 3", len(m.Webhooks), len(v.Webhooks))
 	}
 	service := func(path string) admissionregv1.WebhookClientConfig {
 		return admissionregv1.WebhookClientConfig{Service: &admissionregv1.ServiceReference{Name: "webhook-service", Namespace: "system", Path: &path}}
 	}
-	rules := func(operations ...admissionregv1.OperationType) []admissionregv1.RuleWithOperations {
+	rules := func(resource string, operations ...admissionregv1.OperationType) []admissionregv1.RuleWithOperations {
 		return []admissionregv1.RuleWithOperations{{
 			Operations: operations,
-			// No subresource, so not status; BatchJobs are namespaced, so a scope would add nothing.
-			Rule: admissionregv1.Rule{APIGroups: []string{"batchcompute.dev"}, APIVersions: []string{"v1alpha1"}, Resources: []string{"batchjobs"}},
+			// No subresource, so not status; our kinds are namespaced, so a scope would add nothing.
+			Rule: admissionregv1.Rule{APIGroups: []string{"batchcompute.dev"}, APIVersions: []string{"v1alpha1"}, Resources: []string{resource}},
 		}}
 	}
 	wantMutating := admissionregv1.MutatingWebhook{
-		Name: "batchjob-name.batchcompute.dev", ClientConfig: service(namePath), Rules: rules(admissionregv1.Create),
+		Name: "batchjob-name.batchcompute.dev", ClientConfig: service(namePath), Rules: rules("batchjobs", admissionregv1.Create),
 		FailurePolicy: ptr(admissionregv1.Fail), MatchPolicy: ptr(admissionregv1.Equivalent), SideEffects: ptr(admissionregv1.SideEffectClassNone),
 		TimeoutSeconds: ptr(int32(5)), AdmissionReviewVersions: []string{"v1"}, ReinvocationPolicy: ptr(admissionregv1.NeverReinvocationPolicy),
 		MatchConditions: m.Webhooks[0].MatchConditions,
@@ -63,18 +63,28 @@ func TestManifestsAreNoDanger(t *testing.T) {
 	if diff := cmp.Diff(wantMutating, m.Webhooks[0]); diff != "" {
 		t.Errorf("mutating webhook (-want +got):\n%s", diff)
 	}
-	wantValidating := admissionregv1.ValidatingWebhook{
-		Name: "batchjob.batchcompute.dev", ClientConfig: service(batchJobPath), Rules: rules(admissionregv1.Create, admissionregv1.Update),
-		FailurePolicy: ptr(admissionregv1.Fail), MatchPolicy: ptr(admissionregv1.Equivalent), SideEffects: ptr(admissionregv1.SideEffectClassNone),
-		TimeoutSeconds: ptr(int32(5)), AdmissionReviewVersions: []string{"v1"},
-		MatchConditions: []admissionregv1.MatchCondition{{
-			Name: "spec-is-new-or-changed",
-			Expression: "request.operation == 'CREATE' || has(object.spec) != has(oldObject.spec) || " +
-				"(has(object.spec) && object.spec != oldObject.spec)",
-		}},
+	validating := func(name, path string, policy admissionregv1.FailurePolicyType, condition admissionregv1.MatchCondition, rules []admissionregv1.RuleWithOperations) admissionregv1.ValidatingWebhook {
+		return admissionregv1.ValidatingWebhook{
+			Name: name, ClientConfig: service(path), Rules: rules,
+			FailurePolicy: &policy, MatchPolicy: ptr(admissionregv1.Equivalent), SideEffects: ptr(admissionregv1.SideEffectClassNone),
+			TimeoutSeconds: ptr(int32(5)), AdmissionReviewVersions: []string{"v1"}, MatchConditions: []admissionregv1.MatchCondition{condition},
+		}
 	}
-	if diff := cmp.Diff(wantValidating, v.Webhooks[0]); diff != "" {
-		t.Errorf("validating webhook (-want +got):\n%s", diff)
+	changed := admissionregv1.MatchCondition{
+		Name: "spec-is-new-or-changed",
+		Expression: "request.operation == 'CREATE' || has(object.spec) != has(oldObject.spec) || " +
+			"(has(object.spec) && object.spec != oldObject.spec)",
+	}
+	alone := admissionregv1.MatchCondition{
+		Name: "not-with-its-namespace", Expression: "request.userInfo.username != 'system:serviceaccount:kube-system:namespace-controller'",
+	}
+	wantValidating := []admissionregv1.ValidatingWebhook{
+		validating("batchjob.batchcompute.dev", batchJobPath, admissionregv1.Fail, changed, rules("batchjobs", admissionregv1.Create, admissionregv1.Update)),
+		validating("computeenv-delete.batchcompute.dev", computeEnvPath, admissionregv1.Ignore, alone, rules("computeenvs", admissionregv1.Delete)),
+		validating("computeenv.batchcompute.dev", computeEnvPath, admissionregv1.Fail, changed, rules("computeenvs", admissionregv1.Create, admissionregv1.Update)),
+	}
+	if diff := cmp.Diff(wantValidating, v.Webhooks); diff != "" {
+		t.Errorf("validating webhooks (-want +got):\n%s", diff)
 	}
 	if n := len(m.Webhooks[0].MatchConditions); n != 1 {
 		t.Fatalf("%d conditions of the mutating webhook, want 1", n)
@@ -94,8 +104,8 @@ func TestManifestsAreNoDanger(t *testing.T) {
 func TestHandlersCannotOutlastTheirTimeout(t *testing.T) {
 	_, v := manifests(t)
 	limit := float64(*v.Webhooks[0].TimeoutSeconds)
-	// The cache's first fill and the quota each have patience; a hostile request takes half a second.
-	if worst := (reviewTimeout + 2*patience).Seconds() + 0.5; worst >= limit {
+	// All waiting together has answerTimeout; a hostile request takes half a second.
+	if worst := answerTimeout.Seconds() + 0.5; worst >= limit {
 		t.Errorf("a create may take %.1f s, and the API server gives %.1f s", worst, limit)
 	}
 }

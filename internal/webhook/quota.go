@@ -30,10 +30,22 @@ const (
 )
 
 // errBusy says that a request's turn did not come in time.
-var errBusy = errors.New("the jobs that were let in before are not in the cache yet")
+var errBusy = errors.New("what was let in before is not in the cache yet")
 
-// quota decides how many jobs a namespace may keep, without asking anybody. It hears of
-// jobs and namespaces through informers, which lag behind: so it remembers the names that
+// quotaKind is what a quota counts, and how that is spoken of.
+type quotaKind struct {
+	annotation string // of a namespace, its own limit
+	what       string // as in "fewer than 10 jobs"
+	done       string // as in "2 more just submitted"
+}
+
+var (
+	jobQuota = quotaKind{v1alpha1.AnnotationJobQuota, "jobs, finished ones included", "submitted"}
+	envQuota = quotaKind{v1alpha1.AnnotationEnvQuota, "ComputeEnvs", "created"}
+)
+
+// quota decides how many objects of a kind a namespace may keep, without asking anybody; what
+// follows speaks of jobs. It hears of jobs and namespaces through informers, which lag behind: so it remembers the names that
 // it has let in until it hears of them, and counts them as kept.
 //
 // One manager alone never lets in a job too many. Several do not know of each other's,
@@ -43,6 +55,7 @@ var errBusy = errors.New("the jobs that were let in before are not in the cache 
 // at most one job after the limit was reached; max(1, n/shareAtOnce) if its informer is n
 // jobs behind at that moment.
 type quota struct {
+	kind  quotaKind
 	limit int64 // of a namespace that has none of its own; 0 means none
 
 	mu       sync.Mutex
@@ -61,8 +74,8 @@ type account struct {
 	first   chan struct{}        // holds an item while somebody waits for a turn
 }
 
-func newQuota(limit int64) *quota {
-	return &quota{limit: limit, accounts: map[string]*account{}}
+func newQuota(kind quotaKind, limit int64) *quota {
+	return &quota{kind: kind, limit: limit, accounts: map[string]*account{}}
 }
 
 // answer is what the quota says to one job. The zero value means: let in.
@@ -130,7 +143,7 @@ func (q *quota) try(namespace, name string, reserve bool, first *account) (*acco
 	}
 	left := limit - int64(len(acc.kept)+len(acc.letIn))
 	if left <= 0 {
-		a.refusal = acc.refusal(limit)
+		a.refusal = q.refusal(acc, limit)
 		return acc, a, nil
 	}
 	if !reserve {
@@ -155,7 +168,7 @@ func (q *quota) limitOf(acc *account) (int64, answer) {
 	case acc.broken != "":
 		return q.limit, answer{warning: fmt.Sprintf(
 			"the namespace's annotation %s must be a number from 0, got %s; the default, %d, applies",
-			v1alpha1.AnnotationJobQuota, acc.broken, q.limit)}
+			q.kind.annotation, acc.broken, q.limit)}
 	}
 	return q.limit, answer{}
 }
@@ -178,13 +191,13 @@ func (a *account) forget(now time.Time) (recent int64, oldest time.Time) {
 	return recent, oldest
 }
 
-func (a *account) refusal(limit int64) string {
+// refusal is the sentence for a namespace that is full.
+func (q *quota) refusal(acc *account, limit int64) string {
 	coming := ""
-	if n := len(a.letIn); n > 0 {
-		coming = fmt.Sprintf(", and %d more just submitted", n)
+	if n := len(acc.letIn); n > 0 {
+		coming = fmt.Sprintf(", and %d more just %s", n, q.kind.done)
 	}
-	return fmt.Sprintf("must be a namespace that keeps fewer than %d jobs, finished ones included; it has %d%s",
-		limit, len(a.kept), coming)
+	return fmt.Sprintf("must be a namespace that keeps fewer than %d %s; it has %d%s", limit, q.kind.what, len(acc.kept), coming)
 }
 
 // nextChange is closed at the next change of the account.
@@ -220,23 +233,23 @@ func (q *quota) change(namespace string, f func(*account)) {
 	}
 }
 
-// sawJob, sawNoJob, sawNamespace and sawNoNamespace are told by the informers.
+// saw, sawGone, sawNamespace and sawNoNamespace are told by the informers.
 
-func (q *quota) sawJob(namespace, name string) {
+func (q *quota) saw(namespace, name string) {
 	q.change(namespace, func(a *account) {
 		a.kept[name] = struct{}{}
 		delete(a.letIn, name)
 	})
 }
 
-func (q *quota) sawNoJob(namespace, name string) {
+func (q *quota) sawGone(namespace, name string) {
 	q.change(namespace, func(a *account) { delete(a.kept, name) })
 }
 
 func (q *quota) sawNamespace(name string, annotations map[string]string) {
 	q.change(name, func(a *account) {
 		a.known, a.limit, a.broken = true, nil, ""
-		text, ok := annotations[v1alpha1.AnnotationJobQuota]
+		text, ok := annotations[q.kind.annotation]
 		if !ok {
 			return
 		}

@@ -20,14 +20,14 @@ import (
 // known is a quota that has seen the namespace ns, with its annotation unless empty, and
 // jobs old-0, old-1 and so on.
 func known(limit int64, annotation string, jobs int) *quota {
-	q := newQuota(limit)
+	q := newQuota(jobQuota, limit)
 	var annotations map[string]string
 	if annotation != "" {
 		annotations = map[string]string{v1alpha1.AnnotationJobQuota: annotation}
 	}
 	q.sawNamespace("ns", annotations)
 	for i := range jobs {
-		q.sawJob("ns", fmt.Sprintf("old-%d", i))
+		q.saw("ns", fmt.Sprintf("old-%d", i))
 	}
 	return q
 }
@@ -95,7 +95,7 @@ func TestQuotaRemembers(t *testing.T) {
 		}
 		time.Sleep(usualLag) // something behind us refused it
 		admit("b", true)
-		q.sawJob("ns", "b")
+		q.saw("ns", "b")
 		want := "must be a namespace that keeps fewer than 3 jobs, finished ones included; it has 2, and 1 more just submitted"
 		if a := admit("c", true); a.refusal != want {
 			t.Errorf("refusal %q, want %q", a.refusal, want)
@@ -104,8 +104,8 @@ func TestQuotaRemembers(t *testing.T) {
 		if a := admit("c", true); a != (answer{}) {
 			t.Errorf("a job that never came is still counted: %+v", a)
 		}
-		q.sawJob("ns", "c")
-		q.sawNoJob("ns", "old-0")
+		q.saw("ns", "c")
+		q.sawGone("ns", "old-0")
 		if a := admit("d", true); a != (answer{}) {
 			t.Errorf("a deleted job is still counted: %+v", a)
 		}
@@ -129,7 +129,7 @@ func TestQuotaOneAtATime(t *testing.T) {
 		}
 		go func() {
 			time.Sleep(10 * time.Millisecond)
-			q.sawJob("ns", "a")
+			q.saw("ns", "a")
 		}()
 		begin = time.Now()
 		if err := admit("b"); err != nil || time.Since(begin) != 10*time.Millisecond {
@@ -154,11 +154,11 @@ func TestQuotaOneAtATime(t *testing.T) {
 // TestQuotaNewNamespace shows that a namespace's limit is waited for.
 func TestQuotaNewNamespace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := newQuota(1000)
+		q := newQuota(jobQuota, 1000)
 		go func() {
 			time.Sleep(time.Millisecond)
 			q.sawNamespace("other", nil)
-			q.sawJob("ns", "a")
+			q.saw("ns", "a")
 			q.sawNamespace("ns", map[string]string{v1alpha1.AnnotationJobQuota: "1"})
 		}()
 		if a, err := q.admit(t.Context(), "ns", "b", true); err != nil || a.refusal == "" {
@@ -168,7 +168,7 @@ func TestQuotaNewNamespace(t *testing.T) {
 		if _, err := q.admit(t.Context(), "ns", "b", true); !errors.Is(err, errBusy) {
 			t.Errorf("error %v", err)
 		}
-		q.sawNoJob("ns", "a")
+		q.sawGone("ns", "a")
 		q.sawNoNamespace("other")
 		if len(q.accounts) > 0 {
 			t.Errorf("accounts of namespaces that are gone: %v", q.accounts)
@@ -197,7 +197,7 @@ func newStore(t *testing.T, limit int64, jobs int, lag ...func() time.Duration) 
 				case name := <-events:
 					select {
 					case <-time.After(lag[i]()):
-						q.sawJob("ns", name)
+						q.saw("ns", name)
 					case <-t.Context().Done():
 						return
 					}
@@ -304,8 +304,8 @@ func BenchmarkQuota(b *testing.B) {
 		if _, err := q.admit(b.Context(), "ns", name, true); err != nil {
 			b.Fatal(err)
 		}
-		q.sawJob("ns", name)
-		q.sawNoJob("ns", name)
+		q.saw("ns", name)
+		q.sawGone("ns", name)
 	}
 }
 

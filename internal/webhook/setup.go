@@ -24,13 +24,14 @@ import (
 	"batchcompute.dev/operator/internal/validation"
 )
 
-// A namespace's quota is an annotation of the namespace. It is read from a cache of names
-// and that annotation, so that a create waits for nobody; a cache needs list and watch.
-// The jobs of a namespace are counted, and the first with a token found, in the cache
-// that the reconciler has anyway.
+// A namespace's quotas are annotations of the namespace. They are read from a cache of names
+// and those annotations, so that a create waits for nobody; a cache needs list and watch.
+// The jobs and the ComputeEnvs of a namespace are counted, and the first with a token found,
+// in the cache that the reconcilers have anyway. A ComputeEnv that was created a moment ago
+// is looked for in the cluster itself.
 //
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
-// +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs;computeenvs,verbs=get;list;watch
 
 // Options are what the webhooks need beside a manager.
 type Options struct {
@@ -39,6 +40,8 @@ type Options struct {
 	// JobQuota is how many BatchJobs a namespace may keep that says nothing itself. 0
 	// means any number.
 	JobQuota int64
+	// ComputeEnvQuota is the same for ComputeEnvs.
+	ComputeEnvQuota int64
 }
 
 // CacheOptions says what the manager's cache must hold of what the webhooks read and
@@ -47,20 +50,22 @@ func CacheOptions() map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{&corev1.Namespace{}: {Transform: stripNamespace}}
 }
 
-// stripNamespace keeps the name, the version, and the one annotation that is read.
+// stripNamespace keeps the name, the version, and the annotations that are read.
 func stripNamespace(o any) (any, error) {
 	ns, ok := o.(*metav1.PartialObjectMetadata)
 	if !ok {
 		return o, nil
 	}
 	meta := metav1.ObjectMeta{Name: ns.Name, UID: ns.UID, ResourceVersion: ns.ResourceVersion}
-	if quota, ok := ns.Annotations[v1alpha1.AnnotationJobQuota]; ok {
-		meta.Annotations = map[string]string{v1alpha1.AnnotationJobQuota: quota}
+	for _, kind := range []quotaKind{jobQuota, envQuota} {
+		if quota, ok := ns.Annotations[kind.annotation]; ok {
+			metav1.SetMetaDataAnnotation(&meta, kind.annotation, quota)
+		}
 	}
 	return &metav1.PartialObjectMetadata{TypeMeta: ns.TypeMeta, ObjectMeta: meta}, nil
 }
 
-// Setup serves the webhooks for BatchJob on the manager's webhook server, on every
+// Setup serves the webhooks for BatchJob and ComputeEnv on the manager's webhook server, on every
 // replica, and makes the manager unready until they know what the cluster holds. The
 // manager's cache must be built with CacheOptions.
 func Setup(mgr ctrl.Manager, o Options) error {
@@ -71,11 +76,19 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.BatchJob{}, jobsByToken, indexToken); err != nil {
 		return fmt.Errorf("indexing jobs by token: %w", err)
 	}
-	quota := newQuota(o.JobQuota)
-	hasSynced, err := quota.listen(mgr.GetCache())
+	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.BatchJob{}, jobsByEnv, indexEnvs); err != nil {
+		return fmt.Errorf("indexing jobs by ComputeEnv: %w", err)
+	}
+	jobs, envs := newQuota(jobQuota, o.JobQuota), newQuota(envQuota, o.ComputeEnvQuota)
+	jobsSynced, err := jobs.listen(mgr.GetCache(), &v1alpha1.BatchJob{})
 	if err != nil {
 		return err
 	}
+	envsSynced, err := envs.listen(mgr.GetCache(), &v1alpha1.ComputeEnv{})
+	if err != nil {
+		return err
+	}
+	hasSynced := func() bool { return jobsSynced() && envsSynced() }
 	if err := mgr.AddReadyzCheck("admission", func(*http.Request) error {
 		if !hasSynced() {
 			return errNotSynced
@@ -85,31 +98,43 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		return fmt.Errorf("setting up the probe: %w", err)
 	}
 	setupName(mgr)
-	mgr.GetWebhookServer().Register(batchJobPath, &admission.Webhook{
-		Handler: &batchJobHandler{
-			validator: o.Validator,
-			access:    newAccess(authz.SubjectAccessReviews()),
-			tokens:    tokens{mgr.GetCache()},
-			quota:     quota,
-			synced:    hasSynced,
+	access := newAccess(authz.SubjectAccessReviews())
+	serve := func(path string, h admission.Handler) {
+		mgr.GetWebhookServer().Register(path, &admission.Webhook{
+			Handler: h,
+			// The handler says itself what a line is about.
+			LogConstructor: func(base logr.Logger, _ *admission.Request) logr.Logger { return base },
+		})
+	}
+	serve(batchJobPath, &batchJobHandler{
+		validator: func(envs func(ref string) validation.EnvState) batchJobValidator {
+			v := o.Validator
+			v.Envs = envs
+			return v
 		},
-		// The handler says itself what a line is about.
-		LogConstructor: func(base logr.Logger, _ *admission.Request) logr.Logger { return base },
+		access: access,
+		envs:   environments{cache: mgr.GetCache(), live: mgr.GetAPIReader()},
+		tokens: tokens{mgr.GetCache()},
+		quota:  jobs,
+		synced: hasSynced,
+	})
+	serve(computeEnvPath, &computeEnvHandler{
+		validator: o.Validator, access: access, users: users{mgr.GetCache()}, quota: envs, synced: hasSynced,
 	})
 	return nil
 }
 
 // errNotSynced says that the manager has just started.
-var errNotSynced = errors.New("the cache does not hold all jobs and namespaces yet")
+var errNotSynced = errors.New("the cache does not hold all jobs, ComputeEnvs and namespaces yet")
 
-// listen makes the quota hear of jobs and namespaces. hasSynced says whether it has heard
-// of all that were there.
-func (q *quota) listen(c cache.Cache) (hasSynced func() bool, err error) {
+// listen makes the quota hear of the objects of a kind, and of namespaces. hasSynced says
+// whether it has heard of all that were there.
+func (q *quota) listen(c cache.Cache, kind client.Object) (hasSynced func() bool, err error) {
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	jobs, err := register(c, &v1alpha1.BatchJob{}, handler(
-		func(o client.Object) { q.sawJob(o.GetNamespace(), o.GetName()) },
-		func(o client.Object) { q.sawNoJob(o.GetNamespace(), o.GetName()) }))
+	objects, err := register(c, kind, handler(
+		func(o client.Object) { q.saw(o.GetNamespace(), o.GetName()) },
+		func(o client.Object) { q.sawGone(o.GetNamespace(), o.GetName()) }))
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +144,7 @@ func (q *quota) listen(c cache.Cache) (hasSynced func() bool, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return func() bool { return jobs.HasSynced() && namespaces.HasSynced() }, nil
+	return func() bool { return objects.HasSynced() && namespaces.HasSynced() }, nil
 }
 
 func register(c cache.Cache, obj client.Object, h toolscache.ResourceEventHandler) (toolscache.ResourceEventHandlerRegistration, error) {

@@ -1,0 +1,127 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	authnv1 "k8s.io/api/authentication/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/validation"
+)
+
+// answerTimeout is how long a request waits for others in all. With what its own checks take
+// it is less than the API server gives, so that the answer is ours.
+const answerTimeout = 4 * time.Second
+
+// verdict is what there is to say about a request.
+type verdict struct {
+	problems []validation.Problem
+	warnings []string
+}
+
+// temporaryError is a failure that the same request may not meet again.
+type temporaryError struct{ error }
+
+func (e temporaryError) Unwrap() error { return e.error }
+
+// respond answers one request with what validate says about it. A panic refuses the request
+// with InternalError; it never takes the manager down.
+func respond(ctx context.Context, req admission.Request, validate func(context.Context, admission.Request) (verdict, error)) (resp admission.Response) {
+	logger := log.FromContext(ctx).WithValues("requestID", req.UID, "kind", req.Kind.Kind, "object", klog.KRef(req.Namespace, req.Name))
+	defer func() {
+		if r := recover(); r != nil {
+			// Neither the panic's value nor the request is logged: both may hold a part of the spec.
+			logger.Error(nil, "Admission panicked", "stack", string(debug.Stack()))
+			resp = internalError(req)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(log.IntoContext(ctx, logger), answerTimeout)
+	defer cancel()
+	v, err := validate(ctx, req)
+	var later temporaryError
+	switch {
+	case errors.As(err, &later):
+		logger.Error(err, "Could not decide on a request yet")
+		return temporary(req)
+	case err != nil:
+		logger.Error(err, "Could not decide on a request")
+		return internalError(req)
+	case len(v.problems) > 0:
+		logger.Info("Refused a request", "user", req.UserInfo.Username,
+			"code", v.problems[0].Code, "field", v.problems[0].Field.String(), "problems", len(v.problems))
+		return denial(req, v.problems)
+	}
+	return admission.Allowed("").WithWarnings(v.warnings...)
+}
+
+// admitCaller asks whether the caller may submit, and waits until it is known what the
+// cluster holds. A refusal is for a caller who may not, and is all that there is to say then.
+func admitCaller(ctx context.Context, a accessChecker, synced func() bool, user authnv1.UserInfo, namespace string) (refusal []validation.Problem, err error) {
+	allowed, err := a.maySubmit(ctx, user, namespace)
+	if err != nil {
+		return nil, temporaryError{err}
+	}
+	if !allowed {
+		return []validation.Problem{notAllowed(user.Username, namespace)}, nil
+	}
+	if !waitUntil(ctx, synced) {
+		return nil, temporaryError{errNotSynced}
+	}
+	return nil, nil
+}
+
+// count asks the quota for room for the object of a create. The room is taken unless there
+// are problems.
+func (v *verdict) count(ctx context.Context, q quotaChecker, code errcode.Code, req admission.Request, name string) error {
+	dryRun := req.DryRun != nil && *req.DryRun
+	a, err := q.admit(ctx, req.Namespace, name, len(v.problems) == 0 && !dryRun)
+	if err != nil {
+		return temporaryError{err}
+	}
+	if a.refusal != "" {
+		v.problems = append(v.problems, validation.Problem{Code: code, Field: namespaceField, Detail: a.refusal})
+	}
+	if a.warning != "" {
+		v.warnings = append(v.warnings, a.warning)
+	}
+	return nil
+}
+
+// namespaceField is what the problems are about that are none of the spec.
+var namespaceField = field.NewPath("metadata", "namespace")
+
+func notAllowed(user, namespace string) validation.Problem {
+	return validation.Problem{Code: errcode.UserNotAllowedToUseBatch, Field: namespaceField, Detail: fmt.Sprintf(
+		"must be one where user %s has the verb %s on batchjobs.%s, as the roles edit and admin have it, got %s",
+		quoted(user), verbSubmit, v1alpha1.GroupVersion.Group, quoted(namespace))}
+}
+
+// maxQuotedPath is how much of a path a sentence repeats. Unit: bytes.
+const maxQuotedPath = 100
+
+// quoted is a text as a sentence repeats it: escaped, and cut.
+func quoted(s string) string { return validation.Quote(s) }
+
+// decode reads an object that the API server has checked against the schema. Its
+// error names no value of the object.
+func decode[T any](raw runtime.RawExtension) (*T, error) {
+	obj := new(T)
+	if err := json.Unmarshal(raw.Raw, obj); err != nil {
+		return nil, fmt.Errorf("decoding a %T of %d bytes: %T", *obj, len(raw.Raw), err)
+	}
+	return obj, nil
+}

@@ -1,0 +1,132 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/validation"
+)
+
+// The first webhook is asked about creations and about changes of the spec, as that for
+// BatchJobs is. The second is asked about deletions, so that one by mistake is refused
+// before it is under way. It is not needed: the reconciler keeps what is in use with a
+// finalizer. So a deletion does not wait for a manager that is down, and the deletion of a
+// whole namespace never comes here.
+//
+// +kubebuilder:webhook:path=/validate-batchcompute-dev-v1alpha1-computeenv,mutating=false,failurePolicy=fail,sideEffects=None,matchPolicy=Equivalent,timeoutSeconds=5,groups=batchcompute.dev,resources=computeenvs,verbs=create;update,versions=v1alpha1,name=computeenv.batchcompute.dev,admissionReviewVersions=v1,patch=`{"matchConditions":[{"name":"spec-is-new-or-changed","expression":"request.operation == 'CREATE' || has(object.spec) != has(oldObject.spec) || (has(object.spec) && object.spec != oldObject.spec)"}]}`
+// +kubebuilder:webhook:path=/validate-batchcompute-dev-v1alpha1-computeenv,mutating=false,failurePolicy=ignore,sideEffects=None,matchPolicy=Equivalent,timeoutSeconds=5,groups=batchcompute.dev,resources=computeenvs,verbs=delete,versions=v1alpha1,name=computeenv-delete.batchcompute.dev,admissionReviewVersions=v1,patch=`{"matchConditions":[{"name":"not-with-its-namespace","expression":"request.userInfo.username != 'system:serviceaccount:kube-system:namespace-controller'"}]}`
+
+// computeEnvPath is where both webhooks are served; the markers above repeat it.
+const computeEnvPath = "/validate-batchcompute-dev-v1alpha1-computeenv"
+
+// computeEnvValidator is what this package needs of internal/validation.
+type computeEnvValidator interface {
+	ValidateComputeEnvCreate(env *v1alpha1.ComputeEnv) []validation.Problem
+	ValidateComputeEnvUpdate(oldEnv, newEnv *v1alpha1.ComputeEnv) []validation.Problem
+	ComputeEnvWarnings(env *v1alpha1.ComputeEnv) []string
+}
+
+// userFinder knows the BatchJobs that use a ComputeEnv.
+type userFinder interface {
+	jobsOf(ctx context.Context, env *v1alpha1.ComputeEnv) ([]string, error)
+}
+
+// computeEnvHandler answers admission requests for ComputeEnvs.
+type computeEnvHandler struct {
+	validator computeEnvValidator
+	access    accessChecker
+	users     userFinder
+	quota     quotaChecker
+	synced    func() bool // says whether users and quota know what the cluster holds
+}
+
+// Handle answers one request.
+func (h *computeEnvHandler) Handle(ctx context.Context, req admission.Request) admission.Response {
+	return respond(ctx, req, h.validate)
+}
+
+func (h *computeEnvHandler) validate(ctx context.Context, req admission.Request) (verdict, error) {
+	switch req.Operation {
+	case admissionv1.Create:
+		return h.validateCreate(ctx, req)
+	case admissionv1.Update:
+		env, err := decode[v1alpha1.ComputeEnv](req.Object)
+		if err != nil {
+			return verdict{}, err
+		}
+		old, err := decode[v1alpha1.ComputeEnv](req.OldObject)
+		if err != nil {
+			return verdict{}, err
+		}
+		return verdict{h.validator.ValidateComputeEnvUpdate(old, env), h.validator.ComputeEnvWarnings(env)}, nil
+	case admissionv1.Delete:
+		return h.validateDelete(ctx, req)
+	default:
+		return verdict{}, fmt.Errorf("operation %s is none of this webhook", req.Operation)
+	}
+}
+
+// validateCreate is that of BatchJobs without a token.
+func (h *computeEnvHandler) validateCreate(ctx context.Context, req admission.Request) (verdict, error) {
+	env, err := decode[v1alpha1.ComputeEnv](req.Object)
+	if err != nil {
+		return verdict{}, err
+	}
+	if refusal, err := admitCaller(ctx, h.access, h.synced, req.UserInfo, req.Namespace); err != nil || refusal != nil {
+		return verdict{problems: refusal}, err
+	}
+	v := verdict{h.validator.ValidateComputeEnvCreate(env), h.validator.ComputeEnvWarnings(env)}
+	err = v.count(ctx, h.quota, errcode.ComputeEnvQuota, req, cmp.Or(env.Name, req.Name, string(req.UID)))
+	return v, err
+}
+
+// maxUsers is how many jobs a refusal names.
+const maxUsers = 5
+
+// validateDelete refuses to delete what is in use. What is being deleted already is not
+// asked about again.
+func (h *computeEnvHandler) validateDelete(ctx context.Context, req admission.Request) (verdict, error) {
+	env, err := decode[v1alpha1.ComputeEnv](req.OldObject)
+	if err != nil {
+		return verdict{}, err
+	}
+	if env.DeletionTimestamp != nil {
+		return verdict{}, nil
+	}
+	if !waitUntil(ctx, h.synced) {
+		return verdict{}, temporaryError{errNotSynced}
+	}
+	env.Namespace, env.Name = req.Namespace, cmp.Or(env.Name, req.Name)
+	names, err := h.users.jobsOf(ctx, env)
+	if err != nil {
+		return verdict{}, temporaryError{err}
+	}
+	if len(names) == 0 {
+		return verdict{}, nil
+	}
+	return verdict{problems: []validation.Problem{inUse(env.Name, names)}}, nil
+}
+
+// inUse is the problem that jobs use a ComputeEnv.
+func inUse(env string, jobs []string) validation.Problem {
+	count, more := "1 BatchJob that has", ""
+	if n := len(jobs); n > 1 {
+		count = fmt.Sprintf("%d BatchJobs that have", n)
+		if n > maxUsers {
+			more = fmt.Sprintf(" and %d more", n-maxUsers)
+		}
+	}
+	return validation.Problem{Code: errcode.ResourceInUse, Field: field.NewPath("metadata", "name"), Detail: fmt.Sprintf(
+		"ComputeEnv %s is used by %s not ended: %s%s", quoted(env), count, strings.Join(jobs[:min(len(jobs), maxUsers)], ", "), more)}
+}
