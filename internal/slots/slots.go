@@ -251,12 +251,14 @@ func (l line) Swap(i, j int) {
 	l[i].index, l[j].index = i, j
 }
 
+// Push is heap.Interface's.
 func (l *line) Push(x any) {
 	s := x.(*seat)
 	s.index = len(*l)
 	*l = append(*l, s)
 }
 
+// Pop is heap.Interface's.
 func (l *line) Pop() any {
 	old := *l
 	s := old[len(old)-1]
