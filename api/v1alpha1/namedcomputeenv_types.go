@@ -155,7 +155,7 @@ type ComputeEnvStatus struct {
 	// +optional
 	NextAction string `json:"nextAction,omitempty"`
 
-	// conditions are Ready, and, for tools that read kstatus, Reconciling and Stalled.
+	// conditions are Ready and, for tools that read kstatus, Reconciling.
 	// +listType=map
 	// +listMapKey=type
 	// +optional

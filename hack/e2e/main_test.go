@@ -62,8 +62,15 @@ func run(m *testing.M) int {
 	return code
 }
 
-// uninstall ends the story of the operator: after make undeploy nothing of it is left.
+// uninstall ends the story of the operator: after make undeploy nothing of it is left, though
+// a job was under way on a ComputeEnv.
 func uninstall(ctx context.Context) error {
+	if out, err := cluster.Kubectl(ctx, "apply", "-f", "config/samples/computeenv.yaml").CombinedOutput(); err != nil {
+		return fmt.Errorf("submitting a last job: %w\n%s", err, out)
+	}
+	if out, err := cluster.Kubectl(ctx, "wait", "--for=jsonpath={.status.inUseCount}=2", "computeenv/pool", "--timeout=60s").CombinedOutput(); err != nil {
+		return fmt.Errorf("waiting for it to run: %w\n%s", err, out)
+	}
 	cmd := exec.CommandContext(ctx, "make", "undeploy", "CLUSTER=existing")
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+cluster.Kubeconfig, "PATH="+cluster.BinDir+":"+os.Getenv("PATH"))
 	if out, err := cmd.CombinedOutput(); err != nil {
