@@ -418,7 +418,11 @@ func (c *cluster) testComputeEnvs(t *testing.T) {
 		_, err := s.envs.Patch(t.Context(), "pool", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 		return err
 	}
-	if got := causes(edit(-1)); !slices.Equal(got, []string{"InvalidParameterValue.Negative spec.desiredComputeNodeCount"}) {
+	if got := causes(edit(2001)); !slices.Equal(got, []string{"InvalidParameterValue.LimitExceeded spec.desiredComputeNodeCount"}) {
+		t.Errorf("2001 nodes: %q", got)
+	}
+	// The API server checks what kubectl scale changes, in its own words, before a webhook.
+	if got := causes(edit(-1)); !slices.Equal(got, []string{"FieldValueInvalid .spec.desiredComputeNodeCount"}) {
 		t.Errorf("-1 nodes: %q", got)
 	}
 	if err := edit(3); err != nil {

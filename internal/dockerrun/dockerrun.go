@@ -88,7 +88,7 @@ func Parse(text string) (Options, error) {
 // option is a flag that a function takes the value of.
 type option func(string) error
 
-// Set takes the value; with String and Type that makes it one of pflag's.
+// Set takes the value.
 func (f option) Set(s string) error { return f(s) }
 
 // String is the default.

@@ -167,9 +167,9 @@ func Table() []Entry {
 		},
 		{
 			Code: Negative,
-			When: "A number is below zero.",
+			When: "A number is below zero. Of a ComputeEnv's `desiredComputeNodeCount` the API server says so, in its own words: `kubectl scale` changes it.",
 			Field: "every number: spec.placement.projectId, spec.job.priority, spec.job.tasks[].taskInstanceNum, maxRetryCount, timeout, maxConcurrentNum, " +
-				"resourceMaxRetryCount, outputMappingConfigs[].workerNum, workerPartSize, and the sizes in computeEnv.envData; spec.desiredComputeNodeCount of a ComputeEnv",
+				"resourceMaxRetryCount, outputMappingConfigs[].workerNum, workerPartSize, and the sizes in computeEnv.envData; spec.resourceMaxRetryCount of a ComputeEnv",
 			Example:  `maxRetryCount: -1`,
 			WhatToDo: "Use zero or more.",
 			Source:   submitJob,

@@ -48,6 +48,7 @@ func (c *checker) checkNamedEnv(spec *v1alpha1.ComputeEnvSpec, path *field.Path)
 	if longerThan(spec.EnvDescription, maxEnvDescription) {
 		c.fail(errcode.EnvDescriptionTooLong, path, "envDescription", "must be at most %d characters, got %s", maxEnvDescription, quote(spec.EnvDescription))
 	}
+	// Below zero the API server has answered already, in its own words: kubectl scale changes it.
 	if n, ok := c.requiredNumber(spec.DesiredComputeNodeCount, path, "desiredComputeNodeCount"); ok {
 		c.atMost(int(min(n, v1alpha1.MaxComputeNodeCount+1)), v1alpha1.MaxComputeNodeCount, "nodes", path, "desiredComputeNodeCount")
 	}
