@@ -535,7 +535,7 @@ func (c *computation) place(t *task, in resolve.Instance) (place, history) {
 		return past, h
 	}
 	// Which budget paid for the attempts before is lost with the claim.
-	machines := min(in.Attempt, (c.machineRetries(t)+1)*t.InstanceTypes-1)
+	machines := min(in.Attempt, c.machineLimit(t))
 	return future, history{retries: in.Attempt - machines, machines: machines}
 }
 

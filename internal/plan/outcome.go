@@ -180,11 +180,11 @@ func (c *computation) next(t *task, in resolve.Instance, h history, end *outcome
 		return replaced, h
 	case end.kind == byMachine && !end.ran && !c.movesOn(t, h):
 		return replaced, h
-	case end.kind == byMachine && !end.ran && (h.machines+1)%t.InstanceTypes != 0:
+	case end.kind == byMachine && !end.ran && (h.machines+1)%t.InstanceTypes != 0 && h.machines < c.machineLimit(t):
 		h.machines++ // to the next machine type, which costs nothing
 		return retried, h
-	case end.kind == byMachine && h.machines/t.InstanceTypes < c.machineRetries(t):
-		h.machines = (h.machines/t.InstanceTypes + 1) * t.InstanceTypes
+	case end.kind == byMachine && h.machines/t.InstanceTypes < c.machineRetries(t) && nextRound(t, h) <= c.machineLimit(t):
+		h.machines = nextRound(t, h)
 		return retried, h
 	case mayRetry:
 		h.retries++
@@ -204,6 +204,15 @@ func (c *computation) machineRetries(t *task) int {
 		return e.Env.ResourceMaxRetryCount
 	}
 	return v1alpha1.DefaultEnvResourceMaxRetryCount
+}
+
+// nextRound is the number of machines not had with which the first type is tried again.
+func nextRound(t *task, h history) int { return (h.machines/t.InstanceTypes + 1) * t.InstanceTypes }
+
+// machineLimit is the highest number of machines that an instance of t goes on without: in
+// each round all machine types are tried. The size of the status counts on it.
+func (c *computation) machineLimit(t *task) int {
+	return min((c.machineRetries(t)+1)*t.InstanceTypes-1, v1alpha1.MaxResourceRetryCount)
 }
 
 // movesOn reports whether an instance that waits for its machine ever gives it up: for

@@ -282,8 +282,8 @@ func heldHeads(t *v1alpha1.Task) []heads {
 }
 
 // machineLimit is the highest number of machines that an instance can have lost and go on:
-// each of its types may be asked for as often as resourceMaxRetryCount says, and once more
-// for the last of them. A ComputeEnv has a count of its own, which may change at any time,
+// in each of the rounds that resourceMaxRetryCount allows all of its types are tried, but no
+// more than MaxResourceRetryCount machines in all. A ComputeEnv has a count of its own, which may change at any time,
 // and counts its types as one.
 func machineLimit(t *v1alpha1.Task) int {
 	if hasEnvID(t) {
@@ -293,7 +293,7 @@ func machineLimit(t *v1alpha1.Task) int {
 	if env := t.ComputeEnv; env != nil && env.EnvData != nil {
 		types = min(max(len(env.EnvData.InstanceTypes), 1), maxInstanceTypes)
 	}
-	return (retryLimit(t.ResourceMaxRetryCount, v1alpha1.MaxResourceRetryCount)+1)*types - 1
+	return min((retryLimit(t.ResourceMaxRetryCount, v1alpha1.MaxResourceRetryCount)+1)*types-1, v1alpha1.MaxResourceRetryCount)
 }
 
 // machineHeads are count beginnings of a head, each of the given size, each with every
@@ -301,9 +301,7 @@ func machineLimit(t *v1alpha1.Task) int {
 func machineHeads(t *v1alpha1.Task, begin, count int) []heads {
 	limit := machineLimit(t)
 	var out []heads
-	for _, m := range []heads{
-		{0, 1}, {len("m1"), min(limit, 9)}, {len("m10"), min(limit, 99) - 9}, {len("m100"), min(limit, 999) - 99}, {len("m1000"), limit - 999},
-	} {
+	for _, m := range []heads{{0, 1}, {len("m1"), min(limit, 9)}, {len("m10"), min(limit, 99) - 9}, {len("m100"), limit - 99}} {
 		if size := begin + m.size; size > 0 && m.count > 0 && count > 0 {
 			out = append(out, heads{size + len(":"), m.count * count})
 		}

@@ -187,7 +187,7 @@ type budget struct {
 // makes the status longest.
 func (b budget) slots() []slot {
 	var out []slot
-	retries, machines, action := b.retries, (b.machines+1)*max(b.types, 1)-1, b.action
+	retries, machines, action := b.retries, min((b.machines+1)*max(b.types, 1)-1, v1alpha1.MaxResourceRetryCount), b.action
 	if b.named { // whose count may become any, and which does not hold
 		machines, action = 100, v1alpha1.FailedActionTerminate
 	}
@@ -404,8 +404,8 @@ func TestFixedStatusSize(t *testing.T) {
 }
 
 // The promise for one task: 100,000 instances in one object take at most 600 KiB in the
-// worst pattern, and with ten machine types, of which each may be asked for a hundred times,
-// they still fit beside half a megabyte of spec.
+// worst pattern, with ten machine types as with one; where instances are held at the end they
+// still fit beside half a megabyte of spec.
 func TestWorstStatusSizeOfManyInstances(t *testing.T) {
 	const promise, room = 600 << 10, MaxStoredSize - 512<<10
 	for name, tc := range map[string]struct {
@@ -414,7 +414,7 @@ func TestWorstStatusSizeOfManyInstances(t *testing.T) {
 	}{
 		"no machine is asked for again":  {budget{}, promise},
 		"one type, a hundred times":      {budget{machines: 100}, promise},
-		"ten types, a hundred times":     {budget{machines: 100, types: 10}, room},
+		"ten types, a hundred times":     {budget{machines: 100, types: 10}, promise},
 		"ten types, and held at the end": {budget{machines: 100, types: 10, action: v1alpha1.FailedActionInterrupt}, room},
 		"in a ComputeEnv":                {budget{named: true}, promise},
 	} {
