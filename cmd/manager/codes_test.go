@@ -54,7 +54,7 @@ func (c *cluster) testCodes(t *testing.T) {
 		case e.From == errcode.FromRunTime:
 			requests = []string{"none: it comes at run time"}
 		case e.Code == errcode.UnavailableZone:
-			requests = []string{"none: only a manager with --unknown-zones=reject says so"}
+			requests = []string{"(a manager with --unknown-zones=reject: TestUnknownZones)"}
 		case len(requests) == 0:
 			t.Errorf("no request provokes %s", e.Code)
 		}

@@ -198,7 +198,7 @@ tasks:
 - application: {deliveryForm: LOCAL, command: "true", docker: {image: "no-such-image:1"}}
   computeEnv: {}
 `))
-	waits("no-zone", v1alpha1.ReasonUnschedulable, "ap-nowhere-9", strings.ReplaceAll(job("no-zone", `
+	waits("no-zone", v1alpha1.ReasonZoneNotFound, "ap-nowhere-9", strings.ReplaceAll(job("no-zone", `
 tasks:
 - application: {deliveryForm: LOCAL, command: "true"}
   computeEnv: {}
