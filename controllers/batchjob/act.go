@@ -270,7 +270,8 @@ func (r *Reconciler) stop(ctx context.Context, pod *corev1.Pod) error {
 		if err := r.live.Get(ctx, client.ObjectKeyFromObject(pod), now); err != nil {
 			return client.IgnoreNotFound(err)
 		}
-		if now.UID != uid || now.DeletionTimestamp != nil || plan.HasFinished(now) && !plan.HasFinished(pod) {
+		if now.UID != uid || now.DeletionTimestamp != nil || plan.HasFinished(now) && !plan.HasFinished(pod) ||
+			now.Spec.NodeName != "" && pod.Spec.NodeName == "" { // it has a node after all: to be thought over
 			return nil
 		}
 		version = &now.ResourceVersion

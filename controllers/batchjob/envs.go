@@ -107,6 +107,7 @@ func (r *Reconciler) askForNodes(ctx context.Context, obs *observation) error {
 		if env == nil {
 			continue
 		}
+		r.resize(env)
 		known := m.envs[ref]
 		if known.uid != env.UID || known.generation != env.Generation {
 			known = resolvedEnv{env.UID, env.Generation, resolve.Named(env, job)}
@@ -120,25 +121,32 @@ func (r *Reconciler) askForNodes(ctx context.Context, obs *observation) error {
 	if m.doubt != nil && isOlder(m.doubt.version, job.ResourceVersion) {
 		m.doubt = nil
 	}
-	have := plan.InEnv(m.spec, &job.Status, obs.Envs)
+	stored := plan.InEnv(m.spec, &job.Status, obs.Envs)
+	have := maps.Clone(stored)
 	if m.doubt != nil {
 		raise(have, m.doubt.inEnv)
 	}
 	obs.place = placeOf(job)
+	most := min(plan.Unclaimed(m.spec, job), plan.WaveSize)
 	offers := map[string]slots.Offer{}
 	for ref, view := range obs.Envs {
 		name := view.Env.Name
 		offer, asked := offers[name]
 		if !asked {
-			key := types.NamespacedName{Namespace: job.Namespace, Name: name}
-			r.options.Slots.Resize(key, view.Size)
-			offer = r.options.Slots.Ask(key, obs.place, have[name], min(m.mostInEnv, plan.WaveSize))
+			offer = r.options.Slots.Ask(types.NamespacedName{Namespace: job.Namespace, Name: name}, obs.place, have[name], most)
+			// What may have been claimed already is the job's as well.
+			offer.Grant += have[name] - stored[name]
 			offers[name] = offer
 		}
 		view.Limit, view.Grant, view.Closed = offer.Limit, offer.Grant, offer.Closed
 		obs.Envs[ref] = view
 	}
 	return nil
+}
+
+// resize tells the ledger how many nodes a ComputeEnv has.
+func (r *Reconciler) resize(env *v1alpha1.ComputeEnv) {
+	r.options.Slots.Resize(client.ObjectKeyFromObject(env), slots.Size{UID: env.UID, Generation: env.Generation, Nodes: nodeCount(env)})
 }
 
 func nodeCount(env *v1alpha1.ComputeEnv) int {
@@ -168,7 +176,8 @@ func placeOf(job *v1alpha1.BatchJob) slots.Place {
 // settleNodes tells the ledger what the job has and wants after its status was stored.
 // Where that failed it is not known what it has: p may have been stored, or not.
 func (r *Reconciler) settleNodes(obs *observation, p *plan.Plan, stored error) {
-	if len(obs.Envs) == 0 {
+	m := obs.memory
+	if m.spec == nil || !m.usesEnvs {
 		return
 	}
 	have := map[string]int{}
@@ -177,15 +186,17 @@ func (r *Reconciler) settleNodes(obs *observation, p *plan.Plan, stored error) {
 	case p.InEnv != nil:
 		raise(have, p.InEnv)
 	default:
-		raise(have, plan.InEnv(obs.memory.spec, &p.Status, obs.Envs))
+		raise(have, plan.InEnv(m.spec, &p.Status, obs.Envs))
 	}
-	if stored != nil || p == nil {
-		raise(have, plan.InEnv(obs.memory.spec, &obs.Job.Status, obs.Envs))
-		if obs.memory.doubt != nil {
-			raise(have, obs.memory.doubt.inEnv)
+	if obs.wrote {
+		m.doubt = nil // had that write taken place, this one would have met with a conflict
+	} else {
+		raise(have, plan.InEnv(m.spec, &obs.Job.Status, obs.Envs))
+		if m.doubt != nil {
+			raise(have, m.doubt.inEnv)
 		}
 		if p != nil && stored != nil && !apierrors.IsConflict(stored) {
-			obs.memory.doubt = &doubt{obs.Job.ResourceVersion, have}
+			m.doubt = &doubt{obs.Job.ResourceVersion, maps.Clone(have)}
 		}
 	}
 	done := map[string]bool{}
@@ -200,6 +211,24 @@ func (r *Reconciler) settleNodes(obs *observation, p *plan.Plan, stored error) {
 			wants = p.Wanted[name]
 		}
 		r.options.Slots.Settle(types.NamespacedName{Namespace: obs.Job.Namespace, Name: name}, obs.place, have[name], wants)
+	}
+	// A ComputeEnv that is not there now may come back: what the job has of it stays its own,
+	// but it waits for nothing.
+	for name, n := range r.options.Slots.Held(obs.place.UID) {
+		if !done[name.Name] {
+			r.options.Slots.Settle(name, obs.place, n, 0)
+		}
+	}
+}
+
+// leaveNodes tells the ledger that the job has ended, and has none any more.
+func (r *Reconciler) leaveNodes(job *v1alpha1.BatchJob) {
+	if !slices.ContainsFunc(job.Spec.Job.Tasks, func(t v1alpha1.Task) bool { return t.EnvID != "" }) {
+		return
+	}
+	place := placeOf(job)
+	for name := range r.options.Slots.Held(place.UID) {
+		r.options.Slots.Settle(name, place, 0, 0)
 	}
 }
 
@@ -234,10 +263,9 @@ func (r *Reconciler) seed(ctx context.Context, namespace string) error {
 // caughtUp returns the jobs of a namespace by UID, if those in the cache are no older than
 // those that the API server has.
 func (r *Reconciler) caughtUp(ctx context.Context, namespace string) (map[types.UID]*v1alpha1.BatchJob, error) {
-	live := &metav1.PartialObjectMetadataList{}
-	live.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("BatchJobList"))
-	if err := r.live.List(ctx, live, client.InNamespace(namespace)); err != nil {
-		return nil, fmt.Errorf("listing the namespace's jobs from the API server: %w", err)
+	live, err := r.fence(ctx, namespace)
+	if err != nil {
+		return nil, err
 	}
 	var cached v1alpha1.BatchJobList
 	if err := r.client.List(ctx, &cached, client.InNamespace(namespace)); err != nil {
@@ -247,13 +275,44 @@ func (r *Reconciler) caughtUp(ctx context.Context, namespace string) (map[types.
 	for i := range cached.Items {
 		byUID[cached.Items[i].UID] = &cached.Items[i]
 	}
-	for i := range live.Items {
-		job := byUID[live.Items[i].UID]
-		if job == nil || isOlder(job.ResourceVersion, live.Items[i].ResourceVersion) {
+	for uid, was := range live {
+		job := byUID[uid]
+		if job == nil && r.isGone(ctx, was) {
+			continue
+		}
+		if job == nil || isOlder(job.ResourceVersion, was.ResourceVersion) {
 			return nil, errNotCaughtUp
 		}
 	}
+	delete(r.fences, namespace)
 	return byUID, nil
+}
+
+// fence returns the jobs of a namespace as the API server had them when that was asked first:
+// what is newer than that is known to be no claim of the process before.
+func (r *Reconciler) fence(ctx context.Context, namespace string) (map[types.UID]*metav1.PartialObjectMetadata, error) {
+	if known := r.fences[namespace]; known != nil {
+		return known, nil
+	}
+	live := &metav1.PartialObjectMetadataList{}
+	live.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("BatchJobList"))
+	if err := r.live.List(ctx, live, client.InNamespace(namespace)); err != nil {
+		return nil, fmt.Errorf("listing the namespace's jobs from the API server: %w", err)
+	}
+	known := make(map[types.UID]*metav1.PartialObjectMetadata, len(live.Items))
+	for i := range live.Items {
+		known[live.Items[i].UID] = &live.Items[i]
+	}
+	r.fences[namespace] = known
+	return known, nil
+}
+
+// isGone reports whether a job that the cache does not show has been deleted.
+func (r *Reconciler) isGone(ctx context.Context, was *metav1.PartialObjectMetadata) bool {
+	now := &metav1.PartialObjectMetadata{}
+	now.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("BatchJob"))
+	err := r.live.Get(ctx, client.ObjectKeyFromObject(was), now)
+	return apierrors.IsNotFound(err) || err == nil && now.UID != was.UID
 }
 
 // seedJob counts what a job has.
@@ -288,8 +347,10 @@ func (r *Reconciler) seedJob(ctx context.Context, job *v1alpha1.BatchJob) error 
 			byName[env.Name] += n
 		}
 	}
+	place := placeOf(job)
 	for name, n := range byName {
-		r.options.Slots.Settle(types.NamespacedName{Namespace: job.Namespace, Name: name}, placeOf(job), n, 0)
+		r.options.Slots.Settle(types.NamespacedName{Namespace: job.Namespace, Name: name}, place, n, 0)
+		r.markGone(place.Job, string(place.UID)) // if it goes before it was looked at, nobody else knows
 	}
 	return nil
 }
@@ -297,16 +358,17 @@ func (r *Reconciler) seedJob(ctx context.Context, job *v1alpha1.BatchJob) error 
 // seedGone counts the Pods that may still run of jobs that are gone.
 func (r *Reconciler) seedGone(ctx context.Context, namespace string, jobs map[types.UID]*v1alpha1.BatchJob) error {
 	var pods corev1.PodList
-	if err := r.live.List(ctx, &pods, client.InNamespace(namespace), client.HasLabels{v1alpha1.LabelEnvID}); err != nil {
+	if err := r.live.List(ctx, &pods, client.InNamespace(namespace), client.HasLabels{v1alpha1.LabelEnvID, v1alpha1.LabelTracked}); err != nil {
 		return fmt.Errorf("listing the namespace's pods from the API server: %w", err)
 	}
+	counted := map[string]bool{}
 	for i := range pods.Items {
 		pod := &pods.Items[i]
-		owner := metav1.GetControllerOf(pod)
-		if !plan.HoldsNode(pod) || owner != nil && jobs[owner.UID] != nil {
+		owner, id := metav1.GetControllerOf(pod), pod.Labels[v1alpha1.LabelJobID]
+		if counted[id] || !r.holdsNode(pod) || owner != nil && jobs[owner.UID] != nil {
 			continue
 		}
-		id := pod.Labels[v1alpha1.LabelJobID]
+		counted[id] = true
 		if err := r.settleGone(ctx, requestForPod(pod), id); err != nil {
 			return err
 		}
@@ -318,7 +380,7 @@ func (r *Reconciler) seedGone(ctx context.Context, namespace string, jobs map[ty
 // gone.
 func (r *Reconciler) settleGone(ctx context.Context, key types.NamespacedName, id string) error {
 	var pods corev1.PodList
-	if err := r.live.List(ctx, &pods, client.InNamespace(key.Namespace), client.MatchingLabels{v1alpha1.LabelJobID: id}); err != nil {
+	if err := r.live.List(ctx, &pods, client.InNamespace(key.Namespace), client.MatchingLabels{v1alpha1.LabelJobID: id, v1alpha1.LabelTracked: "true"}); err != nil {
 		return fmt.Errorf("listing the pods of a job that is gone: %w", err)
 	}
 	place := slots.Place{Job: key, UID: types.UID(id)}
@@ -328,7 +390,7 @@ func (r *Reconciler) settleGone(ctx context.Context, key types.NamespacedName, i
 	}
 	for i := range pods.Items {
 		pod := &pods.Items[i]
-		if !plan.HoldsNode(pod) {
+		if !r.holdsNode(pod) {
 			continue
 		}
 		env, err := r.findEnv(ctx, key.Namespace, pod.Labels[v1alpha1.LabelEnvID])
@@ -343,31 +405,61 @@ func (r *Reconciler) settleGone(ctx context.Context, key types.NamespacedName, i
 	for name, n := range have {
 		r.options.Slots.Settle(name, place, n, 0)
 	}
+	if total > 0 {
+		r.markGone(key, id)
+	} else {
+		r.unmarkGone(key, id)
+	}
+	return nil
+}
+
+// holdsNode reports whether the Pod has a node of a ComputeEnv.
+func (r *Reconciler) holdsNode(pod *corev1.Pod) bool {
+	return plan.HoldsNode(pod, r.options.Clock.Now())
+}
+
+// markGone remembers that a job of this name and identifier has nodes and may be gone.
+func (r *Reconciler) markGone(key types.NamespacedName, id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if total == 0 {
-		delete(r.gone[key], id)
-		if len(r.gone[key]) == 0 {
-			delete(r.gone, key)
-		}
-		return nil
-	}
 	if r.gone[key] == nil {
 		r.gone[key] = map[string]bool{}
 	}
 	r.gone[key][id] = true
-	return nil
 }
 
-// settleAllGone does so for all jobs that had this name before the one with UID current.
-func (r *Reconciler) settleAllGone(ctx context.Context, key types.NamespacedName, current types.UID) error {
+func (r *Reconciler) unmarkGone(key types.NamespacedName, id string) {
 	r.mu.Lock()
-	ids := slices.Collect(maps.Keys(r.gone[key]))
+	defer r.mu.Unlock()
+	delete(r.gone[key], id)
+	if len(r.gone[key]) == 0 {
+		delete(r.gone, key)
+	}
+}
+
+// settleAllGone does so for all jobs that had this name before the one with UID current; pods
+// are Pods of theirs.
+func (r *Reconciler) settleAllGone(ctx context.Context, key types.NamespacedName, current types.UID, pods []*corev1.Pod) error {
+	ids := map[string]bool{}
+	r.mu.Lock()
+	maps.Copy(ids, r.gone[key])
 	if m := r.memories[key]; m != nil && m.usesEnvs && m.uid != current {
-		ids = append(ids, naming.JobID(m.uid))
+		ids[naming.JobID(m.uid)] = true
 	}
 	r.mu.Unlock()
-	for _, id := range ids {
+	for _, pod := range pods {
+		if r.holdsNode(pod) {
+			ids[pod.Labels[v1alpha1.LabelJobID]] = true
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	if here := naming.JobID(current); current != "" && ids[here] {
+		delete(ids, here)
+		r.unmarkGone(key, here)
+	}
+	for id := range ids {
 		if err := r.settleGone(ctx, key, id); err != nil {
 			return err
 		}

@@ -126,8 +126,7 @@ func TestComputeEnv(t *testing.T) {
 	}
 	e.want("second", "RUNNING 0/1 1/2", "a RUNNING succeeded=0 reason=ComputeEnvFull")
 	*woken = nil
-	e.pool("pool", 9)
-	p.options.Slots.Resize(types.NamespacedName{Namespace: e.ns, Name: "pool"}, 9) // as the watch does
+	p.resize(e.pool("pool", 9)) // as the watch does
 	if want := []string{"second"}; !slices.Equal(*woken, want) {
 		t.Errorf("%q are woken by a larger pool, want %q", *woken, want)
 	}

@@ -34,6 +34,8 @@ type observation struct {
 	tombstone *plan.Tombstone
 	// stale says that the cache has not seen our own last write.
 	stale bool
+	// wrote says that the status was stored in this pass.
+	wrote bool
 	// hidden says that there are Pods which the cache did not show. When they are let go of
 	// before it does, no event tells of it.
 	hidden bool
@@ -62,7 +64,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 			foreign = append(foreign, pod)
 		}
 	}
-	if err := r.settleAllGone(ctx, key, job.UID); err != nil {
+	if err := r.settleAllGone(ctx, key, job.UID, foreign); err != nil {
 		return nil, err
 	}
 	if err := r.releaseOrphans(ctx, key, foreign); err != nil {
@@ -74,6 +76,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 	}
 	retry := plan.RetryDue(job)
 	if hasEnded(job) && len(own) == 0 && !retry {
+		r.leaveNodes(job)
 		r.forget(key)
 		if job.Spec.TTLSecondsAfterFinished == nil && job.Status.ObservedGeneration == job.Generation || isDuplicate(job) {
 			return nil, nil
@@ -178,7 +181,7 @@ func (r *Reconciler) releaseOrphans(ctx context.Context, key types.NamespacedNam
 	}
 	var orphans []*corev1.Pod
 	for _, pod := range pods {
-		if (apierrors.IsNotFound(err) || !metav1.IsControlledBy(pod, &job)) && !plan.HoldsNode(pod) {
+		if (apierrors.IsNotFound(err) || !metav1.IsControlledBy(pod, &job)) && !r.holdsNode(pod) {
 			orphans = append(orphans, pod)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -50,6 +51,8 @@ type Reconciler struct {
 
 	seeds  sync.Mutex
 	seeded map[string]bool // namespaces whose claims on ComputeEnvs have been counted
+	// fences are the jobs of the namespaces that are to be counted, as the API server had them.
+	fences map[string]map[types.UID]*metav1.PartialObjectMetadata
 }
 
 // Reconcile does one pass over one job, in the order that package plan demands: store

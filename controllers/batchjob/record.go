@@ -45,7 +45,7 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 	if err != nil {
 		return 0, fmt.Errorf("storing the status: %w", err)
 	}
-	obs.memory.version, obs.memory.at = version, now
+	obs.memory.version, obs.memory.at, obs.wrote = version, now, true
 	r.count(&obs.Job.Status, p)
 	obs.Live = true // what we act on is what the API server has
 	r.tell(obs, p.Transitions, now)

@@ -40,11 +40,11 @@ import (
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs/finalizers,verbs=update
 //
 // ComputeEnvs say how many nodes there are to share.
-// +kubebuilder:rbac:groups=batchcompute.dev,resources=computeenvs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=batchcompute.dev,resources=computeenvs,verbs=list;watch
 //
 // Nodes are asked for their zones, names and addresses: to find those that placement.hostIps
 // names, and to say that a zone has none.
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=list;watch
 //
 // Instances are Pods: create makes one, get finds one whose creation got no answer,
 // patch takes its tracking finalizer off, delete stops one that is past its timeout.
@@ -155,7 +155,7 @@ func NewReconciler(c client.Client, live client.Reader, recorder events.EventRec
 	}
 	return &Reconciler{client: c, live: live, recorder: recorder, options: o, workers: defaultWorkers,
 		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{},
-		gone: map[types.NamespacedName]map[string]bool{}, seeded: map[string]bool{}}
+		gone: map[types.NamespacedName]map[string]bool{}, seeded: map[string]bool{}, fences: map[string]map[types.UID]*metav1.PartialObjectMetadata{}}
 }
 
 // jobOf returns the name of the BatchJob that a Pod belongs to, "" for none: its

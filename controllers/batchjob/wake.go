@@ -6,6 +6,7 @@ package batchjob
 import (
 	"context"
 	"fmt"
+	"math"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -72,7 +73,7 @@ func (r *Reconciler) onEnv() handler.EventHandler {
 	}
 	resize := func(o client.Object) {
 		if env, ok := o.(*v1alpha1.ComputeEnv); ok {
-			r.options.Slots.Resize(client.ObjectKeyFromObject(env), nodeCount(env))
+			r.resize(env)
 		}
 	}
 	return handler.Funcs{
@@ -84,7 +85,7 @@ func (r *Reconciler) onEnv() handler.EventHandler {
 		},
 		UpdateFunc: func(_ context.Context, e event.UpdateEvent, _ queue) { resize(e.ObjectNew) },
 		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
-			r.options.Slots.Resize(client.ObjectKeyFromObject(e.Object), 0)
+			r.options.Slots.Resize(client.ObjectKeyFromObject(e.Object), slots.Size{UID: e.Object.GetUID(), Generation: math.MaxInt64})
 			users(ctx, e.Object, q)
 		},
 	}

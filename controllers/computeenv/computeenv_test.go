@@ -119,7 +119,7 @@ func (b *bench) resize(size int64) {
 	if err := b.Update(b.t.Context(), env); err != nil {
 		b.t.Fatal(err)
 	}
-	b.slots.Resize(b.key, int(size))
+	b.slots.Resize(b.key, slots.Size{UID: env.UID, Generation: env.Generation, Nodes: int(size)})
 }
 
 func (b *bench) env() *v1alpha1.ComputeEnv {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
@@ -30,7 +31,7 @@ import (
 )
 
 // A ComputeEnv is read, its status is written, and its finalizer put on and taken off.
-// +kubebuilder:rbac:groups=batchcompute.dev,resources=computeenvs,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=batchcompute.dev,resources=computeenvs,verbs=list;watch;patch
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=computeenvs/status,verbs=patch
 //
 // The jobs that use one are looked for in the cache.
@@ -89,9 +90,15 @@ func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) *R
 	return &Reconciler{client: c, recorder: recorder, options: o, written: map[types.NamespacedName]time.Time{}}
 }
 
+// hasEnded reports whether the job uses no ComputeEnv any more, or never will: a duplicate does
+// not run.
+func hasEnded(job *v1alpha1.BatchJob) bool {
+	return job.Status.EndTime != nil || meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionDuplicate)
+}
+
 // refs returns what the tasks of a job that has not ended name in envId, each once.
 func refs(job *v1alpha1.BatchJob) []string {
-	if job.Status.EndTime != nil {
+	if hasEnded(job) {
 		return nil
 	}
 	var out []string
@@ -128,7 +135,7 @@ func (r *Reconciler) usedBy(ctx context.Context, o client.Object) []reconcile.Re
 		return nil
 	}
 	begun := *job
-	begun.Status.EndTime = nil
+	begun.Status.EndTime, begun.Status.Conditions = nil, nil
 	var out []reconcile.Request
 	for _, ref := range refs(&begun) {
 		out = append(out, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: job.Namespace, Name: ref}})
@@ -147,7 +154,7 @@ func (r *Reconciler) usedBy(ctx context.Context, o client.Object) []reconcile.Re
 func beginsOrEnds() predicate.Predicate {
 	ended := func(o client.Object) bool {
 		job, ok := o.(*v1alpha1.BatchJob)
-		return ok && job.Status.EndTime != nil
+		return ok && hasEnded(job)
 	}
 	return predicate.Funcs{
 		UpdateFunc: func(e event.UpdateEvent) bool { return ended(e.ObjectOld) != ended(e.ObjectNew) },

@@ -31,9 +31,11 @@ func Compute(obs Observation, now time.Time) (Plan, error) {
 		// that is ours to do is to let go of them.
 		c.plan.Status = *obs.Job.Status.DeepCopy()
 		for _, pod := range obs.Pods {
-			if !HoldsNode(pod) {
+			if !HoldsNode(pod, now) {
 				c.plan.Release = append(c.plan.Release, pod)
+				continue
 			}
+			c.awaitEnd(pod)
 		}
 		c.plan.InEnv = InEnv(obs.Spec, &obs.Job.Status, obs.Envs)
 	case RetryDue(obs.Job) && obs.Unfinished == 0:
@@ -451,6 +453,13 @@ func (c *computation) sortFailures() {
 	}
 }
 
+// awaitEnd looks again when the end of a Pod that was asked to stop is not confirmed in time.
+func (c *computation) awaitEnd(pod *corev1.Pod) {
+	if pod.DeletionTimestamp != nil {
+		c.lookAgain(max(pod.DeletionTimestamp.Add(confirmWait).Sub(c.now), time.Second))
+	}
+}
+
 func (c *computation) lookAgain(after time.Duration) {
 	if c.plan.RequeueAfter == 0 || after < c.plan.RequeueAfter {
 		c.plan.RequeueAfter = after
@@ -461,7 +470,8 @@ func (c *computation) lookAgain(after time.Duration) {
 // still run.
 func (c *computation) dismiss(pods []*corev1.Pod) {
 	for _, pod := range pods {
-		if HoldsNode(pod) {
+		if HoldsNode(pod, c.now) {
+			c.awaitEnd(pod)
 			if c.lingering == nil {
 				c.lingering = map[string]int{}
 			}
@@ -643,7 +653,7 @@ func (c *computation) dismissStrangers() {
 		claimed[c.obs.Spec.PodName(in)] = true
 	}
 	for _, pod := range c.strangers {
-		if !claimed[pod.Name] {
+		if !claimed[pod.Name] && !HoldsNode(pod, c.now) {
 			c.plan.Release = append(c.plan.Release, pod)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -17,9 +18,35 @@ import (
 
 // HoldsNode reports whether the Pod has a node of a ComputeEnv. It is not let go of before
 // it has finished, whatever becomes of its job: as long as it may run, nobody else gets the
-// node.
-func HoldsNode(pod *corev1.Pod) bool {
-	return pod.Labels[v1alpha1.LabelEnvID] != "" && !HasFinished(pod)
+// node. One whose node does not confirm its end in time is given up.
+func HoldsNode(pod *corev1.Pod, now time.Time) bool {
+	return pod.Labels[v1alpha1.LabelEnvID] != "" && !HasFinished(pod) && !isStuck(pod, now)
+}
+
+// Unclaimed returns how many instances of tasks that name ComputeEnvs are left to be issued:
+// none while the job is not to begin any.
+func Unclaimed(spec *resolve.Job, job *v1alpha1.BatchJob) int {
+	if job.DeletionTimestamp != nil || job.Spec.Suspend || job.Spec.Terminate {
+		return 0
+	}
+	n, stored := 0, job.Status.Tasks
+	for i := range spec.Tasks {
+		t := &spec.Tasks[i]
+		var s v1alpha1.TaskStatus
+		if len(stored) > 0 && stored[0].Name == t.Name {
+			s, stored = stored[0], stored[1:]
+		}
+		if t.EnvID == "" {
+			continue
+		}
+		n += t.InstanceNum - Claims(&s)
+		for _, text := range []string{s.Succeeded, s.Failed} {
+			if done, err := ranges.Parse(text); err == nil {
+				n -= done.Len()
+			}
+		}
+	}
+	return max(n, 0)
 }
 
 // InEnv returns how many claims a stored status has in each ComputeEnv, by its name; those

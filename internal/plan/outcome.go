@@ -130,15 +130,16 @@ func (c *computation) blameMachine(t *task, h history, pod *corev1.Pod, end *out
 	switch {
 	case end.stuck:
 		end.by(byMachine, v1alpha1.ReasonNodeLost, "%s does not confirm that the Pod, which was asked to stop, has ended", nodeOf(pod))
-	case !end.ran && c.isOutdated(t, pod):
-		end.outdated = true
-		end.by(byMachine, v1alpha1.ReasonHostNotFound, "the addresses that placement.hostIps names are of other nodes by now")
 	case !end.ran && !askedToStop(pod).Before(pod.CreationTimestamp.Add(c.patience(t, h))):
 		reason, detail := c.waitsFor(pod, t)
 		if reason == "" {
 			reason, detail = v1alpha1.ReasonMachineRefused, nodeOf(pod)+" never started the container"
 		}
 		end.by(byMachine, reason, "given up after %d s: %s", int64(c.patience(t, h)/time.Second), detail)
+	case !end.ran && pod.Spec.NodeName == "" && pod.Annotations[v1alpha1.AnnotationHosts] != "":
+		// Whether the addresses are of other nodes at this moment is no matter.
+		end.outdated = true
+		end.by(byMachine, v1alpha1.ReasonHostNotFound, "the Pod waited for nodes that placement.hostIps does not mean any more")
 	default:
 		end.by(byMachine, v1alpha1.ReasonPodDeleted, "the Pod was deleted before the command had ended")
 	}
@@ -251,8 +252,10 @@ func HasFinished(pod *corev1.Pod) bool {
 }
 
 // isStuck reports whether the Pod should have ended by now.
-func (c *computation) isStuck(pod *corev1.Pod) bool {
-	return pod.DeletionTimestamp != nil && !c.now.Before(pod.DeletionTimestamp.Add(confirmWait))
+func (c *computation) isStuck(pod *corev1.Pod) bool { return isStuck(pod, c.now) }
+
+func isStuck(pod *corev1.Pod, now time.Time) bool {
+	return pod.DeletionTimestamp != nil && !now.Before(pod.DeletionTimestamp.Add(confirmWait))
 }
 
 // exitMessage explains an exit code as a shell gives it.

@@ -91,6 +91,7 @@ func (l *Ledger) OnChange(f func(env types.NamespacedName)) {
 
 // env is one environment.
 type env struct {
+	of         Size
 	size, used int
 	seats      map[types.UID]*seat
 	line       line
@@ -107,17 +108,32 @@ type seat struct {
 
 func (e *env) free() int { return e.size - e.used }
 
-// Resize says how many nodes an environment has. Cost: O(jobs served * log waiting jobs).
-func (l *Ledger) Resize(name types.NamespacedName, size int) {
-	l.do(name, func(e *env) { e.size = size })
+// Size is how many nodes an environment has, by a generation of the object with this UID.
+type Size struct {
+	UID        types.UID
+	Generation int64
+	Nodes      int
 }
 
-// Ask returns how many claims the job may have that has have of them now. It gets at most
-// most more. What it is offered is kept for it until Settle.
+// Resize says how many nodes an environment has. What comes late, of a generation that is
+// older than what is known, changes nothing. Cost: O(jobs served * log waiting jobs).
+func (l *Ledger) Resize(name types.NamespacedName, s Size) {
+	l.mu.Lock()
+	e := l.envs[name]
+	known := e != nil && e.of.UID == s.UID && e.of.Generation >= s.Generation
+	l.mu.Unlock()
+	if !known {
+		l.do(name, func(e *env) { e.of, e.size = s, s.Nodes })
+	}
+}
+
+// Ask returns how many claims the job may have that has have of them now, or more as it was
+// settled last. It gets at most most more. What it is offered is kept for it until Settle.
 func (l *Ledger) Ask(name types.NamespacedName, p Place, have, most int) Offer {
 	var o Offer
 	l.do(name, func(e *env) {
 		s := e.seat(p)
+		have = max(have, s.have) // only Settle knows that it has less
 		e.used += have - s.have
 		s.have = have
 		o.Closed = len(e.line) > 0 && e.line[0].UID != p.UID && e.line[0].before(&s.Place)

@@ -25,11 +25,19 @@ func place(name string, priority, age int) slots.Place {
 	}
 }
 
+var generation int64
+
+// sized is the next size of a ComputeEnv.
+func sized(n int) slots.Size {
+	generation++
+	return slots.Size{Generation: generation, Nodes: n}
+}
+
 // ledger returns a ledger with a pool of size nodes, and the names of those it wakes.
 func ledger(size int) (l *slots.Ledger, woken *[]string) {
 	l, woken = slots.New(), new([]string)
 	l.OnWake(func(p slots.Place) { *woken = append(*woken, p.Job.Name) })
-	l.Resize(pool, size)
+	l.Resize(pool, sized(size))
 	return l, woken
 }
 
@@ -108,7 +116,7 @@ func TestResize(t *testing.T) {
 	a, b := place("a", 1, 1), place("b", 1, 2)
 	l.Ask(pool, a, 0, 4)
 	l.Settle(pool, a, 4, 0)
-	l.Resize(pool, 2)
+	l.Resize(pool, sized(2))
 	if o := l.Ask(pool, a, 4, 4); o != (slots.Offer{Limit: 2}) {
 		t.Errorf("with 2 nodes, a, which has 4, is offered %+v", o)
 	}
@@ -118,11 +126,11 @@ func TestResize(t *testing.T) {
 	if len(*woken) > 0 {
 		t.Errorf("%v are woken while the pool is full", *woken)
 	}
-	l.Resize(pool, 3)
+	l.Resize(pool, sized(3))
 	if len(*woken) != 1 || (*woken)[0] != "b" {
 		t.Errorf("%v are woken by the third node, want b", *woken)
 	}
-	l.Resize(pool, 2) // before b got to it
+	l.Resize(pool, sized(2)) // before b got to it
 	if o := l.Ask(pool, b, 0, 1); o.Limit != 0 {
 		t.Errorf("b is offered %+v, which was taken back", o)
 	}
@@ -154,7 +162,7 @@ func TestLedger(t *testing.T) {
 			switch rapid.IntRange(0, 9).Draw(r, "step") {
 			case 0:
 				size = rapid.IntRange(0, 4).Draw(r, "size")
-				l.Resize(pool, size)
+				l.Resize(pool, sized(size))
 				shrunk = sum()
 			default:
 				ended := rapid.IntRange(0, j.have).Draw(r, "ended")
@@ -175,7 +183,7 @@ func TestLedger(t *testing.T) {
 			}
 		}
 		// All come to their end: whoever is woken is served.
-		l.Resize(pool, 1)
+		l.Resize(pool, sized(1))
 		for range 1000 {
 			for _, j := range jobs {
 				o := l.Ask(pool, j.Place, j.have, 5)
@@ -202,7 +210,7 @@ func BenchmarkRelease(b *testing.B) {
 	names := make([]types.NamespacedName, 100)
 	for i := range names {
 		names[i] = types.NamespacedName{Namespace: "default", Name: fmt.Sprint("pool-", i)}
-		l.Resize(names[i], 1)
+		l.Resize(names[i], sized(1))
 		for k := range 1000 {
 			p := place(fmt.Sprint(i, "-", k), k%100, k)
 			l.Ask(names[i], p, 0, 1)
@@ -218,9 +226,9 @@ func BenchmarkRelease(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		env := names[i%len(names)]
-		l.Resize(env, 2)
+		l.Resize(env, sized(2))
 		l.Ask(env, next, 0, 1)
 		l.Settle(env, next, 0, 1)
-		l.Resize(env, 1)
+		l.Resize(env, sized(1))
 	}
 }

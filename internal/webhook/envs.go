@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -79,7 +80,7 @@ func envStates(ctx context.Context, r client.Reader, namespace string) (map[stri
 const jobsByEnv = "webhook.envRef"
 
 func indexEnvs(o client.Object) []string {
-	if job, ok := o.(*v1alpha1.BatchJob); ok && job.Status.EndTime == nil {
+	if job, ok := o.(*v1alpha1.BatchJob); ok && job.Status.EndTime == nil && !meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionDuplicate) {
 		return envRefs(job)
 	}
 	return nil

@@ -1,0 +1,318 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	testingclock "k8s.io/utils/clock/testing"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/slots"
+	"batchcompute.dev/operator/internal/testutil"
+)
+
+// poolKey is the ComputeEnv of these tests; it has one node.
+var poolKey = types.NamespacedName{Namespace: "default", Name: "pool"}
+
+// stand is a cluster in memory on which single calls go wrong.
+type stand struct {
+	client.WithWatch
+	t     *testing.T
+	r     *Reconciler
+	clock *testingclock.FakePassiveClock
+	// cached are the jobs that the cache shows as they were before.
+	cached map[string]*v1alpha1.BatchJob
+	// lost says of which job the answer to a status write is lost, noPods that the cluster
+	// refuses to make Pods, and failing how many changes of Pods fail.
+	lost    string
+	noPods  bool
+	failing int
+}
+
+func newStand(t *testing.T) *stand {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	tracked := func(pod client.Object) []string {
+		if pod.GetLabels()[v1alpha1.LabelTracked] == "" {
+			return nil
+		}
+		return indexPod(pod)
+	}
+	s := &stand{t: t, cached: map[string]*v1alpha1.BatchJob{}, clock: testingclock.NewFakePassiveClock(time.Now().Truncate(time.Second))}
+	s.WithWatch = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.BatchJob{}, &corev1.Pod{}).
+		WithIndex(&corev1.Pod{}, podsByJob, tracked).WithIndex(&v1alpha1.BatchJob{}, jobsByToken, indexToken).
+		WithIndex(&v1alpha1.BatchJob{}, jobsByEnv, indexJobByEnv).WithIndex(&v1alpha1.ComputeEnv{}, envsByID, indexEnv).Build()
+	s.restart()
+	s.pool()
+	return s
+}
+
+// restart begins a new process.
+func (s *stand) restart() {
+	c := interceptor.NewClient(s.WithWatch, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if job, ok := obj.(*v1alpha1.BatchJob); ok && s.cached[key.Name] != nil {
+				s.cached[key.Name].DeepCopyInto(job)
+				return nil
+			}
+			return c.Get(ctx, key, obj, opts...)
+		},
+		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+			if s.noPods {
+				return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, obj.GetName(), errors.New("exceeded quota: q"))
+			}
+			obj.SetUID(types.UID("pod-" + obj.GetName()))
+			return c.Create(ctx, obj, opts...)
+		},
+		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, p client.Patch, opts ...client.PatchOption) error {
+			if s.failing > 0 {
+				s.failing--
+				return errors.New("a hiccup")
+			}
+			return c.Patch(ctx, obj, p, opts...)
+		},
+		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, obj client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+			err := c.SubResource(sub).Patch(ctx, obj, p, opts...)
+			if err == nil && obj.GetName() == s.lost {
+				return errLost
+			}
+			return err
+		},
+	})
+	s.r = NewReconciler(c, s.WithWatch, &news{}, Options{
+		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: s.clock,
+	})
+}
+
+// pass is a call of Reconcile; that it fails is no matter here.
+func (s *stand) pass(names ...string) {
+	for _, name := range names {
+		_, _ = s.r.Reconcile(s.t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Namespace: "default", Name: name}})
+	}
+}
+
+func (s *stand) add(obj client.Object) {
+	s.t.Helper()
+	obj.SetResourceVersion("")
+	if err := s.WithWatch.Create(s.t.Context(), obj); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *stand) pool() {
+	s.t.Helper()
+	s.add(&v1alpha1.ComputeEnv{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "pool", UID: types.UID(fmt.Sprint("pool-", time.Now().UnixNano())), Generation: 1},
+		Spec:       v1alpha1.ComputeEnvSpec{DesiredComputeNodeCount: new(int64(1))},
+	})
+}
+
+// submit creates a job of one instance.
+func (s *stand) submit(name string, priority int64) {
+	s.t.Helper()
+	s.add(testutil.Job(name).Task("t", testutil.EnvID("pool")).Priority(priority).Obj())
+}
+
+func (s *stand) job(name string) *v1alpha1.BatchJob {
+	s.t.Helper()
+	job := &v1alpha1.BatchJob{}
+	if err := s.WithWatch.Get(s.t.Context(), types.NamespacedName{Namespace: "default", Name: name}, job); err != nil {
+		s.t.Fatal(err)
+	}
+	return job
+}
+
+func (s *stand) terminate(name string) {
+	s.t.Helper()
+	job := s.job(name)
+	job.Spec.Terminate = true
+	if err := s.Update(s.t.Context(), job); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// pods are the Pods of a job, of all jobs if there is no name.
+func (s *stand) pods(job string) (out []*corev1.Pod) {
+	s.t.Helper()
+	var list corev1.PodList
+	if err := s.WithWatch.List(s.t.Context(), &list); err != nil {
+		s.t.Fatal(err)
+	}
+	for i := range list.Items {
+		if job == "" || jobOf(&list.Items[i]) == job {
+			out = append(out, &list.Items[i])
+		}
+	}
+	return out
+}
+
+func (s *stand) finish(job string) {
+	s.t.Helper()
+	for _, pod := range s.pods(job) {
+		pod.Status.Phase = corev1.PodSucceeded
+		if err := s.WithWatch.Status().Update(s.t.Context(), pod); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// wantNode checks who has the node: the only live Pod is of this job, and the ledger knows.
+func (s *stand) wantNode(want string) {
+	s.t.Helper()
+	var live []string
+	for _, pod := range s.pods("") {
+		if pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+			live = append(live, jobOf(pod))
+		}
+	}
+	if got := strings.Join(live, " "); got != want {
+		s.t.Errorf("live are Pods of %q, want %q", got, want)
+	}
+	if stats := s.r.options.Slots.Stats(poolKey); stats.InUse != len(live) {
+		s.t.Errorf("the ledger is %+v with %d live", stats, len(live))
+	}
+}
+
+// TestEnvDoubt: a claim of which no answer came keeps its node while the cache is behind, though
+// the next pass has nothing to write since a more urgent job has come.
+func TestEnvDoubt(t *testing.T) {
+	s := newStand(t)
+	s.submit("x", 1)
+	s.pass("x")
+	s.submit("a", 1)
+	s.pass("a") // waits, and says so
+	s.finish("x")
+	s.pass("x", "x") // the node is kept for a
+	before := s.job("a")
+	s.submit("b", 50)
+	s.pass("b")
+	s.lost = "a"
+	s.pass("a")
+	s.lost, s.cached["a"] = "", before
+	s.clock.SetTime(s.clock.Now().Add(5 * time.Millisecond))
+	s.pass("a", "b")
+	delete(s.cached, "a")
+	s.pass("a", "b")
+	s.wantNode("a")
+	s.finish("a")
+	s.pass("a", "b")
+	s.wantNode("b")
+}
+
+// TestEnvLastWrite: of the write that ends a job together with its last claim no answer came.
+func TestEnvLastWrite(t *testing.T) {
+	s := newStand(t)
+	s.noPods = true
+	s.submit("a", 1)
+	s.pass("a")
+	s.terminate("a")
+	s.lost = "a"
+	s.pass("a")
+	s.lost, s.noPods = "", false
+	s.pass("a", "a")
+	s.submit("b", 1)
+	s.pass("b")
+	s.wantNode("b")
+}
+
+// TestEnvSeedThenDeleted: a new process has counted a job that goes before its first pass.
+func TestEnvSeedThenDeleted(t *testing.T) {
+	s := newStand(t)
+	s.submit("a", 1)
+	s.pass("a")
+	s.submit("b", 1)
+	s.restart()
+	s.pass("b")
+	s.wantNode("a")
+	if err := s.WithWatch.Delete(t.Context(), s.job("a")); err != nil {
+		t.Fatal(err)
+	}
+	s.pass("a", "b")
+	s.wantNode("a") // its Pod may run
+	s.finish("a")
+	s.pass("a", "b")
+	s.wantNode("b")
+	if len(s.r.gone) > 0 {
+		t.Errorf("jobs that are gone are remembered: %v", s.r.gone)
+	}
+}
+
+// TestEnvGone: a ComputeEnv goes and comes while the jobs end that have its node and wait for
+// it.
+func TestEnvGone(t *testing.T) {
+	s := newStand(t)
+	s.submit("a", 1)
+	s.pass("a")
+	s.submit("b", 1)
+	s.pass("b")
+	pool := &v1alpha1.ComputeEnv{}
+	if err := errors.Join(s.WithWatch.Get(t.Context(), poolKey, pool), s.WithWatch.Delete(t.Context(), pool)); err != nil {
+		t.Fatal(err)
+	}
+	s.r.options.Slots.Resize(poolKey, slots.Size{UID: pool.UID, Generation: math.MaxInt64}) // as the watch does
+	s.finish("a")
+	s.pass("a", "a")
+	s.terminate("b")
+	s.pass("b", "b")
+	s.pool()
+	s.submit("c", 1)
+	s.pass("c", "b", "a", "c")
+	s.wantNode("c")
+}
+
+// TestEnvStuck: a node does not confirm the end of a Pod whose instance was terminated. The job
+// ends all the same, and the node is free, whether the Pod could be let go of at once or not.
+func TestEnvStuck(t *testing.T) {
+	for _, failing := range []int{0, 1} {
+		t.Run(fmt.Sprint(failing, " failures"), func(t *testing.T) {
+			s := newStand(t)
+			s.submit("a", 1)
+			s.pass("a")
+			pod := s.pods("a")[0]
+			pod.Spec.NodeName = "n"
+			if err := s.Update(t.Context(), pod); err != nil {
+				t.Fatal(err)
+			}
+			testutil.Start(pod, s.clock.Now())
+			if err := s.WithWatch.Status().Update(t.Context(), pod); err != nil {
+				t.Fatal(err)
+			}
+			s.terminate("a")
+			s.pass("a")
+			s.clock.SetTime(s.clock.Now().Add(10 * time.Minute))
+			s.failing = failing
+			for range 4 {
+				s.pass("a")
+			}
+			if s.job("a").Status.EndTime == nil {
+				t.Errorf("the job does not end: %+v", s.job("a").Status)
+			}
+			if stats := s.r.options.Slots.Stats(poolKey); stats.InUse != 0 {
+				t.Errorf("the ledger is %+v", stats)
+			}
+		})
+	}
+}
