@@ -15,7 +15,8 @@ import (
 )
 
 // memory is what this process knows of one job beyond what is stored. All of it may be
-// lost at any moment: it saves work and waiting, and nothing depends on it.
+// lost at any moment together with the process: it saves work and waiting. While the process
+// lives, the ledger of nodes depends on doubt.
 //
 // Only the worker that has the job uses it, so it needs no lock.
 type memory struct {

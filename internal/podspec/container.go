@@ -5,6 +5,8 @@ package podspec
 
 import (
 	"maps"
+	"path"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -47,11 +49,13 @@ func (b *builder) applyRunOptions() {
 	o := &b.task.RunOptions
 	b.runAs(o.User, o.Group)
 	b.container.WorkingDir = o.WorkingDir
-	if o.ShmSize != nil {
+	const shm = "/dev/shm"
+	taken := slices.ContainsFunc(b.container.VolumeMounts, func(m corev1.VolumeMount) bool { return path.Clean(m.MountPath) == shm })
+	if o.ShmSize != nil && !taken { // a ComputeEnv may have a disk there
 		size := o.ShmSize.DeepCopy()
 		b.mount(corev1.Volume{Name: "shm", VolumeSource: corev1.VolumeSource{
 			EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: &size},
-		}}, "/dev/shm")
+		}}, shm)
 	}
 }
 

@@ -38,6 +38,8 @@ var (
 const (
 	// maxInstanceTypes is the API's. Source: BatchCompute, EnvData.InstanceTypes.
 	maxInstanceTypes = 10
+	// maxDataDisks is that of a CVM instance; the API documents no number.
+	maxDataDisks = 20
 	// maxInstanceName is the API's. Unit: bytes. Source: BatchCompute, EnvData.InstanceName.
 	maxInstanceName = 60
 	// diskStep is the step of a data disk's size. Unit: GB. Source: BatchCompute, DataDisk.DiskSize.
@@ -198,6 +200,10 @@ func (c *checker) checkDisks(data *v1alpha1.EnvData, path *field.Path) int {
 		c.oneOf(d.DiskType, diskTypes, errcode.CvmParameters, p, "diskType")
 		c.within(d.DiskSize, 1, maxGB, errcode.CvmParameters, p, "diskSize")
 		c.notAccepted(d.DiskID, p, "diskId")
+	}
+	if n := len(data.DataDisks); n > maxDataDisks {
+		c.fail(errcode.CvmParameters, path, "dataDisks", "must be at most %d disks, got %d", maxDataDisks, n)
+		return n
 	}
 	count := 0
 	for i := range data.DataDisks {

@@ -176,6 +176,7 @@ func (c *checker) checkResources(r *v1alpha1.ResourceRequirements, path *field.P
 	if limits := c.checkCount(len(r.Limits), maxLabels, path, "limits"); !requests || !limits {
 		return
 	}
+	c.checkHugePages(r, path)
 	p := path.Child("requests")
 	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
 		request := r.Requests[name]
@@ -196,6 +197,21 @@ func (c *checker) checkResources(r *v1alpha1.ResourceRequirements, path *field.P
 	}
 }
 
+// checkHugePages checks that there is CPU or memory beside pages, without which the API server
+// takes none.
+func (c *checker) checkHugePages(r *v1alpha1.ResourceRequirements, path *field.Path) {
+	pages, others := false, false
+	for _, list := range []corev1.ResourceList{r.Requests, r.Limits} {
+		for name := range list {
+			pages = pages || strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix)
+			others = others || name == corev1.ResourceCPU || name == corev1.ResourceMemory
+		}
+	}
+	if pages && !others {
+		c.wrong(path, "", "must have cpu or memory beside hugepages")
+	}
+}
+
 // checkQuantity checks one amount of one resource.
 func (c *checker) checkQuantity(name corev1.ResourceName, q resource.Quantity, path *field.Path) bool {
 	switch {
@@ -205,10 +221,25 @@ func (c *checker) checkQuantity(name corev1.ResourceName, q resource.Quantity, p
 		c.wrong(keyed(path, string(name)), "", "must not be negative, got %s", quote(q.String()))
 	case isWhole(name) && q.MilliValue()%1000 != 0:
 		c.wrong(keyed(path, string(name)), "", "must be a whole number, got %s", quote(q.String()))
+	case q.Value()%pageSize(name) != 0:
+		c.wrong(keyed(path, string(name)), "", "must be a multiple of the size of its pages, got %s", quote(q.String()))
 	default:
 		return true
 	}
 	return false
+}
+
+// pageSize is the size of a page of hugepages-SIZE, 1 for other resources. Unit: bytes.
+func pageSize(name corev1.ResourceName) int64 {
+	size, ok := strings.CutPrefix(string(name), corev1.ResourceHugePagesPrefix)
+	if !ok {
+		return 1
+	}
+	q, err := resource.ParseQuantity(size)
+	if err != nil {
+		return 1
+	}
+	return max(q.Value(), 1)
 }
 
 // isResource says whether a container can ask for a resource of this name.

@@ -181,7 +181,14 @@ func (c *checker) checkDocker(d *v1alpha1.Docker, path *field.Path) {
 
 // checkDockerRunOption checks the options that a task has for docker run.
 func (c *checker) checkDockerRunOption(text string, t *v1alpha1.Task, path *field.Path) {
-	switch o, err := dockerrun.Parse(text); {
+	o, err := dockerrun.Parse(text)
+	if o.ShmSize != nil {
+		if c.mounted == nil {
+			c.mounted = map[string]bool{}
+		}
+		c.mounted[samePlace("/dev/shm")] = true
+	}
+	switch {
 	case err != nil:
 		c.fail(errcode.InvalidParameterValue, path, "dockerRunOption", "%s", err.Error())
 	case o.AllGPUs && !c.haveGPUs(t.ComputeEnv):
