@@ -184,7 +184,7 @@ func (c *computation) next(t *task, in resolve.Instance, h history, end *outcome
 	case end.kind == byMachine && !end.ran && (h.machines+1)%t.InstanceTypes != 0 && h.machines < c.machineLimit(t):
 		h.machines++ // to the next machine type, which costs nothing
 		return retried, h
-	case end.kind == byMachine && h.machines/t.InstanceTypes < c.machineRetries(t) && nextRound(t, h) <= c.machineLimit(t):
+	case end.kind == byMachine && nextRound(t, h) <= c.machineLimit(t):
 		h.machines = nextRound(t, h)
 		return retried, h
 	case mayRetry:
