@@ -283,6 +283,27 @@ func TestEnvGone(t *testing.T) {
 	s.wantNode("c")
 }
 
+// TestEnvDoubtThenGone: a ComputeEnv goes while it is not known whether one of its nodes was
+// claimed. Reconcile must not panic, and the claim is the job's when the ComputeEnv is back.
+func TestEnvDoubtThenGone(t *testing.T) {
+	s := newStand(t)
+	s.submit("a", 1)
+	before := s.job("a")
+	s.lost = "a"
+	s.pass("a")
+	s.lost, s.cached["a"] = "", before
+	if err := s.WithWatch.Delete(t.Context(), &v1alpha1.ComputeEnv{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "pool"}}); err != nil {
+		t.Fatal(err)
+	}
+	s.pass("a")
+	s.pool()
+	s.submit("b", 9)
+	s.pass("b")
+	delete(s.cached, "a")
+	s.pass("a", "b")
+	s.wantNode("a")
+}
+
 // TestEnvStuck: a node does not confirm the end of a Pod whose instance was terminated. The job
 // ends all the same, and the node is free, whether the Pod could be let go of at once or not.
 func TestEnvStuck(t *testing.T) {
