@@ -84,7 +84,7 @@ func demand(must []corev1.NodeSelectorRequirement, types []*catalog.InstanceType
 // likes returns the types as preferences, the first one weighing most. What the catalogue
 // gives no labels to is known by the label that clouds set.
 func likes(types []*catalog.InstanceType) []corev1.PreferredSchedulingTerm {
-	var out []corev1.PreferredSchedulingTerm
+	out := make([]corev1.PreferredSchedulingTerm, 0, len(types))
 	for i, t := range types {
 		expressions := labels(t.NodeLabels)
 		if len(expressions) == 0 {
@@ -98,7 +98,10 @@ func likes(types []*catalog.InstanceType) []corev1.PreferredSchedulingTerm {
 }
 
 func labels(set map[string]string) []corev1.NodeSelectorRequirement {
-	var out []corev1.NodeSelectorRequirement
+	if len(set) == 0 {
+		return nil
+	}
+	out := make([]corev1.NodeSelectorRequirement, 0, len(set))
 	for _, key := range slices.Sorted(maps.Keys(set)) {
 		out = append(out, in(key, []string{set[key]}))
 	}
