@@ -15,6 +15,8 @@ WEBHOOK_URL ?= https://127.0.0.1:9443
 FUZZTIME ?= 60s
 # How long `make soak` submits jobs.
 SOAK ?= 90s
+# Flags of `make bench`, such as --shapes=S1 --rounds=1.
+BENCH ?=
 # How many random runs `make sim` plays, and how long it searches.
 SIM_RUNS ?= 5000
 SIM_TIME ?= 60s
@@ -119,6 +121,10 @@ endef
 soak: bin/cluster bin/soak ## Run jobs for SOAK on a cluster whose manager and node are killed again and again.
 	@bin/soak --node=$(NODE) --duration=$(SOAK)
 
+.PHONY: bench
+bench: bin/cluster bin/bench/bench ## Measure the operator beside a bare client and the core Job controller. BENCH has more flags.
+	@bin/bench/bench $(BENCH)
+
 .PHONY: demos
 demos: bin/cluster ## Run the demo on a real node, where one can run, and on the process node.
 	rc=0; for node in auto process; do \
@@ -212,6 +218,9 @@ bin/cluster: FORCE
 
 bin/demo bin/deploy bin/soak: FORCE
 	@hack/progress.sh $@ env CGO_ENABLED=0 go build -o $@ ./hack/$(@F)
+
+bin/bench/bench: FORCE
+	@hack/progress.sh $@ env CGO_ENABLED=0 go build -o $@ ./hack/bench
 
 bin/image.tar: bin/linux/manager bin/cluster
 	bin/cluster image -o $@ --name $(IMAGE) --entrypoint /manager --user 65532:65532 /manager=bin/linux/manager

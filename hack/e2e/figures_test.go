@@ -6,10 +6,8 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,7 +92,7 @@ func TestIdleManager(t *testing.T) {
 	}
 	pid, err := install.ManagerPID(t.Context(), kube)
 	if cluster.NodeKind == "process" {
-		pid, err = hostManagerPID()
+		pid, err = cluster.HostManagerPID(t.Context())
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -112,22 +110,6 @@ func TestIdleManager(t *testing.T) {
 	if cpu > maxIdleCPU {
 		t.Errorf("processor time = %.2f %% of a core, want under %.0f %%", 100*cpu, 100*maxIdleCPU)
 	}
-}
-
-// hostManagerPID is the process of a manager that runs beside the cluster.
-func hostManagerPID() (int, error) {
-	out, err := exec.Command("bin/cluster", "status", "--name", target.Name, "--json").Output()
-	if err != nil {
-		return 0, fmt.Errorf("asking for the cluster's status: %w", err)
-	}
-	var status struct{ PIDs map[string]int }
-	if err := json.Unmarshal(out, &status); err != nil {
-		return 0, fmt.Errorf("reading the cluster's status: %w", err)
-	}
-	if status.PIDs[install.ManagerPart] == 0 {
-		return 0, fmt.Errorf("no manager runs beside the cluster")
-	}
-	return status.PIDs[install.ManagerPart], nil
 }
 
 // cpuTime returns the processor time that a process has used, user and system.

@@ -18,7 +18,9 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -40,6 +42,11 @@ type Target struct {
 	// FakeZones has a local cluster pretend one more node in each of these zones. Pods run
 	// there only if they tolerate the taint kwok.x-k8s.io/node.
 	FakeZones []string
+	// FakeNodes has a local cluster pretend so many nodes that any Pod may run on.
+	FakeNodes int
+	// Unlimited lifts the limits on the requests a second that a local cluster's controllers
+	// and the manager beside it may make.
+	Unlimited bool
 	// Audit asks a local API server for an audit log.
 	Audit bool
 	// Args are further arguments for parts of a local cluster, as PART=--ARGUMENT.
@@ -73,6 +80,13 @@ func Up(ctx context.Context, t Target) (*Cluster, error) {
 	}
 	if n := len(t.FakeZones); n > 0 && t.Cluster == "local" {
 		args = append(args, "--fake-nodes", strconv.Itoa(n), "--fake-zones", strings.Join(t.FakeZones, ","))
+	}
+	if t.FakeNodes > 0 {
+		args = append(args, "--fake-nodes", strconv.Itoa(t.FakeNodes), "--fake-taint=false")
+	}
+	if t.Unlimited {
+		args = append(args, "--arg", "kube-controller-manager=--kube-api-qps=5000", "--arg", "kube-controller-manager=--kube-api-burst=10000",
+			"--arg", "kube-scheduler=--kube-api-qps=5000", "--arg", "kube-scheduler=--kube-api-burst=10000")
 	}
 	for _, a := range t.Args {
 		args = append(args, "--arg", a)
@@ -116,11 +130,43 @@ func (c *Cluster) Client() (client.WithWatch, error) {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
 	cfg.QPS, cfg.Burst = 200, 400
+	if c.target.Unlimited {
+		cfg.QPS = -1
+	}
 	scheme := runtime.NewScheme()
 	if err := errors.Join(v1alpha1.AddToScheme(scheme), clientgoscheme.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
 	return client.NewWithWatch(cfg, client.Options{Scheme: scheme})
+}
+
+// API returns a client for the API server's own pages, such as /metrics.
+func (c *Cluster) API() (rest.Interface, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	d, err := discovery.NewDiscoveryClientForConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return d.RESTClient(), nil
+}
+
+// HostManagerPID is the process of a manager that runs beside the cluster.
+func (c *Cluster) HostManagerPID(ctx context.Context) (int, error) {
+	out, err := exec.CommandContext(ctx, program, "status", "--name", c.target.Name, "--json").Output()
+	if err != nil {
+		return 0, fmt.Errorf("asking for the cluster's status: %w", err)
+	}
+	var status struct{ PIDs map[string]int }
+	if err := json.Unmarshal(out, &status); err != nil {
+		return 0, fmt.Errorf("reading the cluster's status: %w", err)
+	}
+	if status.PIDs[ManagerPart] == 0 {
+		return 0, errors.New("no manager runs beside the cluster")
+	}
+	return status.PIDs[ManagerPart], nil
 }
 
 // KubectlPath is the kubectl to use: the cluster's own, else the one in PATH.

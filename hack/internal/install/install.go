@@ -40,7 +40,7 @@ const serveTimeout = 2 * time.Minute
 // there already, and returns once its webhook answers.
 func (c *Cluster) Install(ctx context.Context) error {
 	install := c.installInside
-	if c.NodeKind == "process" {
+	if c.NodeKind == "process" || c.NodeKind == "fake" {
 		install = c.installBeside
 	}
 	if err := install(ctx); err != nil {
@@ -146,10 +146,14 @@ func (c *Cluster) installBeside(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.run(exec.CommandContext(ctx, program, "run", "--name", c.target.Name, ManagerPart, "--", manager,
+	args := []string{"run", "--name", c.target.Name, ManagerPart, "--", manager,
 		"--kubeconfig", c.Kubeconfig, "--catalog", catalog,
-		"--webhook-bind-address", webhook, "--webhook-url", "https://"+webhook,
-		"--health-probe-bind-address", probes, "--metrics-bind-address", metrics, "--metrics-secure=false")); err != nil {
+		"--webhook-bind-address", webhook, "--webhook-url", "https://" + webhook,
+		"--health-probe-bind-address", probes, "--metrics-bind-address", metrics, "--metrics-secure=false"}
+	if c.target.Unlimited {
+		args = append(args, "--kube-api-qps=5000", "--kube-api-burst=10000", "--job-quota=0")
+	}
+	if err := c.run(exec.CommandContext(ctx, program, args...)); err != nil {
 		return err
 	}
 	return c.waitForProbe(ctx, "http://"+probes+"/readyz")
