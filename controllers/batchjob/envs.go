@@ -36,13 +36,9 @@ func indexJobByEnv(o client.Object) []string {
 	if !ok || hasEnded(job) {
 		return nil
 	}
-	var out []string
-	seen := map[string]bool{}
-	for i := range job.Spec.Job.Tasks {
-		if ref := job.Spec.Job.Tasks[i].EnvID; ref != "" && !seen[ref] {
-			seen[ref] = true
-			out = append(out, job.Namespace+"/"+ref)
-		}
+	out := resolve.EnvIDs(job)
+	for i := range out {
+		out[i] = job.Namespace + "/" + out[i]
 	}
 	return out
 }
@@ -112,7 +108,7 @@ func (r *Reconciler) askForNodes(ctx context.Context, obs *observation) error {
 			}
 			m.envs[ref] = known
 		}
-		obs.Envs[ref] = plan.EnvView{Env: known.env, Size: nodeCount(env)}
+		obs.Envs[ref] = plan.EnvView{Env: known.env, Size: resolve.ComputeNodeCount(env)}
 	}
 	if m.doubt != nil && isOlder(m.doubt.version, job.ResourceVersion) {
 		m.doubt = nil
@@ -143,14 +139,7 @@ func (r *Reconciler) askForNodes(ctx context.Context, obs *observation) error {
 
 // resize tells the ledger how many nodes a ComputeEnv has.
 func (r *Reconciler) resize(env *v1alpha1.ComputeEnv) {
-	r.options.Slots.Resize(client.ObjectKeyFromObject(env), slots.Size{UID: env.UID, Generation: env.Generation, Nodes: nodeCount(env)})
-}
-
-func nodeCount(env *v1alpha1.ComputeEnv) int {
-	if n := env.Spec.DesiredComputeNodeCount; n != nil {
-		return int(min(max(*n, 0), v1alpha1.MaxComputeNodeCount))
-	}
-	return 0
+	r.options.Slots.Resize(client.ObjectKeyFromObject(env), slots.Size{UID: env.UID, Generation: env.Generation, Nodes: resolve.ComputeNodeCount(env)})
 }
 
 func raise(have, floor map[string]int) {

@@ -25,6 +25,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/slots"
 )
 
@@ -85,7 +86,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 	}
 	slices.Sort(obs.users)
 	obs.users = slices.Compact(obs.users)
-	size := size(env)
+	size := resolve.ComputeNodeCount(env)
 	r.options.Metrics.Observe(key, metrics.EnvSnapshot{
 		Free: max(size-obs.stats.InUse, 0), InUse: min(size, obs.stats.InUse), Excess: max(obs.stats.InUse-size, 0), Waiting: obs.stats.Waiting,
 	})
@@ -99,13 +100,6 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	delete(r.written, key)
 }
 
-func size(env *v1alpha1.ComputeEnv) int {
-	if n := env.Spec.DesiredComputeNodeCount; n != nil {
-		return int(min(max(*n, 0), v1alpha1.MaxComputeNodeCount))
-	}
-	return 0
-}
-
 // nextActionDeleting is what a ComputeEnv says that is to be deleted.
 // Source: BatchCompute, DescribeComputeEnv, NextAction.
 const nextActionDeleting = "DELETING"
@@ -113,10 +107,10 @@ const nextActionDeleting = "DELETING"
 // computeStatus returns the whole next status.
 func computeStatus(obs *observation, now time.Time) *v1alpha1.ComputeEnvStatus {
 	env := obs.env
-	next := env.Status.DeepCopy()
+	next, size := env.Status.DeepCopy(), resolve.ComputeNodeCount(env)
 	next.ObservedGeneration = env.Generation
 	next.EnvID = naming.EnvID(env.UID)
-	next.DesiredComputeNodeCount = int64(size(env))
+	next.DesiredComputeNodeCount = int64(size)
 	next.InUseCount, next.WaitingJobCount = int64(obs.stats.InUse), int64(obs.stats.Waiting)
 	next.NextAction = ""
 	set := func(kind string, status metav1.ConditionStatus, reason, message string) {
@@ -126,7 +120,7 @@ func computeStatus(obs *observation, now time.Time) *v1alpha1.ComputeEnvStatus {
 		})
 	}
 	const reconciling = v1alpha1.ConditionReconciling
-	switch excess := obs.stats.InUse - size(env); {
+	switch excess := obs.stats.InUse - size; {
 	case env.DeletionTimestamp != nil:
 		next.NextAction = nextActionDeleting
 		set(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonResourceInUse, inUse(obs.users))

@@ -27,6 +27,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/slots"
 )
 
@@ -96,28 +97,12 @@ func hasEnded(job *v1alpha1.BatchJob) bool {
 	return job.Status.EndTime != nil || meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionDuplicate)
 }
 
-// refs returns what the tasks of a job that has not ended name in envId, each once.
-func refs(job *v1alpha1.BatchJob) []string {
-	if hasEnded(job) {
-		return nil
-	}
-	var out []string
-	seen := map[string]bool{}
-	for i := range job.Spec.Job.Tasks {
-		if ref := job.Spec.Job.Tasks[i].EnvID; ref != "" && !seen[ref] {
-			seen[ref] = true
-			out = append(out, ref)
-		}
-	}
-	return out
-}
-
 func indexJob(o client.Object) []string {
 	job, ok := o.(*v1alpha1.BatchJob)
-	if !ok {
+	if !ok || hasEnded(job) {
 		return nil
 	}
-	out := refs(job)
+	out := resolve.EnvIDs(job)
 	for i := range out {
 		out[i] = job.Namespace + "/" + out[i]
 	}
@@ -134,10 +119,8 @@ func (r *Reconciler) usedBy(ctx context.Context, o client.Object) []reconcile.Re
 	if !ok {
 		return nil
 	}
-	begun := *job
-	begun.Status.EndTime, begun.Status.Conditions = nil, nil
 	var out []reconcile.Request
-	for _, ref := range refs(&begun) {
+	for _, ref := range resolve.EnvIDs(job) {
 		out = append(out, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: job.Namespace, Name: ref}})
 		var envs v1alpha1.ComputeEnvList
 		if err := r.client.List(ctx, &envs, client.InNamespace(job.Namespace), client.MatchingFields{envsByID: job.Namespace + "/" + ref}); err != nil {

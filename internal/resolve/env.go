@@ -43,6 +43,25 @@ type Env struct {
 // InstanceTypes returns how many machine types there are to be tried, 1 or more.
 func (e *Env) InstanceTypes() int { return max(1, len(e.Data.InstanceTypes)) }
 
+// EnvIDs returns what the tasks of a job name in envId, each once, in the order of the spec.
+func EnvIDs(job *v1alpha1.BatchJob) []string {
+	var out []string
+	seen := map[string]bool{}
+	for i := range job.Spec.Job.Tasks {
+		if id := job.Spec.Job.Tasks[i].EnvID; id != "" && !seen[id] {
+			seen[id] = true
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// ComputeNodeCount returns how many nodes a ComputeEnv has. kubectl scale goes past admission,
+// so a number beyond what the API allows counts as the nearest that it does.
+func ComputeNodeCount(env *v1alpha1.ComputeEnv) int {
+	return int(min(max(valueOr(env.Spec.DesiredComputeNodeCount, 0), 0), v1alpha1.MaxComputeNodeCount))
+}
+
 // anonymous is the Env of a task's own computeEnv.
 func anonymous(task *v1alpha1.AnonymousComputeEnv, placement *v1alpha1.Placement, tags tagSet) *Env {
 	if task == nil {

@@ -12,21 +12,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/validation"
 )
-
-// envRefs returns what the tasks of a job have in envId, each once, in their order.
-func envRefs(job *v1alpha1.BatchJob) []string {
-	var refs []string
-	seen := map[string]bool{}
-	for i := range job.Spec.Job.Tasks {
-		if id := job.Spec.Job.Tasks[i].EnvID; id != "" && !seen[id] {
-			seen[id] = true
-			refs = append(refs, id)
-		}
-	}
-	return refs
-}
 
 // environments finds the ComputeEnvs of a namespace.
 type environments struct{ cache, live client.Reader }
@@ -35,7 +23,7 @@ type environments struct{ cache, live client.Reader }
 // have a ComputeEnv yet that was created before the job, as one kubectl apply does it: when
 // it lacks one, the cluster itself is asked, once for all of them.
 func (e environments) lookup(ctx context.Context, job *v1alpha1.BatchJob) (func(ref string) validation.EnvState, error) {
-	refs := envRefs(job)
+	refs := resolve.EnvIDs(job)
 	if len(refs) == 0 {
 		return func(string) validation.EnvState { return validation.EnvNotFound }, nil
 	}
@@ -81,7 +69,7 @@ const jobsByEnv = "webhook.envRef"
 
 func indexEnvs(o client.Object) []string {
 	if job, ok := o.(*v1alpha1.BatchJob); ok && job.Status.EndTime == nil && !meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionDuplicate) {
-		return envRefs(job)
+		return resolve.EnvIDs(job)
 	}
 	return nil
 }
