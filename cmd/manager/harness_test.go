@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/testutil/freeport"
 )
 
 // beManager makes the test's own program the manager, so that the tests run the real
@@ -199,10 +199,9 @@ func (p *process) stop(t *testing.T) {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addresses, err := freeport.Addresses(1)
 	must(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return addresses[0]
 }
 
 // eventually repeats f until it returns nil.

@@ -7,13 +7,14 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"batchcompute.dev/operator/internal/testutil/freeport"
 )
 
 // Names of what config/ makes.
@@ -134,18 +135,11 @@ func (c *Cluster) installBeside(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	webhook, err := freeAddress()
+	addresses, err := freeport.Addresses(3)
 	if err != nil {
 		return err
 	}
-	probes, err := freeAddress()
-	if err != nil {
-		return err
-	}
-	metrics, err := freeAddress()
-	if err != nil {
-		return err
-	}
+	webhook, probes, metrics := addresses[0], addresses[1], addresses[2]
 	args := []string{"run", "--name", c.target.Name, ManagerPart, "--", manager,
 		"--kubeconfig", c.Kubeconfig, "--catalog", catalog,
 		"--webhook-bind-address", webhook, "--webhook-url", "https://" + webhook,
@@ -157,16 +151,6 @@ func (c *Cluster) installBeside(ctx context.Context) error {
 		return err
 	}
 	return c.waitForProbe(ctx, "http://"+probes+"/readyz")
-}
-
-// freeAddress returns a loopback address that nobody listens on.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("finding a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 func (c *Cluster) waitForProbe(ctx context.Context, url string) error {

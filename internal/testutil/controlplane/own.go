@@ -8,12 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
@@ -22,6 +20,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/keyutil"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"batchcompute.dev/operator/internal/testutil/freeport"
 )
 
 // startLimit bounds how long a program of a control plane takes to be ready.
@@ -39,11 +39,15 @@ func GetOwn(t testing.TB) *Own {
 	t.Helper()
 	assets := assetsOf(t)
 	dir := t.TempDir()
-	ports, err := freePorts(3)
+	addresses, err := freeport.Addresses(3)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, peer := "http://127.0.0.1:"+ports[0], "http://127.0.0.1:"+ports[1]
+	client, peer := "http://"+addresses[0], "http://"+addresses[1]
+	_, securePort, err := net.SplitHostPort(addresses[2])
+	if err != nil {
+		t.Fatal(err)
+	}
 	key, token := filepath.Join(dir, "service-account.key"), "administrator"
 	if err := errors.Join(writeKey(key),
 		os.WriteFile(filepath.Join(dir, "tokens.csv"), []byte(token+",admin,admin,system:masters\n"), 0o600)); err != nil {
@@ -59,7 +63,7 @@ func GetOwn(t testing.TB) *Own {
 		}},
 		server: &program{log: filepath.Join(dir, "kube-apiserver.log"), args: []string{
 			filepath.Join(assets, "kube-apiserver"), "--etcd-servers=" + client, "--cert-dir=" + filepath.Join(dir, "certs"),
-			"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + ports[2],
+			"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + securePort,
 			"--token-auth-file=" + filepath.Join(dir, "tokens.csv"), "--authorization-mode=RBAC",
 			"--service-account-issuer=https://kubernetes.default.svc",
 			"--service-account-key-file=" + key, "--service-account-signing-key-file=" + key,
@@ -74,7 +78,7 @@ func GetOwn(t testing.TB) *Own {
 	if err := errors.Join(o.etcd.start(), o.server.start()); err != nil {
 		t.Fatal(err)
 	}
-	config := &rest.Config{Host: "https://127.0.0.1:" + ports[2], BearerToken: token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
+	config := &rest.Config{Host: "https://" + addresses[2], BearerToken: token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
 	if o.ControlPlane, err = connect(config); err != nil {
 		t.Fatal(err)
 	}
@@ -188,24 +192,6 @@ func writeKey(name string) error {
 		return fmt.Errorf("making a key: %w", err)
 	}
 	return os.WriteFile(name, key, 0o600)
-}
-
-// freePorts returns ports that nobody listens on, below those that systems give to
-// clients: one of these could take the place of a server while it is dead.
-func freePorts(n int) ([]string, error) {
-	var out []string
-	for range 1000 {
-		port := strconv.Itoa(20000 + rand.IntN(10000)) // any free port will do
-		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:"+port)
-		if err != nil {
-			continue
-		}
-		defer l.Close() // at the end, so that no port is found twice
-		if out = append(out, port); len(out) == n {
-			return out, nil
-		}
-	}
-	return nil, errors.New("there are no free ports")
 }
 
 // probeConfig is config for requests without a kind, that do not wait long.
