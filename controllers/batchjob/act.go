@@ -147,7 +147,7 @@ func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve
 	if err != nil {
 		return "", unbuildable(in.Task, err)
 	}
-	err = r.client.Create(ctx, pod.DeepCopy())
+	err = r.client.Create(ctx, pod)
 	r.options.Metrics.Wrote("create", "pods", err)
 	switch {
 	case err == nil:
@@ -223,7 +223,8 @@ func (r *Reconciler) heal(ctx context.Context, pod *corev1.Pod, want *metav1.Obj
 	if mayHold {
 		metadata["finalizers"] = want.Finalizers
 	}
-	return r.patchPod(ctx, pod, metadata)
+	_, err := r.patchPod(ctx, pod, metadata)
+	return err
 }
 
 func isSubset(part, whole map[string]string) bool {
@@ -279,31 +280,41 @@ func (r *Reconciler) stop(ctx context.Context, pod *corev1.Pod) error {
 }
 
 // release takes the tracking finalizer and label off Pods whose outcome is stored, in
-// one patch: with the label gone they leave the cache.
-func (r *Reconciler) release(ctx context.Context, pods []*corev1.Pod) error {
-	return r.inParallel(len(pods), func(i int) error {
-		pod := pods[i]
-		return ignoreOther(r.patchPod(ctx, pod, map[string]any{
-			"uid":                                 pod.UID,
+// one patch: with the label gone they leave the cache. It returns the resource versions
+// that the Pods have then.
+func (r *Reconciler) release(ctx context.Context, pods []*corev1.Pod) (map[types.UID]string, error) {
+	versions := make([]string, len(pods))
+	err := r.inParallel(len(pods), func(i int) (err error) {
+		versions[i], err = r.patchPod(ctx, pods[i], map[string]any{
+			"uid":                                 pods[i].UID,
 			"labels":                              map[string]any{v1alpha1.LabelTracked: nil},
 			"$deleteFromPrimitiveList/finalizers": []string{v1alpha1.FinalizerTracking},
-		}))
+		})
+		return ignoreOther(err)
 	})
+	released := make(map[types.UID]string, len(pods))
+	for i, version := range versions {
+		if version != "" {
+			released[pods[i].UID] = version
+		}
+	}
+	return released, err
 }
 
-// patchPod merges metadata into that of the Pod, if its UID is still the one given there.
-func (r *Reconciler) patchPod(ctx context.Context, pod *corev1.Pod, metadata map[string]any) error {
+// patchPod merges metadata into that of the Pod, if its UID is still the one given there, and
+// returns the Pod's new resource version.
+func (r *Reconciler) patchPod(ctx context.Context, pod *corev1.Pod, metadata map[string]any) (version string, err error) {
 	body, err := json.Marshal(map[string]any{"metadata": metadata})
 	if err != nil {
-		return fmt.Errorf("encoding a patch: %w", err)
+		return "", fmt.Errorf("encoding a patch: %w", err)
 	}
 	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
 	err = r.client.Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, body))
 	r.options.Metrics.Wrote("patch", "pods", err)
 	if err != nil {
-		return fmt.Errorf("patching pod %s: %w", pod.Name, err)
+		return "", fmt.Errorf("patching pod %s: %w", pod.Name, err)
 	}
-	return nil
+	return target.ResourceVersion, nil
 }
 
 // ignoreOther returns nil for an error that says that the Pod is gone, or that its name

@@ -4,6 +4,7 @@
 package batchjob
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,6 +44,9 @@ type memory struct {
 	inherited bool
 	// created are the Pods that were created and have not been seen since, with the time.
 	created map[string]time.Time
+	// released are the Pods that were let go of and that the cache may still show as they were
+	// before, with the resource version that they have had since.
+	released map[types.UID]string
 	// refusals are the tasks whose Pods the cluster refuses to make, by position.
 	refusals map[int]*refusal
 	// trimmed says that the job's status has no room for what only explains.
@@ -59,7 +63,7 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 	if m != nil && m.uid == job.UID {
 		return m
 	}
-	m = &memory{uid: job.UID, inherited: job.Status.State != "", token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}}
+	m = &memory{uid: job.UID, inherited: job.Status.State != "", token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}, released: map[types.UID]string{}}
 	if !isAccepted(job) { // what an earlier version accepted goes on
 		m.code, m.message = r.options.Validate(job)
 	}
@@ -84,6 +88,14 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 	r.memories[key] = m
 	r.mu.Unlock()
 	return m
+}
+
+// isDone reports whether all Pods were let go of that the cache shows of a job that has ended.
+func (r *Reconciler) isDone(key types.NamespacedName, job *v1alpha1.BatchJob, pods []*corev1.Pod) bool {
+	r.mu.Lock()
+	m := r.memories[key]
+	r.mu.Unlock()
+	return m != nil && m.uid == job.UID && len(m.held(slices.Clone(pods))) == 0
 }
 
 func (r *Reconciler) forget(key types.NamespacedName) {
@@ -128,6 +140,24 @@ func (m *memory) forgetSeen(pods []*corev1.Pod, now time.Time) {
 			delete(m.created, name)
 		}
 	}
+}
+
+// held returns the Pods of the job that were not let go of. Those that were, and that a cache
+// which is behind still shows, have nothing to tell, and are not to be let go of once more.
+func (m *memory) held(pods []*corev1.Pod) []*corev1.Pod {
+	if len(m.released) == 0 {
+		return pods
+	}
+	behind := make(map[types.UID]string, len(m.released))
+	out := slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
+		version, ok := m.released[pod.UID]
+		if ok = ok && isOlder(pod.ResourceVersion, version); ok {
+			behind[pod.UID] = version
+		}
+		return ok
+	})
+	m.released = behind
+	return out
 }
 
 // isOlder reports whether resource version a was given out before b. An empty b, of a

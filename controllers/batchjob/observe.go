@@ -75,7 +75,13 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 		return nil, nil
 	}
 	retry := plan.RetryDue(job)
-	if hasEnded(job) && len(own) == 0 && !retry {
+	switch {
+	case !hasEnded(job) || retry:
+	case len(own) > 0:
+		if r.isDone(key, job, own) {
+			return nil, nil // once the cache has caught up, its event brings us here again
+		}
+	default:
 		r.leaveNodes(job)
 		r.forget(key)
 		if job.Spec.TTLSecondsAfterFinished == nil && job.Status.ObservedGeneration == job.Generation || isDuplicate(job) {
@@ -84,6 +90,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 		return &observation{memory: &memory{}, Observation: plan.Observation{Job: job}}, nil
 	}
 	m := r.remember(key, job)
+	own = m.held(own)
 	obs := &observation{memory: m, code: m.code, message: m.message, stale: isOlder(job.ResourceVersion, m.version)}
 	if m.code == "" && job.DeletionTimestamp == nil {
 		if obs.original, err = r.original(ctx, job); err != nil {
@@ -185,5 +192,6 @@ func (r *Reconciler) releaseOrphans(ctx context.Context, key types.NamespacedNam
 			orphans = append(orphans, pod)
 		}
 	}
-	return r.release(ctx, orphans)
+	_, err = r.release(ctx, orphans)
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -94,7 +95,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		// A Pod that could not be stopped must stay in sight.
 		release = slices.DeleteFunc(slices.Clone(release), func(pod *corev1.Pod) bool { return slices.Contains(p.Delete, pod) })
 	}
-	relErr := r.release(ctx, release)
+	released, relErr := r.release(ctx, release)
+	maps.Copy(obs.memory.released, released)
 	if err := errors.Join(actErr, relErr); err != nil {
 		return ctrl.Result{}, err
 	}

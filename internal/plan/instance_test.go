@@ -69,8 +69,7 @@ func TestRetries(t *testing.T) {
 	w := newWorld(t, testutil.Job("j").Task("a", testutil.Retries(2))).step()
 	w.finish("a/0", 1).step().want("RUNNING", "a RUNNING active=r1:0")
 	w.finish("a/0/r1", 2).step().want("RUNNING", "a RUNNING active=r2:0")
-	w.finish("a/0/r2", 3).step().want("RUNNING", "a FAILED failed=0 (TaskInstanceFailed)")
-	w.step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+	w.finish("a/0/r2", 3).step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
 	var got []string
 	for _, f := range w.job.Status.Failures {
 		got = append(got, fmt.Sprintf("%s/%d/%d %s %d %s", f.TaskName, f.TaskInstanceIndex, f.Attempt, f.Reason, *f.ExitCode, f.NodeName))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -128,8 +129,8 @@ func counterOf(m *v1alpha1.StateMetrics, s v1alpha1.TaskState) *int64 {
 	return &m.FailedCount
 }
 
-// jobState is the state of the job. It is final only when no Pod carries the tracking
-// label any more: from then on there is nothing left to let go of.
+// jobState is the state of the job. It is final when nothing of it runs and all that is left
+// to do is to let go of Pods, which follows at once.
 func (c *computation) jobState() v1alpha1.JobState {
 	state, failed := v1alpha1.JobPending, false
 	ended, held, pending := 0, 0, 0
@@ -155,12 +156,17 @@ func (c *computation) jobState() v1alpha1.JobState {
 	switch n := len(c.tasks); {
 	case held > 0 && ended+held+pending == n:
 		return v1alpha1.JobFailedInterrupted
-	case ended < n || len(c.obs.Pods) > 0:
+	case ended < n || !c.letsGoOfAll():
 		return state
 	case failed:
 		return v1alpha1.JobFailed
 	}
 	return v1alpha1.JobSucceed
+}
+
+// letsGoOfAll reports whether no Pod that is tracked stays so, and none has to be stopped.
+func (c *computation) letsGoOfAll() bool {
+	return len(c.plan.Release) == len(c.obs.Pods) && !slices.ContainsFunc(c.plan.Release, func(pod *corev1.Pod) bool { return !HasFinished(pod) })
 }
 
 // jobReason is the reason and message of the job: the end's, else those of the first

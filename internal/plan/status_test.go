@@ -43,7 +43,7 @@ func TestJobStatus(t *testing.T) {
 	if diff := cmp.Diff(want, w.job.Status); diff != "" {
 		t.Errorf("status after acceptance (-want +got):\n%s", diff)
 	}
-	w.wait(90*time.Second).finish("a/0 a/1", 0).step().wait(time.Second).finish("b/0", 0).step().wait(1500 * time.Millisecond).step()
+	w.wait(90*time.Second).finish("a/0 a/1", 0).step().wait(time.Second).wait(1500*time.Millisecond).finish("b/0", 0).step()
 	last := metav1.NewTime(w.now.Truncate(time.Second))
 	want = v1alpha1.BatchJobStatus{
 		ObservedGeneration: 1, JobID: id, State: v1alpha1.JobSucceed, StartTime: &first, EndTime: &last,
@@ -102,19 +102,32 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestEndOnlyWithoutPods: as long as a Pod is tracked the job is not final.
-func TestEndOnlyWithoutPods(t *testing.T) {
+// TestEndsWithItsLastOutcome: the write that stores the last outcome ends the job, and its Pods
+// are let go of then, however long that takes; a Pod that is still to be stopped comes first.
+func TestEndsWithItsLastOutcome(t *testing.T) {
 	w := newWorld(t, testutil.Job("j").Task("a")).step().finish("a/0", 0)
-	p := w.compute()
-	for range 3 { // the finalizer does not come off
+	for try := range 3 { // the finalizer does not come off
+		w.live = false
+		if p := w.compute(); p.NeedLive != (try > 0) {
+			t.Fatalf("plan is %+v; that the job has ended while it has a Pod may be stale", p)
+		}
+		w.live = true
+		p := w.compute()
+		if p.Status.EndTime == nil || p.Status.State != v1alpha1.JobSucceed || len(p.Release) != 1 {
+			t.Fatalf("plan is %+v, want a job that has ended and a Pod to let go of", p)
+		}
 		if err := w.store(w.job.ResourceVersion, &p.Status); err != nil {
 			t.Fatal(err)
 		}
-		if p = w.compute(); p.Status.EndTime != nil || p.Status.State != v1alpha1.JobRunning || len(p.Release) != 1 {
-			t.Fatalf("plan is %+v, want a job that is under way and a Pod to let go of", p)
-		}
 	}
-	w.step().step().want("SUCCEED", "a SUCCEED succeeded=0")
+	w.step().want("SUCCEED", "a SUCCEED succeeded=0")
+
+	w = newWorld(t, testutil.Job("j").Task("a", testutil.Retries(1))).step().finish("a/0", 1).step()
+	w.vanish("a/0").create(w.instance("a/0"))
+	w.start("a/0").finish("a/0/r1", 0)
+	if p := w.compute(); p.Status.EndTime != nil || p.Status.State != v1alpha1.JobRunning || len(p.Delete) != 1 {
+		t.Errorf("plan is %+v, want a job that goes on until an earlier attempt has stopped", p)
+	}
 }
 
 func TestTerminalStaysTerminal(t *testing.T) {
@@ -463,8 +476,6 @@ func TestTransitions(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a")).finishAll()
 		want := []string{
 			"Accepted: " + w.job.Status.JobID + ": 1 task, 1 instance",
-			"JobRunning: the first instance runs",
-			`TaskSucceed: task "a": 1 instance succeeded`,
 			"JobSucceed: 1 task and 1 instance succeeded",
 		}
 		if diff := cmp.Diff(want, w.told); diff != "" {
@@ -490,7 +501,7 @@ func TestTransitions(t *testing.T) {
 		}
 		w := newWorld(t, job).step().finish("bad/0", 1).step()
 		got := w.last.Transitions
-		if len(got) != maxTransitions+1 || got[1].Reason != v1alpha1.ReasonTaskFailed || got[maxTransitions].Message != "and 82 more changes" {
+		if len(got) != maxTransitions+2 || got[1].Reason != v1alpha1.ReasonPredecessorFailed || got[maxTransitions].Message != "and 81 more changes" || got[maxTransitions+1].Reason != v1alpha1.ReasonJobFailed {
 			t.Errorf("%d transitions, from %+v to %+v", len(got), got[1], got[len(got)-1])
 		}
 	})

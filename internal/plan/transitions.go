@@ -16,7 +16,8 @@ const maxTransitions = 20
 
 // tell lists what the next status brings that old did not have: the job's acceptance
 // and its states, the tasks' states, attempts that failed, and what tasks wait for.
-// News about instances is summed up by task.
+// News about instances is summed up by task, and the success of the last tasks by that of
+// the job.
 func (c *computation) tell(old *v1alpha1.BatchJobStatus) {
 	next := &c.plan.Status
 	if old.State == "" {
@@ -29,7 +30,10 @@ func (c *computation) tell(old *v1alpha1.BatchJobStatus) {
 	for i := range c.tasks {
 		c.tellTask(&c.tasks[i])
 	}
-	switch {
+	if more := len(c.plan.Transitions) - maxTransitions; more > 0 {
+		c.plan.Transitions = append(c.plan.Transitions[:maxTransitions], Transition{false, v1alpha1.ReasonProgressing, fmt.Sprintf("and %d more changes", more)})
+	}
+	switch { // never left out
 	case next.State == old.State:
 	case next.State == v1alpha1.JobFailedInterrupted:
 		c.news(true, v1alpha1.ReasonInterrupted, "%s", next.Message)
@@ -37,9 +41,6 @@ func (c *computation) tell(old *v1alpha1.BatchJobStatus) {
 		c.news(false, next.Reason, "%s", next.Message)
 	case next.State == v1alpha1.JobFailed:
 		c.news(true, next.Reason, "%s", next.Message)
-	}
-	if more := len(c.plan.Transitions) - maxTransitions; more > 0 {
-		c.plan.Transitions = append(c.plan.Transitions[:maxTransitions], Transition{false, v1alpha1.ReasonProgressing, fmt.Sprintf("and %d more changes", more)})
 	}
 }
 
@@ -72,6 +73,9 @@ func (c *computation) tellTask(t *task) {
 		case v1alpha1.TaskRunning:
 			c.news(false, v1alpha1.ReasonTaskRunning, "task %q runs", t.Name)
 		case v1alpha1.TaskSucceed:
+			if c.plan.Status.State == v1alpha1.JobSucceed {
+				return
+			}
 			c.news(false, v1alpha1.ReasonTaskSucceed, "task %q: %s succeeded", t.Name, count(t.InstanceNum, "instance"))
 		case v1alpha1.TaskFailed, v1alpha1.TaskFailedInterrupted:
 			c.news(true, t.reason, "task %q: %s", t.Name, t.message)
