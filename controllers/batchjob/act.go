@@ -28,27 +28,26 @@ import (
 // defaultWorkers bounds the calls that one pass has under way at once.
 const defaultWorkers = 16
 
-// act stops the Pods that are to be stopped and creates those that are claimed. It
-// returns when to try again what the cluster refuses.
+// act creates the Pods that are claimed. It returns when to try again what the cluster
+// refuses.
 func (r *Reconciler) act(ctx context.Context, obs *observation, p *plan.Plan) (time.Duration, error) {
-	delErr := r.delete(ctx, p.Delete)
 	claimed := slices.Concat(p.Create, p.Adopt)
 	m := obs.memory
 	m.forgetRefusals(slices.Concat(claimed, p.Verify))
 	wanted, again := r.mayAsk(m, claimed, len(p.Release) > 0)
 	if len(wanted) == 0 {
 		r.standInLine(obs)
-		return again, delErr
+		return again, nil
 	}
 	if !obs.Live {
 		// These claims are not of this pass. Somebody else may have worked on them, with
 		// a job that is newer than our cache: then they are his.
 		version := obs.Job.ResourceVersion
 		if err := r.observeLive(ctx, obs); err != nil {
-			return 0, errors.Join(delErr, client.IgnoreNotFound(err))
+			return 0, client.IgnoreNotFound(err)
 		}
 		if obs.Job.ResourceVersion != version {
-			return staleRetry, delErr
+			return staleRetry, nil
 		}
 	}
 	refusals, err := r.create(ctx, obs, wanted)
@@ -60,7 +59,7 @@ func (r *Reconciler) act(ctx context.Context, obs *observation, p *plan.Plan) (t
 	if errors.Is(err, errGoing) {
 		again, err = soonest(again, staleRetry), nil
 	}
-	return again, errors.Join(delErr, err)
+	return again, err
 }
 
 // mayAsk leaves out the instances of tasks that were refused a short while ago, and says
@@ -324,6 +323,17 @@ func ignoreOther(err error) error {
 		return nil
 	}
 	return client.IgnoreNotFound(err)
+}
+
+// together calls both, at the same time if there is more than one worker.
+func (r *Reconciler) together(one, other func()) {
+	var wg sync.WaitGroup
+	wg.Go(one)
+	if r.workers == 1 {
+		wg.Wait()
+	}
+	wg.Go(other)
+	wg.Wait()
 }
 
 // inParallel calls do with the numbers from 0 to n-1, with at most so many calls at once

@@ -32,7 +32,7 @@ func TestWritesPerInstance(t *testing.T) {
 		if p.calls["create pod"] != int(n) || p.calls["patch pod"] != int(n) || p.calls["delete pod"] != 0 {
 			t.Errorf("%d instances took %v", n, p.calls)
 		}
-		if got := p.calls["patch status"]; got > 5 {
+		if got := p.calls["patch status"]; n == 1 && got != 2 || got > 5 {
 			t.Errorf("%d instances took %d status writes", n, got)
 		}
 	}
@@ -69,6 +69,51 @@ func TestStatusIsWrittenForNewsOnly(t *testing.T) {
 	e.Finish(t, e.pod("a/1"), 0, e.clock.Now())
 	if p.must("j"); statuses() != 3 {
 		t.Errorf("an outcome was not stored at once")
+	}
+}
+
+// TestFewOutcomesOfManyAreGathered: they are stored, and their Pods are let go of, when there are
+// more, or half a second after the last write.
+func TestFewOutcomesOfManyAreGathered(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a", testutil.Instances(40)))
+	p.must("j")
+	before := p.sum()
+	e.Finish(t, e.pod("a/0"), 0, e.clock.Now())
+	if res := p.must("j"); p.sum() != before || res.RequeueAfter <= 0 || res.RequeueAfter > gatherInterval {
+		t.Errorf("one outcome of 40: %d writes, and the next look after %s", p.sum()-before, res.RequeueAfter)
+	}
+	e.clock.SetTime(e.clock.Now().Add(gatherInterval))
+	if p.must("j"); p.calls["patch status"] != 2 || p.calls["patch pod"] != 1 {
+		t.Errorf("later it wrote %v", p.calls)
+	}
+	for _, i := range []int{1, 2, 3} {
+		e.Finish(t, e.pod(fmt.Sprintf("a/%d", i)), 0, e.clock.Now())
+	}
+	if p.must("j"); p.calls["patch status"] != 3 || p.calls["patch pod"] != 4 {
+		t.Errorf("with three of 39 at once it wrote %v", p.calls)
+	}
+}
+
+// TestNewsYieldToWork: while many urgent writes are made, those for people wait, and so do the
+// events that the status tells as well.
+func TestNewsYieldToWork(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	for range busyWrites {
+		p.pace.add(e.clock.Now())
+	}
+	e.submit(testutil.Job("j").Task("a"))
+	p.must("j")
+	e.Bind(t, e.pod("a/0"))
+	e.clock.SetTime(e.clock.Now().Add(newsInterval))
+	if res := p.must("j"); p.calls["patch status"] != 1 || res.RequeueAfter <= newsInterval || res.RequeueAfter > busyNewsInterval {
+		t.Errorf("%d status writes, and the next look after %s", p.calls["patch status"], res.RequeueAfter)
+	}
+	e.clock.SetTime(e.clock.Now().Add(2 * newsInterval))
+	if p.must("j"); p.calls["patch status"] != 2 {
+		t.Errorf("%d status writes when the work is done", p.calls["patch status"])
 	}
 }
 

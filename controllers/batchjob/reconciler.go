@@ -35,6 +35,7 @@ type Reconciler struct {
 
 	// workers bounds the calls that one pass has under way at once.
 	workers int
+	pace    pace
 
 	tokens tokens
 	quotas quotas
@@ -79,7 +80,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		r.settleNodes(obs, nil, err)
 		return ctrl.Result{}, client.IgnoreNotFound(err) // gone, and its event is on the way
 	}
-	wait, err := r.record(ctx, obs, p)
+	wait, gathering, err := r.record(ctx, obs, p)
 	r.settleNodes(obs, p, err)
 	switch {
 	case apierrors.IsConflict(err):
@@ -87,17 +88,25 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{RequeueAfter: staleRetry}, nil
 	case err != nil:
 		return ctrl.Result{}, client.IgnoreNotFound(err)
+	case gathering:
+		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-	again, actErr := r.act(ctx, obs, p)
-	r.measure(req.NamespacedName, obs, p, begin)
+	delErr := r.delete(ctx, p.Delete)
 	release := p.Release
-	if actErr != nil {
+	if delErr != nil {
 		// A Pod that could not be stopped must stay in sight.
 		release = slices.DeleteFunc(slices.Clone(release), func(pod *corev1.Pod) bool { return slices.Contains(p.Delete, pod) })
 	}
-	released, relErr := r.release(ctx, release)
+	var again time.Duration
+	var released map[types.UID]string
+	var actErr, relErr error
+	r.together(
+		func() { again, actErr = r.act(ctx, obs, p) },
+		func() { released, relErr = r.release(ctx, release) },
+	)
 	maps.Copy(obs.memory.released, released)
-	if err := errors.Join(actErr, relErr); err != nil {
+	r.measure(req.NamespacedName, obs, p, begin)
+	if err := errors.Join(delErr, actErr, relErr); err != nil {
 		return ctrl.Result{}, err
 	}
 	if p.Expire {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
@@ -21,19 +22,19 @@ import (
 )
 
 // record stores the planned status, in one write, under optimistic lock, and then tells
-// the news that it brings. It returns how long to wait when news for people alone are
-// not worth a write yet.
-func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan) (time.Duration, error) {
+// the news that it brings. It returns how long to wait when what is new is not worth a write
+// yet; where it holds claims or outcomes, gathering says that nothing else may be done either.
+func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan) (wait time.Duration, gathering bool, err error) {
 	stored := &obs.Job.Status
 	if obs.memory.trimmed {
 		p.Status, stored = *plan.Trim(&p.Status), plan.Trim(stored)
 	}
 	if !p.Changed(stored) {
-		return 0, nil
+		return 0, false, nil
 	}
 	now := r.options.Clock.Now()
-	if left := obs.memory.at.Add(newsInterval).Sub(now); !p.Urgent && left > 0 {
-		return left, nil
+	if left := obs.memory.at.Add(r.interval(p, now)).Sub(now); left > 0 {
+		return left, p.Gather, nil
 	}
 	version, err := r.store(ctx, obs.Job, &p.Status)
 	if isTooLarge(err) {
@@ -43,13 +44,65 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 		version, err = r.store(ctx, obs.Job, &p.Status)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("storing the status: %w", err)
+		return 0, false, fmt.Errorf("storing the status: %w", err)
 	}
 	obs.memory.version, obs.memory.at, obs.wrote = version, now, true
 	r.count(&obs.Job.Status, p)
 	obs.Live = true // what we act on is what the API server has
 	r.tell(obs, p.Transitions, now)
-	return 0, nil
+	if p.Urgent {
+		r.pace.add(now)
+	}
+	return 0, false, nil
+}
+
+// interval is the least time from the last write of a job to that of p.
+func (r *Reconciler) interval(p *plan.Plan, now time.Time) time.Duration {
+	switch {
+	case p.Gather:
+		return gatherInterval
+	case p.Urgent:
+		return 0
+	case r.pace.isBusy(now):
+		return busyNewsInterval
+	}
+	return newsInterval
+}
+
+// busyWrites is from how many urgent writes in a second on the process is busy, and news for
+// people, who could not follow them anyway, give way to work.
+const busyWrites = 20
+
+// pace counts the urgent writes of this second and the one before.
+type pace struct {
+	mu        sync.Mutex
+	second    int64
+	now, last int
+}
+
+func (p *pace) add(t time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.turn(t)
+	p.now++
+}
+
+func (p *pace) isBusy(t time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.turn(t)
+	return max(p.now, p.last) >= busyWrites
+}
+
+// turn begins the second of t.
+func (p *pace) turn(t time.Time) {
+	switch s := t.Unix(); {
+	case s == p.second:
+	case s == p.second+1:
+		p.second, p.now, p.last = s, 0, p.now
+	default:
+		p.second, p.now, p.last = s, 0, 0
+	}
 }
 
 // count tells the metrics what a status that was stored brings.
@@ -116,8 +169,12 @@ func (a *allowance) take(now time.Time) bool {
 
 // tell makes events of the news.
 func (r *Reconciler) tell(obs *observation, news []plan.Transition, now time.Time) {
-	a := &obs.memory.news
+	a, busy := &obs.memory.news, r.pace.isBusy(now)
 	for _, t := range news {
+		if t.Progress && busy {
+			a.dropped++
+			continue
+		}
 		if !a.take(now) {
 			continue
 		}

@@ -242,7 +242,9 @@ func stripPod(o any) (any, error) {
 // How long the reconciler holds back, and how long it believes its cache to be late.
 const (
 	// newsInterval is the least time between two writes that bring only news for people.
-	newsInterval = time.Second
+	newsInterval, busyNewsInterval = time.Second, 10 * time.Second
+	// gatherInterval is the least time before a write of a few outcomes of many.
+	gatherInterval = 500 * time.Millisecond
 	// cacheLag is how long a Pod that was created may be missing from the cache before
 	// it is looked for.
 	cacheLag = 30 * time.Second

@@ -115,6 +115,8 @@ type computation struct {
 	// lingering are Pods beyond the claims that still have a node, by the identifier of their
 	// ComputeEnv.
 	lingering map[string]int
+	// moved are the outcomes and the claims that are new.
+	moved int
 	// complaint is what is wrong with the annotation that terminates instances.
 	complaint string
 }
@@ -378,7 +380,7 @@ func (c *computation) waitOn(t *task, in resolve.Instance, h history, pod *corev
 
 // count stores how an attempt ended: where its instance goes, and why it failed.
 func (c *computation) count(t *task, in resolve.Instance, h history, end *outcome, next verdict, after history) {
-	c.plan.Urgent = true
+	c.moved++
 	switch next {
 	case succeeded:
 		t.moves.succeeded = append(t.moves.succeeded, in.Index)

@@ -44,8 +44,31 @@ func (c *computation) summarize() {
 	c.setConditions(next)
 	c.plan.Status = *next
 	c.plan.Urgent = c.plan.Urgent || old.State == "" || isTerminal(next.State)
+	c.plan.Gather = !c.plan.Urgent && c.moved > 0 && c.isTrickle()
+	c.plan.Urgent = c.plan.Urgent || c.moved > 0
 	c.tell(old)
 }
+
+// isTrickle reports whether what moved are few of many instances that are under way, and no
+// task begins or ends with them.
+func (c *computation) isTrickle() bool {
+	active := 0
+	for i := range c.tasks {
+		t, was := &c.tasks[i], v1alpha1.TaskPending
+		if t.old != nil {
+			was = t.old.State
+		}
+		if t.state != was && (was == v1alpha1.TaskPending || t.hasEnded() || t.isHeld()) {
+			return false
+		}
+		active += t.active.len()
+	}
+	return c.moved*trickle < active
+}
+
+// trickle is the share of the instances under way that are worth a write by themselves: one in
+// so many.
+const trickle = 20
 
 // keepFailures adds what failed now to status.failures and drops the oldest.
 func (c *computation) keepFailures(next *v1alpha1.BatchJobStatus) {
@@ -268,7 +291,7 @@ func (c *computation) reject(code, message string) {
 	meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionReconciling)
 	slices.SortFunc(next.Conditions, func(a, b metav1.Condition) int { return cmp.Compare(a.Type, b.Type) })
 	c.plan.Urgent = true
-	c.plan.Transitions = []Transition{{true, v1alpha1.ReasonInvalidRequest, next.Message}}
+	c.plan.Transitions = []Transition{{Warning: true, Reason: v1alpha1.ReasonInvalidRequest, Message: next.Message}}
 }
 
 // duplicate makes the status of a job in whose place original runs.
@@ -283,7 +306,7 @@ func (c *computation) duplicate(original *v1alpha1.BatchJob) {
 		ObservedGeneration: next.ObservedGeneration, LastTransitionTime: seconds(c.now),
 	})
 	c.plan.Urgent = true
-	c.plan.Transitions = []Transition{{false, next.Reason, next.Message}}
+	c.plan.Transitions = []Transition{{Reason: next.Reason, Message: next.Message}}
 }
 
 // Changed reports whether the plan's status differs from the stored one in more than

@@ -130,6 +130,35 @@ func TestEndsWithItsLastOutcome(t *testing.T) {
 	}
 }
 
+// TestGather: a few outcomes of many instances may wait for more; what begins or ends a task, or
+// is a fair share, may not.
+func TestGather(t *testing.T) {
+	many := func() *world {
+		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(100)).Task("b").Edges("a->b"))
+		if w.step(); w.last.Gather {
+			t.Error("the first claims of a task wait")
+		}
+		return w
+	}
+	w := many().finish("a/0 a/1 a/2 a/3", 0)
+	if p := w.compute(); !p.Gather || !p.Urgent {
+		t.Errorf("4 outcomes beside 96 instances under way: gather %t, urgent %t", p.Gather, p.Urgent)
+	}
+	if p := w.finish("a/4", 1).compute(); p.Gather || !p.Urgent {
+		t.Errorf("5 outcomes beside 95 instances under way: gather %t, urgent %t", p.Gather, p.Urgent)
+	}
+	if p := many().suspend(true).compute(); p.Gather || !p.Urgent {
+		t.Errorf("a suspension: gather %t, urgent %t", p.Gather, p.Urgent)
+	}
+	w = newWorld(t, testutil.Job("j").Task("a", testutil.Instances(100)).Task("b").Task("c").Edges("b->c")).step().finish("b/0", 0)
+	if p := w.compute(); p.Gather || len(p.Create) != 1 {
+		t.Errorf("the end of a task, on which another waits: gather %t, creates %v", p.Gather, p.Create)
+	}
+	if p := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(19))).step().finish("a/0", 0).compute(); p.Gather {
+		t.Error("one outcome of 19 waits")
+	}
+}
+
 func TestTerminalStaysTerminal(t *testing.T) {
 	for _, state := range []v1alpha1.JobState{v1alpha1.JobSucceed, v1alpha1.JobFailed} {
 		t.Run(string(state), func(t *testing.T) {
@@ -284,7 +313,7 @@ func TestReject(t *testing.T) {
 		if got, want := conditions(&p.Status), "[Accepted=False/InvalidRequest Failed=True/InvalidRequest Stalled=True/InvalidRequest]"; got != want {
 			t.Errorf("conditions are %s, want %s", got, want)
 		}
-		if got, want := fmt.Sprint(p.Transitions), "[{true InvalidRequest "+message+"}]"; got != want {
+		if got, want := fmt.Sprint(p.Transitions), "[{true false InvalidRequest "+message+"}]"; got != want {
 			t.Errorf("transitions are %s, want %s", got, want)
 		}
 	})

@@ -131,7 +131,7 @@ func (c *computation) issue(t *task, h history, set ranges.Set) int {
 		c.plan.Create = append(c.plan.Create, resolve.Instance{Task: t.pos, Index: i, Attempt: h.attempt(), Run: c.runNumber, Machine: h.machines})
 	}
 	c.took(t, set.Len())
-	c.plan.Urgent = true
+	c.moved += set.Len()
 	return set.Len()
 }
 

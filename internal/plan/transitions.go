@@ -21,17 +21,17 @@ const maxTransitions = 20
 func (c *computation) tell(old *v1alpha1.BatchJobStatus) {
 	next := &c.plan.Status
 	if old.State == "" {
-		c.news(false, v1alpha1.ReasonAccepted, "%s: %s, %s", next.JobID, count(len(c.tasks), "task"), count(c.obs.Spec.InstanceNum, "instance"))
+		c.progress(v1alpha1.ReasonAccepted, "%s: %s, %s", next.JobID, count(len(c.tasks), "task"), count(c.obs.Spec.InstanceNum, "instance"))
 	}
 	if next.State == v1alpha1.JobRunning && old.State != next.State {
-		c.news(false, v1alpha1.ReasonJobRunning, "the first instance runs")
+		c.progress(v1alpha1.ReasonJobRunning, "the first instance runs")
 	}
 	c.tellConditions(old, next)
 	for i := range c.tasks {
 		c.tellTask(&c.tasks[i])
 	}
 	if more := len(c.plan.Transitions) - maxTransitions; more > 0 {
-		c.plan.Transitions = append(c.plan.Transitions[:maxTransitions], Transition{false, v1alpha1.ReasonProgressing, fmt.Sprintf("and %d more changes", more)})
+		c.plan.Transitions = append(c.plan.Transitions[:maxTransitions], Transition{Reason: v1alpha1.ReasonProgressing, Message: fmt.Sprintf("and %d more changes", more)})
 	}
 	switch { // never left out
 	case next.State == old.State:
@@ -71,12 +71,12 @@ func (c *computation) tellTask(t *task) {
 	if t.state != before.State {
 		switch t.state {
 		case v1alpha1.TaskRunning:
-			c.news(false, v1alpha1.ReasonTaskRunning, "task %q runs", t.Name)
+			c.progress(v1alpha1.ReasonTaskRunning, "task %q runs", t.Name)
 		case v1alpha1.TaskSucceed:
 			if c.plan.Status.State == v1alpha1.JobSucceed {
 				return
 			}
-			c.news(false, v1alpha1.ReasonTaskSucceed, "task %q: %s succeeded", t.Name, count(t.InstanceNum, "instance"))
+			c.progress(v1alpha1.ReasonTaskSucceed, "task %q: %s succeeded", t.Name, count(t.InstanceNum, "instance"))
 		case v1alpha1.TaskFailed, v1alpha1.TaskFailedInterrupted:
 			c.news(true, t.reason, "task %q: %s", t.Name, t.message)
 			return
@@ -110,5 +110,10 @@ func (f *failure) words(t *task) string {
 }
 
 func (c *computation) news(warning bool, reason, format string, args ...any) {
-	c.plan.Transitions = append(c.plan.Transitions, Transition{warning, reason, cut(fmt.Sprintf(format, args...))})
+	c.plan.Transitions = append(c.plan.Transitions, Transition{Warning: warning, Reason: reason, Message: cut(fmt.Sprintf(format, args...))})
+}
+
+func (c *computation) progress(reason, format string, args ...any) {
+	c.news(false, reason, format, args...)
+	c.plan.Transitions[len(c.plan.Transitions)-1].Progress = true
 }

@@ -95,6 +95,9 @@ type Plan struct {
 	// Urgent says that Status holds a claim, an outcome or an end. What else changed is
 	// news for people, which may be a second late.
 	Urgent bool
+	// Gather says of an urgent Status that it holds so few outcomes and claims, beside the
+	// instances that are under way, that a moment may be waited for more of them.
+	Gather bool
 	// Create are the instances claimed by Status, in the order in which they are to be made.
 	Create []resolve.Instance
 	// Adopt are the instances claimed earlier for which no Pod is to be seen, or one that
@@ -137,8 +140,10 @@ type Retries struct {
 
 // Transition is one piece of news, to be told once Status is stored.
 type Transition struct {
-	// Warning tells trouble from progress.
+	// Warning tells trouble from other news.
 	Warning bool
+	// Progress says that Status tells the same, and nobody has to be told who is not looking.
+	Progress bool
 	// Reason is one of the API's reasons, and Message its sentence.
 	Reason, Message string
 }
