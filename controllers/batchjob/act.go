@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -307,13 +308,20 @@ func (r *Reconciler) patchPod(ctx context.Context, pod *corev1.Pod, metadata map
 	if err != nil {
 		return "", fmt.Errorf("encoding a patch: %w", err)
 	}
-	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
+	target := justMetadata(corev1.SchemeGroupVersion.WithKind("Pod"), pod)
 	err = r.client.Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, body))
 	r.options.Metrics.Wrote("patch", "pods", err)
 	if err != nil {
 		return "", fmt.Errorf("patching pod %s: %w", pod.Name, err)
 	}
 	return target.ResourceVersion, nil
+}
+
+// justMetadata stands for an object in a request whose answer need not be all of the object.
+func justMetadata(kind schema.GroupVersionKind, o client.Object) *metav1.PartialObjectMetadata {
+	out := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: o.GetNamespace(), Name: o.GetName()}}
+	out.SetGroupVersionKind(kind)
+	return out
 }
 
 // ignoreOther returns nil for an error that says that the Pod is gone, or that its name

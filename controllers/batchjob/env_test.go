@@ -16,6 +16,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	testingclock "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -246,6 +247,9 @@ func (l *line) funcs(live bool) interceptor.Funcs {
 
 // kindOf names the kind of what is written.
 func kindOf(obj client.Object) string {
+	if o, ok := obj.(*metav1.PartialObjectMetadata); ok {
+		return strings.ToLower(o.Kind)
+	}
 	switch obj.(type) {
 	case *corev1.Pod:
 		return "pod"

@@ -125,8 +125,7 @@ func (r *Reconciler) store(ctx context.Context, job *v1alpha1.BatchJob, next *v1
 	if err != nil {
 		return "", err
 	}
-	stored := &v1alpha1.BatchJob{}
-	stored.Namespace, stored.Name = job.Namespace, job.Name
+	stored := justMetadata(v1alpha1.GroupVersion.WithKind("BatchJob"), job)
 	err = r.client.Status().Patch(ctx, stored, client.RawPatch(types.MergePatchType, body))
 	r.options.Metrics.Wrote("patch", "batchjobs/status", err)
 	r.options.Metrics.StatusBytes(size)

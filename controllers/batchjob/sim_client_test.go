@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -181,12 +182,18 @@ func (l *simClient) Delete(_ context.Context, obj client.Object, opts ...client.
 
 // Patch patches a Pod's metadata.
 func (l *simClient) Patch(_ context.Context, obj client.Object, patch client.Patch, _ ...client.PatchOption) error {
-	pod := obj.(*corev1.Pod)
+	out := obj.(*metav1.PartialObjectMetadata)
 	body, err := patch.Data(obj)
 	if err != nil {
 		return err
 	}
-	return l.call("patch "+pod.Name, true, func() error { return l.c.s.editMetadata(pod.Name, body) })
+	return l.call("patch "+out.Name, true, func() error {
+		version, err := l.c.s.editMetadata(out.Name, body)
+		if err == nil {
+			out.ResourceVersion = version
+		}
+		return err
+	})
 }
 
 // Status gives the status of a job.
@@ -199,7 +206,7 @@ type simStatus struct {
 
 // Patch stores a job's status.
 func (s *simStatus) Patch(_ context.Context, obj client.Object, patch client.Patch, _ ...client.SubResourcePatchOption) error {
-	out := obj.(*v1alpha1.BatchJob)
+	out := obj.(*metav1.PartialObjectMetadata)
 	body, err := patch.Data(obj)
 	if err != nil {
 		return err
@@ -208,7 +215,7 @@ func (s *simStatus) Patch(_ context.Context, obj client.Object, patch client.Pat
 	return c.ask(&simCall{name: "store the status of " + out.Name, write: true, versioned: true, do: func() error {
 		job, err := c.s.recordStatus(c, out.Name, body)
 		if err == nil {
-			job.DeepCopyInto(out)
+			job.ObjectMeta.DeepCopyInto(&out.ObjectMeta)
 		}
 		return err
 	}})

@@ -153,7 +153,7 @@ func (s *simulation) clone() *simulation {
 		out.begin(twin, c.jobAt, c.podsAt)
 		for key, m := range c.r.memories {
 			m := *m
-			m.created, m.refusals = maps.Clone(m.created), maps.Clone(m.refusals)
+			m.created, m.released, m.refusals = maps.Clone(m.created), maps.Clone(m.released), maps.Clone(m.refusals)
 			for task, r := range m.refusals {
 				m.refusals[task] = new(*r)
 			}

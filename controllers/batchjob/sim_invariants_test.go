@@ -6,6 +6,7 @@ package batchjob
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -460,22 +461,26 @@ func (s *simulation) stopPod(name string, uid *types.UID) error {
 	return s.askToStop(name, uid)
 }
 
-// editMetadata is a controller's patch of a Pod.
-func (s *simulation) editMetadata(name string, body []byte) error {
+// editMetadata is a controller's patch of a Pod. It returns the resource version that the Pod
+// has then, or had last.
+func (s *simulation) editMetadata(name string, body []byte) (string, error) {
 	before := s.pods[name]
 	if name == s.squatter {
 		s.fail("I6: %s is somebody else's, and is changed", name)
 	}
 	if err := s.patchPod(name, body); err != nil {
-		return err
+		return "", err
 	}
-	after := s.pods[name]
+	after, version := s.pods[name], before.ResourceVersion
+	if after != nil {
+		version = after.ResourceVersion
+	}
 	lost := after == nil || before.Labels[v1alpha1.LabelTracked] != "" && after.Labels[v1alpha1.LabelTracked] == "" ||
 		len(after.Finalizers) < len(before.Finalizers)
 	if lost {
 		s.checkReleased(before)
 	}
-	return nil
+	return version, nil
 }
 
 // recordStatus is a controller's write of a status.
@@ -600,6 +605,9 @@ func (s *simulation) digestMemory(m *memory, ahead bool) string {
 	}
 	slices.SortFunc(created, cmp.Compare[string])
 	fmt.Fprint(&out, created)
+	for _, uid := range slices.Sorted(maps.Keys(m.released)) {
+		fmt.Fprint(&out, uid, m.released[uid])
+	}
 	for task := range 10 {
 		if r := m.refusals[task]; r != nil {
 			fmt.Fprint(&out, task, r.Quota, r.Since.UnixNano(), r.tries, r.until.UnixNano())
