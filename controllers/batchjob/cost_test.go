@@ -14,6 +14,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/testutil"
+	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
 
 // TestWritesPerInstance: an instance costs its Pod's creation and one patch; the job's
@@ -114,6 +115,39 @@ func TestNewsYieldToWork(t *testing.T) {
 	e.clock.SetTime(e.clock.Now().Add(2 * newsInterval))
 	if p.must("j"); p.calls["patch status"] != 2 {
 		t.Errorf("%d status writes when the work is done", p.calls["patch status"])
+	}
+}
+
+// TestLetGoOfOnce: a Pod that was let go of, and that the cache still shows, is not let go of
+// again; one that somebody holds again is.
+func TestLetGoOfOnce(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a").Task("b"))
+	p.must("j")
+	behind := e.cache
+	e.Finish(t, e.pod("a/0"), 0, e.clock.Now())
+	e.sync()
+	var shown corev1.PodList
+	if err := behind.List(t.Context(), &shown, client.InNamespace(e.ns)); err != nil {
+		t.Fatal(err)
+	}
+	p.must("j")
+	released := p.calls["patch pod"]
+	m := p.memories[p.request("j").NamespacedName]
+	pods := []*corev1.Pod{}
+	for i := range shown.Items {
+		pods = append(pods, &shown.Items[i])
+	}
+	if held := m.held(pods); released != 1 || len(held) != 1 || held[0].Name != e.pod("b/0").Name {
+		t.Errorf("%d Pods were let go of, and of %d Pods that an old cache shows %d are held", released, len(shown.Items), len(held))
+	}
+	controlplane.Change(t, e.ControlPlane, e.pod("a/0"), func(pod *corev1.Pod) {
+		pod.Finalizers = append(pod.Finalizers, v1alpha1.FinalizerTracking)
+		pod.Labels[v1alpha1.LabelTracked] = "true"
+	})
+	if p.must("j"); p.calls["patch pod"] != 2 {
+		t.Errorf("a Pod that somebody holds again was let go of %d times, want once more", p.calls["patch pod"])
 	}
 }
 

@@ -39,9 +39,6 @@ type memory struct {
 	doubt *doubt
 	// seeksHosts says that hosts may be named by their addresses.
 	seeksHosts bool
-	// inherited says that another process had the job before, and may have stored outcomes of
-	// Pods which it has not let go of. A cache that has begun behind does not show them.
-	inherited bool
 	// created are the Pods that were created and have not been seen since, with the time.
 	created map[string]time.Time
 	// released are the Pods that were let go of and that the cache may still show as they were
@@ -63,7 +60,7 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 	if m != nil && m.uid == job.UID {
 		return m
 	}
-	m = &memory{uid: job.UID, inherited: job.Status.State != "", token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}, released: map[types.UID]string{}}
+	m = &memory{uid: job.UID, token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}, released: map[types.UID]string{}}
 	if !isAccepted(job) { // what an earlier version accepted goes on
 		m.code, m.message = r.options.Validate(job)
 	}

@@ -36,9 +36,6 @@ type observation struct {
 	stale bool
 	// wrote says that the status was stored in this pass.
 	wrote bool
-	// hidden says that there are Pods which the cache did not show. When they are let go of
-	// before it does, no event tells of it.
-	hidden bool
 }
 
 // observe reads the job and its Pods from the cache. It returns nil when there is
@@ -143,23 +140,6 @@ func (r *Reconciler) unfinished(ctx context.Context, job *v1alpha1.BatchJob) (in
 		}
 	}
 	return n, nil
-}
-
-// tracked returns the Pods of the job that are tracked, as the API server has them.
-func (r *Reconciler) tracked(ctx context.Context, obs *observation) ([]*corev1.Pod, error) {
-	var pods corev1.PodList
-	err := r.live.List(ctx, &pods, client.InNamespace(obs.Job.Namespace),
-		client.MatchingLabels{v1alpha1.LabelJobID: obs.Spec.ID, v1alpha1.LabelTracked: "true"})
-	if err != nil {
-		return nil, fmt.Errorf("listing the job's pods from the API server: %w", err)
-	}
-	var out []*corev1.Pod
-	for i := range pods.Items {
-		if pod := &pods.Items[i]; metav1.IsControlledBy(pod, obs.Job) {
-			out = append(out, pod)
-		}
-	}
-	return out, nil
 }
 
 // observeLive puts the job as the API server has it in the place of the cached one.

@@ -113,9 +113,6 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, r.expire(ctx, obs.Job)
 	}
 	unseen := obs.memory.unseen(r.options.Clock.Now())
-	if obs.hidden {
-		unseen = staleRetry
-	}
 	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen)}, nil
 }
 
@@ -140,9 +137,7 @@ func (r *Reconciler) measure(key types.NamespacedName, obs *observation, p *plan
 }
 
 // compute asks plan what to do: once more with the job as the API server has it when the
-// Pods are ahead of the cache, once more when it is to be known whether Pods exist, and once
-// more at the end of a job of which another process may have left Pods that the cache does
-// not show yet.
+// Pods are ahead of the cache, and once more when it is to be known whether Pods exist.
 func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan, error) {
 	now := r.options.Clock.Now()
 	switch {
@@ -171,14 +166,6 @@ func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan,
 		if err := r.verify(ctx, obs, p.Verify); err != nil {
 			return nil, err
 		}
-		p, err = plan.Compute(obs.Observation, now)
-	}
-	if err == nil && obs.memory.inherited && p.Status.EndTime != nil && obs.Job.Status.EndTime == nil {
-		if obs.Pods, err = r.tracked(ctx, obs); err != nil {
-			return nil, err
-		}
-		obs.hidden = len(obs.Pods) > 0
-		obs.memory.inherited = obs.hidden
 		p, err = plan.Compute(obs.Observation, now)
 	}
 	return &p, err

@@ -592,7 +592,7 @@ func (s *simulation) fingerprint(ahead bool) string {
 // digestMemory is what matters of a memory.
 func (s *simulation) digestMemory(m *memory, ahead bool) string {
 	var out strings.Builder
-	fmt.Fprint(&out, " memory ", m.uid, m.code, m.inherited)
+	fmt.Fprint(&out, " memory ", m.uid, m.code)
 	if ahead || isOlder(strconv.Itoa(s.version), m.version) {
 		fmt.Fprint(&out, m.version)
 	}
