@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/discovery"
@@ -128,6 +129,7 @@ func Find(ctx context.Context, t Target) (*Cluster, error) {
 // to be cut short, and so takes no context.
 func Down(t Target) error {
 	cmd := exec.Command(program, "down", "--name", t.Name)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us, and has been heard
 	cmd.Stdout, cmd.Stderr = t.Out, t.Out
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("taking the cluster down: %w", err)
