@@ -25,7 +25,6 @@ import (
 
 	"github.com/go-logr/logr"
 	batchv1 "k8s.io/api/batch/v1"
-	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -200,7 +199,7 @@ func (b *bench) setUp(ctx context.Context, qps int) error {
 	if b.kube, err = b.cluster.Client(); err != nil {
 		return err
 	}
-	if err := errors.Join(batchv1.AddToScheme(b.kube.Scheme()), eventsv1.AddToScheme(b.kube.Scheme())); err != nil {
+	if err := batchv1.AddToScheme(b.kube.Scheme()); err != nil {
 		return err
 	}
 	if b.api, err = b.cluster.API(); err != nil {

@@ -12,7 +12,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -171,7 +170,8 @@ func (b *bench) namespace(ctx context.Context) (string, error) {
 }
 
 // clear deletes what is in a namespace, so that it burdens no measurement that comes after. An
-// empty namespace burdens nobody, and to delete it as well would take seconds.
+// empty namespace burdens nobody, and to delete it as well would take seconds; nor do events,
+// which nobody watches and which are more than all else.
 func (b *bench) clear(ctx context.Context, namespace string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
@@ -182,7 +182,6 @@ func (b *bench) clear(ctx context.Context, namespace string) error {
 		{&v1alpha1.BatchJob{}, &v1alpha1.BatchJobList{}},
 		{&batchv1.Job{}, &batchv1.JobList{}},
 		{&corev1.Pod{}, &corev1.PodList{}},
-		{&eventsv1.Event{}, &eventsv1.EventList{}},
 	}
 	for {
 		var errs error
