@@ -15,7 +15,7 @@ WEBHOOK_URL ?= https://127.0.0.1:9443
 FUZZTIME ?= 60s
 # How long `make soak` submits jobs.
 SOAK ?= 90s
-# Flags of `make bench`, such as --shapes=S1 --rounds=1.
+# Flags of `make bench`, such as --shapes=S1-2000,S4 --rounds=5, or --small, or --check for CI.
 BENCH ?=
 # How many random runs `make sim` plays, and how long it searches.
 SIM_RUNS ?= 5000

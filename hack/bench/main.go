@@ -7,20 +7,21 @@
 // In every round each shape of work is done by each subject in turn, so that what else the
 // machine does hits all alike: by a bare client that only creates the Pods (floor), by one
 // that also patches each of them once, as whoever tracks their outcomes must (floor2), by the
-// operator (ours), and where the shape fits by the cluster's own Job controller (job).
+// operator (ours), and where the shape fits by the cluster's own Job controller (job). After
+// that the last two do some of it again in a cluster that allows each 100 requests a second.
 package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/go-logr/logr"
 	batchv1 "k8s.io/api/batch/v1"
@@ -29,73 +30,166 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/hack/internal/install"
+	"batchcompute.dev/operator/internal/testutil/freeport"
 )
+
+// What a client may ask of the API server in a second: as good as anything, and what is
+// usual. The subjects of the latter have limited behind their names.
+const (
+	lifted  = 5000
+	usual   = 100
+	limited = "@100"
+)
+
+// memory names the step that is no shape.
+const memory = "memory"
 
 // bench is one run.
 type bench struct {
-	target install.Target
-	rounds int
-	only   string
-	small  bool
-	out    string
-	keep   bool
+	target   install.Target
+	rounds   int
+	only     []string // names of shapes; empty is the usual ones
+	small    bool
+	check    bool
+	usual    bool // measure at the usual limits as well
+	bind     bool
+	keep     bool
+	out      string
+	began    time.Time
+	versions map[string]string
 
-	cluster *install.Cluster
-	kube    client.WithWatch
-	api     rest.Interface
-	manager int // process
+	cluster  *install.Cluster
+	kube     client.WithWatch
+	api      rest.Interface
+	manager  int    // process
+	profiles string // address
+	suffix   string // of subjects
+
 	seq     int
+	failed  int
 	results []result
+	figures []figure
 }
 
 func main() {
-	b := &bench{target: install.Target{
-		Cluster: "local", Node: "fake", Out: os.Stderr, FakeNodes: 8, Unlimited: true,
+	b := &bench{began: time.Now(), target: install.Target{
+		Cluster: "local", Node: "fake", Out: os.Stderr, FakeNodes: 12, // of 500 Pods each
 	}}
+	var only string
 	flag.StringVar(&b.target.Name, "name", "bench", "name of the cluster, which must not be up")
 	flag.IntVar(&b.rounds, "rounds", 3, "how often everything is measured")
-	flag.StringVar(&b.only, "shapes", "", "which shapes, as names with commas between; empty is all")
+	flag.StringVar(&only, "shapes", "", "what is measured, as names with commas between: "+strings.Join(names(), ", ")+". Empty: all but S6 and S7, which take long")
 	flag.BoolVar(&b.small, "small", false, "a tenth of the work, for a first look")
-	flag.StringVar(&b.out, "out", "bin/bench/results.json", "where the results go")
+	flag.BoolVar(&b.usual, "limited", true, "measure S1-2000 and S4 also with clients that may make 100 requests a second; not with --small or --bind")
+	flag.BoolVar(&b.bind, "bind", false, "bind Pods to nodes at once, in the place of the scheduler, so that more of the time is the operator's")
+	flag.BoolVar(&b.check, "check", false, "measure little, and fail if the operator is far slower than it should be")
+	flag.StringVar(&b.out, "out", "bin/bench/results.json", "where the results go; the chart goes beside")
 	flag.BoolVar(&b.keep, "keep", false, "leave the cluster up at the end")
 	flag.Parse()
+	if only != "" {
+		b.only = strings.Split(only, ",")
+	}
 	log.SetLogger(logr.Discard()) // what there is to say is said here
 	install.Main(func(ctx context.Context) error {
-		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 		defer stop()
 		return b.run(ctx)
 	})
 }
 
-func (b *bench) run(ctx context.Context) (err error) {
-	if !b.keep {
-		defer func() {
-			if downErr := install.Down(b.target); err == nil {
-				err = downErr
-			}
-		}()
+// names are those of all that can be asked for.
+func names() (list []string) {
+	for _, s := range shapes(false) {
+		list = append(list, s.name)
 	}
-	if err := b.setUp(ctx); err != nil {
-		return err
-	}
-	for round := range b.rounds {
-		for _, s := range b.shapes() {
-			for _, subject := range s.subjects {
-				r, err := b.measure(ctx, s, subject)
-				if err != nil {
-					return fmt.Errorf("%s by %s: %w", s.name, subject.name, err)
-				}
-				r.Round = round
-				b.results = append(b.results, r)
-				fmt.Fprintf(os.Stderr, "round %d %-4s %-7s %7.2f s %8.1f instances/s\n", round+1, s.name, subject.name, r.Seconds, r.rate())
-			}
-		}
-	}
-	report(os.Stdout, b.results)
-	return b.write()
+	return append(list, s7, memory)
 }
 
-func (b *bench) setUp(ctx context.Context) (err error) {
+// run measures, and tells what there is even if it was cut short.
+func (b *bench) run(ctx context.Context) error {
+	for _, name := range b.only {
+		if !slices.Contains(names(), name) {
+			return fmt.Errorf("there is no shape %q, only %s", name, strings.Join(names(), ", "))
+		}
+	}
+	err := b.all(ctx)
+	if !b.keep {
+		err = errors.Join(err, install.Down(b.target))
+	}
+	if len(b.results)+len(b.figures) > 0 {
+		list := rows(b.results)
+		report(os.Stdout, list, b.figures, barsOf(list, b.figures, b.results))
+		err = errors.Join(err, b.write())
+	}
+	if b.failed > 0 {
+		err = errors.Join(err, fmt.Errorf("%d measurements failed", b.failed))
+	}
+	if b.check && err == nil {
+		err = verdict(rows(b.results))
+	}
+	return err
+}
+
+func (b *bench) all(ctx context.Context) error {
+	if err := b.setUp(ctx, lifted); err != nil {
+		return err
+	}
+	if err := b.interleaved(ctx, b.shapes()); err != nil {
+		return err
+	}
+	if b.asked(memory, true) {
+		if err := b.measureMemory(ctx); err != nil {
+			return err
+		}
+	}
+	if b.asked(s7, false) {
+		if err := b.age(ctx); err != nil {
+			return err
+		}
+	}
+	shapes := b.limitedShapes()
+	if len(shapes) == 0 {
+		return b.write()
+	}
+	if err := errors.Join(b.write(), install.Down(b.target)); err != nil {
+		return err
+	}
+	b.suffix = limited
+	if err := b.setUp(ctx, usual); err != nil {
+		return err
+	}
+	return b.interleaved(ctx, shapes)
+}
+
+// interleaved measures every shape by every subject in each round.
+func (b *bench) interleaved(ctx context.Context, shapes []shape) error {
+	for round := range b.rounds {
+		for _, s := range shapes {
+			if s.once && round > 0 {
+				continue
+			}
+			for _, subject := range s.subjects {
+				if err := b.record(ctx, round, s, subject); err != nil {
+					return err
+				}
+			}
+		}
+		if err := b.write(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setUp brings up a cluster whose clients may ask so much in a second.
+func (b *bench) setUp(ctx context.Context, qps int) error {
+	addresses, err := freeport.Addresses(1)
+	if err != nil {
+		return err
+	}
+	b.profiles = addresses[0]
+	b.target.QPS = qps
+	b.target.ManagerArgs = []string{"--job-quota=0", "--pprof-bind-address=" + b.profiles}
 	if b.cluster, err = install.Up(ctx, b.target); err != nil {
 		return err
 	}
@@ -111,27 +205,65 @@ func (b *bench) setUp(ctx context.Context) (err error) {
 	if b.api, err = b.cluster.API(); err != nil {
 		return err
 	}
+	if b.versions, err = b.versionsOf(ctx); err != nil {
+		return err
+	}
+	if b.bind {
+		if err := b.bindPods(ctx); err != nil {
+			return err
+		}
+	}
 	b.manager, err = b.cluster.HostManagerPID(ctx)
 	return err
 }
 
+// asked tells whether something was asked for, by its name or because nothing was.
+func (b *bench) asked(name string, usually bool) bool {
+	if b.check {
+		return false
+	}
+	return slices.Contains(b.only, name) || usually && len(b.only) == 0
+}
+
 // shapes are those that were asked for.
 func (b *bench) shapes() (list []shape) {
+	if b.check {
+		for _, c := range checked {
+			list = append(list, c.shape)
+		}
+	}
 	for _, s := range shapes(b.small) {
-		if b.only == "" || slices.Contains(strings.Split(b.only, ","), s.name) {
+		if b.asked(s.name, !s.once) {
 			list = append(list, s)
 		}
 	}
 	return list
 }
 
-func (b *bench) write() error {
-	data, err := json.MarshalIndent(b.results, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encoding the results: %w", err)
+// limitedShapes are those of them that are measured at the usual limits as well.
+func (b *bench) limitedShapes() (list []shape) {
+	for _, s := range b.shapes() {
+		if b.usual && !b.small && !b.bind && (s.name == "S1-2000" || s.name == "S4") {
+			s.subjects = []string{ours, job}
+			list = append(list, s)
+		}
 	}
-	if err := os.MkdirAll(filepath.Dir(b.out), 0o755); err != nil {
-		return err
+	return list
+}
+
+// verdict is what --check comes to.
+func verdict(list []row) error {
+	var errs error
+	for _, c := range checked {
+		got := 0.0
+		for _, r := range list {
+			if r.Shape == c.shape.name && r.Subject == ours && r.OfFloor2 != nil {
+				got = r.OfFloor2.Median
+			}
+		}
+		if got < c.least {
+			errs = errors.Join(errs, fmt.Errorf("%s runs at %.2f of the rate of a bare client that patches, and must at %.2f", c.shape.name, got, c.least))
+		}
 	}
-	return os.WriteFile(b.out, append(data, '\n'), 0o644)
+	return errs
 }

@@ -5,18 +5,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"os"
-	"regexp"
-	"slices"
-	"strconv"
-	"strings"
-	"text/tabwriter"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
 )
 
 // result is one measurement.
@@ -26,155 +26,182 @@ type result struct {
 	Subject   string  `json:"subject"`
 	Instances int     `json:"instances"`
 	Seconds   float64 `json:"seconds"`
-	// Of the manager, and for ours alone: processor seconds, peak resident set in MiB, and
-	// writes to the API server for each instance.
-	CPU    float64 `json:"cpuSeconds,omitempty"`
-	RSS    float64 `json:"peakRSSMiB,omitempty"`
-	Writes float64 `json:"writesPerInstance,omitempty"`
-	// Hops are the middle and the 99th percentile from the end of a task to the next Pod, in
-	// milliseconds.
+	// Error is why there is nothing else to be said.
+	Error string `json:"error,omitempty"`
+	// Cost is the operator's.
+	Cost *cost `json:"cost,omitempty"`
+	// Hops are from the end of the last task that one waits for to its first Pod.
 	HopP50 float64 `json:"hopP50ms,omitempty"`
 	HopP99 float64 `json:"hopP99ms,omitempty"`
+	// Fairness is how long small jobs that came meanwhile waited for their first Pod.
+	FairP99 float64 `json:"fairnessP99ms,omitempty"`
+	Probes  int     `json:"fairnessJobs,omitempty"`
 }
+
+// cost is what the operator took for its work. Writes and events are for each instance.
+type cost struct {
+	CPU         float64 `json:"cpuSeconds"`
+	CPUEach     float64 `json:"cpuMillisecondsPerInstance"`
+	RSS         float64 `json:"peakRSSMiB"`
+	Creates     float64 `json:"podCreates"`
+	Patches     float64 `json:"podPatches"`
+	Deletes     float64 `json:"podDeletes"`
+	Statuses    float64 `json:"statusWrites"`
+	Events      float64 `json:"eventWrites"`
+	StatusBytes int     `json:"maxStatusBytes"`
+}
+
+// writes are those that the work cannot do without, so events are not among them.
+func (c cost) writes() float64 { return c.Creates + c.Patches + c.Deletes + c.Statuses }
 
 func (r result) rate() float64 { return float64(r.Instances) / r.Seconds }
 
-// measure has a subject do the work of a shape once.
-func (b *bench) measure(ctx context.Context, s shape, subject subject) (result, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-	defer cancel()
-	b.seq++
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("bench-%d", b.seq)}}
-	if err := b.kube.Create(ctx, ns); err != nil {
-		return result{}, fmt.Errorf("making a namespace: %w", err)
+// record measures and keeps the result. What fails is kept too, and the rest goes on.
+func (b *bench) record(ctx context.Context, round int, s shape, subject string) error {
+	r, err := b.measure(ctx, s, subject)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	r := result{Shape: s.name, Subject: subject.name, Instances: s.total()}
-	cpu, writes, err := b.manages(ctx)
+	r.Round, r.Shape, r.Subject = round, s.name, subject+b.suffix
+	line := fmt.Sprintf("%8.2f s %8.1f instances/s", r.Seconds, r.rate())
 	if err != nil {
+		r.Error = err.Error()
+		line = r.Error
+		b.failed++
+	}
+	b.results = append(b.results, r)
+	fmt.Fprintf(os.Stderr, "round %d %-9s %-8s %s\n", round+1, r.Shape, r.Subject, line)
+	return nil
+}
+
+// patience is how long so many instances may take. A machine that does others' work as well
+// is slow, but one in a tenth of a second it manages.
+func patience(instances int) time.Duration {
+	return 3*time.Minute + time.Duration(instances)*100*time.Millisecond
+}
+
+// measure has a subject do the work of a shape once, and clears up behind it, which takes no
+// time of anybody's.
+func (b *bench) measure(ctx context.Context, s shape, subject string) (r result, err error) {
+	r.Instances = s.total()
+	namespace, err := b.namespace(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, b.clear(ctx, namespace)) }()
+	limited, cancel := context.WithTimeout(ctx, patience(s.total()))
+	defer cancel()
+	if subject == ours {
+		err = b.measureOurs(limited, &r, namespace, s)
 		return r, err
 	}
 	begin := time.Now()
-	hops, err := subject.do(ctx, b, ns.Name, s)
+	_, err = b.do(limited, subject, namespace, s)
 	r.Seconds = time.Since(begin).Seconds()
-	if err != nil || subject.name != ours.name {
-		return r, err
-	}
-	time.Sleep(time.Second) // what it still has to let go of counts as well
-	cpuAfter, writesAfter, err := b.manages(ctx)
-	if err != nil {
-		return r, err
-	}
-	r.CPU = (cpuAfter - cpu).Seconds()
-	r.Writes = float64(writesAfter-writes) / float64(s.total())
-	r.RSS, err = peak(b.manager)
-	if n := len(hops); n > 0 {
-		r.HopP50, r.HopP99 = milliseconds(hops[n/2]), milliseconds(hops[n*99/100])
-	}
 	return r, err
 }
 
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// manages returns the processor time that the manager has used, and how many writes the API
-// server has had that are the operator's own. Others bind Pods and write their status.
-func (b *bench) manages(ctx context.Context) (cpu time.Duration, writes int64, err error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.manager))
-	if err != nil {
-		return 0, 0, err
-	}
-	_, rest, _ := strings.Cut(string(data), ") ")
-	fields := strings.Fields(rest)
-	for _, f := range fields[11:13] { // utime and stime, in hundredths of a second
-		n, err := strconv.Atoi(f)
+// measureOurs also looks at what the operator takes for it.
+func (b *bench) measureOurs(ctx context.Context, r *result, namespace string, s shape) error {
+	var p *prober
+	if s.probed {
+		other, err := b.namespace(ctx)
 		if err != nil {
-			return 0, 0, err
+			return err
 		}
-		cpu += time.Duration(n) * 10 * time.Millisecond
+		if p, err = b.probe(ctx, other); err != nil {
+			return err
+		}
+		defer func() {
+			p.stop()
+			if err := b.clear(ctx, other); err != nil {
+				fmt.Fprintln(os.Stderr, "clearing up behind the small jobs:", err)
+			}
+		}()
 	}
-	text, err := b.api.Get().AbsPath("/metrics").DoRaw(ctx)
+	if err := forgetPeak(b.manager); err != nil {
+		return err
+	}
+	before, err := b.spent(ctx)
 	if err != nil {
-		return 0, 0, fmt.Errorf("reading the API server's metrics: %w", err)
+		return err
 	}
-	return cpu, countWrites(string(text)), nil
-}
-
-var request = regexp.MustCompile(`(?m)^apiserver_request_total\{(.*)\} (\S+)$`)
-
-// countWrites sums the API server's counters of what only the operator does here: Pods made,
-// patched and deleted, and statuses of BatchJobs.
-func countWrites(metrics string) (sum int64) {
-	for _, m := range request.FindAllStringSubmatch(metrics, -1) {
-		has := func(label, value string) bool { return strings.Contains(m[1], label+`="`+value+`"`) }
-		pods := has("resource", "pods") && has("subresource", "") && (has("verb", "POST") || has("verb", "PATCH") || has("verb", "DELETE"))
-		if pods || has("resource", "batchjobs") && has("subresource", "status") {
-			n, err := strconv.ParseFloat(m[2], 64)
-			if err == nil {
-				sum += int64(n)
-			}
-		}
-	}
-	return sum
-}
-
-// peak returns the largest resident set that a process has had, in MiB.
-func peak(pid int) (float64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	begin := time.Now()
+	seen, err := b.do(ctx, ours, namespace, s)
+	r.Seconds = time.Since(begin).Seconds()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	for line := range strings.Lines(string(data)) {
-		if kib, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			n, err := strconv.ParseFloat(strings.Fields(kib)[0], 64)
-			return n / 1024, err
-		}
+	instances := s.total()
+	if p != nil {
+		waits := p.stop()
+		r.FairP99, r.Probes = milliseconds(percentile(waits, 99)), len(waits)
+		instances += p.pods()
 	}
-	return 0, fmt.Errorf("process %d has no resident set", pid)
+	time.Sleep(time.Second) // what it still has to let go of counts as well
+	after, err := b.spent(ctx)
+	if err != nil {
+		return err
+	}
+	events, err := b.events(ctx, namespace)
+	if err != nil {
+		return err
+	}
+	c := costOf(before, after, instances)
+	c.Events, c.StatusBytes = float64(events)/float64(s.total()), seen.statusBytes
+	if c.RSS, err = peak(b.manager); err != nil {
+		return err
+	}
+	r.Cost = &c
+	if len(seen.hops) > 0 {
+		r.HopP50, r.HopP99 = milliseconds(percentile(seen.hops, 50)), milliseconds(percentile(seen.hops, 99))
+	}
+	return nil
 }
 
-// report prints the medians, with the ratio to floor2 of the same round.
-func report(out io.Writer, results []result) {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SHAPE\tBY\tINSTANCES\tSECONDS (RANGE)\tPER SECOND\tOF FLOOR2\tCPU s\tPEAK MiB\tWRITES\tHOP p50/p99 ms")
-	type key struct{ shape, subject string }
-	groups, order := map[key][]result{}, []key{}
-	floors := map[string]map[int]float64{}
-	for _, r := range results {
-		k := key{r.Shape, r.Subject}
-		if groups[k] == nil {
-			order = append(order, k)
-		}
-		groups[k] = append(groups[k], r)
-		if r.Subject == floor2.name {
-			if floors[r.Shape] == nil {
-				floors[r.Shape] = map[int]float64{}
+// namespace makes a new one.
+func (b *bench) namespace(ctx context.Context) (string, error) {
+	b.seq++
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("bench-", b.seq)}}
+	if err := b.kube.Create(ctx, ns); err != nil {
+		return "", fmt.Errorf("making a namespace: %w", err)
+	}
+	return ns.Name, nil
+}
+
+// clear deletes what is in a namespace, so that it burdens no measurement that comes after. An
+// empty namespace burdens nobody, and to delete it as well would take seconds; nor do events,
+// which nobody watches and which are more than all else.
+func (b *bench) clear(ctx context.Context, namespace string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	kinds := []struct {
+		object client.Object
+		list   client.ObjectList
+	}{
+		{&v1alpha1.BatchJob{}, &v1alpha1.BatchJobList{}},
+		{&batchv1.Job{}, &batchv1.JobList{}},
+		{&corev1.Pod{}, &corev1.PodList{}},
+	}
+	for {
+		var errs error
+		left := 0
+		for _, k := range kinds {
+			// What is too much for one request ends with an error and has come some way.
+			errs = errors.Join(errs, b.kube.DeleteAllOf(ctx, k.object, client.InNamespace(namespace),
+				client.GracePeriodSeconds(0), client.PropagationPolicy(metav1.DeletePropagationBackground)))
+			if err := b.kube.List(ctx, k.list, client.InNamespace(namespace), client.Limit(1)); err != nil {
+				return fmt.Errorf("listing what is left in %s: %w", namespace, err)
 			}
-			floors[r.Shape][r.Round] = r.rate()
+			left += meta.LenList(k.list)
+		}
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("clearing %s: %w", namespace, errors.Join(ctx.Err(), errs))
+		case <-time.After(200 * time.Millisecond):
 		}
 	}
-	for _, k := range order {
-		g := groups[k]
-		med := func(of func(result) float64) float64 {
-			var values []float64
-			for _, r := range g {
-				values = append(values, of(r))
-			}
-			slices.Sort(values)
-			return values[len(values)/2]
-		}
-		slices.SortFunc(g, func(a, b result) int { return int(1000 * (a.Seconds - b.Seconds)) })
-		ratio := "-"
-		if f := floors[k.shape]; f != nil {
-			ratio = fmt.Sprintf("%.2f", med(func(r result) float64 { return r.rate() / f[r.Round] }))
-		}
-		own, hop := "-\t-\t-", "-"
-		if k.subject == ours.name {
-			own = fmt.Sprintf("%.2f\t%.0f\t%.2f", med(func(r result) float64 { return r.CPU }), med(func(r result) float64 { return r.RSS }), med(func(r result) float64 { return r.Writes }))
-		}
-		if g[0].HopP50 > 0 {
-			hop = fmt.Sprintf("%.1f/%.1f", med(func(r result) float64 { return r.HopP50 }), med(func(r result) float64 { return r.HopP99 }))
-		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%.2f (%.2f-%.2f)\t%.1f\t%s\t%s\t%s\n", k.shape, k.subject, g[0].Instances,
-			med(func(r result) float64 { return r.Seconds }), g[0].Seconds, g[len(g)-1].Seconds, med(result.rate), ratio, own, hop)
-	}
-	_ = w.Flush()
 }

@@ -4,182 +4,183 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"slices"
-	"sync"
-	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/tools/cache"
-	watchtools "k8s.io/client-go/tools/watch"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 )
 
-// shape is a kind of work: so many jobs of so many tasks in a chain, each of so many instances.
+// shape is a kind of work: so many jobs, all alike.
 type shape struct {
-	name                   string
-	jobs, tasks, instances int
-	subjects               []subject
+	name     string
+	jobs     int
+	tasks    []task
+	subjects []string
+	// probed has a small job submitted every second meanwhile, to see how long it waits.
+	probed bool
+	// once is measured in the first round only, and not unless it is asked for.
+	once bool
 }
 
-// total is how many Pods it takes.
-func (s shape) total() int { return s.jobs * s.tasks * s.instances }
-
-// subject is who does the work.
-type subject struct {
-	name string
-	// do does it in a namespace of its own, and returns the time of each hop from the end of a
-	// task to the first Pod of the next, if the shape has any.
-	do func(ctx context.Context, b *bench, namespace string, s shape) ([]time.Duration, error)
+// task is so many instances, which wait for the tasks of the numbers in after.
+type task struct {
+	instances, concurrent int
+	after                 []int
 }
 
-var (
-	floor = subject{"floor", func(ctx context.Context, b *bench, ns string, s shape) ([]time.Duration, error) {
-		return nil, b.bare(ctx, ns, s, false)
-	}}
-	floor2 = subject{"floor2", func(ctx context.Context, b *bench, ns string, s shape) ([]time.Duration, error) {
-		return nil, b.bare(ctx, ns, s, true)
-	}}
-	ours = subject{"ours", func(ctx context.Context, b *bench, ns string, s shape) ([]time.Duration, error) {
-		return b.batchJobs(ctx, ns, s)
-	}}
-	job = subject{"job", func(ctx context.Context, b *bench, ns string, s shape) ([]time.Duration, error) {
-		return nil, b.coreJobs(ctx, ns, s)
-	}}
+// perJob is how many Pods one job takes.
+func (s shape) perJob() (n int) {
+	for _, t := range s.tasks {
+		n += t.instances
+	}
+	return n
+}
+
+// total is how many Pods it all takes.
+func (s shape) total() int { return s.jobs * s.perJob() }
+
+// single is one task.
+func single(instances int) []task { return []task{{instances: instances}} }
+
+// layers are tasks of one instance, so many in each layer. Task i of a layer waits for those
+// of the layer before that before returns, of so many.
+func layers(widths []int, before func(i, of int) []int) (tasks []task) {
+	for l, width := range widths {
+		for i := range width {
+			t := task{instances: 1}
+			if l > 0 {
+				first := len(tasks) - i - widths[l-1]
+				for _, b := range before(i, widths[l-1]) {
+					t.after = append(t.after, first+b)
+				}
+			}
+			tasks = append(tasks, t)
+		}
+	}
+	return tasks
+}
+
+// all has a task wait for the whole layer before.
+func all(_, of int) (list []int) {
+	for i := range of {
+		list = append(list, i)
+	}
+	return list
+}
+
+// next has a task wait for the one before it and that one's neighbour.
+func next(i, of int) []int { return []int{i, (i + 1) % of} }
+
+// chain is tasks that wait for one another.
+func chain(n int) []task {
+	widths := make([]int, n)
+	for i := range widths {
+		widths[i] = 1
+	}
+	return layers(widths, all)
+}
+
+// Who does the work. See the package's comment.
+const (
+	floor  = "floor"
+	floor2 = "floor2"
+	ours   = "ours"
+	job    = "job"
 )
 
-// shapes are S1, many instances of one task; S4, many jobs of one instance; and S5, a chain.
-func shapes(small bool) []shape {
-	n := 1
+// part is by what the work is divided.
+func part(small bool) int {
 	if small {
-		n = 10
+		return 10
+	}
+	return 1
+}
+
+// shapes are what can be measured. S7 is more than a shape, and is told in aging.go; so is
+// memory, in memory.go.
+func shapes(small bool) []shape {
+	n := part(small)
+	bare, every := []string{floor, floor2, ours}, []string{floor, floor2, ours, job}
+	wide := make([]int, 10)
+	for i := range wide {
+		wide[i] = 50 / n
 	}
 	return []shape{
-		{"S1", 1, 1, 2000 / n, []subject{floor, floor2, ours, job}},
-		{"S4", 1000 / n, 1, 1, []subject{floor, floor2, ours, job}},
-		{"S5", 1, 50, 1, []subject{ours}},
+		{name: "S1-1000", jobs: 1, tasks: single(1000 / n), subjects: every},
+		{name: "S1-2000", jobs: 1, tasks: single(2000 / n), subjects: every},
+		{name: "S1-10000", jobs: 1, tasks: single(10_000 / n), subjects: every, probed: true},
+		{name: "S2", jobs: 300 / n, tasks: layers([]int{1, 4, 4, 1}, all), subjects: bare},
+		{name: "S3", jobs: 1, tasks: layers(wide, next), subjects: bare},
+		{name: "S4", jobs: 2000 / n, tasks: single(1), subjects: every},
+		{name: "S5", jobs: 1, tasks: chain(50), subjects: []string{ours}},
+		{name: "S6", jobs: 1, tasks: []task{{instances: 100_000 / n, concurrent: 2000 / n}}, subjects: []string{ours}, probed: true, once: true},
 	}
 }
 
-// workers is how many calls a bare client has under way at once.
-const workers = 32
+// checked are the shapes of --check, which CI has a minute for, and the part of floor2's rate
+// below which ours must not fall.
+var checked = []struct {
+	shape shape
+	least float64
+}{
+	{shape{name: "S1-400", jobs: 1, tasks: single(400), subjects: []string{floor2, ours}}, 0.5},
+	{shape{name: "S4-200", jobs: 200, tasks: single(1), subjects: []string{floor2, ours}}, 0.35},
+}
 
 // zone is that of the pretended nodes.
 const zone = "ap-guangzhou-2"
 
-// atOnce is what has a pretended Pod end as soon as it runs.
-var atOnce = map[string]string{"sim/duration": "0s"}
+// runs are the annotations that say how long a pretended Pod does.
+func runs(duration string) map[string]string { return map[string]string{"sim/duration": duration} }
 
-// inParallel calls do with the numbers from 0 to n-1 and returns the first error.
-func inParallel(n int, do func(int) error) error {
-	next, errs := make(chan int), make(chan error, workers)
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for i := range next {
-				if err := do(i); err != nil {
-					select {
-					case errs <- err:
-					default:
-					}
-				}
-			}
-		})
+// atOnce is how long Pods run whose end is waited for.
+const atOnce = "0s"
+
+func taskName(t int) string { return fmt.Sprint("task-", t) }
+
+// batchJob is the i-th job of a shape, as the operator takes it.
+func batchJob(namespace string, i int, s shape, duration string) *v1alpha1.BatchJob {
+	job := &v1alpha1.BatchJob{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprint("job-", i)}}
+	job.Spec.Placement.Zone = zone
+	for n, t := range s.tasks {
+		task := v1alpha1.Task{
+			TaskName: taskName(n), TaskInstanceNum: new(int64(t.instances)),
+			Application: v1alpha1.Application{DeliveryForm: v1alpha1.DeliveryFormLocal, Command: "true"},
+			ComputeEnv:  &v1alpha1.AnonymousComputeEnv{Kubernetes: &v1alpha1.KubernetesOptions{Annotations: runs(duration)}},
+		}
+		if t.concurrent > 0 {
+			task.MaxConcurrentNum = new(int64(t.concurrent))
+		}
+		job.Spec.Job.Tasks = append(job.Spec.Job.Tasks, task)
+		for _, before := range t.after {
+			job.Spec.Job.Dependences = append(job.Spec.Job.Dependences, v1alpha1.Dependence{StartTask: taskName(before), EndTask: taskName(n)})
+		}
 	}
-	for i := range n {
-		next <- i
-	}
-	close(next)
-	wg.Wait()
-	close(errs)
-	return <-errs
+	return job
 }
 
-// follow calls saw with every change of the objects of a namespace until it says that it has
-// seen enough. An API server that is busy cuts watches off; this one goes on where it was.
-func (b *bench) follow(ctx context.Context, namespace string, list client.ObjectList, saw func(watch.Event) (bool, error)) (wait func() error, err error) {
-	if err := b.kube.List(ctx, list, client.InNamespace(namespace)); err != nil {
-		return nil, fmt.Errorf("listing: %w", err)
-	}
-	w, err := watchtools.NewRetryWatcherWithContext(ctx, list.GetResourceVersion(), &cache.ListWatch{
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return b.kube.Watch(ctx, list, &client.ListOptions{Namespace: namespace, Raw: &o})
+// coreJob is the i-th job of a shape of one task, as the core Job controller takes it.
+func coreJob(namespace string, i int, s shape) *batchv1.Job {
+	n, indexed := int32(s.perJob()), batchv1.IndexedCompletion
+	return &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprint("job-", i)},
+		Spec: batchv1.JobSpec{
+			Completions: &n, Parallelism: &n, CompletionMode: &indexed,
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Annotations: runs(atOnce)}, Spec: podSpec()},
 		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("watching: %w", err)
 	}
-	done := make(chan error, 1)
-	go func() {
-		defer w.Stop()
-		for e := range w.ResultChan() {
-			if e.Type == watch.Error {
-				done <- apierrors.FromObject(e.Object)
-				return
-			}
-			enough, err := saw(e)
-			if enough || err != nil {
-				done <- err
-				return
-			}
-		}
-		done <- errors.Join(errors.New("the watch has ended"), context.Cause(ctx))
-	}()
-	return func() error { return <-done }, nil
 }
 
-// bare creates the Pods, and waits until all have succeeded; when each is to be patched, until
-// that is done.
-func (b *bench) bare(ctx context.Context, namespace string, s shape, patch bool) error {
-	finished := make(chan string, s.total())
-	seen := map[types.UID]bool{}
-	wait, err := b.follow(ctx, namespace, &corev1.PodList{}, func(e watch.Event) (bool, error) {
-		pod, ok := e.Object.(*corev1.Pod)
-		if !ok || pod.Status.Phase != corev1.PodSucceeded || seen[pod.UID] {
-			return false, nil
-		}
-		seen[pod.UID] = true
-		finished <- pod.Name
-		return len(seen) == s.total(), nil
-	})
-	if err != nil {
-		return err
+// barePod is the i-th Pod of a bare client; a tracked one is to be patched at its end.
+func barePod(namespace string, i int, tracked bool) *corev1.Pod {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprint("pod-", i), Annotations: runs(atOnce)}, Spec: podSpec()}
+	if tracked {
+		pod.Finalizers = []string{v1alpha1.FinalizerTracking}
 	}
-	patched := make(chan error, 1)
-	go func() {
-		if !patch {
-			patched <- nil
-			return
-		}
-		patched <- inParallel(s.total(), func(int) error {
-			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: <-finished}}
-			body := []byte(`{"metadata":{"$deleteFromPrimitiveList/finalizers":["batchcompute.dev/tracking"]}}`)
-			return b.kube.Patch(ctx, pod, client.RawPatch(types.StrategicMergePatchType, body))
-		})
-	}()
-	err = inParallel(s.total(), func(i int) error {
-		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprint("pod-", i), Annotations: atOnce}, Spec: podSpec()}
-		if patch {
-			pod.Finalizers = []string{v1alpha1.FinalizerTracking}
-		}
-		return b.kube.Create(ctx, pod)
-	})
-	if err != nil {
-		return fmt.Errorf("creating Pods: %w", err)
-	}
-	if err := wait(); err != nil {
-		return err
-	}
-	return <-patched
+	return pod
 }
 
 func podSpec() corev1.PodSpec {
@@ -187,112 +188,4 @@ func podSpec() corev1.PodSpec {
 		RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: new(false),
 		Containers: []corev1.Container{{Name: "task", Image: "busybox:1.37", Command: []string{"true"}}},
 	}
-}
-
-// batchJobs has the operator do the work.
-func (b *bench) batchJobs(ctx context.Context, namespace string, s shape) ([]time.Duration, error) {
-	ended := map[string]bool{}
-	wait, err := b.follow(ctx, namespace, &v1alpha1.BatchJobList{}, func(e watch.Event) (bool, error) {
-		job, ok := e.Object.(*v1alpha1.BatchJob)
-		if !ok || job.Status.EndTime == nil {
-			return false, nil
-		}
-		if job.Status.State != v1alpha1.JobSucceed {
-			return false, fmt.Errorf("a job is %s: %s", job.Status.State, job.Status.Message)
-		}
-		ended[job.Name] = true
-		return len(ended) == s.jobs, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	hops, err := b.timeHops(ctx, namespace, s)
-	if err != nil {
-		return nil, err
-	}
-	err = inParallel(s.jobs, func(i int) error { return b.kube.Create(ctx, batchJob(namespace, i, s)) })
-	if err != nil {
-		return nil, fmt.Errorf("creating BatchJobs: %w", err)
-	}
-	if err := wait(); err != nil {
-		return nil, err
-	}
-	return hops()
-}
-
-func batchJob(namespace string, i int, s shape) *v1alpha1.BatchJob {
-	job := &v1alpha1.BatchJob{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprint("job-", i)}}
-	job.Spec.Placement.Zone = zone
-	for t := range s.tasks {
-		job.Spec.Job.Tasks = append(job.Spec.Job.Tasks, v1alpha1.Task{
-			TaskName: fmt.Sprint("task-", t), TaskInstanceNum: new(int64(s.instances)),
-			Application: v1alpha1.Application{DeliveryForm: v1alpha1.DeliveryFormLocal, Command: "true"},
-			ComputeEnv:  &v1alpha1.AnonymousComputeEnv{Kubernetes: &v1alpha1.KubernetesOptions{Annotations: atOnce}},
-		})
-		if t > 0 {
-			job.Spec.Job.Dependences = append(job.Spec.Job.Dependences, v1alpha1.Dependence{StartTask: fmt.Sprint("task-", t-1), EndTask: fmt.Sprint("task-", t)})
-		}
-	}
-	return job
-}
-
-// timeHops measures, in a chain, the time from when the end of a Pod is heard of to when the
-// next one is. hops waits for the last.
-func (b *bench) timeHops(ctx context.Context, namespace string, s shape) (hops func() ([]time.Duration, error), err error) {
-	if s.tasks == 1 {
-		return func() ([]time.Duration, error) { return nil, nil }, nil
-	}
-	var times []time.Duration
-	var end time.Time
-	made, ended := map[types.UID]bool{}, map[types.UID]bool{}
-	wait, err := b.follow(ctx, namespace, &corev1.PodList{}, func(e watch.Event) (bool, error) {
-		pod, ok := e.Object.(*corev1.Pod)
-		if !ok {
-			return false, nil
-		}
-		if !made[pod.UID] {
-			made[pod.UID] = true
-			if len(made) > 1 {
-				times = append(times, time.Since(end))
-			}
-		}
-		if pod.Status.Phase == corev1.PodSucceeded && !ended[pod.UID] {
-			ended[pod.UID], end = true, time.Now()
-		}
-		return len(ended) == s.tasks, nil
-	})
-	return func() ([]time.Duration, error) {
-		err := wait()
-		slices.Sort(times)
-		return times, err
-	}, err
-}
-
-// coreJobs has the cluster's own Job controller do the work: an indexed Job for each job.
-func (b *bench) coreJobs(ctx context.Context, namespace string, s shape) error {
-	complete := map[string]bool{}
-	wait, err := b.follow(ctx, namespace, &batchv1.JobList{}, func(e watch.Event) (bool, error) {
-		job, ok := e.Object.(*batchv1.Job)
-		if ok && job.Status.CompletionTime != nil {
-			complete[job.Name] = true
-		}
-		return len(complete) == s.jobs, nil
-	})
-	if err != nil {
-		return err
-	}
-	n, indexed := int32(s.instances), batchv1.IndexedCompletion
-	err = inParallel(s.jobs, func(i int) error {
-		return b.kube.Create(ctx, &batchv1.Job{
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprint("job-", i)},
-			Spec: batchv1.JobSpec{
-				Completions: &n, Parallelism: &n, CompletionMode: &indexed,
-				Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Annotations: atOnce}, Spec: podSpec()},
-			},
-		})
-	})
-	if err != nil {
-		return fmt.Errorf("creating Jobs: %w", err)
-	}
-	return wait()
 }

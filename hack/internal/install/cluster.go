@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/discovery"
@@ -44,9 +45,12 @@ type Target struct {
 	FakeZones []string
 	// FakeNodes has a local cluster pretend so many nodes that any Pod may run on.
 	FakeNodes int
-	// Unlimited lifts the limits on the requests a second that a local cluster's controllers
-	// and the manager beside it may make.
-	Unlimited bool
+	// QPS is how many requests a second each of a local cluster's controllers and the manager
+	// beside it may make, and half of how many at once; 0 leaves them what they have by
+	// default. With it, what is not measured is not limited: the scheduler and our own client.
+	QPS int
+	// ManagerArgs are further arguments for a manager beside the cluster.
+	ManagerArgs []string
 	// Audit asks a local API server for an audit log.
 	Audit bool
 	// Args are further arguments for parts of a local cluster, as PART=--ARGUMENT.
@@ -65,8 +69,15 @@ type Cluster struct {
 	BinDir string `json:"binDir"`
 	// LogDir has its logs; empty where it is not ours.
 	LogDir string `json:"logDir"`
+	// ReadyURL is where a manager beside the cluster, once installed, says that it serves.
+	ReadyURL string `json:"-"`
 
 	target Target
+}
+
+// limits are the arguments that limit a client's requests to QPS.
+func (t Target) limits() []string {
+	return []string{fmt.Sprintf("--kube-api-qps=%d", t.QPS), fmt.Sprintf("--kube-api-burst=%d", 2*t.QPS)}
 }
 
 // program is the cluster program, as make builds it.
@@ -84,9 +95,11 @@ func Up(ctx context.Context, t Target) (*Cluster, error) {
 	if t.FakeNodes > 0 {
 		args = append(args, "--fake-nodes", strconv.Itoa(t.FakeNodes), "--fake-taint=false")
 	}
-	if t.Unlimited {
-		args = append(args, "--arg", "kube-controller-manager=--kube-api-qps=5000", "--arg", "kube-controller-manager=--kube-api-burst=10000",
-			"--arg", "kube-scheduler=--kube-api-qps=5000", "--arg", "kube-scheduler=--kube-api-burst=10000")
+	if t.QPS > 0 {
+		for _, a := range t.limits() {
+			args = append(args, "--arg", "kube-controller-manager="+a)
+		}
+		args = append(args, "--arg", "kube-scheduler=--kube-api-qps=5000", "--arg", "kube-scheduler=--kube-api-burst=10000")
 	}
 	for _, a := range t.Args {
 		args = append(args, "--arg", a)
@@ -116,6 +129,7 @@ func Find(ctx context.Context, t Target) (*Cluster, error) {
 // to be cut short, and so takes no context.
 func Down(t Target) error {
 	cmd := exec.Command(program, "down", "--name", t.Name)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us, and has been heard
 	cmd.Stdout, cmd.Stderr = t.Out, t.Out
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("taking the cluster down: %w", err)
@@ -130,7 +144,7 @@ func (c *Cluster) Client() (client.WithWatch, error) {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
 	cfg.QPS, cfg.Burst = 200, 400
-	if c.target.Unlimited {
+	if c.target.QPS > 0 {
 		cfg.QPS = -1
 	}
 	scheme := runtime.NewScheme()

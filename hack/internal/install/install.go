@@ -144,13 +144,15 @@ func (c *Cluster) installBeside(ctx context.Context) error {
 		"--kubeconfig", c.Kubeconfig, "--catalog", catalog,
 		"--webhook-bind-address", webhook, "--webhook-url", "https://" + webhook,
 		"--health-probe-bind-address", probes, "--metrics-bind-address", metrics, "--metrics-secure=false"}
-	if c.target.Unlimited {
-		args = append(args, "--kube-api-qps=5000", "--kube-api-burst=10000", "--job-quota=0")
+	if c.target.QPS > 0 {
+		args = append(args, c.target.limits()...)
 	}
+	args = append(args, c.target.ManagerArgs...)
 	if err := c.run(exec.CommandContext(ctx, program, args...)); err != nil {
 		return err
 	}
-	return c.waitForProbe(ctx, "http://"+probes+"/readyz")
+	c.ReadyURL = "http://" + probes + "/readyz"
+	return c.waitForProbe(ctx, c.ReadyURL)
 }
 
 func (c *Cluster) waitForProbe(ctx context.Context, url string) error {

@@ -1,0 +1,61 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
+
+// report prints medians, with ranges where they matter.
+func report(out io.Writer, list []row, figures []figure, bars []bar) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line := func(columns ...string) { fmt.Fprintln(w, strings.Join(columns, "\t")) }
+	line("SHAPE", "BY", "INSTANCES", "SECONDS", "(RANGE)", "A SECOND", "(RANGE)", "OF FLOOR", "OF FLOOR2", "OF JOB")
+	for _, r := range list {
+		line(r.Shape, r.Subject, fmt.Sprint(r.Instances),
+			fmt.Sprintf("%.2f\t(%.2f-%.2f)", r.Seconds.Median, r.Seconds.Min, r.Seconds.Max),
+			fmt.Sprintf("%.1f\t(%.1f-%.1f)", r.Rate.Median, r.Rate.Min, r.Rate.Max),
+			middle("%.2f", r.OfFloor), middle("%.2f", r.OfFloor2), middle("%.2f", r.OfJob))
+	}
+	line()
+	line("SHAPE", "BY", "CPU s", "ms EACH", "PEAK MiB", "CREATE", "PATCH", "DELETE", "STATUS", "= WRITES", "EVENTS", "STATUS B", "HOP p50/p99 ms", "SMALL JOB p99 ms")
+	for _, r := range list {
+		if r.CPU == nil {
+			continue
+		}
+		hop := "-"
+		if r.HopP50 != nil {
+			hop = fmt.Sprintf("%.1f/%.1f", r.HopP50.Median, r.HopP99.Median)
+		}
+		line(r.Shape, r.Subject, middle("%.2f", r.CPU), middle("%.2f", r.CPUEach), middle("%.0f", r.RSS), middle("%.2f", r.Creates),
+			middle("%.2f", r.Patches), middle("%.2f", r.Deletes), middle("%.2f", r.Statuses), middle("%.2f", r.Writes), middle("%.2f", r.Events),
+			middle("%.0f", r.StatusBytes), hop, middle("%.0f", r.FairP99))
+	}
+	line()
+	for _, f := range figures {
+		line(f.Name, fmt.Sprintf("%.4g %s", f.Value, f.Unit))
+	}
+	if len(figures) > 0 {
+		line()
+	}
+	line("BAR", "WANTED", "GOT", "")
+	for _, b := range bars {
+		got := "-"
+		if b.Got != nil {
+			got = fmt.Sprintf("%.4g", *b.Got)
+		}
+		line(b.Name, b.Want, got, b.Verdict)
+	}
+	_ = w.Flush()
+}
+
+func middle(format string, s *spread) string {
+	if s == nil {
+		return "-"
+	}
+	return fmt.Sprintf(format, s.Median)
+}
