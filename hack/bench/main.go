@@ -25,6 +25,7 @@ import (
 
 	"github.com/go-logr/logr"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -60,6 +61,7 @@ type bench struct {
 
 	cluster  *install.Cluster
 	kube     client.WithWatch
+	pod      *corev1.Pod // what all subjects make
 	api      rest.Interface
 	manager  int    // process
 	profiles string // address
@@ -130,7 +132,10 @@ func (b *bench) run(ctx context.Context) error {
 	return err
 }
 
-func (b *bench) all(ctx context.Context) error {
+func (b *bench) all(ctx context.Context) (err error) {
+	if b.pod, err = operatorsPod(); err != nil {
+		return err
+	}
 	if err := b.setUp(ctx, lifted); err != nil {
 		return err
 	}

@@ -6,8 +6,6 @@ package main
 import (
 	"fmt"
 
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -160,32 +158,4 @@ func batchJob(namespace string, i int, s shape, duration string) *v1alpha1.Batch
 		}
 	}
 	return job
-}
-
-// coreJob is the i-th job of a shape of one task, as the core Job controller takes it.
-func coreJob(namespace string, i int, s shape) *batchv1.Job {
-	n, indexed := int32(s.perJob()), batchv1.IndexedCompletion
-	return &batchv1.Job{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprint("job-", i)},
-		Spec: batchv1.JobSpec{
-			Completions: &n, Parallelism: &n, CompletionMode: &indexed,
-			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Annotations: runs(atOnce)}, Spec: podSpec()},
-		},
-	}
-}
-
-// barePod is the i-th Pod of a bare client; a tracked one is to be patched at its end.
-func barePod(namespace string, i int, tracked bool) *corev1.Pod {
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprint("pod-", i), Annotations: runs(atOnce)}, Spec: podSpec()}
-	if tracked {
-		pod.Finalizers = []string{v1alpha1.FinalizerTracking}
-	}
-	return pod
-}
-
-func podSpec() corev1.PodSpec {
-	return corev1.PodSpec{
-		RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: new(false),
-		Containers: []corev1.Container{{Name: "task", Image: "busybox:1.37", Command: []string{"true"}}},
-	}
 }

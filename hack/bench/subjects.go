@@ -129,7 +129,7 @@ func (b *bench) bare(ctx context.Context, namespace string, s shape, patch bool)
 		}
 		patched <- inParallel(s.total(), func(int) error { return b.letGo(ctx, namespace, finished) })
 	}()
-	err = inParallel(s.total(), func(i int) error { return b.kube.Create(ctx, barePod(namespace, i, patch)) })
+	err = inParallel(s.total(), func(i int) error { return b.kube.Create(ctx, barePod(b.pod, namespace, i, patch)) })
 	if err != nil {
 		return fmt.Errorf("creating Pods: %w", err)
 	}
@@ -244,7 +244,7 @@ func (b *bench) coreJobs(ctx context.Context, namespace string, s shape) error {
 	if err != nil {
 		return err
 	}
-	if err := inParallel(s.jobs, func(i int) error { return b.kube.Create(ctx, coreJob(namespace, i, s)) }); err != nil {
+	if err := inParallel(s.jobs, func(i int) error { return b.kube.Create(ctx, coreJob(b.pod, namespace, i, s)) }); err != nil {
 		return fmt.Errorf("creating Jobs: %w", err)
 	}
 	return wait()
