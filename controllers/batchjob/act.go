@@ -26,8 +26,13 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// defaultWorkers bounds the calls that one pass has under way at once.
-const defaultWorkers = 16
+// defaultWorkers bounds the calls that one pass has under way at once, and maxCalls those of all
+// passes that make or change Pods. What is more waits in the order in which it came, so that a
+// job with many does not hold up one with few.
+const (
+	defaultWorkers = 32
+	maxCalls       = 128
+)
 
 // act creates the Pods that are claimed. It returns when to try again what the cluster
 // refuses.
@@ -99,38 +104,53 @@ func (r *Reconciler) standInLine(obs *observation) {
 	}
 }
 
-// create makes the Pods of instances that the stored status claims. It begins with one
-// and doubles, so that a cluster which refuses is not asked a thousand times; of a task
-// that is refused no more is asked for. It returns one refusal for each such task.
+// create makes the Pods of instances that the stored status claims. It begins with one call at
+// a time and has one more under way after each that goes well, so that a cluster which refuses
+// is not asked a thousand times; of a task that is refused no more is asked for. It returns one
+// refusal for each such task.
 func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []resolve.Instance) ([]*refusedError, error) {
-	var mu sync.Mutex
+	type answer struct {
+		in   resolve.Instance
+		name string
+		err  error
+	}
+	m, begin, created := obs.memory, r.options.Clock.Now(), 0
+	answers, underWay := make(chan answer), 0
 	refusals := map[int]*refusedError{}
-	for size := 1; len(wanted) > 0; size = min(2*size, r.workers) {
-		batch := wanted[:min(size, len(wanted))]
-		wanted = wanted[len(batch):]
-		err := r.inParallel(len(batch), func(i int) error {
-			name, err := r.createPod(ctx, obs, batch[i])
-			mu.Lock()
-			defer mu.Unlock()
-			var e *refusedError
-			switch {
-			case err == nil:
-				obs.memory.created[name] = r.options.Clock.Now()
-				obs.memory.accepted(batch[i].Task)
-			case errors.As(err, &e):
-				refusals[e.task] = e
-				return nil
+	var failed error
+	for {
+		for len(wanted) > 0 && failed == nil && underWay < max(m.window, 1) {
+			in := wanted[0]
+			wanted = wanted[1:]
+			if refusals[in.Task] != nil {
+				continue
 			}
-			return err
-		})
-		if err != nil {
-			return slices.Collect(maps.Values(refusals)), err
+			underWay++
+			go func() {
+				name, err := r.createPod(ctx, obs, in)
+				answers <- answer{in, name, err}
+			}()
 		}
-		if len(refusals) > 0 {
-			wanted = slices.DeleteFunc(slices.Clone(wanted), func(in resolve.Instance) bool { return refusals[in.Task] != nil })
+		if underWay == 0 {
+			break
+		}
+		a := <-answers
+		underWay--
+		var e *refusedError
+		switch {
+		case a.err == nil:
+			created++
+			m.created[a.name] = r.options.Clock.Now()
+			m.accepted(a.in.Task)
+			m.window = min(max(m.window, 1)+1, r.workers)
+		case errors.As(a.err, &e):
+			refusals[e.task], m.window = e, 1
+		default:
+			failed, m.window = errors.Join(failed, a.err), 1
 		}
 	}
-	return slices.Collect(maps.Values(refusals)), nil
+	m.setWave(created, r.options.Clock.Since(begin))
+	return slices.Collect(maps.Values(refusals)), failed
 }
 
 // createPod makes one Pod. That it is there already, as after an answer that was lost,
@@ -147,7 +167,9 @@ func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve
 	if err != nil {
 		return "", unbuildable(in.Task, err)
 	}
+	r.inFlight <- struct{}{}
 	err = r.client.Create(ctx, pod)
+	<-r.inFlight
 	r.options.Metrics.Wrote("create", "pods", err)
 	switch {
 	case err == nil:
@@ -309,7 +331,9 @@ func (r *Reconciler) patchPod(ctx context.Context, pod *corev1.Pod, metadata map
 		return "", fmt.Errorf("encoding a patch: %w", err)
 	}
 	target := justMetadata(corev1.SchemeGroupVersion.WithKind("Pod"), pod)
+	r.inFlight <- struct{}{}
 	err = r.client.Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, body))
+	<-r.inFlight
 	r.options.Metrics.Wrote("patch", "pods", err)
 	if err != nil {
 		return "", fmt.Errorf("patching pod %s: %w", pod.Name, err)

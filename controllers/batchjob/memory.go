@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
 )
 
@@ -44,6 +45,9 @@ type memory struct {
 	// released are the Pods that were let go of and that the cache may still show as they were
 	// before, with the resource version that they have had since.
 	released map[types.UID]string
+	// window is how many Pods may be in creation at once, and wave how many are to be claimed;
+	// 0 stands for what a job begins with.
+	window, wave int
 	// refusals are the tasks whose Pods the cluster refuses to make, by position.
 	refusals map[int]*refusal
 	// trimmed says that the job's status has no room for what only explains.
@@ -136,6 +140,21 @@ func (m *memory) forgetSeen(pods []*corev1.Pod, now time.Time) {
 		if now.Sub(at) >= cacheLag {
 			delete(m.created, name)
 		}
+	}
+}
+
+// A pass should take no longer than passTime, since what ends meanwhile is not looked at. But a
+// write that claims fewer than minWave is not worth its cost.
+const (
+	passTime = 500 * time.Millisecond
+	minWave  = 32
+)
+
+// setWave has the next pass claim as many Pods as can be made in passTime, going by how many
+// were made now and how long that took.
+func (m *memory) setWave(made int, took time.Duration) {
+	if made >= minWave && took > 0 {
+		m.wave = min(max(int(float64(made)*float64(passTime)/float64(took)), minWave), plan.WaveSize)
 	}
 }
 

@@ -98,7 +98,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 		return nil, err
 	}
 	obs.Observation = plan.Observation{
-		Job: job, Spec: m.spec, Pods: own, Refusals: m.refused(), Pending: m.pending, ResourceWait: r.options.ResourceWait,
+		Job: job, Spec: m.spec, Pods: own, Refusals: m.refused(), Pending: m.pending, ResourceWait: r.options.ResourceWait, Wave: m.wave,
 	}
 	if r.options.Nodes != nil && r.options.Nodes.Complete() {
 		obs.Nodes = r.options.Nodes

@@ -35,7 +35,9 @@ type Reconciler struct {
 
 	// workers bounds the calls that one pass has under way at once.
 	workers int
-	pace    pace
+	// inFlight are the calls under way that make or change Pods, of all passes.
+	inFlight chan struct{}
+	pace     pace
 
 	tokens tokens
 	quotas quotas

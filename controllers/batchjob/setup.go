@@ -74,7 +74,7 @@ type Options struct {
 	// Validate returns the error code and sentence of the first problem of a job, or
 	// two empty strings. It guards against jobs that got past the webhook. Required.
 	Validate func(*v1alpha1.BatchJob) (code, message string)
-	// MaxConcurrentReconciles is how many jobs are worked on at once. 0 means 8.
+	// MaxConcurrentReconciles is how many jobs are worked on at once. 0 means 32.
 	MaxConcurrentReconciles int
 	// ResourceWait is how long the first machine of an instance is waited for, and scales
 	// the waits for later ones. 0 means plan.DefaultResourceWait.
@@ -105,7 +105,7 @@ func CacheOptions() map[client.Object]cache.ByObject {
 // Setup adds the reconciler to the manager, whose cache must be built with CacheOptions.
 func Setup(mgr ctrl.Manager, o Options) error {
 	if o.MaxConcurrentReconciles == 0 {
-		o.MaxConcurrentReconciles = 8
+		o.MaxConcurrentReconciles = 32
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
@@ -153,7 +153,7 @@ func NewReconciler(c client.Client, live client.Reader, recorder events.EventRec
 	if o.Slots == nil {
 		o.Slots = slots.New()
 	}
-	return &Reconciler{client: c, live: live, recorder: recorder, options: o, workers: defaultWorkers,
+	return &Reconciler{client: c, live: live, recorder: recorder, options: o, workers: defaultWorkers, inFlight: make(chan struct{}, maxCalls),
 		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{},
 		gone: map[types.NamespacedName]map[string]bool{}, seeded: map[string]bool{}, fences: map[string]map[types.UID]*metav1.PartialObjectMetadata{}}
 }

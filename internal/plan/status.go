@@ -50,8 +50,11 @@ func (c *computation) summarize() {
 }
 
 // isTrickle reports whether what moved are few of many instances that are under way, and no
-// task begins or ends with them.
+// task begins or ends with them, nor is there more to be claimed.
 func (c *computation) isTrickle() bool {
+	if len(c.plan.Create) > 0 && c.waveRoom() <= 0 {
+		return false
+	}
 	active := 0
 	for i := range c.tasks {
 		t, was := &c.tasks[i], v1alpha1.TaskPending

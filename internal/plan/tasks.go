@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -108,7 +109,7 @@ func (c *computation) claim(t *task) {
 	if _, ok := c.obs.Refusals[t.pos]; ok && t.adopting > 0 {
 		return // what is claimed already must be created first
 	}
-	room := min(t.MaxConcurrentNum-t.active.len()-t.interrupted.len(), WaveSize-len(c.plan.Create)-len(c.plan.Adopt))
+	room := min(t.MaxConcurrentNum-t.active.len()-t.interrupted.len(), c.waveRoom())
 	room = c.inEnvRoom(t, room)
 	untouched := t.succeeded.Empty() && t.failed.Empty() && len(t.active) == 0 && len(t.retrying) == 0 && len(t.interrupted) == 0
 	for _, g := range t.retrying {
@@ -118,6 +119,11 @@ func (c *computation) claim(t *task) {
 		c.issue(t, history{}, t.unclaimed().Minus(t.retrying.all()).First(room))
 	}
 	c.plan.Opened = c.plan.Opened || untouched && len(t.active) > 0 && len(c.obs.Spec.Graph.Predecessors(t.pos)) > 0
+}
+
+// waveRoom is how many more instances the plan may claim.
+func (c *computation) waveRoom() int {
+	return min(cmp.Or(c.obs.Wave, WaveSize), WaveSize) - len(c.plan.Create) - len(c.plan.Adopt)
 }
 
 // issue claims the instances of set and returns how many they are.

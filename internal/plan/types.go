@@ -41,6 +41,8 @@ type Observation struct {
 	Envs map[string]EnvView
 	// Nodes knows the cluster's nodes. nil means that they are not known.
 	Nodes Nodes
+	// Wave is how many instances the plan may claim, at most WaveSize; 0 means WaveSize.
+	Wave int
 	// ResourceWait is the first entry of the table of patience; 0 means DefaultResourceWait.
 	ResourceWait time.Duration
 	// Unfinished is how many Pods there are that may still run and are not tracked any
