@@ -52,6 +52,9 @@ const (
 
 // BatchJobStatus is what became of a job. Its size does not grow with the number
 // of instances: they are kept as index ranges such as "0-4,7".
+//
+// One controller writes it, so it has one owner, and who wrote which field is not kept.
+// +structType=atomic
 type BatchJobStatus struct {
 	// observedGeneration is the generation of the spec that the status speaks of.
 	// +optional

@@ -33,8 +33,8 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 		return 0, false, nil
 	}
 	now := r.options.Clock.Now()
-	if left := obs.memory.at.Add(r.interval(p, now)).Sub(now); left > 0 {
-		return left, p.Gather, nil
+	if left := obs.memory.at.Add(r.interval(obs, p, now)).Sub(now); left > 0 {
+		return left, p.Urgent, nil
 	}
 	version, err := r.store(ctx, obs.Job, &p.Status)
 	if isTooLarge(err) {
@@ -51,15 +51,15 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 	obs.Live = true // what we act on is what the API server has
 	r.tell(obs, p.Transitions, now)
 	if p.Urgent {
-		r.pace.add(now)
+		r.pace.add(now, r.options.Clock.Since(now))
 	}
 	return 0, false, nil
 }
 
 // interval is the least time from the last write of a job to that of p.
-func (r *Reconciler) interval(p *plan.Plan, now time.Time) time.Duration {
+func (r *Reconciler) interval(obs *observation, p *plan.Plan, now time.Time) time.Duration {
 	switch {
-	case p.Gather:
+	case p.Gather && !obs.memory.usesEnvs:
 		return gatherInterval
 	case p.Urgent:
 		return 0
@@ -69,29 +69,34 @@ func (r *Reconciler) interval(p *plan.Plan, now time.Time) time.Duration {
 	return newsInterval
 }
 
-// busyWrites is from how many urgent writes in a second on the process is busy, and news for
-// people, who could not follow them anyway, give way to work.
-const busyWrites = 20
+// A process is busy that makes so many urgent writes in a second, or whose urgent writes take so
+// long: news for people, who could not follow them anyway, give way to work then.
+const (
+	busyWrites = 20
+	slowWrite  = 50 * time.Millisecond
+)
 
-// pace counts the urgent writes of this second and the one before.
+// pace counts the urgent writes of this second and the one before, and how long they took.
 type pace struct {
 	mu        sync.Mutex
 	second    int64
 	now, last int
+	took      time.Duration // an average that goes half-way to each new one
 }
 
-func (p *pace) add(t time.Time) {
+func (p *pace) add(t time.Time, took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.turn(t)
 	p.now++
+	p.took = (p.took + took) / 2
 }
 
 func (p *pace) isBusy(t time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.turn(t)
-	return max(p.now, p.last) >= busyWrites
+	return max(p.now, p.last) >= busyWrites || p.now+p.last > 0 && p.took >= slowWrite
 }
 
 // turn begins the second of t.
@@ -101,7 +106,7 @@ func (p *pace) turn(t time.Time) {
 	case s == p.second+1:
 		p.second, p.now, p.last = s, 0, p.now
 	default:
-		p.second, p.now, p.last = s, 0, 0
+		p.second, p.now, p.last, p.took = s, 0, 0, 0
 	}
 }
 

@@ -113,7 +113,10 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if err := addIndexes(context.Background(), mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	r := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder("batchjob-controller"), o)
+	// What is written is made of the API's own types, so the server need not look for names that
+	// it does not know, which it does by reading everything twice.
+	writer := client.WithFieldValidation(mgr.GetClient(), metav1.FieldValidationIgnore)
+	r := NewReconciler(writer, mgr.GetAPIReader(), mgr.GetEventRecorder("batchjob-controller"), o)
 	r.options.Slots.OnWake(r.wake)
 	if o.Nodes != nil {
 		if err := r.followNodes(mgr.GetCache()); err != nil {

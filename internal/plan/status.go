@@ -44,7 +44,7 @@ func (c *computation) summarize() {
 	c.setConditions(next)
 	c.plan.Status = *next
 	c.plan.Urgent = c.plan.Urgent || old.State == "" || isTerminal(next.State)
-	c.plan.Gather = !c.plan.Urgent && c.moved > 0 && c.isTrickle()
+	c.plan.Gather = !c.plan.Urgent && c.moved > 0 && (len(c.plan.Create) == 0 || c.isTrickle())
 	c.plan.Urgent = c.plan.Urgent || c.moved > 0
 	c.tell(old)
 }
@@ -52,7 +52,7 @@ func (c *computation) summarize() {
 // isTrickle reports whether what moved are few of many instances that are under way, and no
 // task begins or ends with them, nor is there more to be claimed.
 func (c *computation) isTrickle() bool {
-	if len(c.plan.Create) > 0 && c.waveRoom() <= 0 {
+	if c.waveRoom() <= 0 {
 		return false
 	}
 	active := 0

@@ -130,33 +130,29 @@ func TestEndsWithItsLastOutcome(t *testing.T) {
 	}
 }
 
-// TestGather: a few outcomes of many instances may wait for more; what begins or ends a task, or
-// is a fair share, may not.
+// TestGather: outcomes by which nothing begins, or few of many instances, may wait for more. What
+// begins or ends a task on which something waits, or the job, may not.
 func TestGather(t *testing.T) {
 	many := func() *world {
-		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(100)).Task("b").Edges("a->b"))
+		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(200), testutil.Concurrent(100)).Task("b").Edges("a->b"))
 		if w.step(); w.last.Gather {
 			t.Error("the first claims of a task wait")
 		}
 		return w
 	}
-	w := many().finish("a/0 a/1 a/2 a/3", 0)
-	if p := w.compute(); !p.Gather || !p.Urgent {
-		t.Errorf("4 outcomes beside 96 instances under way: gather %t, urgent %t", p.Gather, p.Urgent)
+	is := func(what string, p Plan, gather bool) {
+		t.Helper()
+		if p.Gather != gather || !p.Urgent {
+			t.Errorf("%s: gather %t, urgent %t", what, p.Gather, p.Urgent)
+		}
 	}
-	if p := w.finish("a/4", 1).compute(); p.Gather || !p.Urgent {
-		t.Errorf("5 outcomes beside 95 instances under way: gather %t, urgent %t", p.Gather, p.Urgent)
-	}
-	if p := many().suspend(true).compute(); p.Gather || !p.Urgent {
-		t.Errorf("a suspension: gather %t, urgent %t", p.Gather, p.Urgent)
-	}
-	w = newWorld(t, testutil.Job("j").Task("a", testutil.Instances(100)).Task("b").Task("c").Edges("b->c")).step().finish("b/0", 0)
-	if p := w.compute(); p.Gather || len(p.Create) != 1 {
-		t.Errorf("the end of a task, on which another waits: gather %t, creates %v", p.Gather, p.Create)
-	}
-	if p := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(19))).step().finish("a/0", 0).compute(); p.Gather {
-		t.Error("one outcome of 19 waits")
-	}
+	is("2 of 100 places", many().finish("a/0 a/1", 0).compute(), true)
+	is("3 of 100 places", many().finish("a/0 a/1 a/2", 0).compute(), false)
+	is("a suspension", many().suspend(true).compute(), false)
+	w := newWorld(t, testutil.Job("j").Task("a").Task("b", testutil.Instances(100)).Task("c").Task("d").Edges("a->c a->d c->d")).step()
+	is("the end of a task on which another waits", w.finish("a/0", 0).compute(), false)
+	is("the end of a task on which nothing waits alone", newWorld(t, testutil.Job("j").Task("a").Task("b").Task("c").Edges("a->c b->c")).step().finish("a/0", 0).compute(), true)
+	is("the end of the job", newWorld(t, testutil.Job("j").Task("a")).step().finish("a/0", 0).compute(), false)
 }
 
 func TestTerminalStaysTerminal(t *testing.T) {

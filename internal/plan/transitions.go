@@ -38,7 +38,7 @@ func (c *computation) tell(old *v1alpha1.BatchJobStatus) {
 	case next.State == v1alpha1.JobFailedInterrupted:
 		c.news(true, v1alpha1.ReasonInterrupted, "%s", next.Message)
 	case next.State == v1alpha1.JobSucceed:
-		c.news(false, next.Reason, "%s", next.Message)
+		c.progress(next.Reason, "%s", next.Message)
 	case next.State == v1alpha1.JobFailed:
 		c.news(true, next.Reason, "%s", next.Message)
 	}

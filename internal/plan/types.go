@@ -97,8 +97,9 @@ type Plan struct {
 	// Urgent says that Status holds a claim, an outcome or an end. What else changed is
 	// news for people, which may be a second late.
 	Urgent bool
-	// Gather says of an urgent Status that it holds so few outcomes and claims, beside the
-	// instances that are under way, that a moment may be waited for more of them.
+	// Gather says of an urgent Status that a moment may be waited for more to be stored with it:
+	// nothing begins by it, or so few instances, beside those that are under way, that more are
+	// on the way. Who has nodes of ComputeEnvs to give back does not wait.
 	Gather bool
 	// Create are the instances claimed by Status, in the order in which they are to be made.
 	Create []resolve.Instance
