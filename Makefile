@@ -75,7 +75,7 @@ lint: ## Run golangci-lint in every module.
 
 .PHONY: test
 test: ## Run every test there is, the demo included, and sum up.
-	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration faults sim e2e+e2e-process soak demos
+	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration faults sim e2e+e2e-process bench-check soak demos
 
 .PHONY: unit
 unit: ## Run the tests that need no cluster.
@@ -124,6 +124,10 @@ soak: bin/cluster bin/soak ## Run jobs for SOAK on a cluster whose manager and n
 .PHONY: bench
 bench: bin/cluster bin/bench/bench ## Measure the operator beside a bare client and the core Job controller. BENCH has more flags.
 	@bin/bench/bench $(BENCH)
+
+.PHONY: bench-check
+bench-check: bin/cluster bin/bench/bench ## Measure a little, and fail if the operator is far slower than it should be.
+	@bin/bench/bench --check --out=bin/bench/check.json
 
 .PHONY: demos
 demos: bin/cluster ## Run the demo on a real node, where one can run, and on the process node.

@@ -107,7 +107,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		func() { released, relErr = r.release(ctx, release) },
 	)
 	maps.Copy(obs.memory.released, released)
-	r.measure(req.NamespacedName, obs, p, begin)
+	r.measure(req.NamespacedName, obs, p, begin, relErr == nil)
 	if err := errors.Join(delErr, actErr, relErr); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -119,13 +119,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 }
 
 // measure tells the metrics where the job is, and how soon the successors of a task got
-// their first Pods: counted from the beginning of the pass that saw the task end.
-func (r *Reconciler) measure(key types.NamespacedName, obs *observation, p *plan.Plan, begin time.Time) {
+// their first Pods: counted from the beginning of the pass that saw the task end. A job that
+// has ended counts for as long as its Pods could not be let go of.
+func (r *Reconciler) measure(key types.NamespacedName, obs *observation, p *plan.Plan, begin time.Time, released bool) {
 	m := r.options.Metrics
 	if p.Opened {
 		m.DependenceLatency(r.options.Clock.Since(begin))
 	}
-	if p.Status.EndTime != nil {
+	if p.Status.EndTime != nil && released {
 		m.Forget(key)
 		return
 	}

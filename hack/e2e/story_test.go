@@ -224,14 +224,17 @@ func (s *story) event(name, reason string) {
 	})
 }
 
-// released fails the story if a Pod still carries the tracking finalizer or label.
+// released fails the story if a Pod keeps the tracking finalizer or label after its job's end.
 func (s *story) released() {
 	s.Helper()
-	for _, pod := range s.pods("") {
-		if slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) || pod.Labels[v1alpha1.LabelTracked] != "" {
-			s.Errorf("pod %s is still held: finalizers %v", pod.Name, pod.Finalizers)
+	s.eventually(30*time.Second, "Pods to be let go of", func() error {
+		for _, pod := range s.pods("") {
+			if slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) || pod.Labels[v1alpha1.LabelTracked] != "" {
+				return fmt.Errorf("pod %s is still held: finalizers %v", pod.Name, pod.Finalizers)
+			}
 		}
-	}
+		return nil
+	})
 }
 
 // eventually waits until try gives no error.

@@ -58,7 +58,7 @@ func (l *Ledger) Judge(uid types.UID, want Want) []Finding {
 			case p.held:
 				v.add(Held, "%s: Pod %s is held after the end", in, p.name)
 			case p.settled > j.ended:
-				v.add(Early, "%s: Pod %s was live or held when the job ended", in, p.name)
+				v.add(Early, "%s: Pod %s was live when the job ended", in, p.name)
 			}
 		}
 	}

@@ -65,7 +65,7 @@ type pod struct {
 	live, gone   bool
 	// held says that the Pod has our finalizer or label.
 	held bool
-	// settled is the resource version by which the Pod had finished and was let go of.
+	// settled is the resource version by which the Pod had finished.
 	settled uint64
 	outcome outcome
 }
@@ -102,7 +102,7 @@ const (
 	TwoLive Kind = "two live at once"
 	// Differs: a job did not end as it does without faults.
 	Differs Kind = "ends that differ"
-	// Early: a job was final while a Pod of it still ran or was held.
+	// Early: a job was final while a Pod of it still ran.
 	Early Kind = "final too early"
 	// Stuck: something that should have happened did not, in a generous time.
 	Stuck Kind = "stuck"
@@ -251,7 +251,7 @@ func (l *Ledger) see(p *pod, kind watch.EventType, obj *corev1.Pod) {
 		l.maxLive = max(l.maxLive, l.live)
 	}
 	p.live, p.held = live, !p.gone && isHeld(obj)
-	if p.settled == 0 && !p.live && !p.held {
+	if p.settled == 0 && !p.live {
 		p.settled = version(obj)
 	}
 	if p.outcome == none && finished {

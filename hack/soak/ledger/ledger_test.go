@@ -228,10 +228,16 @@ func TestJudge(t *testing.T) {
 			ta.made("q", 1)
 			ta.succeeded()
 		}},
-		"let go of after the end": {want: wantSuccess, kinds: []Kind{Early}, tale: func(ta *tale) {
+		"let go of after the end": {want: wantSuccess, tale: func(ta *tale) {
 			ta.made("p", 0)
 			ta.succeeds("p")
 			ta.succeeded()
+			ta.released("p")
+		}},
+		"finished after the end": {want: wantSuccess, kinds: []Kind{Early}, tale: func(ta *tale) {
+			ta.made("p", 0)
+			ta.succeeded()
+			ta.succeeds("p")
 			ta.released("p")
 		}},
 		"another end": {want: wantFailure, kinds: []Kind{Differs, Differs, Doubled}, tale: func(ta *tale) {
