@@ -158,10 +158,16 @@ func (c *cluster) noteFromCluster(t *testing.T, note func(err error, request str
 	})
 	note(err, "(a clientToken that stands for another request)", "InvalidParameterValue spec.clientToken")
 
-	job, err := s.jobs.Get(t.Context(), "first", metav1.GetOptions{})
-	must(t, err)
-	must(t, unstructured.SetNestedField(job.Object, "z-2", "spec", "placement", "zone"))
-	_, err = s.jobs.Update(t.Context(), job, metav1.UpdateOptions{FieldValidation: metav1.FieldValidationStrict})
+	eventually(t, 10*time.Second, func() error { // the manager writes its status meanwhile
+		job, getErr := s.jobs.Get(t.Context(), "first", metav1.GetOptions{})
+		must(t, getErr)
+		must(t, unstructured.SetNestedField(job.Object, "z-2", "spec", "placement", "zone"))
+		_, err = s.jobs.Update(t.Context(), job, metav1.UpdateOptions{FieldValidation: metav1.FieldValidationStrict})
+		if apierrors.IsConflict(err) {
+			return err
+		}
+		return nil
+	})
 	note(err, "(an update of the spec)", "UnsupportedOperation spec.placement.zone")
 }
 

@@ -48,6 +48,8 @@ type memory struct {
 	// window is how many Pods may be in creation at once, and wave how many are to be claimed;
 	// 0 stands for what a job begins with.
 	window, wave int
+	// storing is how long the last write of the status took.
+	storing time.Duration
 	// refusals are the tasks whose Pods the cluster refuses to make, by position.
 	refusals map[int]*refusal
 	// trimmed says that the job's status has no room for what only explains.
@@ -143,18 +145,19 @@ func (m *memory) forgetSeen(pods []*corev1.Pod, now time.Time) {
 	}
 }
 
-// A pass should take no longer than passTime, since what ends meanwhile is not looked at. But a
-// write that claims fewer than minWave is not worth its cost.
+// A pass should take no longer than passTime, since what ends meanwhile is not looked at. But its
+// write should be a small part of it, and one that claims fewer than minWave is not worth its
+// cost.
 const (
 	passTime = 500 * time.Millisecond
 	minWave  = 32
 )
 
-// setWave has the next pass claim as many Pods as can be made in passTime, going by how many
+// setWave has the next pass claim as many Pods as can be made in its time, going by how many
 // were made now and how long that took.
 func (m *memory) setWave(made int, took time.Duration) {
 	if made >= minWave && took > 0 {
-		m.wave = min(max(int(float64(made)*float64(passTime)/float64(took)), minWave), plan.WaveSize)
+		m.wave = min(max(int(float64(made)*float64(max(passTime, 4*m.storing))/float64(took)), minWave), plan.WaveSize)
 	}
 }
 

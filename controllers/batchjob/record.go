@@ -50,8 +50,9 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 	r.count(&obs.Job.Status, p)
 	obs.Live = true // what we act on is what the API server has
 	r.tell(obs, p.Transitions, now)
+	obs.memory.storing = r.options.Clock.Since(now)
 	if p.Urgent {
-		r.pace.add(now, r.options.Clock.Since(now))
+		r.pace.add(now, obs.memory.storing)
 	}
 	return 0, false, nil
 }

@@ -135,7 +135,7 @@ func (s *sized) create(ctx context.Context, c client.WithWatch, obj client.Objec
 
 // patch is the release of a Pod, the only patch that a Pod here can get.
 func (s *sized) patch(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
-	if _, ok := obj.(*corev1.Pod); !ok {
+	if kindOf(obj) != "pod" {
 		return c.Patch(ctx, obj, patch, opts...)
 	}
 	body, err := patch.Data(obj)
