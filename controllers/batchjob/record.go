@@ -70,10 +70,11 @@ func (r *Reconciler) interval(obs *observation, p *plan.Plan, now time.Time) tim
 	return newsInterval
 }
 
-// A process is busy that makes so many urgent writes in a second, or whose urgent writes take so
-// long: news for people, who could not follow them anyway, give way to work then.
+// A process is busy that makes so many urgent writes in a second, or a few that take so long: news
+// for people, who could not follow them anyway, give way to work then.
 const (
 	busyWrites = 20
+	fewWrites  = 5
 	slowWrite  = 50 * time.Millisecond
 )
 
@@ -97,7 +98,8 @@ func (p *pace) isBusy(t time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.turn(t)
-	return max(p.now, p.last) >= busyWrites || p.now+p.last > 0 && p.took >= slowWrite
+	n := max(p.now, p.last)
+	return n >= busyWrites || n >= fewWrites && p.took >= slowWrite
 }
 
 // turn begins the second of t.

@@ -246,7 +246,7 @@ func stripPod(o any) (any, error) {
 const (
 	// newsInterval is the least time between two writes that bring only news for people.
 	newsInterval, busyNewsInterval = time.Second, 10 * time.Second
-	// gatherInterval is the least time before a write of a few outcomes of many.
+	// gatherInterval is the least time before a write of what may wait for more.
 	gatherInterval = 500 * time.Millisecond
 	// cacheLag is how long a Pod that was created may be missing from the cache before
 	// it is looked for.
