@@ -37,7 +37,9 @@ const (
 // act creates the Pods that are claimed. It returns when to try again what the cluster
 // refuses.
 func (r *Reconciler) act(ctx context.Context, obs *observation, p *plan.Plan) (time.Duration, error) {
-	claimed := slices.Concat(p.Create, p.Adopt)
+	// Claims of earlier passes come first. Another process may have made their Pods meanwhile, seen
+	// them end and let them go, so the less time passes since the job was known, the better.
+	claimed := slices.Concat(p.Adopt, p.Create)
 	m := obs.memory
 	m.forgetRefusals(slices.Concat(claimed, p.Verify))
 	wanted, again := r.mayAsk(m, claimed, len(p.Release) > 0)

@@ -99,14 +99,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		// A Pod that could not be stopped must stay in sight.
 		release = slices.DeleteFunc(slices.Clone(release), func(pod *corev1.Pod) bool { return slices.Contains(p.Delete, pod) })
 	}
+	// With its finalizer a Pod that is being deleted loses its name as well. Another process that
+	// believes to lead may be about to make it once more, and should find the name taken: the
+	// later these are let go of, the better.
+	going, staying := partition(release, func(pod *corev1.Pod) bool { return pod.DeletionTimestamp != nil })
 	var again time.Duration
-	var released map[types.UID]string
 	var actErr, relErr error
 	r.together(
 		func() { again, actErr = r.act(ctx, obs, p) },
-		func() { released, relErr = r.release(ctx, release) },
+		func() { relErr = r.letGo(ctx, obs.memory, staying) },
 	)
-	maps.Copy(obs.memory.released, released)
+	relErr = errors.Join(relErr, r.letGo(ctx, obs.memory, going))
 	r.measure(req.NamespacedName, obs, p, begin, relErr == nil)
 	if err := errors.Join(delErr, actErr, relErr); err != nil {
 		return ctrl.Result{}, err
@@ -116,6 +119,25 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	unseen := obs.memory.unseen(r.options.Clock.Now())
 	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen)}, nil
+}
+
+// letGo releases Pods and remembers it.
+func (r *Reconciler) letGo(ctx context.Context, m *memory, pods []*corev1.Pod) error {
+	released, err := r.release(ctx, pods)
+	maps.Copy(m.released, released)
+	return err
+}
+
+// partition divides Pods by whether is holds for them.
+func partition(pods []*corev1.Pod, is func(*corev1.Pod) bool) (yes, no []*corev1.Pod) {
+	for _, pod := range pods {
+		if is(pod) {
+			yes = append(yes, pod)
+		} else {
+			no = append(no, pod)
+		}
+	}
+	return yes, no
 }
 
 // measure tells the metrics where the job is, and how soon the successors of a task got
