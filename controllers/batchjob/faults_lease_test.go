@@ -73,9 +73,10 @@ const (
 	deletions = 24
 )
 
-// churn is a job whose Pods may be deleted as often as one likes.
+// churn is a job whose Pods may be deleted as often as one likes. Its task has another name than
+// those of the reference jobs, whose script would have it fail.
 func churn() *testutil.JobBuilder {
-	return testutil.Job("churn").Task("a", testutil.Instances(churning), testutil.Concurrent(8), machineRetries(100))
+	return testutil.Job("churn").Task("churned", testutil.Instances(churning), testutil.Concurrent(8), machineRetries(100))
 }
 
 // deleteOne deletes a Pod of the job that runs, as a person does, and reports whether it
@@ -138,12 +139,17 @@ func TestFaultsTwoLeaders(t *testing.T) {
 			}
 			// The first one is late, so that what it goes by is old.
 			first.change(func(p *proxy) { p.lag = 2 * time.Second })
-			deleted := 0
+			deleted, odd := 0, map[string]bool{} // failures for which there is no reason
 			var overlap time.Duration
 			var both [2]int
 			d.within(4*time.Minute, "every job has ended", func() bool {
 				if first.isElected() && second.isElected() {
 					overlap, both = time.Since(begin), [2]int{first.claims(), second.claims()}
+				}
+				for _, f := range d.job("churn").Status.Failures {
+					if f.Reason != v1alpha1.ReasonPodDeleted {
+						odd[fmt.Sprintf("%s %s: %s", f.PodName, f.Reason, f.Message)] = true
+					}
 				}
 				if deleted < deletions && d.deleteOne("churn") {
 					deleted++
@@ -166,7 +172,7 @@ func TestFaultsTwoLeaders(t *testing.T) {
 			d.wantNoOverlap()
 			// Each deletion of a running Pod takes one attempt more, and nothing else does.
 			if got := d.job("churn"); got.Status.State != v1alpha1.JobSucceed || got.Status.TaskInstanceMetrics.SucceedCount != churning {
-				t.Errorf("after %d deletions the job is %q", deleted, brief(got))
+				t.Errorf("after %d deletions the job is %q; failures for other reasons: %v", deleted, brief(got), odd)
 			}
 			if f := d.witness.Figures(); f.Pods != jobs*referencePods+churning+deleted {
 				t.Errorf("there were %d Pods, want %d for the reference jobs and %d, since %d were deleted", f.Pods, jobs*referencePods, churning+deleted, deleted)
