@@ -26,8 +26,8 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// defaultWorkers bounds the calls that one pass has under way at once, and maxCalls those of all
-// passes that make or change Pods. What is more waits in the order in which it came, so that a
+// defaultWorkers bounds the calls of one kind that one pass has under way at once, and maxCalls
+// those of all passes that make or change Pods. What is more waits in the order in which it came, so that a
 // job with many does not hold up one with few.
 const (
 	defaultWorkers = 32

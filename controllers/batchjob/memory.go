@@ -93,14 +93,6 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 	return m
 }
 
-// isDone reports whether all Pods were let go of that the cache shows of a job that has ended.
-func (r *Reconciler) isDone(key types.NamespacedName, job *v1alpha1.BatchJob, pods []*corev1.Pod) bool {
-	r.mu.Lock()
-	m := r.memories[key]
-	r.mu.Unlock()
-	return m != nil && m.uid == job.UID && len(m.held(slices.Clone(pods))) == 0
-}
-
 func (r *Reconciler) forget(key types.NamespacedName) {
 	r.mu.Lock()
 	m := r.memories[key]

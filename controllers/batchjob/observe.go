@@ -72,13 +72,8 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 		return nil, nil
 	}
 	retry := plan.RetryDue(job)
-	switch {
-	case !hasEnded(job) || retry:
-	case len(own) > 0:
-		if r.isDone(key, job, own) {
-			return nil, nil // once the cache has caught up, its event brings us here again
-		}
-	default:
+	done := hasEnded(job) && !retry
+	if done && len(own) == 0 {
 		r.leaveNodes(job)
 		r.forget(key)
 		if job.Spec.TTLSecondsAfterFinished == nil && job.Status.ObservedGeneration == job.Generation || isDuplicate(job) {
@@ -87,7 +82,9 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 		return &observation{memory: &memory{}, Observation: plan.Observation{Job: job}}, nil
 	}
 	m := r.remember(key, job)
-	own = m.held(own)
+	if own = m.held(own); done && len(own) == 0 {
+		return nil, nil // all were let go of, and the event that shows it brings us here again
+	}
 	obs := &observation{memory: m, code: m.code, message: m.message, stale: isOlder(job.ResourceVersion, m.version)}
 	if m.code == "" && job.DeletionTimestamp == nil {
 		if obs.original, err = r.original(ctx, job); err != nil {

@@ -33,7 +33,7 @@ type Reconciler struct {
 	recorder events.EventRecorder
 	options  Options
 
-	// workers bounds the calls that one pass has under way at once.
+	// workers bounds the calls of one kind that one pass has under way at once.
 	workers int
 	// inFlight are the calls under way that make or change Pods, of all passes.
 	inFlight chan struct{}
@@ -60,7 +60,7 @@ type Reconciler struct {
 }
 
 // Reconcile does one pass over one job, in the order that package plan demands: store
-// the status, then create and delete Pods, then let go of those that are recorded.
+// the status, then stop and create Pods, and let go of those that are recorded.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	begin := r.options.Clock.Now()
 	obs, err := r.observe(ctx, req.NamespacedName)

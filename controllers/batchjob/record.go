@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
@@ -33,7 +32,7 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 		return 0, false, nil
 	}
 	now := r.options.Clock.Now()
-	if left := obs.memory.at.Add(r.interval(obs, p, now)).Sub(now); left > 0 {
+	if left := obs.memory.at.Add(r.interval(p, now)).Sub(now); left > 0 {
 		return left, p.Urgent, nil
 	}
 	version, err := r.store(ctx, obs.Job, &p.Status)
@@ -55,62 +54,6 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 		r.pace.add(now, obs.memory.storing)
 	}
 	return 0, false, nil
-}
-
-// interval is the least time from the last write of a job to that of p.
-func (r *Reconciler) interval(obs *observation, p *plan.Plan, now time.Time) time.Duration {
-	switch {
-	case p.Gather && !obs.memory.usesEnvs:
-		return gatherInterval
-	case p.Urgent:
-		return 0
-	case r.pace.isBusy(now):
-		return busyNewsInterval
-	}
-	return newsInterval
-}
-
-// A process is busy that makes so many urgent writes in a second, or a few that take so long: news
-// for people, who could not follow them anyway, give way to work then.
-const (
-	busyWrites = 20
-	fewWrites  = 5
-	slowWrite  = 50 * time.Millisecond
-)
-
-// pace counts the urgent writes of this second and the one before, and how long they took.
-type pace struct {
-	mu        sync.Mutex
-	second    int64
-	now, last int
-	took      time.Duration // an average that goes half-way to each new one
-}
-
-func (p *pace) add(t time.Time, took time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.turn(t)
-	p.now++
-	p.took = (p.took + took) / 2
-}
-
-func (p *pace) isBusy(t time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.turn(t)
-	n := max(p.now, p.last)
-	return n >= busyWrites || n >= fewWrites && p.took >= slowWrite
-}
-
-// turn begins the second of t.
-func (p *pace) turn(t time.Time) {
-	switch s := t.Unix(); {
-	case s == p.second:
-	case s == p.second+1:
-		p.second, p.now, p.last = s, 0, p.now
-	default:
-		p.second, p.now, p.last, p.took = s, 0, 0, 0
-	}
 }
 
 // count tells the metrics what a status that was stored brings.

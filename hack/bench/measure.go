@@ -138,7 +138,6 @@ func (b *bench) measureOurs(ctx context.Context, r *result, namespace string, s 
 		r.FairP99, r.Probes = milliseconds(percentile(waits, 99)), len(waits)
 		instances += p.pods()
 	}
-	time.Sleep(time.Second) // what it still has to let go of counts as well
 	after, err := b.spent(ctx)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"time"
 
@@ -49,16 +50,34 @@ func (b *bench) growth(ctx context.Context, makeThings func(context.Context, str
 	defer func() { err = errors.Join(err, b.clear(ctx, namespace)) }()
 	limited, cancel := context.WithTimeout(ctx, patience(10_000))
 	defer cancel()
-	before, err := b.heap(ctx)
+	before, err := b.heapAtRest(limited)
 	if err != nil {
 		return 0, err
 	}
 	if err := makeThings(limited, namespace); err != nil {
 		return 0, err
 	}
-	time.Sleep(3 * time.Second) // until it has done what it does behind a status
-	after, err := b.heap(ctx)
+	after, err := b.heapAtRest(limited)
 	return after - before, err
+}
+
+// heapAtRest is the manager's heap once it does not change any more: behind a status there are
+// events to be sent and caches to be brought up to date.
+func (b *bench) heapAtRest(ctx context.Context) (float64, error) {
+	last, err := b.heap(ctx)
+	for err == nil {
+		select {
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+		var now float64
+		if now, err = b.heap(ctx); err == nil && math.Abs(now-last) < last/200 {
+			return now, nil
+		}
+		last = now
+	}
+	return 0, err
 }
 
 // keepRunning has all Pods of a job run, and returns when they do. They end when they are

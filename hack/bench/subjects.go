@@ -192,8 +192,23 @@ func (b *bench) batchJobs(ctx context.Context, namespace string, s shape) (seen,
 	if err := wait(); err != nil {
 		return seen{}, err
 	}
+	if err := b.allLetGo(ctx, namespace); err != nil {
+		return seen{}, err
+	}
 	result.hops, err = times()
 	return result, err
+}
+
+// allLetGo waits until the operator holds no Pod any more. The end of a job does not wait for
+// that, but floor2 does, and so does the core Job controller.
+func (b *bench) allLetGo(ctx context.Context, namespace string) error {
+	var err error
+	none := func() bool {
+		pods := &corev1.PodList{}
+		err = b.kube.List(ctx, pods, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.LabelTracked: "true"}, client.Limit(1))
+		return err != nil || len(pods.Items) == 0
+	}
+	return errors.Join(poll(ctx, none), err)
 }
 
 // timeHops watches the Pods of a shape that has dependences, and has the time of each hop,

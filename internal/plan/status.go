@@ -44,9 +44,14 @@ func (c *computation) summarize() {
 	c.setConditions(next)
 	c.plan.Status = *next
 	c.plan.Urgent = c.plan.Urgent || old.State == "" || isTerminal(next.State)
-	c.plan.Gather = !c.plan.Urgent && c.moved > 0 && (len(c.plan.Create) == 0 || c.isTrickle())
+	c.plan.Gather = !c.plan.Urgent && c.moved > 0 && !c.usesEnvs() && (len(c.plan.Create) == 0 || c.isTrickle())
 	c.plan.Urgent = c.plan.Urgent || c.moved > 0
 	c.tell(old)
+}
+
+// usesEnvs reports whether the job has nodes of ComputeEnvs, for which others may wait.
+func (c *computation) usesEnvs() bool {
+	return slices.ContainsFunc(c.tasks, func(t task) bool { return t.EnvID != "" })
 }
 
 // isTrickle reports whether what moved are few of many instances that are under way, and no

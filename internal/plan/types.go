@@ -99,7 +99,7 @@ type Plan struct {
 	Urgent bool
 	// Gather says of an urgent Status that a moment may be waited for more to be stored with it:
 	// nothing begins by it, or so few instances, beside those that are under way, that more are
-	// on the way. Who has nodes of ComputeEnvs to give back does not wait.
+	// on the way. A job that has nodes of ComputeEnvs to give back does not wait.
 	Gather bool
 	// Create are the instances claimed by Status, in the order in which they are to be made.
 	Create []resolve.Instance
