@@ -260,8 +260,10 @@ func TestQuota(t *testing.T) {
 	before := p.sum()
 	start := e.clock.Now()
 	passes(20)
-	if did, took := p.sum()-before, e.clock.Since(start); took < time.Minute || did > 20 {
-		t.Errorf("20 passes did %d writes in %s: that is a hot loop", did, took)
+	// Every second pass asks for one Pod of either task; and the status may say in other
+	// words what is used, once the API server has counted it.
+	if did, took := p.log[before:], e.clock.Since(start); took < time.Minute || len(did) > 20+1 {
+		t.Errorf("20 passes did %d writes in %s, that is a hot loop: %v", len(did), took, did)
 	}
 	// One instance ends and leaves room for the next: the wait does not grow then.
 	for n := range 3 {
