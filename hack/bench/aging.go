@@ -94,7 +94,7 @@ func (b *bench) restart(ctx context.Context) error {
 		return err
 	}
 	b.figure(figure{Name: restartFirst, Value: time.Since(begin).Seconds(), Unit: "s"})
-	if b.manager, err = b.cluster.HostManagerPID(ctx); err != nil {
+	if err := b.findProcesses(ctx); err != nil {
 		return err
 	}
 	return b.clear(ctx, namespace)

@@ -50,6 +50,7 @@ type bench struct {
 	target   install.Target
 	rounds   int
 	only     []string // names of shapes; empty is the usual ones
+	by       []string // subjects
 	small    bool
 	check    bool
 	usual    bool // measure at the usual limits as well
@@ -66,6 +67,8 @@ type bench struct {
 	manager  int    // process
 	profiles string // address
 	suffix   string // of subjects
+	// processes are all that run for the cluster, by name, and this one.
+	processes map[string]int
 
 	seq     int
 	failed  int
@@ -77,10 +80,11 @@ func main() {
 	b := &bench{began: time.Now(), target: install.Target{
 		Cluster: "local", Node: "fake", Out: os.Stderr, FakeNodes: 12, // of 500 Pods each
 	}}
-	var only string
+	var only, by string
 	flag.StringVar(&b.target.Name, "name", "bench", "name of the cluster, which must not be up")
 	flag.IntVar(&b.rounds, "rounds", 3, "how often everything is measured")
 	flag.StringVar(&only, "shapes", "", "what is measured, as names with commas between: "+strings.Join(names(), ", ")+". Empty: all but S6 and S7, which take long")
+	flag.StringVar(&by, "subjects", "", "who does it, as names with commas between: "+strings.Join(every, ", ")+". Empty: all of them")
 	flag.BoolVar(&b.small, "small", false, "a tenth of the work, for a first look")
 	flag.BoolVar(&b.usual, "limited", true, "measure S1-2000 and S4 also with clients that may make 100 requests a second; not with --small or --bind")
 	flag.BoolVar(&b.bind, "bind", false, "bind Pods to nodes at once, in the place of the scheduler, so that more of the time is the operator's")
@@ -90,6 +94,10 @@ func main() {
 	flag.Parse()
 	if only != "" {
 		b.only = strings.Split(only, ",")
+	}
+	b.by = every
+	if by != "" {
+		b.by = strings.Split(by, ",")
 	}
 	log.SetLogger(logr.Discard()) // what there is to say is said here
 	install.Main(func(ctx context.Context) error {
@@ -112,6 +120,11 @@ func (b *bench) run(ctx context.Context) error {
 	for _, name := range b.only {
 		if !slices.Contains(names(), name) {
 			return fmt.Errorf("there is no shape %q, only %s", name, strings.Join(names(), ", "))
+		}
+	}
+	for _, name := range b.by {
+		if !slices.Contains(every, name) {
+			return fmt.Errorf("there is no subject %q, only %s", name, strings.Join(every, ", "))
 		}
 	}
 	err := b.all(ctx)
@@ -174,6 +187,9 @@ func (b *bench) interleaved(ctx context.Context, shapes []shape) error {
 				continue
 			}
 			for _, subject := range s.subjects {
+				if !slices.Contains(b.by, subject) {
+					continue
+				}
 				if err := b.record(ctx, round, s, subject); err != nil {
 					return err
 				}
@@ -218,8 +234,19 @@ func (b *bench) setUp(ctx context.Context, qps int) error {
 			return err
 		}
 	}
-	b.manager, err = b.cluster.HostManagerPID(ctx)
-	return err
+	return b.findProcesses(ctx)
+}
+
+// findProcesses notes who runs.
+func (b *bench) findProcesses(ctx context.Context) (err error) {
+	if b.manager, err = b.cluster.HostManagerPID(ctx); err != nil {
+		return err
+	}
+	if b.processes, err = b.cluster.Processes(ctx); err != nil {
+		return err
+	}
+	b.processes["bench"] = os.Getpid()
+	return nil
 }
 
 // asked tells whether something was asked for, by its name or because nothing was.

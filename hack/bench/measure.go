@@ -28,6 +28,8 @@ type result struct {
 	Seconds   float64 `json:"seconds"`
 	// Error is why there is nothing else to be said.
 	Error string `json:"error,omitempty"`
+	// Processor is what each program used of it, in milliseconds for each instance.
+	Processor map[string]float64 `json:"processorMillisecondsPerInstance,omitempty"`
 	// Cost is the operator's.
 	Cost *cost `json:"cost,omitempty"`
 	// Hops are from the end of the last task that one waits for to its first Pod.
@@ -91,6 +93,17 @@ func (b *bench) measure(ctx context.Context, s shape, subject string) (r result,
 	defer func() { err = errors.Join(err, b.clear(ctx, namespace)) }()
 	limited, cancel := context.WithTimeout(ctx, patience(s.total()))
 	defer cancel()
+	before, err := b.used()
+	if err != nil {
+		return r, err
+	}
+	defer func() {
+		after, e := b.used()
+		r.Processor, err = map[string]float64{}, errors.Join(err, e)
+		for name, t := range after {
+			r.Processor[name] = milliseconds(t-before[name]) / float64(s.total())
+		}
+	}()
 	if subject == ours {
 		err = b.measureOurs(limited, &r, namespace, s)
 		return r, err

@@ -6,6 +6,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -36,6 +38,16 @@ func report(out io.Writer, list []row, figures []figure, bars []bar) {
 			middle("%.0f", r.StatusBytes), hop, middle("%.0f", r.FairP99))
 	}
 	line()
+	programs := programsOf(list)
+	line(append([]string{"SHAPE", "BY", "PROCESSOR ms FOR EACH:"}, programs...)...)
+	for _, r := range list {
+		columns := []string{r.Shape, r.Subject, ""}
+		for _, name := range programs {
+			columns = append(columns, fmt.Sprintf("%.2f", r.Processor[name].Median))
+		}
+		line(columns...)
+	}
+	line()
 	for _, f := range figures {
 		line(f.Name, fmt.Sprintf("%.4g %s", f.Value, f.Unit))
 	}
@@ -51,6 +63,17 @@ func report(out io.Writer, list []row, figures []figure, bars []bar) {
 		line(b.Name, b.Want, got, b.Verdict)
 	}
 	_ = w.Flush()
+}
+
+// programsOf are the names of all programs that used the processor.
+func programsOf(list []row) []string {
+	all := map[string]bool{}
+	for _, r := range list {
+		for name := range r.Processor {
+			all[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
 }
 
 func middle(format string, s *spread) string {

@@ -97,11 +97,14 @@ func part(small bool) int {
 	return 1
 }
 
+// every is all subjects, in the order in which they take turns.
+var every = []string{floor, floor2, ours, job}
+
 // shapes are what can be measured. S7 is more than a shape, and is told in aging.go; so is
 // memory, in memory.go.
 func shapes(small bool) []shape {
 	n := part(small)
-	bare, every := []string{floor, floor2, ours}, []string{floor, floor2, ours, job}
+	bare := []string{floor, floor2, ours}
 	wide := make([]int, 10)
 	for i := range wide {
 		wide[i] = 50 / n

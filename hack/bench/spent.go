@@ -31,11 +31,7 @@ type spent struct {
 type writes struct{ creates, patches, deletes, statuses float64 }
 
 func (b *bench) spent(ctx context.Context) (s spent, err error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.manager))
-	if err != nil {
-		return s, err
-	}
-	if s.cpu, err = processorTime(string(stat)); err != nil {
+	if s.cpu, err = processorTimeOf(b.manager); err != nil {
 		return s, err
 	}
 	text, err := b.api.Get().AbsPath("/metrics").DoRaw(ctx)
@@ -44,6 +40,27 @@ func (b *bench) spent(ctx context.Context) (s spent, err error) {
 	}
 	s.writes = countWrites(string(text))
 	return s, nil
+}
+
+// used is how much of the processor each process has used since it began.
+func (b *bench) used() (map[string]time.Duration, error) {
+	used := map[string]time.Duration{}
+	for name, pid := range b.processes {
+		t, err := processorTimeOf(pid)
+		if err != nil {
+			return nil, err
+		}
+		used[name] = t
+	}
+	return used, nil
+}
+
+func processorTimeOf(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	return processorTime(string(stat))
 }
 
 // processorTime reads /proc/PID/stat. The name in it, in brackets, may have spaces.

@@ -46,6 +46,9 @@ type row struct {
 	OfFloor2  *spread `json:"ofFloor2,omitempty"`
 	OfJob     *spread `json:"ofJob,omitempty"`
 
+	// Processor is what each program used of it, in milliseconds for each instance.
+	Processor map[string]spread `json:"processorMillisecondsPerInstance,omitempty"`
+
 	CPU         *spread `json:"cpuSeconds,omitempty"`
 	CPUEach     *spread `json:"cpuMillisecondsPerInstance,omitempty"`
 	RSS         *spread `json:"peakRSSMiB,omitempty"`
@@ -126,6 +129,10 @@ func rows(results []result) (list []row) {
 			HopP50:      sum(func(r result) (float64, bool) { return r.HopP50, r.HopP50 > 0 }),
 			HopP99:      sum(func(r result) (float64, bool) { return r.HopP99, r.HopP99 > 0 }),
 			FairP99:     sum(func(r result) (float64, bool) { return r.FairP99, r.Probes > 0 }),
+		}
+		row.Processor = map[string]spread{}
+		for name := range g[0].Processor {
+			row.Processor[name] = *sum(func(r result) (float64, bool) { return r.Processor[name], true })
 		}
 		switch k.subject {
 		case ours:

@@ -167,20 +167,26 @@ func (c *Cluster) API() (rest.Interface, error) {
 	return d.RESTClient(), nil
 }
 
-// HostManagerPID is the process of a manager that runs beside the cluster.
-func (c *Cluster) HostManagerPID(ctx context.Context) (int, error) {
+// Processes are the programs of a cluster that run on this host, by the names of their parts.
+func (c *Cluster) Processes(ctx context.Context) (map[string]int, error) {
 	out, err := exec.CommandContext(ctx, program, "status", "--name", c.target.Name, "--json").Output()
 	if err != nil {
-		return 0, fmt.Errorf("asking for the cluster's status: %w", err)
+		return nil, fmt.Errorf("asking for the cluster's status: %w", err)
 	}
 	var status struct{ PIDs map[string]int }
 	if err := json.Unmarshal(out, &status); err != nil {
-		return 0, fmt.Errorf("reading the cluster's status: %w", err)
+		return nil, fmt.Errorf("reading the cluster's status: %w", err)
 	}
-	if status.PIDs[ManagerPart] == 0 {
-		return 0, errors.New("no manager runs beside the cluster")
+	return status.PIDs, nil
+}
+
+// HostManagerPID is the process of a manager that runs beside the cluster.
+func (c *Cluster) HostManagerPID(ctx context.Context) (int, error) {
+	pids, err := c.Processes(ctx)
+	if err == nil && pids[ManagerPart] == 0 {
+		err = errors.New("no manager runs beside the cluster")
 	}
-	return status.PIDs[ManagerPart], nil
+	return pids[ManagerPart], err
 }
 
 // KubectlPath is the kubectl to use: the cluster's own, else the one in PATH.
