@@ -204,6 +204,11 @@ var troubles = map[string][]trouble{
 		}, end: patience,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonZoneNotFound, reason: v1alpha1.ReasonZoneNotFound, after: "m1",
 	}},
+	"the Pod has scheduling gates, as Kueue gives it": {{
+		begin: doA(func(_ *world, pod *corev1.Pod) { testutil.Gate(pod, "kueue.x-k8s.io/admission") }),
+		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step() },
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonSchedulingGated, after: "0",
+	}},
 	"no node has an address of `hostIps`": {{
 		begin: notMade(v1alpha1.ReasonHostNotFound, "no node has the address 10.0.0.1"), end: patience,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonHostNotFound, reason: v1alpha1.ReasonHostNotFound, after: "m1",
