@@ -101,6 +101,9 @@ const (
 const (
 	// ReasonUnschedulable: the scheduler finds no node for the Pod.
 	ReasonUnschedulable = "Unschedulable"
+	// ReasonSchedulingGated: the Pod has scheduling gates, as Kueue gives it, and the
+	// scheduler leaves it alone until they are taken away.
+	ReasonSchedulingGated = "SchedulingGated"
 	// ReasonImagePull: the image cannot be pulled.
 	ReasonImagePull = "ImagePullFailed"
 	// ReasonContainerConfig: the container cannot be made, as when a Secret is missing.

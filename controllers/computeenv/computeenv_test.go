@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/naming"
 	"batchcompute.dev/operator/internal/slots"
 	"batchcompute.dev/operator/internal/testutil"
@@ -48,6 +51,7 @@ type bench struct {
 	cache  cache.Cache
 	clock  *testingclock.FakePassiveClock
 	slots  *slots.Ledger
+	reg    *prometheus.Registry // of the reconciler's metrics
 	r      *Reconciler
 	events []string
 	writes int
@@ -62,8 +66,11 @@ func newBench(t *testing.T, size int64) *bench {
 	t.Helper()
 	p := controlplane.Get(t)
 	b := &bench{ControlPlane: p, t: t, key: types.NamespacedName{Namespace: p.Namespace(t), Name: "pool"},
-		clock: testingclock.NewFakePassiveClock(time.Now()), slots: slots.New()}
-	var err error
+		clock: testingclock.NewFakePassiveClock(time.Now()), slots: slots.New(), reg: prometheus.NewPedanticRegistry()}
+	figures, err := metrics.NewEnvs(b.reg)
+	if err != nil {
+		t.Fatal(err)
+	}
 	b.cache, err = cache.New(p.Config, cache.Options{Scheme: p.Scheme, Mapper: p.RESTMapper(), DefaultNamespaces: map[string]cache.Config{b.key.Namespace: {}}})
 	if err := errors.Join(err, addIndexes(t.Context(), b.cache)); err != nil {
 		t.Fatal(err)
@@ -101,7 +108,7 @@ func newBench(t *testing.T, size int64) *bench {
 			count()
 			return c.SubResource(sub).Patch(ctx, obj, patch, opts...)
 		},
-	}), b, Options{Slots: b.slots, Clock: b.clock})
+	}), b, Options{Slots: b.slots, Metrics: figures, Clock: b.clock})
 	env := &v1alpha1.ComputeEnv{ObjectMeta: metav1.ObjectMeta{Namespace: b.key.Namespace, Name: b.key.Name}}
 	env.Spec.EnvName, env.Spec.DesiredComputeNodeCount = "pool", &size
 	if err := p.Create(t.Context(), env); err != nil {
@@ -203,6 +210,30 @@ func (b *bench) want(desired, inUse, waiting int64, reason string, events ...str
 	b.events = nil
 }
 
+// wantMetrics checks the gauges: nodes that are free and in use, instances beyond them, and
+// jobs that wait.
+func (b *bench) wantMetrics(free, inUse, excess, waiting float64) {
+	b.t.Helper()
+	families, err := b.reg.Gather()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			name := f.GetName()
+			for _, l := range m.Label {
+				name = l.GetValue()
+			}
+			got[name] = m.Gauge.GetValue()
+		}
+	}
+	want := map[string]float64{"free": free, "in_use": inUse, "excess": excess, "batchjob_compute_env_waiting_jobs": waiting}
+	if !maps.Equal(got, want) {
+		b.t.Errorf("metrics are %v, want %v", got, want)
+	}
+}
+
 var some = slots.Place{UID: "some", Job: types.NamespacedName{Name: "some"}}
 
 // TestStatus: identifier, figures, and what becomes of them while the environment is made
@@ -211,6 +242,10 @@ func TestStatus(t *testing.T) {
 	b := newBench(t, 3)
 	b.pass()
 	b.want(3, 0, 0, "Ready", "Normal Ready: instances may run")
+	b.wantMetrics(3, 0, 0, 0)
+	b.slots.Settle(b.key, some, 1, 0)
+	b.pass()
+	b.wantMetrics(2, 1, 0, 0)
 	if got, want := b.env().Status.EnvID, naming.EnvID(b.env().UID); got != want {
 		t.Errorf("envId is %q, want %q", got, want)
 	}
@@ -218,16 +253,19 @@ func TestStatus(t *testing.T) {
 	if res := b.again(); res.RequeueAfter <= 0 || res.RequeueAfter > newsInterval {
 		t.Errorf("figures a moment after others are looked at again after %s", res.RequeueAfter)
 	}
-	b.want(3, 0, 0, "Ready")
+	b.want(3, 1, 0, "Ready")
 	b.pass()
 	b.want(3, 3, 1, "Ready")
+	b.wantMetrics(0, 3, 0, 1)
 	b.resize(2)
 	b.pass()
 	b.want(2, 3, 1, "ScalingDown", "Normal Scaled: desiredComputeNodeCount is 2, was 3; 3 in use",
 		"Normal ScalingDown: more instances are under way than there are nodes; none is begun before there are less")
+	b.wantMetrics(0, 2, 1, 1)
 	b.slots.Settle(b.key, some, 2, 0)
 	b.pass()
 	b.want(2, 2, 0, "Ready", "Normal Ready: instances may run")
+	b.wantMetrics(0, 2, 0, 0)
 	writes := b.writes
 	for range 3 {
 		b.pass()
@@ -268,4 +306,5 @@ func TestDeletion(t *testing.T) {
 		t.Errorf("after the last job has ended: %v, want that it is gone", err)
 	}
 	b.pass() // and nothing is left of it
+	b.wantMetrics(0, 0, 0, 0)
 }

@@ -125,8 +125,24 @@ Messages are for people and may change; codes do not. The part before the dot is
 		}
 		fmt.Fprintf(&b, "- **Example:** %s\n- **What to do:** %s\n- **Source:** %s\n", example, e.WhatToDo, e.Source)
 	}
+	b.WriteString(absent)
 	return b.Bytes()
 }
+
+// absent says which codes of CreateComputeEnv there is nothing to answer with here.
+const absent = `
+## Codes that do not occur
+
+CreateComputeEnv has these codes too. Nothing in a cluster corresponds to them, so no request is answered with them.
+
+| code | why not |
+|---|---|
+| InternalError.CallCam | Nobody is asked but the cluster: its API server decides who may create a ComputeEnv. |
+| InternalError.CallTagAPI | No tag service is called: tags become labels and annotations of the Pods. |
+| InvalidParameterValue.InvalidDataTypeAny | The API server refuses a value of another type than its field's before admission, in its own words. |
+| InvalidParameterValue.InvalidZoneMismatchRegion, InvalidZone.MismatchRegion | A cluster has zones and no region of the request. No node in the zone is waiting, or [InvalidParameterValue.UnavailableZone](#invalidparametervalueunavailablezone). |
+| LimitExceeded.CpuQuota | A ComputeEnv takes no cores by itself. Those of its Pods are under the namespace's ResourceQuota; without room the instances wait, with reason ` + "`QuotaExceeded`" + `. |
+`
 
 // anchor is what Markdown makes of a heading.
 func anchor(c Code) string { return strings.ToLower(strings.ReplaceAll(string(c), ".", "")) }

@@ -57,6 +57,9 @@ func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev
 	if reason != "" && c.movesOn(t, h) {
 		c.stopIn(pod.CreationTimestamp.Add(c.patience(t, h)).Sub(c.now), pod)
 	}
+	if gates := pod.Spec.SchedulingGates; reason == "" && len(gates) > 0 { // is waited for without end
+		reason, detail = v1alpha1.ReasonSchedulingGated, gatedDetail(gates)
+	}
 	if since := preparedSince(pod); reason == "" && !since.IsZero() {
 		if left := since.Add(slowStart).Sub(c.now); left > 0 {
 			c.lookAgain(left)
@@ -97,6 +100,15 @@ func (c *computation) waitsFor(pod *corev1.Pod, t *task) (reason, detail string)
 		}
 	}
 	return "", ""
+}
+
+// gatedDetail says what holds a Pod back from the scheduler.
+func gatedDetail(gates []corev1.PodSchedulingGate) string {
+	var names []string
+	for _, g := range gates {
+		names = append(names, g.Name)
+	}
+	return "the Pod is held back by its scheduling gates: " + strings.Join(names, ", ")
 }
 
 // neverStarts reports whether the node died after it had made the container and before it

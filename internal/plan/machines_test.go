@@ -35,6 +35,14 @@ func (w *world) notHad(attempt string) *world {
 	return w.do(attempt, func(pod *corev1.Pod) { testutil.Unschedulable(pod, "0/3 nodes are available") }).step().wait(DefaultResourceWait).step().step()
 }
 
+// offer has the ComputeEnv pool have one node of these types, and retries of its own.
+func (w *world) offer(retries int, types ...string) *world {
+	w.envs = pool(1, 1)
+	env := w.envs["pool"].Env
+	env.Data.InstanceTypes, env.ResourceMaxRetryCount = types, retries
+	return w
+}
+
 func (w *world) wantActive(want string) *world {
 	w.t.Helper()
 	if got := w.job.Status.Tasks[0].Active; got != want {
@@ -88,6 +96,36 @@ func TestInstanceTypes(t *testing.T) {
 			w.wait(10 * DefaultResourceWait).step()
 		}
 		w.wantActive("m2:0").wantCPU("a/0/r2", "3").finishAll().want("SUCCEED", "a SUCCEED succeeded=0")
+	})
+	inEnv := func(t *testing.T, retries int, types ...string) *world {
+		w := newWorld(t, testutil.Job("j").Task("a", testutil.EnvID("pool"), testutil.ResourceRetries(5)))
+		return w.offer(retries, types...).step()
+	}
+	t.Run("of a ComputeEnv, one round", func(t *testing.T) {
+		w := inEnv(t, 0, "A.1", "B.1", "C.1").wantCPU("a/0", "1")
+		w.notHad("a/0").wantActive("m1:0").wantCPU("a/0/r1", "2")
+		w.notHad("a/0/r1").wantActive("m2:0").wantCPU("a/0/r2", "3")
+		w.notHad("a/0/r2").step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+	})
+	t.Run("of a ComputeEnv, two rounds", func(t *testing.T) {
+		w := inEnv(t, 1, "A.1", "B.1")
+		w.notHad("a/0").notHad("a/0/r1").wantActive("m2:0").wantCPU("a/0/r2", "1")
+		w.notHad("a/0/r2").wantCPU("a/0/r3", "2").notHad("a/0/r3").step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+	})
+	t.Run("of a ComputeEnv that gets other types", func(t *testing.T) {
+		w := inEnv(t, 1, "A.1", "B.1", "C.1").notHad("a/0").wantCPU("a/0/r1", "2")
+		w.offer(1, "C.1").notHad("a/0/r1").step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+		w = inEnv(t, 1, "C.1").notHad("a/0").offer(1, "A.1", "B.1").wantActive("m1:0").wantCPU("a/0/r1", "3")
+		w.notHad("a/0/r1").wantActive("m2:0").wantCPU("a/0/r2", "1").notHad("a/0/r2").wantCPU("a/0/r3", "2")
+	})
+	t.Run("of a ComputeEnv that goes", func(t *testing.T) {
+		w := inEnv(t, 1, "A.1", "B.1", "C.1").notHad("a/0").notHad("a/0/r1").wantActive("m2:0")
+		w.envs = nil
+		w.notHad("a/0/r2").wantActive("")
+		if got := w.job.Status.Tasks[0].Retrying; got != "m3:0" {
+			t.Errorf("without it, retrying is %q, want m3:0", got)
+		}
+		w.offer(1, "A.1", "B.1", "C.1").step().step().wantCPU("a/0/r3", "1")
 	})
 }
 

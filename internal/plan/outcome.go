@@ -181,11 +181,11 @@ func (c *computation) next(t *task, in resolve.Instance, h history, end *outcome
 		return replaced, h
 	case end.kind == byMachine && !end.ran && !c.movesOn(t, h):
 		return replaced, h
-	case end.kind == byMachine && !end.ran && (h.machines+1)%t.InstanceTypes != 0 && h.machines < c.machineLimit(t):
+	case end.kind == byMachine && !end.ran && (h.machines+1)%c.instanceTypes(t) != 0 && h.machines < c.machineLimit(t):
 		h.machines++ // to the next machine type, which costs nothing
 		return retried, h
-	case end.kind == byMachine && nextRound(t, h) <= c.machineLimit(t):
-		h.machines = nextRound(t, h)
+	case end.kind == byMachine && c.nextRound(t, h) <= c.machineLimit(t):
+		h.machines = c.nextRound(t, h)
 		return retried, h
 	case mayRetry:
 		h.retries++
@@ -207,26 +207,39 @@ func (c *computation) machineRetries(t *task) int {
 	return v1alpha1.DefaultEnvResourceMaxRetryCount
 }
 
+// instanceTypes is how many machine types are tried in a round. Those of a ComputeEnv may
+// change under a job: what its instances have gone on without is then counted in rounds of
+// the new ones.
+func (c *computation) instanceTypes(t *task) int {
+	if e := c.env(t); e != nil {
+		return e.InstanceTypes()
+	}
+	return 1
+}
+
 // nextRound is the number of machines not had with which the first type is tried again.
-func nextRound(t *task, h history) int { return (h.machines/t.InstanceTypes + 1) * t.InstanceTypes }
+func (c *computation) nextRound(t *task, h history) int {
+	types := c.instanceTypes(t)
+	return (h.machines/types + 1) * types
+}
 
 // machineLimit is the highest number of machines that an instance of t goes on without: in
 // each round all machine types are tried. The size of the status counts on it.
 func (c *computation) machineLimit(t *task) int {
-	return min((c.machineRetries(t)+1)*t.InstanceTypes-1, v1alpha1.MaxResourceRetryCount)
+	return min((c.machineRetries(t)+1)*c.instanceTypes(t)-1, v1alpha1.MaxResourceRetryCount)
 }
 
 // movesOn reports whether an instance that waits for its machine ever gives it up: for
 // another machine type, or, unless stateIfCreateCvmFailed has it wait, for good.
 func (c *computation) movesOn(t *task, h history) bool {
-	return !c.obs.Spec.WaitsForMachine || t.EnvID != "" || (h.machines+1)%t.InstanceTypes != 0
+	return !c.obs.Spec.WaitsForMachine || t.EnvID != "" || (h.machines+1)%c.instanceTypes(t) != 0
 }
 
 // patience is how long the machine of an instance with history h is waited for. It grows
 // with how often all its machine types were tried.
 // Source: BatchCompute, Task.ResourceMaxRetryCount.
 func (c *computation) patience(t *task, h history) time.Duration {
-	n := h.machines/t.InstanceTypes + 1
+	n := h.machines/c.instanceTypes(t) + 1
 	unit := c.obs.ResourceWait
 	if unit == 0 {
 		unit = DefaultResourceWait

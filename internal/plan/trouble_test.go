@@ -204,6 +204,11 @@ var troubles = map[string][]trouble{
 		}, end: patience,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonZoneNotFound, reason: v1alpha1.ReasonZoneNotFound, after: "m1",
 	}},
+	"the Pod has scheduling gates, as Kueue gives it": {{
+		begin: doA(func(_ *world, pod *corev1.Pod) { testutil.Gate(pod, "kueue.x-k8s.io/admission") }),
+		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step() },
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonSchedulingGated, after: "0",
+	}},
 	"no node has an address of `hostIps`": {{
 		begin: notMade(v1alpha1.ReasonHostNotFound, "no node has the address 10.0.0.1"), end: patience,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonHostNotFound, reason: v1alpha1.ReasonHostNotFound, after: "m1",
@@ -426,7 +431,7 @@ func TestTroubleThatIsWaitedFor(t *testing.T) {
 // TestPatience is the table of the API's waits, and that it is scaled.
 // Source: BatchCompute, Task.ResourceMaxRetryCount.
 func TestPatience(t *testing.T) {
-	c, one := &computation{}, &task{Task: &resolve.Task{InstanceTypes: 1}}
+	c, one := &computation{}, &task{Task: &resolve.Task{}}
 	for n, seconds := range map[int]int{1: 600, 3: 600, 4: 900, 10: 900, 11: 1800, 50: 1800, 51: 3600, 100: 3600, 101: 3600} {
 		want := time.Duration(seconds) * time.Second
 		if got := c.patience(one, history{machines: n - 1}); got != want {
@@ -437,7 +442,8 @@ func TestPatience(t *testing.T) {
 	if got := c.patience(one, history{machines: 19}); got != 6*time.Second {
 		t.Errorf("scaled, the wait for machine 20 is %s, want 6 s", got)
 	}
-	if got := c.patience(&task{Task: &resolve.Task{InstanceTypes: 3}}, history{machines: 8}); got != 2*time.Second {
+	three := &resolve.Env{Data: &v1alpha1.EnvData{InstanceTypes: []string{"A.1", "B.1", "C.1"}}}
+	if got := c.patience(&task{Task: &resolve.Task{Env: three}}, history{machines: 8}); got != 2*time.Second {
 		t.Errorf("the wait for the last of three types, the third time, is %s, want 2 s", got)
 	}
 }

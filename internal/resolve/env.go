@@ -40,7 +40,8 @@ type Env struct {
 	ResourceMaxRetryCount int
 }
 
-// InstanceTypes returns how many machine types there are to be tried, 1 or more.
+// InstanceTypes returns how many machine types are tried before one machine counts as not
+// had, 1 or more.
 func (e *Env) InstanceTypes() int { return max(1, len(e.Data.InstanceTypes)) }
 
 // EnvIDs returns what the tasks of a job name in envId, each once, in the order of the spec.

@@ -85,9 +85,6 @@ type Task struct {
 	Env *Env
 	// EnvID names a ComputeEnv, by its name or its identifier. Empty: Env it is.
 	EnvID string
-	// InstanceTypes is how many machine types are tried before one machine counts as not
-	// had, 1 or more.
-	InstanceTypes int
 	// RunOptions are those of application.docker.dockerRunOption.
 	RunOptions dockerrun.Options
 }
@@ -232,7 +229,6 @@ func resolveTask(spec *v1alpha1.Task, placement *v1alpha1.Placement, tags tagSet
 
 		ResourceMaxRetryCount: int(valueOr(spec.ResourceMaxRetryCount, 0)),
 		FailedAction:          cmp.Or(spec.FailedAction, v1alpha1.FailedActionTerminate),
-		InstanceTypes:         1,
 	}
 	t.Label = naming.TaskLabel(t.Name)
 	t.MaxConcurrentNum = t.InstanceNum
@@ -253,7 +249,6 @@ func resolveTask(spec *v1alpha1.Task, placement *v1alpha1.Placement, tags tagSet
 		t.FailedAction = v1alpha1.FailedActionTerminate // the other values have no effect
 	} else {
 		t.Env = anonymous(spec.ComputeEnv, placement, tags)
-		t.InstanceTypes = t.Env.InstanceTypes()
 	}
 	if d := spec.Application.Docker; d != nil && d.DockerRunOption != "" {
 		var err error

@@ -31,6 +31,18 @@ func Unschedulable(pod *corev1.Pod, message string) {
 	}}
 }
 
+// Gate says that the scheduler leaves the Pod alone as long as it has these gates.
+func Gate(pod *corev1.Pod, names ...string) {
+	pod.Status.Phase = corev1.PodPending
+	for _, name := range names {
+		pod.Spec.SchedulingGates = append(pod.Spec.SchedulingGates, corev1.PodSchedulingGate{Name: name})
+	}
+	pod.Status.Conditions = []corev1.PodCondition{{
+		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated,
+		Message: "Scheduling is blocked due to non-empty scheduling gates",
+	}}
+}
+
 // Wait says why the container cannot start yet.
 func Wait(pod *corev1.Pod, reason, message string) {
 	pod.Status.Phase = corev1.PodPending

@@ -283,8 +283,8 @@ func heldHeads(t *v1alpha1.Task) []heads {
 
 // machineLimit is the highest number of machines that an instance can have lost and go on:
 // in each of the rounds that resourceMaxRetryCount allows all of its types are tried, but no
-// more than MaxResourceRetryCount machines in all. A ComputeEnv has a count of its own, which may change at any time,
-// and counts its types as one.
+// more than MaxResourceRetryCount machines in all. A ComputeEnv has a count and types of its own, which may change at any
+// time.
 func machineLimit(t *v1alpha1.Task) int {
 	if hasEnvID(t) {
 		return v1alpha1.MaxResourceRetryCount
