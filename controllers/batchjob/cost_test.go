@@ -6,13 +6,16 @@ package batchjob
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/testutil"
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
@@ -88,6 +91,64 @@ func TestOutcomesAreGathered(t *testing.T) {
 	e.clock.SetTime(e.clock.Now().Add(gatherInterval))
 	if p.must("j"); p.calls["patch status"] != 2 || p.calls["patch pod"] != 1 {
 		t.Errorf("later it wrote %v", p.calls)
+	}
+}
+
+// TestPace: how long writes are held back goes by what the process has to do.
+func TestPace(t *testing.T) {
+	outcomes := func(n int) *plan.Plan {
+		return &plan.Plan{Urgent: true, Gather: true, Release: make([]*corev1.Pod, n)}
+	}
+	now := time.Unix(1_000_000, 0)
+	jobs := func(n int) *Reconciler {
+		r := &Reconciler{memories: map[types.NamespacedName]*memory{}}
+		for i := range n {
+			r.memories[types.NamespacedName{Name: strconv.Itoa(i)}] = nil
+		}
+		return r
+	}
+	for _, c := range []struct {
+		name string
+		jobs int
+		busy bool
+		plan *plan.Plan
+		want time.Duration
+	}{
+		{"what begins or ends something", 1000, true, &plan.Plan{Urgent: true}, 0},
+		{"news", 1000, false, &plan.Plan{}, newsInterval},
+		{"news of one job of few", 3, true, &plan.Plan{}, busyNewsInterval},
+		{"news of one job of many: five a second in all", 100, true, &plan.Plan{}, 20 * time.Second},
+		{"news of one job of very many", 10_000, true, &plan.Plan{}, mostNewsInterval},
+		{"an outcome", 1, false, outcomes(1), gatherInterval},
+		{"few outcomes", 1, true, outcomes(fewOutcomes - 1), busyGatherInterval},
+		{"many outcomes", 1, true, outcomes(fewOutcomes), gatherInterval},
+	} {
+		r := jobs(c.jobs)
+		for range busyWrites {
+			if c.busy {
+				r.pace.add(now, 0)
+			}
+		}
+		if got := r.interval(c.plan, now); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+	r := jobs(1)
+	for range busyWrites {
+		r.pace.add(now, 0)
+	}
+	for _, c := range []struct {
+		since time.Duration
+		want  bool
+	}{
+		{-5 * time.Second, true}, // a pass that began before others
+		{time.Second, true},
+		{3 * time.Second, false},
+		{-time.Hour, false}, // the clock was set
+	} {
+		if got := r.pace.isBusy(now.Add(c.since)); got != c.want {
+			t.Errorf("%s after the writes: busy %t", c.since, got)
+		}
 	}
 }
 

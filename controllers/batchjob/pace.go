@@ -12,13 +12,20 @@ import (
 
 // interval is the least time from the last write of a job to that of p.
 func (r *Reconciler) interval(p *plan.Plan, now time.Time) time.Duration {
+	if p.Urgent && !p.Gather {
+		return 0
+	}
+	busy := r.pace.isBusy(now)
 	switch {
+	case busy && p.Gather && len(p.Release) < fewOutcomes:
+		return busyGatherInterval
 	case p.Gather:
 		return gatherInterval
-	case p.Urgent:
-		return 0
-	case r.pace.isBusy(now):
-		return busyNewsInterval
+	case busy:
+		r.mu.Lock()
+		jobs := len(r.memories) // those that have not ended
+		r.mu.Unlock()
+		return min(max(busyNewsInterval, time.Duration(jobs)*newsOfOne), mostNewsInterval)
 	}
 	return newsInterval
 }
@@ -55,10 +62,11 @@ func (p *pace) isBusy(t time.Time) bool {
 	return n >= busyWrites || n >= fewWrites && p.took >= slowWrite
 }
 
-// turn begins the second of t.
+// turn begins the second of t, if it has not begun: a worker comes with the time at which its
+// pass began. What lies further back is a clock that was set.
 func (p *pace) turn(t time.Time) {
 	switch s := t.Unix(); {
-	case s == p.second:
+	case p.second-int64(time.Minute/time.Second) < s && s <= p.second:
 	case s == p.second+1:
 		p.second, p.now, p.last = s, 0, p.now
 	default:

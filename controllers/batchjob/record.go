@@ -49,9 +49,10 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 	r.count(&obs.Job.Status, p)
 	obs.Live = true // what we act on is what the API server has
 	r.tell(obs, p.Transitions, now)
-	obs.memory.storing = r.options.Clock.Since(now)
+	end := r.options.Clock.Now()
+	obs.memory.storing = end.Sub(now)
 	if p.Urgent {
-		r.pace.add(now, obs.memory.storing)
+		r.pace.add(end, obs.memory.storing)
 	}
 	return 0, false, nil
 }

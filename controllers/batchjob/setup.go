@@ -246,8 +246,13 @@ func stripPod(o any) (any, error) {
 const (
 	// newsInterval is the least time between two writes that bring only news for people.
 	newsInterval, busyNewsInterval = time.Second, 10 * time.Second
-	// gatherInterval is the least time before a write of what may wait for more.
-	gatherInterval = 500 * time.Millisecond
+	// While the process is busy each job that is under way adds newsOfOne to that, which makes
+	// five such writes a second in all, up to mostNewsInterval.
+	newsOfOne, mostNewsInterval = 200 * time.Millisecond, time.Minute
+	// gatherInterval is the least time before a write of what may wait for more. While the
+	// process is busy, fewer outcomes than fewOutcomes wait longer.
+	gatherInterval, busyGatherInterval = 500 * time.Millisecond, 2 * time.Second
+	fewOutcomes                        = 16
 	// cacheLag is how long a Pod that was created may be missing from the cache before
 	// it is looked for.
 	cacheLag = 30 * time.Second
