@@ -8,6 +8,8 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"os"
+	"os/exec"
 	"reflect"
 	"strings"
 	"testing"
@@ -100,13 +102,36 @@ apiserver_request_total{code="200",resource="batchjobs",subresource="status",ver
 	}
 }
 
-func TestProcessorTime(t *testing.T) {
-	got, err := processorTime("42 (a (strange) name) S 1 42 42 0 -1 4194560 900 0 0 0 150 25 0 0 20 0 9 0")
-	if want := 1750 * time.Millisecond; err != nil || got != want {
-		t.Errorf("got %s, %v, want %s", got, err, want)
+func TestProcess(t *testing.T) {
+	pid, parent, used, err := process("42 (a (strange) name) S 7 42 42 0 -1 4194560 900 0 0 0 150 25 0 0 20 0 9 0")
+	if err != nil || pid != 42 || parent != 7 || used != 1750*time.Millisecond {
+		t.Errorf("got %d, %d, %s, %v", pid, parent, used, err)
 	}
-	if _, err := processorTime("42 (short) S 1"); err == nil {
+	if _, _, _, err := process("42 (short) S 1"); err == nil {
 		t.Error("got no error")
+	}
+}
+
+// TestUsed: what a process that was started uses is counted with the one that started it.
+func TestUsed(t *testing.T) {
+	child := exec.CommandContext(t.Context(), "sh", "-c", "while :; do :; done")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = child.Process.Kill(); _ = child.Wait() }()
+	b := &bench{processes: map[string]int{"this": os.Getpid(), "child": child.Process.Pid}}
+	parts := map[string]time.Duration{}
+	for parts["child"] < 50*time.Millisecond && t.Context().Err() == nil {
+		time.Sleep(20 * time.Millisecond)
+		var err error
+		if parts, err = b.used(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	delete(b.processes, "child")
+	whole, err := b.used()
+	if err != nil || len(whole) != 1 || whole["this"] < parts["this"]+parts["child"] {
+		t.Errorf("got %v, %v; before %v", whole, err, parts)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -42,15 +43,37 @@ func (b *bench) spent(ctx context.Context) (s spent, err error) {
 	return s, nil
 }
 
-// used is how much of the processor each process has used since it began.
+// used is how much of the processor each program has used since it began, with the processes
+// that it started: the cluster keeps some programs by a process of its own.
 func (b *bench) used() (map[string]time.Duration, error) {
-	used := map[string]time.Duration{}
+	names := map[int]string{}
 	for name, pid := range b.processes {
-		t, err := processorTimeOf(pid)
+		names[pid] = name
+	}
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil, err
+	}
+	parents, times := map[int]int{}, map[int]time.Duration{}
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		pid, parent, t, err := process(string(stat))
 		if err != nil {
 			return nil, err
 		}
-		used[name] = t
+		parents[pid], times[pid] = parent, t
+	}
+	used := map[string]time.Duration{}
+	for pid, t := range times {
+		for p := pid; p > 0; p = parents[p] {
+			if name, ok := names[p]; ok {
+				used[name] += t
+				break
+			}
+		}
 	}
 	return used, nil
 }
@@ -60,23 +83,24 @@ func processorTimeOf(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	return processorTime(string(stat))
+	_, _, t, err := process(string(stat))
+	return t, err
 }
 
-// processorTime reads /proc/PID/stat. The name in it, in brackets, may have spaces.
-func processorTime(stat string) (sum time.Duration, err error) {
-	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
-	if len(fields) < 13 {
-		return 0, errors.New("what the kernel says of the manager's process is too short")
+// process reads /proc/PID/stat. The name in it, in brackets, may have spaces.
+func process(stat string) (pid, parent int, used time.Duration, err error) {
+	id, rest, _ := strings.Cut(stat, " ")
+	fields := append([]string{id}, strings.Fields(rest[strings.LastIndex(rest, ")")+1:])...)
+	if len(fields) < 14 {
+		return 0, 0, 0, errors.New("what the kernel says of a process is too short")
 	}
-	for _, f := range fields[11:13] { // utime and stime, in hundredths of a second
-		n, err := strconv.Atoi(f)
-		if err != nil {
-			return 0, err
+	var numbers [4]int
+	for i, at := range []int{0, 2, 12, 13} { // utime and stime are in hundredths of a second
+		if numbers[i], err = strconv.Atoi(fields[at]); err != nil {
+			return 0, 0, 0, err
 		}
-		sum += time.Duration(n) * 10 * time.Millisecond
 	}
-	return sum, nil
+	return numbers[0], numbers[1], time.Duration(numbers[2]+numbers[3]) * 10 * time.Millisecond, nil
 }
 
 var request = regexp.MustCompile(`(?m)^apiserver_request_total\{(.*)\} (\S+)$`)
