@@ -4,6 +4,7 @@
 package validation
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -95,6 +96,19 @@ func TestComputeEnvInACluster(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Not in testdata: which types there are depends on the catalogue.
+func TestComputeEnvTooManyInstanceTypes(t *testing.T) {
+	env, _ := readComputeEnv(t, "testdata/computeenvs/ok-smallest.yaml")
+	env.Spec.EnvData = &v1alpha1.EnvData{}
+	for i := range 11 {
+		env.Spec.EnvData.InstanceTypes = append(env.Spec.EnvData.InstanceTypes, fmt.Sprint("A.", i))
+	}
+	want := []string{"InvalidParameterValue.ComputeEnv spec.envData.instanceTypes"}
+	if got := summary(Validator{}.ValidateComputeEnvCreate(env)); !slices.Equal(got, want) {
+		t.Errorf("problems %v, want %v", got, want)
 	}
 }
 
