@@ -114,19 +114,26 @@ func TestProcess(t *testing.T) {
 
 // TestUsed: what a process that was started uses is counted with the one that started it.
 func TestUsed(t *testing.T) {
-	child := exec.CommandContext(t.Context(), "sh", "-c", "while :; do :; done")
+	child := exec.CommandContext(t.Context(), "sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo; read line")
+	in, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = child.Process.Kill(); _ = child.Wait() }()
+	defer func() { _ = in.Close(); _ = child.Wait() }()
+	if _, err := out.Read(make([]byte, 1)); err != nil { // it has worked, and waits
+		t.Fatal(err)
+	}
 	b := &bench{processes: map[string]int{"this": os.Getpid(), "child": child.Process.Pid}}
-	parts := map[string]time.Duration{}
-	for parts["child"] < 50*time.Millisecond && t.Context().Err() == nil {
-		time.Sleep(20 * time.Millisecond)
-		var err error
-		if parts, err = b.used(); err != nil {
-			t.Fatal(err)
-		}
+	parts, err := b.used()
+	if err != nil || parts["child"] == 0 {
+		t.Fatalf("got %v, %v", parts, err)
 	}
 	delete(b.processes, "child")
 	whole, err := b.used()

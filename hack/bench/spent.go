@@ -18,6 +18,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/hack/internal/install"
 )
 
 // spent is what the manager has used of the processor since it began, and what has been
@@ -32,9 +34,11 @@ type spent struct {
 type writes struct{ creates, patches, deletes, statuses float64 }
 
 func (b *bench) spent(ctx context.Context) (s spent, err error) {
-	if s.cpu, err = processorTimeOf(b.manager); err != nil {
+	used, err := b.used()
+	if err != nil {
 		return s, err
 	}
+	s.cpu = used[install.ManagerPart]
 	text, err := b.api.Get().AbsPath("/metrics").DoRaw(ctx)
 	if err != nil {
 		return s, fmt.Errorf("reading the API server's metrics: %w", err)
@@ -76,15 +80,6 @@ func (b *bench) used() (map[string]time.Duration, error) {
 		}
 	}
 	return used, nil
-}
-
-func processorTimeOf(pid int) (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, _, t, err := process(string(stat))
-	return t, err
 }
 
 // process reads /proc/PID/stat. The name in it, in brackets, may have spaces.
