@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -209,9 +208,6 @@ func (r *Reconciler) settleNodes(obs *observation, p *plan.Plan, stored error) {
 
 // leaveNodes tells the ledger that the job has ended, and has none any more.
 func (r *Reconciler) leaveNodes(job *v1alpha1.BatchJob) {
-	if !slices.ContainsFunc(job.Spec.Job.Tasks, func(t v1alpha1.Task) bool { return t.EnvID != "" }) {
-		return
-	}
 	place := placeOf(job)
 	for name := range r.options.Slots.Held(place.UID) {
 		r.options.Slots.Settle(name, place, 0, 0)

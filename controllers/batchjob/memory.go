@@ -58,15 +58,19 @@ type memory struct {
 	news allowance
 }
 
-// remember returns the memory of the job, made anew for an object of another UID.
-func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) *memory {
+// recall returns the memory of the job; nil if there is none.
+func (r *Reconciler) recall(key types.NamespacedName, job *v1alpha1.BatchJob) *memory {
 	r.mu.Lock()
-	m := r.memories[key]
-	r.mu.Unlock()
-	if m != nil && m.uid == job.UID {
+	defer r.mu.Unlock()
+	if m := r.memories[key]; m != nil && m.uid == job.UID {
 		return m
 	}
-	m = &memory{uid: job.UID, token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}, released: map[types.UID]string{}}
+	return nil
+}
+
+// remember makes a memory of the job, which must be whole.
+func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) *memory {
+	m := &memory{uid: job.UID, token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}, released: map[types.UID]string{}}
 	if !isAccepted(job) { // what an earlier version accepted goes on
 		m.code, m.message = r.options.Validate(job)
 	}

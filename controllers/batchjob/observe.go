@@ -81,13 +81,30 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 		}
 		return &observation{memory: &memory{}, Observation: plan.Observation{Job: job}}, nil
 	}
-	m := r.remember(key, job)
-	if own = m.held(own); done && len(own) == 0 {
-		return nil, nil // all were let go of, and the event that shows it brings us here again
+	m := r.recall(key, job)
+	if m != nil {
+		if own = m.held(own); done && len(own) == 0 {
+			return nil, nil // all were let go of, and the event that shows it brings us here again
+		}
+	}
+	cached := job
+	if done {
+		if job, err = r.whole(ctx, cached); err != nil {
+			return nil, client.IgnoreNotFound(err)
+		}
+		if isOlder(cached.ResourceVersion, job.ResourceVersion) {
+			return &observation{stale: true}, nil
+		}
+	}
+	if m == nil {
+		m = r.remember(key, job)
 	}
 	obs := &observation{memory: m, code: m.code, message: m.message, stale: isOlder(job.ResourceVersion, m.version)}
 	if m.code == "" && job.DeletionTimestamp == nil {
-		if obs.original, err = r.original(ctx, job); err != nil {
+		switch obs.original, err = r.original(ctx, job); {
+		case apierrors.IsNotFound(err):
+			return &observation{stale: true}, nil // what had the token is gone, and the cache behind
+		case err != nil:
 			return nil, err
 		}
 	}
@@ -96,6 +113,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 	}
 	obs.Observation = plan.Observation{
 		Job: job, Spec: m.spec, Pods: own, Refusals: m.refused(), Pending: m.pending, ResourceWait: r.options.ResourceWait, Wave: m.wave,
+		Live: job != cached,
 	}
 	if r.options.Nodes != nil && r.options.Nodes.Complete() {
 		obs.Nodes = r.options.Nodes
@@ -149,7 +167,28 @@ func (r *Reconciler) observeLive(ctx context.Context, obs *observation) error {
 		return fmt.Errorf("job %s was replaced", obs.Job.UID)
 	}
 	obs.Job, obs.Live = job, true
+	if plan.RetryDue(job) {
+		var err error
+		obs.Unfinished, err = r.unfinished(ctx, job)
+		return err
+	}
 	return nil
+}
+
+// whole returns a job with all that the API server has of it: the cache has but outlines of
+// those at rest. It may be newer than job.
+func (r *Reconciler) whole(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.BatchJob, error) {
+	if !plan.IsOutline(job) {
+		return job, nil
+	}
+	now := &v1alpha1.BatchJob{}
+	if err := r.live.Get(ctx, client.ObjectKeyFromObject(job), now); err != nil {
+		return nil, fmt.Errorf("reading the job from the API server: %w", err)
+	}
+	if now.UID != job.UID {
+		return nil, fmt.Errorf("reading the job from the API server: %w", apierrors.NewNotFound(v1alpha1.GroupVersion.WithResource("batchjobs").GroupResource(), job.Name))
+	}
+	return now, nil
 }
 
 // releaseOrphans lets go of Pods that name a job which is not, or no longer, theirs.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,6 +28,7 @@ import (
 	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodes"
+	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/slots"
 )
 
@@ -85,8 +87,9 @@ type Options struct {
 	Clock clock.PassiveClock
 }
 
-// CacheOptions says what the manager's cache must hold for Setup: all BatchJobs, and
-// the Pods whose outcome has not been recorded yet, both stripped of what is not read.
+// CacheOptions says what the manager's cache must hold for Setup: all BatchJobs, of those at
+// rest an outline, and the Pods whose outcome has not been recorded yet, stripped of what is
+// not read.
 // Objects are not copied when they are read, so no reader may change one.
 func CacheOptions() map[client.Object]cache.ByObject {
 	shared := true
@@ -182,11 +185,18 @@ func indexPod(pod client.Object) []string {
 	return nil
 }
 
+// stripJob keeps what is read of a job; of one at rest that is an outline. See Reconciler.whole.
 func stripJob(o any) (any, error) {
-	if job, ok := o.(*v1alpha1.BatchJob); ok {
-		job.ManagedFields = nil
+	job, ok := o.(*v1alpha1.BatchJob)
+	if !ok {
+		return o, nil
 	}
-	return o, nil
+	job.ManagedFields, job.Labels = nil, nil
+	terminate, ok := job.Annotations[v1alpha1.AnnotationTerminate]
+	if job.Annotations = nil; ok {
+		job.Annotations = map[string]string{v1alpha1.AnnotationTerminate: terminate}
+	}
+	return plan.Outline(job), nil
 }
 
 // stripNode keeps what tells where a node is.
@@ -197,18 +207,18 @@ func stripNode(o any) (any, error) {
 	}
 	out := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion}}
 	out.Status.Addresses = node.Status.Addresses
-	for _, key := range []string{corev1.LabelTopologyZone, corev1.LabelHostname} {
-		if value, ok := node.Labels[key]; ok {
-			if out.Labels == nil {
-				out.Labels = map[string]string{}
-			}
-			out.Labels[key] = value
-		}
-	}
+	out.Labels = some(node.Labels, corev1.LabelTopologyZone, corev1.LabelHostname)
 	return out, nil
 }
 
-// stripPod keeps what observe and plan read.
+// readLabels are the labels of a Pod that are read.
+var readLabels = []string{
+	v1alpha1.LabelTracked, v1alpha1.LabelJobID, v1alpha1.LabelTaskName, v1alpha1.LabelTaskInstanceIndex,
+	v1alpha1.LabelAttempt, v1alpha1.LabelRun, v1alpha1.LabelEnvID,
+}
+
+// stripPod keeps what observe and plan read. There may be a hundred thousand Pods, so what many
+// of them say alike is kept once.
 func stripPod(o any) (any, error) {
 	pod, ok := o.(*corev1.Pod)
 	if !ok {
@@ -216,31 +226,81 @@ func stripPod(o any) (any, error) {
 	}
 	out := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+			Name: pod.Name, Namespace: shared(pod.Namespace), UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 			CreationTimestamp: pod.CreationTimestamp, DeletionTimestamp: pod.DeletionTimestamp,
 			DeletionGracePeriodSeconds: pod.DeletionGracePeriodSeconds,
-			Labels:                     pod.Labels, OwnerReferences: pod.OwnerReferences, Finalizers: pod.Finalizers,
+			Labels:                     some(pod.Labels, readLabels...),
+			Annotations:                some(pod.Annotations, v1alpha1.AnnotationJobName, v1alpha1.AnnotationHosts),
 		},
-		Spec: corev1.PodSpec{NodeName: pod.Spec.NodeName, SchedulingGates: pod.Spec.SchedulingGates},
-		Status: corev1.PodStatus{
-			Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message,
-			Conditions: slices.Clone(pod.Status.Conditions),
-		},
+		Spec:   corev1.PodSpec{NodeName: shared(pod.Spec.NodeName), SchedulingGates: pod.Spec.SchedulingGates},
+		Status: corev1.PodStatus{Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message},
 	}
-	for _, key := range []string{v1alpha1.AnnotationJobName, v1alpha1.AnnotationHosts} {
-		if value, ok := pod.Annotations[key]; ok {
-			if out.Annotations == nil {
-				out.Annotations = map[string]string{}
-			}
-			out.Annotations[key] = value
+	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {
+		out.OwnerReferences = []metav1.OwnerReference{{
+			APIVersion: shared(owner.APIVersion), Kind: shared(owner.Kind), Name: shared(owner.Name),
+			UID: types.UID(shared(string(owner.UID))), Controller: new(true),
+		}}
+	}
+	if slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
+		out.Finalizers = tracked
+	}
+	out.Status.Conditions = readConditions(pod.Status.Conditions)
+	for i := range pod.Status.ContainerStatuses {
+		s := &pod.Status.ContainerStatuses[i]
+		kept := corev1.ContainerStatus{Name: shared(s.Name), State: s.State}
+		if s.State.Waiting != nil {
+			kept.Image = s.Image
 		}
-	}
-	for _, c := range pod.Status.ContainerStatuses {
-		out.Status.ContainerStatuses = append(out.Status.ContainerStatuses,
-			corev1.ContainerStatus{Name: c.Name, Image: c.Image, State: c.State})
+		out.Status.ContainerStatuses = append(out.Status.ContainerStatuses, kept)
 	}
 	return out, nil
 }
+
+// tracked are the finalizers of a Pod that is held; nobody changes them in place.
+var tracked = []string{v1alpha1.FinalizerTracking}
+
+// readConditions are those of a Pod's conditions that are read.
+func readConditions(all []corev1.PodCondition) []corev1.PodCondition {
+	var kept [4]corev1.PodCondition
+	n := 0
+	for _, c := range all {
+		c.LastProbeTime = metav1.Time{}
+		switch {
+		case c.Type == corev1.PodReady:
+			c.Reason, c.Message = "", "" // only its time counts
+		case c.Type == corev1.PodScheduled,
+			c.Type == corev1.PodReadyToStartContainers && c.Status == corev1.ConditionFalse,
+			c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue:
+		default:
+			continue
+		}
+		if c.Type, c.Status = corev1.PodConditionType(shared(string(c.Type))), corev1.ConditionStatus(shared(string(c.Status))); n < len(kept) {
+			kept[n] = c
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return append(make([]corev1.PodCondition, 0, n), kept[:n]...)
+}
+
+// some returns the entries of these keys; nil if there is none.
+func some(all map[string]string, keys ...string) map[string]string {
+	var out map[string]string
+	for _, key := range keys {
+		if value, ok := all[key]; ok {
+			if out == nil {
+				out = make(map[string]string, min(len(all), len(keys)))
+			}
+			out[key] = shared(value)
+		}
+	}
+	return out
+}
+
+// shared returns text in the memory that others of the same text use.
+func shared(text string) string { return unique.Make(text).Value() }
 
 // How long the reconciler holds back, and how long it believes its cache to be late.
 const (

@@ -4,24 +4,143 @@
 package batchjob
 
 import (
+	"fmt"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// TestStripPod: the cache has of a Pod's spec what plan reads, and no more.
+// seenPod is the i-th Pod of a task as an API server shows it.
+func seenPod(i int) *corev1.Pod {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	now := metav1.NewTime(at)
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "team-weather", Name: fmt.Sprintf("forecast-1a2b3c4d5e-simulate-%d-0", i), GenerateName: "",
+			UID: types.UID(fmt.Sprintf("11111111-2222-3333-4444-%012d", i)), ResourceVersion: fmt.Sprint(1_000_000 + i), CreationTimestamp: now,
+			Labels: map[string]string{
+				v1alpha1.LabelJobID: "job-1a2b3c4d5e", v1alpha1.LabelTaskName: "simulate", v1alpha1.LabelTaskInstanceIndex: fmt.Sprint(i),
+				v1alpha1.LabelAttempt: "0", v1alpha1.LabelRun: "0", v1alpha1.LabelTracked: "true", v1alpha1.LabelProjectID: "0",
+				v1alpha1.LabelTagPrefix + "team": "weather", "mine": "my own",
+			},
+			Annotations: map[string]string{"mine": "my own"},
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: v1alpha1.GroupVersion.String(), Kind: "BatchJob", Name: "forecast", UID: "99999999-2222-3333-4444-000000000000",
+				Controller: new(true), BlockOwnerDeletion: new(true),
+			}},
+			Finalizers:    []string{"somebody/else", v1alpha1.FinalizerTracking},
+			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "batchcompute", FieldsV1: &metav1.FieldsV1{Raw: make([]byte, 2000)}}},
+		},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "task", Image: "registry.k8s.io/pause", Env: make([]corev1.EnvVar, 20)}}},
+	}
+	testutil.Bind(pod, "node-1")
+	testutil.Start(pod, at)
+	for _, kind := range []corev1.PodConditionType{corev1.PodReady, corev1.ContainersReady, corev1.PodInitialized, corev1.PodReadyToStartContainers} {
+		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue, LastProbeTime: now, LastTransitionTime: now})
+	}
+	pod.Status.PodIPs, pod.Status.HostIPs = []corev1.PodIP{{IP: "10.0.0.1"}}, []corev1.HostIP{{IP: "10.0.0.2"}}
+	return pod
+}
+
+// TestStripPod: the cache has of a Pod what observe and plan read, and no more.
 func TestStripPod(t *testing.T) {
-	pod := &corev1.Pod{Spec: corev1.PodSpec{NodeName: "node-1", Containers: []corev1.Container{{Name: "task"}}}}
+	pod := seenPod(3)
+	pod.Annotations[v1alpha1.AnnotationHosts] = "host-1"
 	testutil.Gate(pod, "kueue.x-k8s.io/admission")
+	testutil.Disrupt(pod, "TerminationByKubelet", "the node is short of memory")
+	before := pod.DeepCopy()
 	got, err := stripPod(pod)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := corev1.PodSpec{NodeName: "node-1", SchedulingGates: pod.Spec.SchedulingGates}
-	if diff := cmp.Diff(want, got.(*corev1.Pod).Spec); diff != "" {
-		t.Errorf("spec (-want +got):\n%s", diff)
+	if !cmp.Equal(before, pod) {
+		t.Error("the Pod was changed")
 	}
+	want := &corev1.Pod{ObjectMeta: pod.ObjectMeta, Spec: corev1.PodSpec{NodeName: "node-1", SchedulingGates: pod.Spec.SchedulingGates}}
+	want.Labels = map[string]string{
+		v1alpha1.LabelJobID: "job-1a2b3c4d5e", v1alpha1.LabelTaskName: "simulate", v1alpha1.LabelTaskInstanceIndex: "3",
+		v1alpha1.LabelAttempt: "0", v1alpha1.LabelRun: "0", v1alpha1.LabelTracked: "true",
+	}
+	want.Annotations = map[string]string{v1alpha1.AnnotationHosts: "host-1"}
+	want.OwnerReferences[0].BlockOwnerDeletion = nil
+	want.Finalizers, want.ManagedFields = []string{v1alpha1.FinalizerTracking}, nil
+	want.Status = corev1.PodStatus{
+		Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message,
+		ContainerStatuses: []corev1.ContainerStatus{{Name: "task", State: pod.Status.ContainerStatuses[0].State}},
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled || c.Type == corev1.PodReady || c.Type == corev1.DisruptionTarget {
+			c.LastProbeTime = metav1.Time{}
+			want.Status.Conditions = append(want.Status.Conditions, c)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Pod (-want +got):\n%s", diff)
+	}
+}
+
+// TestCacheIsSmall: a live Pod takes less than 2.5 KiB of memory, and a job of ten tasks that
+// has ended less than 2 KiB. Informers and their indexes add some hundred bytes to each.
+func TestCacheIsSmall(t *testing.T) {
+	const n = 2000
+	for name, tc := range map[string]struct {
+		most int
+		make func(i int) (any, error)
+	}{
+		"live Pod": {2560, func(i int) (any, error) {
+			text, err := seenPod(i).Marshal()
+			if err != nil {
+				return nil, err
+			}
+			pod := &corev1.Pod{}
+			if err := pod.Unmarshal(text); err != nil {
+				return nil, err
+			}
+			return stripPod(pod)
+		}},
+		"ended job": {2048, func(i int) (any, error) {
+			b := testutil.Job(fmt.Sprint("forecast-", i)).Token(fmt.Sprint("token-", i))
+			for task := range 10 {
+				b.Task(fmt.Sprint("task-", task))
+			}
+			job := b.Obj()
+			job.UID = types.UID(fmt.Sprintf("11111111-2222-3333-4444-%012d", i))
+			end := metav1.Now()
+			job.Status.State, job.Status.EndTime = v1alpha1.JobSucceed, &end
+			return stripJob(job)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kept := make([]any, n)
+			before := heap()
+			for i := range kept {
+				var err error
+				if kept[i], err = tc.make(i); err != nil {
+					t.Fatal(err)
+				}
+			}
+			each := int(heap()-before) / n
+			runtime.KeepAlive(kept)
+			t.Logf("%d bytes each", each)
+			if each > tc.most || each < 500 {
+				t.Errorf("%d bytes each, want at most %d, and not nothing", each, tc.most)
+			}
+		})
+	}
+}
+
+// heap is how much memory is in use.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -70,7 +70,7 @@ func (a *simAPI) last() int { return len(a.history) - 1 }
 func (a *simAPI) remember() {
 	var v simView
 	for _, name := range slices.Sorted(maps.Keys(a.jobs)) {
-		v.jobs = append(v.jobs, a.jobs[name])
+		v.jobs = append(v.jobs, a.strippedJob(a.jobs[name]))
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.pods)) {
 		if pod := a.pods[name]; pod.Labels[v1alpha1.LabelTracked] == "true" {
@@ -79,7 +79,8 @@ func (a *simAPI) remember() {
 	}
 	if a.digesting {
 		h := fnv.New64a()
-		for _, job := range v.jobs {
+		for _, name := range slices.Sorted(maps.Keys(a.jobs)) {
+			job := a.jobs[name]
 			writeJSON(h, job.ObjectMeta, job.Status, job.Spec.Suspend, job.Spec.Terminate, job.Spec.RetryToken, job.Spec.TTLSecondsAfterFinished)
 		}
 		for _, name := range slices.Sorted(maps.Keys(a.pods)) {
@@ -110,6 +111,22 @@ func (a *simAPI) stripped(pod *corev1.Pod) *corev1.Pod {
 		panic(err)
 	}
 	return out.(*corev1.Pod)
+}
+
+// strippedJob is the job as a cache has it, the same pointer as long as the job is the same.
+func (a *simAPI) strippedJob(job *v1alpha1.BatchJob) *v1alpha1.BatchJob {
+	if n := a.last(); n >= 0 {
+		old := a.history[n].jobs
+		i, ok := slices.BinarySearchFunc(old, job.Name, func(j *v1alpha1.BatchJob, name string) int { return cmp.Compare(j.Name, name) })
+		if ok && old[i].ResourceVersion == job.ResourceVersion {
+			return old[i]
+		}
+	}
+	out, err := stripJob(job.DeepCopy())
+	if err != nil {
+		panic(err)
+	}
+	return out.(*v1alpha1.BatchJob)
 }
 
 func writeJSON(h interface{ Write([]byte) (int, error) }, values ...any) {

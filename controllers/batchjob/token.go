@@ -72,7 +72,7 @@ func isDuplicate(job *v1alpha1.BatchJob) bool {
 	return meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionDuplicate)
 }
 
-// original returns the job that runs in the place of job; nil if job itself does.
+// original returns the whole of the job that runs in the place of job; nil if job itself does.
 func (r *Reconciler) original(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.BatchJob, error) {
 	if job.Spec.ClientToken == "" || isAccepted(job) {
 		return nil, nil
@@ -82,7 +82,11 @@ func (r *Reconciler) original(ctx context.Context, job *v1alpha1.BatchJob) (*v1a
 	if err != nil {
 		return nil, fmt.Errorf("listing the jobs with the same clientToken: %w", err)
 	}
-	return r.tokens.accept(job, list.Items), nil
+	original := r.tokens.accept(job, list.Items)
+	if original == nil {
+		return nil, nil
+	}
+	return r.whole(ctx, original)
 }
 
 // isSameRequest reports whether two jobs ask for the same.

@@ -61,10 +61,17 @@ func (r *Reconciler) tombstones(ctx context.Context, namespace string) (*corev1.
 
 // expire notes what became of the job and deletes it, if it is still as it was seen.
 func (r *Reconciler) expire(ctx context.Context, job *v1alpha1.BatchJob) error {
-	if err := r.bury(ctx, job); err != nil {
+	whole, err := r.whole(ctx, job)
+	switch {
+	case err != nil:
+		return client.IgnoreNotFound(err)
+	case whole.ResourceVersion != job.ResourceVersion:
+		return nil // it has changed, and that event is on the way
+	}
+	if err := r.bury(ctx, whole); err != nil {
 		return err
 	}
-	err := r.client.Delete(ctx, &v1alpha1.BatchJob{ObjectMeta: metav1.ObjectMeta{Namespace: job.Namespace, Name: job.Name}},
+	err = r.client.Delete(ctx, &v1alpha1.BatchJob{ObjectMeta: metav1.ObjectMeta{Namespace: job.Namespace, Name: job.Name}},
 		client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion}, client.PropagationPolicy(metav1.DeletePropagationBackground))
 	r.options.Metrics.Wrote("delete", "batchjobs", err)
 	if apierrors.IsConflict(err) {

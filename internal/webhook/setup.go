@@ -114,7 +114,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		},
 		access: access,
 		envs:   environments{cache: mgr.GetCache(), live: mgr.GetAPIReader()},
-		tokens: tokens{mgr.GetCache()},
+		tokens: tokens{cache: mgr.GetCache(), live: mgr.GetAPIReader()},
 		quota:  jobs,
 		synced: hasSynced,
 	})

@@ -7,10 +7,12 @@ import (
 	"context"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/plan"
 )
 
 // jobsByToken is the index from a client token to the BatchJobs that carry it.
@@ -25,13 +27,29 @@ func indexToken(o client.Object) []string {
 
 // tokens finds jobs by their client token in a cache with the index jobsByToken. The
 // cache may lag behind: the reconciler decides what happens to two jobs with one token,
-// and what is found here only tells the user sooner.
-type tokens struct{ cache client.Reader }
+// and what is found here only tells the user sooner. live reads a job from the API server, of
+// which the cache has but an outline.
+type tokens struct{ cache, live client.Reader }
 
 // holder returns the job with another name that has the token of job: the one that was
 // accepted, else the oldest that may still be. Nil if there is none. It must not be
 // changed.
 func (t tokens) holder(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.BatchJob, error) {
+	found, err := t.find(ctx, job)
+	if found == nil || err != nil || !plan.IsOutline(found) {
+		return found, err
+	}
+	whole := &v1alpha1.BatchJob{}
+	if err := t.live.Get(ctx, client.ObjectKeyFromObject(found), whole); apierrors.IsNotFound(err) {
+		return nil, nil // it has just gone
+	} else if err != nil {
+		return nil, fmt.Errorf("reading BatchJob %s, which has the same clientToken: %w", found.Name, err)
+	}
+	return whole, nil
+}
+
+// find is holder as the cache knows it.
+func (t tokens) find(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.BatchJob, error) {
 	if job.Spec.ClientToken == "" {
 		return nil, nil
 	}

@@ -46,16 +46,27 @@ func TestHolder(t *testing.T) {
 			if err := v1alpha1.AddToScheme(scheme); err != nil {
 				t.Fatal(err)
 			}
-			b := fake.NewClientBuilder().WithScheme(scheme).WithIndex(&v1alpha1.BatchJob{}, jobsByToken, indexToken)
+			// The cache has outlines, and what an outline lacks is read.
+			cache := fake.NewClientBuilder().WithScheme(scheme).WithIndex(&v1alpha1.BatchJob{}, jobsByToken, indexToken)
+			live := fake.NewClientBuilder().WithScheme(scheme)
 			for _, j := range tc.jobs {
-				b = b.WithObjects(j)
+				cache = cache.WithObjects(j)
+				whole := j.DeepCopy()
+				whole.Spec.Job.Tasks = []v1alpha1.Task{{TaskName: "a"}}
+				live = live.WithObjects(whole)
 			}
-			got, err := tokens{b.Build()}.holder(t.Context(), job("new", "ns", tc.token, 0))
+			known := cache.Build()
+			got, err := tokens{known, live.Build()}.holder(t.Context(), job("new", "ns", tc.token, 0))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if (got == nil) != (tc.want == "") || got != nil && got.Name != tc.want {
-				t.Errorf("holder %v, want %q", got, tc.want)
+			if (got == nil) != (tc.want == "") || got != nil && (got.Name != tc.want || len(got.Spec.Job.Tasks) == 0) {
+				t.Errorf("holder %v, want %q and its task", got, tc.want)
+			}
+			// A job that has gone since holds nothing.
+			got, err = tokens{known, fake.NewClientBuilder().WithScheme(scheme).Build()}.holder(t.Context(), job("new", "ns", tc.token, 0))
+			if got != nil || err != nil {
+				t.Errorf("a job that has gone is the holder: %v, %v", got, err)
 			}
 		})
 	}
