@@ -20,6 +20,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -161,9 +162,8 @@ func newManager(cfg *rest.Config, o *options, certOpts certs.Options, keeper *ce
 	maps.Copy(byObject, certs.CacheOptions(certOpts))
 	maps.Copy(byObject, webhook.CacheOptions())
 
-	cfg = rest.CopyConfig(cfg)
-	cfg.QPS, cfg.Burst = float32(o.qps), o.burst
-	lock, err := leaseLock(cfg, o.namespace)
+	cfg, lease := limited(cfg, o)
+	lock, err := leaseLock(lease, o.namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -178,6 +178,7 @@ func newManager(cfg *rest.Config, o *options, certOpts certs.Options, keeper *ce
 		LeaderElection:                      o.leaderElect,
 		LeaderElectionID:                    leaseName,
 		LeaderElectionNamespace:             o.namespace,
+		LeaderElectionConfig:                lease,
 		LeaderElectionResourceLockInterface: lock,
 		LeaderElectionReleaseOnCancel:       true, // main returns right after Start does
 		GracefulShutdownTimeout:             &shutdown,
@@ -186,6 +187,16 @@ func newManager(cfg *rest.Config, o *options, certOpts certs.Options, keeper *ce
 		return nil, fmt.Errorf("making the manager: %w", err)
 	}
 	return mgr, nil
+}
+
+// limited returns the configuration of clients that share one limit of requests, where each
+// kind of object would else have its own; and that of the lease, which must not wait for others.
+func limited(cfg *rest.Config, o *options) (all, lease *rest.Config) {
+	lease = rest.CopyConfig(cfg)
+	lease.QPS, lease.Burst = float32(o.qps), o.burst
+	all = rest.CopyConfig(lease)
+	all.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(all.QPS, all.Burst)
+	return all, lease
 }
 
 // webhookServer serves with the keeper's certificate, or with the one of a directory.

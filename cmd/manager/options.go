@@ -81,8 +81,8 @@ func parseOptions(args []string) (*options, error) {
 	fs.IntVar(&o.workers, "max-concurrent-reconciles", 32, "How many jobs are reconciled at once.")
 	fs.DurationVar(&o.resourceWait, "resource-wait", plan.DefaultResourceWait, "How long the first three machines of an instance are waited for. "+
 		"The 4th to 10th are waited for 1.5 times as long, those up to the 50th 3 times, the rest 6 times.")
-	fs.Float64Var(&o.qps, "kube-api-qps", 200, "Requests a second to the API server, on average.")
-	fs.IntVar(&o.burst, "kube-api-burst", 400, "Requests to the API server in a burst.")
+	fs.Float64Var(&o.qps, "kube-api-qps", 400, "Requests a second to the API server, on average.")
+	fs.IntVar(&o.burst, "kube-api-burst", 800, "Requests to the API server in a burst.")
 	fs.IntVar(&o.verbosity, "v", 0, "Log level: 0 what an operator should know, 1 changes of state, 2 every reconcile, 4 debugging.")
 	config.RegisterFlags(fs)
 	fs.SetOutput(io.Discard) // main prints the error; the list of all flags would hide it

@@ -127,6 +127,10 @@ func (b *bench) run(ctx context.Context) error {
 			return fmt.Errorf("there is no subject %q, only %s", name, strings.Join(every, ", "))
 		}
 	}
+	if _, err := install.Find(ctx, b.target); err == nil {
+		return fmt.Errorf("cluster %s is up: another run has it, or was told to keep it. Take it down (bin/cluster down --name %s), or use another --name",
+			b.target.Name, b.target.Name)
+	}
 	err := b.all(ctx)
 	if !b.keep {
 		err = errors.Join(err, install.Down(b.target))

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	authzclient "k8s.io/client-go/kubernetes/typed/authorization/v1"
+	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -69,7 +70,9 @@ func stripNamespace(o any) (any, error) {
 // replica, and makes the manager unready until they know what the cluster holds. The
 // manager's cache must be built with CacheOptions.
 func Setup(mgr ctrl.Manager, o Options) error {
-	authz, err := authzclient.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	own := rest.CopyConfig(mgr.GetConfig())
+	own.RateLimiter = nil // a limit of its own: requests do not wait for the reconcilers
+	authz, err := authzclient.NewForConfigAndClient(own, mgr.GetHTTPClient())
 	if err != nil {
 		return fmt.Errorf("making the client for access reviews: %w", err)
 	}
