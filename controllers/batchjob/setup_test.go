@@ -6,6 +6,7 @@ package batchjob
 import (
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,7 +38,7 @@ func seenPod(i int) *corev1.Pod {
 				Controller: new(true), BlockOwnerDeletion: new(true),
 			}},
 			Finalizers:    []string{"somebody/else", v1alpha1.FinalizerTracking},
-			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "batchcompute", FieldsV1: &metav1.FieldsV1{Raw: make([]byte, 2000)}}},
+			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "batchcompute", FieldsV1: metav1.NewFieldsV1(strings.Repeat("x", 2000))}},
 		},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "task", Image: "registry.k8s.io/pause", Env: make([]corev1.EnvVar, 20)}}},
 	}
