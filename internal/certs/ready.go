@@ -36,12 +36,18 @@ func ReadyCheck(reader client.Reader, opts Options, addr string) healthz.Checker
 		ctx, cancel := context.WithTimeout(req.Context(), 5*time.Second)
 		defer cancel()
 		var errs []error
+		tried := map[string]error{} // by bundle; as a rule there is but one
 		for _, cfg := range opts.configurations() {
 			if err := reader.Get(ctx, client.ObjectKeyFromObject(cfg), cfg); err != nil {
 				errs = append(errs, fmt.Errorf("reading the webhook configuration: %w", err))
 			}
 			for _, h := range hooksOf(cfg) {
-				if err := handshake(ctx, opts, net.JoinHostPort(host, port), h.client.CABundle); err != nil {
+				err, ok := tried[string(h.client.CABundle)]
+				if !ok {
+					err = handshake(ctx, opts, net.JoinHostPort(host, port), h.client.CABundle)
+					tried[string(h.client.CABundle)] = err
+				}
+				if err != nil {
 					errs = append(errs, fmt.Errorf("webhook %s: %w", h.name, err))
 				}
 			}
