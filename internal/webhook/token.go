@@ -40,9 +40,11 @@ func (t tokens) holder(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.B
 		return found, err
 	}
 	whole := &v1alpha1.BatchJob{}
-	if err := t.live.Get(ctx, client.ObjectKeyFromObject(found), whole); apierrors.IsNotFound(err) {
+	err = t.live.Get(ctx, client.ObjectKeyFromObject(found), whole)
+	switch {
+	case apierrors.IsNotFound(err), err == nil && whole.UID != found.UID:
 		return nil, nil // it has just gone
-	} else if err != nil {
+	case err != nil:
 		return nil, fmt.Errorf("reading BatchJob %s, which has the same clientToken: %w", found.Name, err)
 	}
 	return whole, nil

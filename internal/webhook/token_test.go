@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -49,11 +50,15 @@ func TestHolder(t *testing.T) {
 			// The cache has outlines, and what an outline lacks is read.
 			cache := fake.NewClientBuilder().WithScheme(scheme).WithIndex(&v1alpha1.BatchJob{}, jobsByToken, indexToken)
 			live := fake.NewClientBuilder().WithScheme(scheme)
+			var others []client.Object
 			for _, j := range tc.jobs {
 				cache = cache.WithObjects(j)
 				whole := j.DeepCopy()
 				whole.Spec.Job.Tasks = []v1alpha1.Task{{TaskName: "a"}}
 				live = live.WithObjects(whole)
+				other := whole.DeepCopy()
+				other.UID = "another"
+				others = append(others, other)
 			}
 			known := cache.Build()
 			got, err := tokens{known, live.Build()}.holder(t.Context(), job("new", "ns", tc.token, 0))
@@ -63,10 +68,14 @@ func TestHolder(t *testing.T) {
 			if (got == nil) != (tc.want == "") || got != nil && (got.Name != tc.want || len(got.Spec.Job.Tasks) == 0) {
 				t.Errorf("holder %v, want %q and its task", got, tc.want)
 			}
-			// A job that has gone since holds nothing.
-			got, err = tokens{known, fake.NewClientBuilder().WithScheme(scheme).Build()}.holder(t.Context(), job("new", "ns", tc.token, 0))
-			if got != nil || err != nil {
-				t.Errorf("a job that has gone is the holder: %v, %v", got, err)
+			// A job that has gone since holds nothing, nor does another of its name.
+			for what, live := range map[string]client.Reader{
+				"has gone":     fake.NewClientBuilder().WithScheme(scheme).Build(),
+				"was replaced": fake.NewClientBuilder().WithScheme(scheme).WithObjects(others...).Build(),
+			} {
+				if got, err = (tokens{known, live}).holder(t.Context(), job("new", "ns", tc.token, 0)); got != nil || err != nil {
+					t.Errorf("a job that %s is the holder: %v, %v", what, got, err)
+				}
 			}
 		})
 	}
