@@ -226,19 +226,19 @@ func stripPod(o any) (any, error) {
 	}
 	out := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: pod.Name, Namespace: shared(pod.Namespace), UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+			Name: pod.Name, Namespace: interned(pod.Namespace), UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 			CreationTimestamp: pod.CreationTimestamp, DeletionTimestamp: pod.DeletionTimestamp,
 			DeletionGracePeriodSeconds: pod.DeletionGracePeriodSeconds,
 			Labels:                     some(pod.Labels, readLabels...),
 			Annotations:                some(pod.Annotations, v1alpha1.AnnotationJobName, v1alpha1.AnnotationHosts),
 		},
-		Spec:   corev1.PodSpec{NodeName: shared(pod.Spec.NodeName), SchedulingGates: pod.Spec.SchedulingGates},
+		Spec:   corev1.PodSpec{NodeName: interned(pod.Spec.NodeName), SchedulingGates: pod.Spec.SchedulingGates},
 		Status: corev1.PodStatus{Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message},
 	}
 	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {
 		out.OwnerReferences = []metav1.OwnerReference{{
-			APIVersion: shared(owner.APIVersion), Kind: shared(owner.Kind), Name: shared(owner.Name),
-			UID: types.UID(shared(string(owner.UID))), Controller: new(true),
+			APIVersion: interned(owner.APIVersion), Kind: interned(owner.Kind), Name: interned(owner.Name),
+			UID: types.UID(interned(string(owner.UID))), Controller: new(true),
 		}}
 	}
 	if slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
@@ -247,7 +247,7 @@ func stripPod(o any) (any, error) {
 	out.Status.Conditions = readConditions(pod.Status.Conditions)
 	for i := range pod.Status.ContainerStatuses {
 		s := &pod.Status.ContainerStatuses[i]
-		kept := corev1.ContainerStatus{Name: shared(s.Name), State: s.State}
+		kept := corev1.ContainerStatus{Name: interned(s.Name), State: s.State}
 		if s.State.Waiting != nil {
 			kept.Image = s.Image
 		}
@@ -261,10 +261,8 @@ var tracked = []string{v1alpha1.FinalizerTracking}
 
 // readConditions are those of a Pod's conditions that are read.
 func readConditions(all []corev1.PodCondition) []corev1.PodCondition {
-	var kept [4]corev1.PodCondition
-	n := 0
+	kept := make([]corev1.PodCondition, 0, 2) // as many as a Pod that runs has
 	for _, c := range all {
-		c.LastProbeTime = metav1.Time{}
 		switch {
 		case c.Type == corev1.PodReady:
 			c.Reason, c.Message = "", "" // only its time counts
@@ -274,15 +272,11 @@ func readConditions(all []corev1.PodCondition) []corev1.PodCondition {
 		default:
 			continue
 		}
-		if c.Type, c.Status = corev1.PodConditionType(shared(string(c.Type))), corev1.ConditionStatus(shared(string(c.Status))); n < len(kept) {
-			kept[n] = c
-			n++
-		}
+		c.LastProbeTime = metav1.Time{}
+		c.Type, c.Status = corev1.PodConditionType(interned(string(c.Type))), corev1.ConditionStatus(interned(string(c.Status)))
+		kept = append(kept, c)
 	}
-	if n == 0 {
-		return nil
-	}
-	return append(make([]corev1.PodCondition, 0, n), kept[:n]...)
+	return kept
 }
 
 // some returns the entries of these keys; nil if there is none.
@@ -293,14 +287,14 @@ func some(all map[string]string, keys ...string) map[string]string {
 			if out == nil {
 				out = make(map[string]string, min(len(all), len(keys)))
 			}
-			out[key] = shared(value)
+			out[key] = interned(value)
 		}
 	}
 	return out
 }
 
-// shared returns text in the memory that others of the same text use.
-func shared(text string) string { return unique.Make(text).Value() }
+// interned returns text in the memory that others of the same text use.
+func interned(text string) string { return unique.Make(text).Value() }
 
 // How long the reconciler holds back, and how long it believes its cache to be late.
 const (

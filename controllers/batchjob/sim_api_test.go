@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/testutil"
@@ -68,13 +69,16 @@ func (a *simAPI) last() int { return len(a.history) - 1 }
 
 // remember adds what there is now to the history.
 func (a *simAPI) remember() {
-	var v simView
+	var v, before simView
+	if n := a.last(); n >= 0 {
+		before = a.history[n]
+	}
 	for _, name := range slices.Sorted(maps.Keys(a.jobs)) {
-		v.jobs = append(v.jobs, a.strippedJob(a.jobs[name]))
+		v.jobs = append(v.jobs, asCached(before.jobs, a.jobs[name], stripJob))
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.pods)) {
 		if pod := a.pods[name]; pod.Labels[v1alpha1.LabelTracked] == "true" {
-			v.pods = append(v.pods, a.stripped(pod))
+			v.pods = append(v.pods, asCached(before.pods, pod, stripPod))
 		}
 	}
 	if a.digesting {
@@ -97,36 +101,18 @@ func (a *simAPI) remember() {
 	a.history = append(a.history, v)
 }
 
-// stripped is the Pod as a cache has it, the same pointer as long as the Pod is the same.
-func (a *simAPI) stripped(pod *corev1.Pod) *corev1.Pod {
-	if n := a.last(); n >= 0 {
-		old := a.history[n].pods
-		i, ok := slices.BinarySearchFunc(old, pod.Name, func(p *corev1.Pod, name string) int { return cmp.Compare(p.Name, name) })
-		if ok && old[i].ResourceVersion == pod.ResourceVersion {
-			return old[i]
-		}
+// asCached is an object as a cache has it, the same pointer as in old, by name, as long as the
+// object is the same.
+func asCached[T client.Object](old []T, now T, strip func(any) (any, error)) T {
+	i, ok := slices.BinarySearchFunc(old, now.GetName(), func(o T, name string) int { return cmp.Compare(o.GetName(), name) })
+	if ok && old[i].GetResourceVersion() == now.GetResourceVersion() {
+		return old[i]
 	}
-	out, err := stripPod(pod)
+	out, err := strip(now.DeepCopyObject())
 	if err != nil {
 		panic(err)
 	}
-	return out.(*corev1.Pod)
-}
-
-// strippedJob is the job as a cache has it, the same pointer as long as the job is the same.
-func (a *simAPI) strippedJob(job *v1alpha1.BatchJob) *v1alpha1.BatchJob {
-	if n := a.last(); n >= 0 {
-		old := a.history[n].jobs
-		i, ok := slices.BinarySearchFunc(old, job.Name, func(j *v1alpha1.BatchJob, name string) int { return cmp.Compare(j.Name, name) })
-		if ok && old[i].ResourceVersion == job.ResourceVersion {
-			return old[i]
-		}
-	}
-	out, err := stripJob(job.DeepCopy())
-	if err != nil {
-		panic(err)
-	}
-	return out.(*v1alpha1.BatchJob)
+	return out.(T)
 }
 
 func writeJSON(h interface{ Write([]byte) (int, error) }, values ...any) {
