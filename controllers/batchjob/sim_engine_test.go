@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -356,8 +355,8 @@ func (c *simController) answer(do bool, err error) {
 	if err != nil {
 		call.err = err
 	}
-	if call.versioned && call.err == nil {
-		c.written = strconv.Itoa(c.s.version)
+	if job := c.s.jobs[c.passing]; call.versioned && call.err == nil && job != nil {
+		c.written = job.ResourceVersion // no new one, if nothing has changed
 	}
 	c.pending = nil // only now: a broken invariant ends the run above, and stop answers
 	c.answers <- struct{}{}
