@@ -24,7 +24,7 @@ type result struct {
 	Round     int     `json:"round"`
 	Shape     string  `json:"shape"`
 	Subject   string  `json:"subject"`
-	Instances int     `json:"instances"`
+	Instances int     `json:"instances"` // those of the small jobs beside among them
 	Seconds   float64 `json:"seconds"`
 	// Error is why there is nothing else to be said.
 	Error string `json:"error,omitempty"`
@@ -101,7 +101,7 @@ func (b *bench) measure(ctx context.Context, s shape, subject string) (r result,
 		after, e := b.used()
 		r.Processor, err = map[string]float64{}, errors.Join(err, e)
 		for name, t := range after {
-			r.Processor[name] = milliseconds(t-before[name]) / float64(s.total())
+			r.Processor[name] = milliseconds(t-before[name]) / float64(r.Instances)
 		}
 	}()
 	if subject == ours {
@@ -145,11 +145,10 @@ func (b *bench) measureOurs(ctx context.Context, r *result, namespace string, s 
 	if err != nil {
 		return err
 	}
-	instances := s.total()
 	if p != nil {
 		waits := p.stop()
 		r.FairP99, r.Probes = milliseconds(percentile(waits, 99)), len(waits)
-		instances += p.pods()
+		r.Instances += p.pods()
 	}
 	after, err := b.spent(ctx)
 	if err != nil {
@@ -159,7 +158,7 @@ func (b *bench) measureOurs(ctx context.Context, r *result, namespace string, s 
 	if err != nil {
 		return err
 	}
-	c := costOf(before, after, instances)
+	c := costOf(before, after, r.Instances)
 	c.Events, c.StatusBytes = float64(events)/float64(s.total()), seen.statusBytes
 	if c.RSS, err = peak(b.manager); err != nil {
 		return err
