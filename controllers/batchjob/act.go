@@ -18,21 +18,35 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/limit"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// defaultWorkers bounds the calls of one kind that one pass has under way at once, and maxCalls
-// those of all passes that make or change Pods. What is more waits in the order in which it came, so that a
-// job with many does not hold up one with few.
+// Of the calls of one kind so many may be under way at once, those of all passes taken together.
+// The least is what a control plane of two cores can take before calls begin to wait for each
+// other; from there they go by what calls take.
 const (
-	defaultWorkers = 32
-	maxCalls       = 128
+	leastCalls = 4
+	mostCalls  = 64
 )
+
+// limits bound the calls under way for single Pods. Each pass waits with one of a kind at a time,
+// so that a job with many does not hold up one with few.
+type limits struct {
+	create, patch, delete, get *limit.Limiter
+	most                       int
+}
+
+func newLimits(least, most int, c clock.PassiveClock) limits {
+	a := func() *limit.Limiter { return limit.New(least, most, c) }
+	return limits{create: a(), patch: a(), delete: a(), get: a(), most: most}
+}
 
 // act creates the Pods that are claimed. It returns when to try again what the cluster
 // refuses.
@@ -117,26 +131,10 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 		err  error
 	}
 	m, begin, created := obs.memory, r.options.Clock.Now(), 0
-	answers, underWay := make(chan answer), 0
+	answers, underWay := make(chan answer, r.limits.most), 0
 	refusals := map[int]*refusedError{}
 	var failed error
-	for {
-		for len(wanted) > 0 && failed == nil && underWay < max(m.window, 1) {
-			in := wanted[0]
-			wanted = wanted[1:]
-			if refusals[in.Task] != nil {
-				continue
-			}
-			underWay++
-			go func() {
-				name, err := r.createPod(ctx, obs, in)
-				answers <- answer{in, name, err}
-			}()
-		}
-		if underWay == 0 {
-			break
-		}
-		a := <-answers
+	hear := func(a answer) {
 		underWay--
 		var e *refusedError
 		switch {
@@ -144,12 +142,34 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 			created++
 			m.created[a.name] = r.options.Clock.Now()
 			m.accepted(a.in.Task)
-			m.window = min(max(m.window, 1)+1, r.workers)
+			m.window = min(max(m.window, 1)+1, r.limits.most)
 		case errors.As(a.err, &e):
 			refusals[e.task], m.window = e, 1
 		default:
 			failed, m.window = errors.Join(failed, a.err), 1
 		}
+	}
+	for {
+		may := len(wanted) > 0 && failed == nil && underWay < max(m.window, 1)
+		if len(answers) > 0 || !may && underWay > 0 {
+			hear(<-answers)
+			continue
+		}
+		if !may {
+			break
+		}
+		in := wanted[0]
+		wanted = wanted[1:]
+		if refusals[in.Task] != nil {
+			continue
+		}
+		end := r.limits.create.Begin()
+		underWay++
+		go func() {
+			name, err := r.createPod(ctx, obs, in)
+			end(err == nil)
+			answers <- answer{in, name, err}
+		}()
 	}
 	m.setWave(created, r.options.Clock.Since(begin))
 	return slices.Collect(maps.Values(refusals)), failed
@@ -169,9 +189,7 @@ func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve
 	if err != nil {
 		return "", unbuildable(in.Task, err)
 	}
-	r.inFlight <- struct{}{}
 	err = r.client.Create(ctx, pod)
-	<-r.inFlight
 	r.options.Metrics.Wrote("create", "pods", err)
 	switch {
 	case err == nil:
@@ -211,7 +229,7 @@ func keyOf(meta *metav1.ObjectMeta) types.NamespacedName {
 func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []resolve.Instance) error {
 	var mu sync.Mutex
 	absent := map[string]bool{}
-	err := r.inParallel(len(instances), func(i int) error {
+	err := inParallel(r.limits.get, len(instances), func(i int) error {
 		want := podspec.Meta(obs.Job, obs.Spec, instances[i], obs.env(instances[i]))
 		pod := &corev1.Pod{}
 		err := r.live.Get(ctx, keyOf(&want), pod)
@@ -263,7 +281,7 @@ func isSubset(part, whole map[string]string) bool {
 // delete asks for the deletion of Pods; the tracking finalizer keeps them until their
 // outcome is recorded.
 func (r *Reconciler) delete(ctx context.Context, pods []*corev1.Pod) error {
-	return r.inParallel(len(pods), func(i int) error {
+	return inParallel(r.limits.delete, len(pods), func(i int) error {
 		if err := r.stop(ctx, pods[i]); err != nil {
 			return fmt.Errorf("deleting pod %s: %w", pods[i].Name, err)
 		}
@@ -308,7 +326,7 @@ func (r *Reconciler) stop(ctx context.Context, pod *corev1.Pod) error {
 // that the Pods have then.
 func (r *Reconciler) release(ctx context.Context, pods []*corev1.Pod) (map[types.UID]string, error) {
 	versions := make([]string, len(pods))
-	err := r.inParallel(len(pods), func(i int) (err error) {
+	err := inParallel(r.limits.patch, len(pods), func(i int) (err error) {
 		versions[i], err = r.patchPod(ctx, pods[i], map[string]any{
 			"uid":                                 pods[i].UID,
 			"labels":                              map[string]any{v1alpha1.LabelTracked: nil},
@@ -333,9 +351,7 @@ func (r *Reconciler) patchPod(ctx context.Context, pod *corev1.Pod, metadata map
 		return "", fmt.Errorf("encoding a patch: %w", err)
 	}
 	target := justMetadata(corev1.SchemeGroupVersion.WithKind("Pod"), pod)
-	r.inFlight <- struct{}{}
 	err = r.client.Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, body))
-	<-r.inFlight
 	r.options.Metrics.Wrote("patch", "pods", err)
 	if err != nil {
 		return "", fmt.Errorf("patching pod %s: %w", pod.Name, err)
@@ -359,28 +375,27 @@ func ignoreOther(err error) error {
 	return client.IgnoreNotFound(err)
 }
 
-// together calls both, at the same time if there is more than one worker.
+// together calls both, at the same time unless there may be but one call at once.
 func (r *Reconciler) together(one, other func()) {
 	var wg sync.WaitGroup
 	wg.Go(one)
-	if r.workers == 1 {
+	if r.limits.most == 1 {
 		wg.Wait()
 	}
 	wg.Go(other)
 	wg.Wait()
 }
 
-// inParallel calls do with the numbers from 0 to n-1, with at most so many calls at once
-// as there are workers, and joins the errors.
-func (r *Reconciler) inParallel(n int, do func(int) error) error {
+// inParallel makes the calls do(0) to do(n-1), as many at once as the limiter allows, and joins
+// the errors.
+func inParallel(l *limit.Limiter, n int, do func(int) error) error {
 	errs := make([]error, n)
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, r.workers)
 	for i := range n {
-		slots <- struct{}{}
+		end := l.Begin()
 		wg.Go(func() {
-			defer func() { <-slots }()
 			errs[i] = do(i)
+			end(errs[i] == nil)
 		})
 	}
 	wg.Wait()

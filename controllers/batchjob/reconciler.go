@@ -33,11 +33,8 @@ type Reconciler struct {
 	recorder events.EventRecorder
 	options  Options
 
-	// workers bounds the calls of one kind that one pass has under way at once.
-	workers int
-	// inFlight are the calls under way that make or change Pods, of all passes.
-	inFlight chan struct{}
-	pace     pace
+	limits limits
+	pace   pace
 
 	tokens tokens
 	quotas quotas
