@@ -18,35 +18,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
-	"batchcompute.dev/operator/internal/limit"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/resolve"
 )
-
-// Of the calls of one kind so many may be under way at once, those of all passes taken together.
-// The least is what a control plane of two cores can take before calls begin to wait for each
-// other; from there they go by what calls take.
-const (
-	leastCalls = 4
-	mostCalls  = 64
-)
-
-// limits bound the calls under way for single Pods. Each pass waits with one of a kind at a time,
-// so that a job with many does not hold up one with few.
-type limits struct {
-	create, patch, delete, get *limit.Limiter
-	most                       int
-}
-
-func newLimits(least, most int, c clock.PassiveClock) limits {
-	a := func() *limit.Limiter { return limit.New(least, most, c) }
-	return limits{create: a(), patch: a(), delete: a(), get: a(), most: most}
-}
 
 // act creates the Pods that are claimed. It returns when to try again what the cluster
 // refuses.
@@ -130,7 +108,7 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 		name string
 		err  error
 	}
-	m, begin, created := obs.memory, r.options.Clock.Now(), 0
+	m, calls, begin, created := obs.memory, r.limits.of(obs.Job.Namespace), r.options.Clock.Now(), 0
 	answers, underWay := make(chan answer, r.limits.most), 0
 	refusals := map[int]*refusedError{}
 	var failed error
@@ -163,7 +141,7 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 		if refusals[in.Task] != nil {
 			continue
 		}
-		end := r.limits.create.Begin()
+		end := calls.create.Begin()
 		underWay++
 		go func() {
 			name, err := r.createPod(ctx, obs, in)
@@ -229,7 +207,7 @@ func keyOf(meta *metav1.ObjectMeta) types.NamespacedName {
 func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []resolve.Instance) error {
 	var mu sync.Mutex
 	absent := map[string]bool{}
-	err := inParallel(r.limits.get, len(instances), func(i int) error {
+	err := inParallel(r.limits.of(obs.Job.Namespace).get, len(instances), func(i int) error {
 		want := podspec.Meta(obs.Job, obs.Spec, instances[i], obs.env(instances[i]))
 		pod := &corev1.Pod{}
 		err := r.live.Get(ctx, keyOf(&want), pod)
@@ -280,8 +258,8 @@ func isSubset(part, whole map[string]string) bool {
 
 // delete asks for the deletion of Pods; the tracking finalizer keeps them until their
 // outcome is recorded.
-func (r *Reconciler) delete(ctx context.Context, pods []*corev1.Pod) error {
-	return inParallel(r.limits.delete, len(pods), func(i int) error {
+func (r *Reconciler) delete(ctx context.Context, obs *observation, pods []*corev1.Pod) error {
+	return inParallel(r.limits.of(obs.Job.Namespace).delete, len(pods), func(i int) error {
 		if err := r.stop(ctx, pods[i]); err != nil {
 			return fmt.Errorf("deleting pod %s: %w", pods[i].Name, err)
 		}
@@ -324,9 +302,9 @@ func (r *Reconciler) stop(ctx context.Context, pod *corev1.Pod) error {
 // release takes the tracking finalizer and label off Pods whose outcome is stored, in
 // one patch: with the label gone they leave the cache. It returns the resource versions
 // that the Pods have then.
-func (r *Reconciler) release(ctx context.Context, pods []*corev1.Pod) (map[types.UID]string, error) {
+func (r *Reconciler) release(ctx context.Context, namespace string, pods []*corev1.Pod) (map[types.UID]string, error) {
 	versions := make([]string, len(pods))
-	err := inParallel(r.limits.patch, len(pods), func(i int) (err error) {
+	err := inParallel(r.limits.of(namespace).patch, len(pods), func(i int) (err error) {
 		versions[i], err = r.patchPod(ctx, pods[i], map[string]any{
 			"uid":                                 pods[i].UID,
 			"labels":                              map[string]any{v1alpha1.LabelTracked: nil},
@@ -373,31 +351,4 @@ func ignoreOther(err error) error {
 		return nil
 	}
 	return client.IgnoreNotFound(err)
-}
-
-// together calls both, at the same time unless there may be but one call at once.
-func (r *Reconciler) together(one, other func()) {
-	var wg sync.WaitGroup
-	wg.Go(one)
-	if r.limits.most == 1 {
-		wg.Wait()
-	}
-	wg.Go(other)
-	wg.Wait()
-}
-
-// inParallel makes the calls do(0) to do(n-1), as many at once as the limiter allows, and joins
-// the errors.
-func inParallel(l *limit.Limiter, n int, do func(int) error) error {
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	for i := range n {
-		end := l.Begin()
-		wg.Go(func() {
-			errs[i] = do(i)
-			end(errs[i] == nil)
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
 }

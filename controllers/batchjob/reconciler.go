@@ -33,7 +33,7 @@ type Reconciler struct {
 	recorder events.EventRecorder
 	options  Options
 
-	limits limits
+	limits *limits
 	pace   pace
 
 	tokens tokens
@@ -90,7 +90,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	case gathering:
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-	delErr := r.delete(ctx, p.Delete)
+	delErr := r.delete(ctx, obs, p.Delete)
 	release := p.Release
 	if delErr != nil {
 		// A Pod that could not be stopped must stay in sight.
@@ -102,11 +102,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	going, staying := partition(release, func(pod *corev1.Pod) bool { return pod.DeletionTimestamp != nil })
 	var again time.Duration
 	var actErr, relErr error
-	r.together(
+	r.limits.together(
 		func() { again, actErr = r.act(ctx, obs, p) },
-		func() { relErr = r.letGo(ctx, obs.memory, staying) },
+		func() { relErr = r.letGo(ctx, obs, staying) },
 	)
-	relErr = errors.Join(relErr, r.letGo(ctx, obs.memory, going))
+	relErr = errors.Join(relErr, r.letGo(ctx, obs, going))
 	r.measure(req.NamespacedName, obs, p, begin, relErr == nil)
 	if err := errors.Join(delErr, actErr, relErr); err != nil {
 		return ctrl.Result{}, err
@@ -119,9 +119,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 }
 
 // letGo releases Pods and remembers it.
-func (r *Reconciler) letGo(ctx context.Context, m *memory, pods []*corev1.Pod) error {
-	released, err := r.release(ctx, pods)
-	maps.Copy(m.released, released)
+func (r *Reconciler) letGo(ctx context.Context, obs *observation, pods []*corev1.Pod) error {
+	released, err := r.release(ctx, obs.Job.Namespace, pods)
+	maps.Copy(obs.memory.released, released)
 	return err
 }
 

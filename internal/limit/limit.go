@@ -23,8 +23,9 @@ const (
 	// best. Where they take 1/(1-growth) times as long it stays as it is. An average of a round
 	// may be a quarter off, and should not stop the growth for that.
 	growth = 0.35
-	// fewestSamples make a round.
+	// A round has so many calls, or takes so long if it has twice as many as may be under way.
 	fewestSamples = 64
+	longestRound  = 2 * time.Second
 	// remeasureAfter is how often the limit falls to the least for a round, and memory how long
 	// what was found is kept at least. Until then a server whose calls have become slow for good
 	// is taken for one that is busy.
@@ -53,6 +54,13 @@ type Limiter struct {
 // 1 <= least <= most.
 func New(least, most int, c clock.PassiveClock) *Limiter {
 	return &Limiter{least: least, most: most, clock: c, size: float64(least), measured: c.Now()}
+}
+
+// Limit returns how many calls may be under way now.
+func (l *Limiter) Limit() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return int(l.size)
 }
 
 // Begin waits until one more call may be under way, and returns what must be called once when it
@@ -95,7 +103,9 @@ func (l *Limiter) Begin() (end func(timed bool)) {
 func (l *Limiter) time(now time.Time, took time.Duration) {
 	l.count++
 	l.took += took
-	if l.count < max(fewestSamples, 2*int(l.size)) {
+	// With so many under way, calls that took so long in sum took the size-th part of it.
+	lasted := l.took / time.Duration(l.size)
+	if l.count < 2*int(l.size) || l.count < fewestSamples && lasted < longestRound {
 		return
 	}
 	each := max(float64(l.took)/float64(l.count), 1)

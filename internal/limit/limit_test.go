@@ -71,19 +71,13 @@ func load(l *Limiter, s *server) (stop func()) {
 	return func() { close(done); wg.Wait() }
 }
 
-func (l *Limiter) now() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return int(l.size)
-}
-
 // average is that of the limit in the next d.
 func average(l *Limiter, d time.Duration) float64 {
 	const every = 50 * time.Millisecond
 	sum, n := 0, 0
 	for range d / every {
 		time.Sleep(every)
-		sum += l.now()
+		sum += l.Limit()
 		n++
 	}
 	return float64(sum) / float64(n)
@@ -169,7 +163,7 @@ func TestLittle(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			end(true)
 		}
-		if got := l.now(); got != testLeast {
+		if got := l.Limit(); got != testLeast {
 			t.Errorf("got a limit of %d, want %d", got, testLeast)
 		}
 	})
@@ -188,7 +182,7 @@ func TestFailed(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if got := l.now(); got != testLeast {
+		if got := l.Limit(); got != testLeast {
 			t.Errorf("got a limit of %d, want %d", got, testLeast)
 		}
 	})
