@@ -79,8 +79,6 @@ type bench struct {
 func main() {
 	b := &bench{began: time.Now(), target: install.Target{
 		Cluster: "local", Node: "fake", Out: os.Stderr, FakeNodes: 12, // of 500 Pods each
-		// To collect finished Pods would be part of what is measured, of large shapes only.
-		Args: []string{"kube-controller-manager=--terminated-pod-gc-threshold=0"},
 	}}
 	var only, by string
 	flag.StringVar(&b.target.Name, "name", "bench", "name of the cluster, which must not be up")
@@ -155,15 +153,14 @@ func (b *bench) run(ctx context.Context) error {
 
 // isUp reports whether anything runs of the cluster. What a run left that was killed goes.
 func (b *bench) isUp(ctx context.Context) (bool, error) {
-	c, err := install.Find(ctx, b.target)
-	if err != nil {
-		return false, nil // there is none
+	if c, err := install.Find(ctx, b.target); err == nil {
+		running, err := c.Processes(ctx)
+		if err != nil || len(running) > 0 {
+			return true, err
+		}
+		return false, install.Down(b.target)
 	}
-	running, err := c.Processes(ctx)
-	if err != nil || len(running) > 0 {
-		return true, err
-	}
-	return false, install.Down(b.target)
+	return false, nil
 }
 
 func (b *bench) all(ctx context.Context) (err error) {

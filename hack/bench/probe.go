@@ -53,6 +53,11 @@ func (b *bench) probe(ctx context.Context, namespace string) (*prober, error) {
 				return
 			case <-tick.C:
 			}
+			if i > 0 && i%60 == 0 {
+				waits := p.all()
+				fmt.Fprintf(os.Stderr, "%d small jobs until now: first Pod after %.0f ms at the median, %.0f at the 99th percentile\n",
+					len(waits), milliseconds(percentile(waits, 50)), milliseconds(percentile(waits, 99)))
+			}
 			job := batchJob(namespace, i, small, atOnce)
 			p.submit(job.Name, time.Now())
 			if err := b.kube.Create(ctx, job); err != nil && ctx.Err() == nil {
@@ -78,11 +83,15 @@ func (p *prober) saw(job string, pod types.UID, now time.Time) {
 	}
 }
 
-// stop ends it and returns how long each job has waited; one that still waits has so at least
-// as long as it says.
-func (p *prober) stop() (waits []time.Duration) {
+// stop ends it and returns how long each job has waited.
+func (p *prober) stop() []time.Duration {
 	p.cancel()
 	p.wg.Wait()
+	return p.all()
+}
+
+// all is how long each job has waited; for one that still waits, so far.
+func (p *prober) all() (waits []time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for job, since := range p.submitted {

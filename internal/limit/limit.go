@@ -56,13 +56,6 @@ func New(least, most int, c clock.PassiveClock) *Limiter {
 	return &Limiter{least: least, most: most, clock: c, size: float64(least), measured: c.Now()}
 }
 
-// Limit returns how many calls may be under way now.
-func (l *Limiter) Limit() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return int(l.size)
-}
-
 // Begin waits until one more call may be under way, and returns what must be called once when it
 // has ended. timed says that it took as long as calls of its kind do; one that failed need not.
 //
@@ -103,8 +96,7 @@ func (l *Limiter) Begin() (end func(timed bool)) {
 func (l *Limiter) time(now time.Time, took time.Duration) {
 	l.count++
 	l.took += took
-	// With so many under way, calls that took so long in sum took the size-th part of it.
-	lasted := l.took / time.Duration(l.size)
+	lasted := l.took / time.Duration(l.size) // the calls of a round are under way size at a time
 	if l.count < 2*int(l.size) || l.count < fewestSamples && lasted < longestRound {
 		return
 	}

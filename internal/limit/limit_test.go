@@ -71,13 +71,19 @@ func load(l *Limiter, s *server) (stop func()) {
 	return func() { close(done); wg.Wait() }
 }
 
+func (l *Limiter) limit() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return int(l.size)
+}
+
 // average is that of the limit in the next d.
 func average(l *Limiter, d time.Duration) float64 {
 	const every = 50 * time.Millisecond
 	sum, n := 0, 0
 	for range d / every {
 		time.Sleep(every)
-		sum += l.Limit()
+		sum += l.limit()
 		n++
 	}
 	return float64(sum) / float64(n)
@@ -163,7 +169,7 @@ func TestLittle(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			end(true)
 		}
-		if got := l.Limit(); got != testLeast {
+		if got := l.limit(); got != testLeast {
 			t.Errorf("got a limit of %d, want %d", got, testLeast)
 		}
 	})
@@ -182,7 +188,7 @@ func TestFailed(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if got := l.Limit(); got != testLeast {
+		if got := l.limit(); got != testLeast {
 			t.Errorf("got a limit of %d, want %d", got, testLeast)
 		}
 	})
