@@ -6,6 +6,7 @@ package batchjob
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,26 +121,33 @@ func TestCacheIsSmall(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			kept := make([]any, n)
-			before := heap()
-			for i := range kept {
-				var err error
-				if kept[i], err = tc.make(i); err != nil {
-					t.Fatal(err)
+			// Managers of tests before this one may still be ending, and free what they had. So
+			// the shorter part is measured, letting go, and the median counts.
+			var each []int
+			for range 5 {
+				kept := make([]any, n)
+				for i := range kept {
+					var err error
+					if kept[i], err = tc.make(i); err != nil {
+						t.Fatal(err)
+					}
 				}
+				before := heap()
+				runtime.KeepAlive(kept) // and no longer
+				each = append(each, int(before-heap())/n)
 			}
-			each := int(heap()-before) / n
-			runtime.KeepAlive(kept)
+			slices.Sort(each)
 			t.Logf("%d bytes each", each)
-			if each > tc.most || each < 500 {
-				t.Errorf("%d bytes each, want at most %d, and not nothing", each, tc.most)
+			if median := each[len(each)/2]; median > tc.most || median < 500 {
+				t.Errorf("%d bytes each, want at most %d, and not nothing", median, tc.most)
 			}
 		})
 	}
 }
 
-// heap is how much memory is in use.
+// heap is how much memory is in use, without what pools keep for a second collection.
 func heap() int64 {
+	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
