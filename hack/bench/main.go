@@ -228,6 +228,13 @@ func (b *bench) setUp(ctx context.Context, qps int) error {
 	}
 	b.profiles = addresses[0]
 	b.target.QPS = qps
+	if !slices.Contains(b.by, job) {
+		// Without a limit its collector of Pods sends thousands of deletions at once.
+		b.target.Args = []string{
+			fmt.Sprintf("kube-controller-manager=--kube-api-qps=%d", usual),
+			fmt.Sprintf("kube-controller-manager=--kube-api-burst=%d", 2*usual),
+		}
+	}
 	b.target.ManagerArgs = []string{"--job-quota=0", "--pprof-bind-address=" + b.profiles}
 	if b.cluster, err = install.Up(ctx, b.target); err != nil {
 		return err
