@@ -108,7 +108,7 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 		name string
 		err  error
 	}
-	m, calls, begin, created := obs.memory, r.limits.of(obs.Job.Namespace), r.options.Clock.Now(), 0
+	m, calls, begin, created := obs.memory, r.limits.of(keyOf(&obs.Job.ObjectMeta), len(wanted)), r.options.Clock.Now(), 0
 	answers, underWay := make(chan answer, r.limits.most), 0
 	refusals := map[int]*refusedError{}
 	var failed error
@@ -207,7 +207,7 @@ func keyOf(meta *metav1.ObjectMeta) types.NamespacedName {
 func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []resolve.Instance) error {
 	var mu sync.Mutex
 	absent := map[string]bool{}
-	err := inParallel(r.limits.of(obs.Job.Namespace).get, len(instances), func(i int) error {
+	err := inParallel(r.limits.of(keyOf(&obs.Job.ObjectMeta), len(instances)).get, len(instances), func(i int) error {
 		want := podspec.Meta(obs.Job, obs.Spec, instances[i], obs.env(instances[i]))
 		pod := &corev1.Pod{}
 		err := r.live.Get(ctx, keyOf(&want), pod)
@@ -259,7 +259,7 @@ func isSubset(part, whole map[string]string) bool {
 // delete asks for the deletion of Pods; the tracking finalizer keeps them until their
 // outcome is recorded.
 func (r *Reconciler) delete(ctx context.Context, obs *observation, pods []*corev1.Pod) error {
-	return inParallel(r.limits.of(obs.Job.Namespace).delete, len(pods), func(i int) error {
+	return inParallel(r.limits.of(keyOf(&obs.Job.ObjectMeta), len(pods)).delete, len(pods), func(i int) error {
 		if err := r.stop(ctx, pods[i]); err != nil {
 			return fmt.Errorf("deleting pod %s: %w", pods[i].Name, err)
 		}
@@ -302,9 +302,9 @@ func (r *Reconciler) stop(ctx context.Context, pod *corev1.Pod) error {
 // release takes the tracking finalizer and label off Pods whose outcome is stored, in
 // one patch: with the label gone they leave the cache. It returns the resource versions
 // that the Pods have then.
-func (r *Reconciler) release(ctx context.Context, namespace string, pods []*corev1.Pod) (map[types.UID]string, error) {
+func (r *Reconciler) release(ctx context.Context, job types.NamespacedName, pods []*corev1.Pod) (map[types.UID]string, error) {
 	versions := make([]string, len(pods))
-	err := inParallel(r.limits.of(namespace).patch, len(pods), func(i int) (err error) {
+	err := inParallel(r.limits.of(job, len(pods)).patch, len(pods), func(i int) (err error) {
 		versions[i], err = r.patchPod(ctx, pods[i], map[string]any{
 			"uid":                                 pods[i].UID,
 			"labels":                              map[string]any{v1alpha1.LabelTracked: nil},

@@ -208,6 +208,6 @@ func (r *Reconciler) releaseOrphans(ctx context.Context, key types.NamespacedNam
 			orphans = append(orphans, pod)
 		}
 	}
-	_, err = r.release(ctx, key.Namespace, orphans)
+	_, err = r.release(ctx, key, orphans)
 	return err
 }

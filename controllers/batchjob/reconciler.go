@@ -120,7 +120,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 
 // letGo releases Pods and remembers it.
 func (r *Reconciler) letGo(ctx context.Context, obs *observation, pods []*corev1.Pod) error {
-	released, err := r.release(ctx, obs.Job.Namespace, pods)
+	released, err := r.release(ctx, keyOf(&obs.Job.ObjectMeta), pods)
 	maps.Copy(obs.memory.released, released)
 	return err
 }

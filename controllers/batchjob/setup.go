@@ -159,7 +159,7 @@ func NewReconciler(c client.Client, live client.Reader, recorder events.EventRec
 	if o.Slots == nil {
 		o.Slots = slots.New()
 	}
-	return &Reconciler{client: c, live: live, recorder: recorder, options: o, limits: newLimits(leastCalls, mostCalls, o.Clock),
+	return &Reconciler{client: c, live: live, recorder: recorder, options: o, limits: newLimits(leastAlone, leastBeside, mostCalls, o.Clock),
 		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{},
 		gone: map[types.NamespacedName]map[string]bool{}, seeded: map[string]bool{}, fences: map[string]map[types.UID]*metav1.PartialObjectMetadata{}}
 }

@@ -180,7 +180,7 @@ func (s *simulation) begin(c *simController, jobAt, podsAt int) {
 	c.r = NewReconciler(&simClient{c: c}, &simClient{c: c, live: true}, simNews{}, Options{
 		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s},
 	})
-	c.r.limits = newLimits(1, 1, simClock{s: s})
+	c.r.limits = newLimits(1, 1, 1, simClock{s: s})
 	c.jobAt, c.podsAt, c.due, c.written = jobAt, podsAt, map[string]*simDue{}, ""
 	for _, job := range c.cachedJobs() {
 		c.dueOf(job.Name).now = true

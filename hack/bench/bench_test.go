@@ -15,7 +15,11 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"batchcompute.dev/operator/api/v1alpha1"
 )
 
 func TestShapes(t *testing.T) {
@@ -256,15 +260,26 @@ func TestReport(t *testing.T) {
 }
 
 func TestProberCountsWhoWaits(t *testing.T) {
-	p := &prober{cancel: func() {}, submitted: map[string]time.Time{}, waits: map[string]time.Duration{}, made: map[types.UID]bool{}}
 	start := time.Now().Add(-time.Minute)
-	p.submit("served", start)
-	p.submit("waiting", start)
-	p.saw("served", "1", start.Add(time.Second))
-	p.saw("served", "2", start.Add(2*time.Second))
-	waits := p.stop()
-	if least := percentile(waits, 50); least != time.Second || len(waits) != 2 || percentile(waits, 100) < time.Minute {
-		t.Errorf("got %v", waits)
+	p := &prober{cancel: func() {}, jobs: newWaits(), bare: newWaits(), made: map[types.UID]bool{}}
+	p.jobs.begun["served"], p.jobs.begun["waiting"] = start, start
+	p.bare.begun["bare"] = start
+	pod := func(name, job string) *corev1.Pod {
+		out := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name)}}
+		if job != "" {
+			out.Annotations = map[string]string{v1alpha1.AnnotationJobName: job}
+		}
+		return out
+	}
+	p.saw(pod("first", "served"), start.Add(time.Second))
+	p.saw(pod("second", "served"), start.Add(2*time.Second))
+	p.saw(pod("bare", ""), start.Add(3*time.Second))
+	jobs, bare := p.stop()
+	if least := percentile(jobs, 50); least != time.Second || len(jobs) != 2 || percentile(jobs, 100) < time.Minute {
+		t.Errorf("jobs: got %v", jobs)
+	}
+	if len(bare) != 1 || bare[0] != 3*time.Second {
+		t.Errorf("bare Pods: got %v, want 3 s", bare)
 	}
 	if p.pods() != 2 {
 		t.Errorf("got %d Pods, want 2", p.pods())

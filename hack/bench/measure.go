@@ -35,8 +35,12 @@ type result struct {
 	// Hops are from the end of the last task that one waits for to its first Pod.
 	HopP50 float64 `json:"hopP50ms,omitempty"`
 	HopP99 float64 `json:"hopP99ms,omitempty"`
-	// Fairness is how long small jobs that came meanwhile waited for their first Pod.
+	// Fairness is how long small jobs that came meanwhile waited for their first Pod, and what
+	// of it is the cluster's: bare Pods of a bare client.
+	FairP50 float64 `json:"fairnessP50ms,omitempty"`
 	FairP99 float64 `json:"fairnessP99ms,omitempty"`
+	BareP50 float64 `json:"fairnessBareP50ms,omitempty"`
+	BareP99 float64 `json:"fairnessBareP99ms,omitempty"`
 	Probes  int     `json:"fairnessJobs,omitempty"`
 }
 
@@ -146,8 +150,9 @@ func (b *bench) measureOurs(ctx context.Context, r *result, namespace string, s 
 		return err
 	}
 	if p != nil {
-		waits := p.stop()
-		r.FairP99, r.Probes = milliseconds(percentile(waits, 99)), len(waits)
+		jobs, bare := p.stop()
+		r.FairP50, r.FairP99, r.Probes = milliseconds(percentile(jobs, 50)), milliseconds(percentile(jobs, 99)), len(jobs)
+		r.BareP50, r.BareP99 = milliseconds(percentile(bare, 50)), milliseconds(percentile(bare, 99))
 		r.Instances += p.pods()
 	}
 	after, err := b.spent(ctx)

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 )
@@ -20,23 +21,30 @@ import (
 // small is what another user submits while a large job runs.
 var small = shape{jobs: 1, tasks: chain(3)}
 
-// prober submits a small job every second and times how long each waits for its first Pod.
+// prober submits a small job every second and times how long each waits for its first Pod. Between
+// them it makes a bare Pod, which never runs, and times that: so long does the cluster alone take to
+// make a Pod and to tell of it.
 type prober struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu        sync.Mutex
-	submitted map[string]time.Time
-	waits     map[string]time.Duration
-	made      map[types.UID]bool
+	mu   sync.Mutex
+	jobs waits // by name
+	bare waits // by name of the Pod
+	made map[types.UID]bool
 }
 
 func (b *bench) probe(ctx context.Context, namespace string) (*prober, error) {
+	pod, err := operatorsPod()
+	if err != nil {
+		return nil, err
+	}
+	pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: v1alpha1.GroupVersion.Group + "/never"}}
 	ctx, cancel := context.WithCancel(ctx)
-	p := &prober{cancel: cancel, submitted: map[string]time.Time{}, waits: map[string]time.Duration{}, made: map[types.UID]bool{}}
-	_, err := b.follow(ctx, namespace, &corev1.PodList{}, func(e watch.Event) (bool, error) {
+	p := &prober{cancel: cancel, jobs: newWaits(), bare: newWaits(), made: map[types.UID]bool{}}
+	_, err = b.follow(ctx, namespace, &corev1.PodList{}, func(e watch.Event) (bool, error) {
 		if pod, ok := e.Object.(*corev1.Pod); ok {
-			p.saw(pod.Annotations[v1alpha1.AnnotationJobName], pod.UID, time.Now())
+			p.saw(pod, time.Now())
 		}
 		return false, nil
 	})
@@ -45,7 +53,7 @@ func (b *bench) probe(ctx context.Context, namespace string) (*prober, error) {
 		return nil, err
 	}
 	p.wg.Go(func() {
-		tick := time.NewTicker(time.Second)
+		tick := time.NewTicker(time.Second / 2)
 		defer tick.Stop()
 		for i := 0; ; i++ {
 			select {
@@ -53,55 +61,47 @@ func (b *bench) probe(ctx context.Context, namespace string) (*prober, error) {
 				return
 			case <-tick.C:
 			}
-			if i > 0 && i%60 == 0 {
-				waits := p.all()
-				fmt.Fprintf(os.Stderr, "%d small jobs until now: first Pod after %.0f ms at the median, %.0f at the 99th percentile\n",
-					len(waits), milliseconds(percentile(waits, 50)), milliseconds(percentile(waits, 99)))
+			if i > 0 && i%120 == 0 {
+				fmt.Fprintln(os.Stderr, p)
 			}
-			job := batchJob(namespace, i, small, atOnce)
-			p.submit(job.Name, time.Now())
-			if err := b.kube.Create(ctx, job); err != nil && ctx.Err() == nil {
-				fmt.Fprintln(os.Stderr, "submitting a small job:", err) // it waits for ever, and counts as that
+			if i%2 == 0 {
+				p.submit(ctx, b, p.jobs, batchJob(namespace, i/2, small, atOnce))
+			} else {
+				p.submit(ctx, b, p.bare, barePod(pod, namespace, i/2, false))
 			}
 		}
 	})
 	return p, nil
 }
 
-func (p *prober) submit(job string, now time.Time) {
+func (p *prober) submit(ctx context.Context, b *bench, as waits, o client.Object) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.submitted[job] = now
-}
-
-func (p *prober) saw(job string, pod types.UID, now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.made[pod] = true
-	if _, ok := p.waits[job]; !ok {
-		p.waits[job] = now.Sub(p.submitted[job])
+	as.begun[o.GetName()] = time.Now()
+	p.mu.Unlock()
+	if err := b.kube.Create(ctx, o); err != nil && ctx.Err() == nil {
+		fmt.Fprintln(os.Stderr, "submitting beside:", err) // it waits for ever, and counts as that
 	}
 }
 
-// stop ends it and returns how long each job has waited.
-func (p *prober) stop() []time.Duration {
+func (p *prober) saw(pod *corev1.Pod, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	job, ok := pod.Annotations[v1alpha1.AnnotationJobName]
+	if !ok {
+		p.bare.end(pod.Name, now)
+		return
+	}
+	p.made[pod.UID] = true
+	p.jobs.end(job, now)
+}
+
+// stop ends it and returns how long each job has waited, and each bare Pod.
+func (p *prober) stop() (jobs, bare []time.Duration) {
 	p.cancel()
 	p.wg.Wait()
-	return p.all()
-}
-
-// all is how long each job has waited; for one that still waits, so far.
-func (p *prober) all() (waits []time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for job, since := range p.submitted {
-		wait, ok := p.waits[job]
-		if !ok {
-			wait = time.Since(since)
-		}
-		waits = append(waits, wait)
-	}
-	return waits
+	return p.jobs.all(), p.bare.all()
 }
 
 // pods is how many Pods the small jobs have had.
@@ -109,4 +109,42 @@ func (p *prober) pods() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.made)
+}
+
+func (p *prober) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	jobs, bare := p.jobs.all(), p.bare.all()
+	return fmt.Sprintf("%d small jobs until now: first Pod after %.0f ms at the median, %.0f at the 99th percentile; a bare Pod %.0f and %.0f",
+		len(jobs), milliseconds(percentile(jobs, 50)), milliseconds(percentile(jobs, 99)),
+		milliseconds(percentile(bare, 50)), milliseconds(percentile(bare, 99)))
+}
+
+// waits are when things were begun, by name, and how long each took.
+type waits struct {
+	begun map[string]time.Time
+	took  map[string]time.Duration
+}
+
+func newWaits() waits {
+	return waits{begun: map[string]time.Time{}, took: map[string]time.Duration{}}
+}
+
+// end says that it is there. Only the first time counts.
+func (w waits) end(name string, now time.Time) {
+	if _, ok := w.took[name]; !ok {
+		w.took[name] = now.Sub(w.begun[name])
+	}
+}
+
+// all is how long each took; for what has not ended, so far.
+func (w waits) all() (out []time.Duration) {
+	for name, since := range w.begun {
+		d, ok := w.took[name]
+		if !ok {
+			d = time.Since(since)
+		}
+		out = append(out, d)
+	}
+	return out
 }

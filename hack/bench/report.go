@@ -24,18 +24,14 @@ func report(out io.Writer, list []row, figures []figure, bars []bar) {
 			middle("%.2f", r.OfFloor), middle("%.2f", r.OfFloor2), middle("%.2f", r.OfJob))
 	}
 	line()
-	line("SHAPE", "BY", "CPU s", "ms EACH", "PEAK MiB", "CREATE", "PATCH", "DELETE", "STATUS", "= WRITES", "EVENTS", "STATUS B", "HOP p50/p99 ms", "SMALL JOB p99 ms")
+	line("SHAPE", "BY", "CPU s", "ms EACH", "PEAK MiB", "CREATE", "PATCH", "DELETE", "STATUS", "= WRITES", "EVENTS", "STATUS B", "HOP p50/p99 ms", "SMALL JOB p50/p99 ms", "BARE POD p50/p99 ms")
 	for _, r := range list {
 		if r.CPU == nil {
 			continue
 		}
-		hop := "-"
-		if r.HopP50 != nil {
-			hop = fmt.Sprintf("%.1f/%.1f", r.HopP50.Median, r.HopP99.Median)
-		}
 		line(r.Shape, r.Subject, middle("%.2f", r.CPU), middle("%.2f", r.CPUEach), middle("%.0f", r.RSS), middle("%.2f", r.Creates),
 			middle("%.2f", r.Patches), middle("%.2f", r.Deletes), middle("%.2f", r.Statuses), middle("%.2f", r.Writes), middle("%.2f", r.Events),
-			middle("%.0f", r.StatusBytes), hop, middle("%.0f", r.FairP99))
+			middle("%.0f", r.StatusBytes), pair("%.1f", r.HopP50, r.HopP99), pair("%.0f", r.FairP50, r.FairP99), pair("%.0f", r.BareP50, r.BareP99))
 	}
 	line()
 	programs := programsOf(list)
@@ -81,4 +77,12 @@ func middle(format string, s *spread) string {
 		return "-"
 	}
 	return fmt.Sprintf(format, s.Median)
+}
+
+// pair is two of them, as in 12/34.
+func pair(format string, a, b *spread) string {
+	if a == nil {
+		return "-"
+	}
+	return middle(format, a) + "/" + middle(format, b)
 }

@@ -112,7 +112,7 @@ func shapes(small bool) []shape {
 	return []shape{
 		{name: "S1-1000", jobs: 1, tasks: single(1000 / n), subjects: every},
 		{name: "S1-2000", jobs: 1, tasks: single(2000 / n), subjects: every},
-		{name: "S1-10000", jobs: 1, tasks: single(10_000 / n), subjects: every, probed: true},
+		{name: "S1-10000", jobs: 1, tasks: single(10_000 / n), subjects: every},
 		{name: "S2", jobs: 300 / n, tasks: layers([]int{1, 4, 4, 1}, all), subjects: bare},
 		{name: "S3", jobs: 1, tasks: layers(wide, next), subjects: bare},
 		{name: "S4", jobs: 2000 / n, tasks: single(1), subjects: every},

@@ -61,7 +61,10 @@ type row struct {
 	StatusBytes *spread `json:"maxStatusBytes,omitempty"`
 	HopP50      *spread `json:"hopP50ms,omitempty"`
 	HopP99      *spread `json:"hopP99ms,omitempty"`
+	FairP50     *spread `json:"fairnessP50ms,omitempty"`
 	FairP99     *spread `json:"fairnessP99ms,omitempty"`
+	BareP50     *spread `json:"fairnessBareP50ms,omitempty"`
+	BareP99     *spread `json:"fairnessBareP99ms,omitempty"`
 }
 
 // rows sums the results up, in the order in which they came. Ratios are those to the other
@@ -128,7 +131,10 @@ func rows(results []result) (list []row) {
 			StatusBytes: took(func(c *cost) float64 { return float64(c.StatusBytes) }),
 			HopP50:      sum(func(r result) (float64, bool) { return r.HopP50, r.HopP50 > 0 }),
 			HopP99:      sum(func(r result) (float64, bool) { return r.HopP99, r.HopP99 > 0 }),
+			FairP50:     sum(func(r result) (float64, bool) { return r.FairP50, r.Probes > 0 }),
 			FairP99:     sum(func(r result) (float64, bool) { return r.FairP99, r.Probes > 0 }),
+			BareP50:     sum(func(r result) (float64, bool) { return r.BareP50, r.Probes > 0 }),
+			BareP99:     sum(func(r result) (float64, bool) { return r.BareP99, r.Probes > 0 }),
 		}
 		row.Processor = map[string]spread{}
 		for name := range g[0].Processor {

@@ -56,6 +56,27 @@ func New(least, most int, c clock.PassiveClock) *Limiter {
 	return &Limiter{least: least, most: most, clock: c, size: float64(least), measured: c.Now()}
 }
 
+// SetLeast changes the least. The limit becomes the new one at once, unless it has grown to twice
+// the old one, as it does only where calls take no longer for that.
+func (l *Limiter) SetLeast(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n == l.least {
+		return
+	}
+	size := max(l.size, float64(n))
+	if max(l.size, l.resume) < 2*float64(l.least) {
+		size, l.resume = float64(n), 0
+	}
+	l.least = n
+	if int(size) != int(l.size) {
+		l.epoch++
+		l.count, l.took, l.measured = 0, 0, l.clock.Now()
+	}
+	l.size = size
+	l.serve()
+}
+
 // Begin waits until one more call may be under way, and returns what must be called once when it
 // has ended. timed says that it took as long as calls of its kind do; one that failed need not.
 //
@@ -84,11 +105,16 @@ func (l *Limiter) Begin() (end func(timed bool)) {
 			now := l.clock.Now()
 			l.time(now, now.Sub(begin))
 		}
-		for len(l.line) > 0 && l.underWay < int(l.size) {
-			close(l.line[0])
-			l.line = l.line[1:]
-			l.underWay++
-		}
+		l.serve()
+	}
+}
+
+// serve lets those go on who waited and need not any more.
+func (l *Limiter) serve() {
+	for len(l.line) > 0 && l.underWay < int(l.size) {
+		close(l.line[0])
+		l.line = l.line[1:]
+		l.underWay++
 	}
 }
 

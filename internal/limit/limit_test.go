@@ -194,6 +194,65 @@ func TestFailed(t *testing.T) {
 	})
 }
 
+// TestSetLeast: a limit that is the least follows it at once, and who waits with it; one that has
+// grown stays.
+func TestSetLeast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(16, testMost, clock.RealClock{})
+		stop := load(l, newServer(1, 5*time.Millisecond, 0))
+		defer stop()
+		time.Sleep(10 * time.Second)
+		for range 3 {
+			l.SetLeast(2)
+			time.Sleep(time.Second) // those under way end
+			if got := average(l, 5*time.Second); got > 4 {
+				t.Errorf("got %.1f calls under way with a least of 2", got)
+			}
+			l.SetLeast(16)
+			if got := average(l, 5*time.Second); got < 16 || got > 32 {
+				t.Errorf("got %.1f calls under way with a least of 16", got)
+			}
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		l := New(2, testMost, clock.RealClock{})
+		var ends []func(bool)
+		for range 2 {
+			ends = append(ends, l.Begin())
+		}
+		begun := 0
+		for range 3 {
+			go func() {
+				l.Begin()
+				begun++
+			}()
+			synctest.Wait()
+		}
+		l.SetLeast(4)
+		synctest.Wait()
+		if begun != 2 {
+			t.Errorf("%d of those who waited were served, want 2", begun)
+		}
+		for _, end := range ends {
+			end(true)
+		}
+		synctest.Wait()
+		if begun != 3 {
+			t.Errorf("%d of those who waited were served, want 3", begun)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		l := New(16, testMost, clock.RealClock{})
+		stop := load(l, newServer(1, 100*time.Microsecond, 100*time.Millisecond))
+		defer stop()
+		time.Sleep(20 * time.Second)
+		l.SetLeast(2)
+		if got := average(l, 5*time.Second); got < 0.75*testMost {
+			t.Errorf("got %.1f calls under way with a server that is far away, want about %d", got, testMost)
+		}
+	})
+}
+
 // TestTurns: who has one call to make waits for one of everybody else, however many they have,
 // and never are more under way than may be.
 func TestTurns(t *testing.T) {
