@@ -26,6 +26,15 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
+// A Pod that was made, deleted and let go of has freed its name. A process that leads no more, or
+// not alone, must not make it once more by a claim that it has known for long: so a claim counts for
+// claimTime after the API server last confirmed it, and a name is not free before a Pod is as old as
+// nameTime. In between is the time that the call takes.
+const (
+	claimTime = time.Second
+	nameTime  = 5 * time.Second
+)
+
 // act creates the Pods that are claimed. It returns when to try again what the cluster
 // refuses.
 func (r *Reconciler) act(ctx context.Context, obs *observation, p *plan.Plan) (time.Duration, error) {
@@ -39,10 +48,13 @@ func (r *Reconciler) act(ctx context.Context, obs *observation, p *plan.Plan) (t
 		r.standInLine(obs)
 		return again, nil
 	}
-	if !obs.Live {
-		// These claims are not of this pass. Somebody else may have worked on them, with
-		// a job that is newer than our cache: then they are his.
+	if !obs.Live || r.options.Clock.Since(obs.known) > claimTime {
+		// These claims are not of this pass, or it took long. Somebody else may have worked on
+		// them, with a job that is newer than what we know: then they are his.
 		version := obs.Job.ResourceVersion
+		if obs.wrote {
+			version = obs.memory.version
+		}
 		if err := r.observeLive(ctx, obs); err != nil {
 			return 0, client.IgnoreNotFound(err)
 		}
@@ -50,7 +62,10 @@ func (r *Reconciler) act(ctx context.Context, obs *observation, p *plan.Plan) (t
 			return staleRetry, nil
 		}
 	}
-	refusals, err := r.create(ctx, obs, wanted)
+	refusals, left, err := r.create(ctx, obs, wanted)
+	if left {
+		again = time.Millisecond // at once, with a look at the job
+	}
 	for _, e := range refusals {
 		m.refuse(e, r.options.Clock.Now(), r.nodesVersion.Load())
 		again = time.Millisecond // at once, to say so in the status
@@ -101,8 +116,8 @@ func (r *Reconciler) standInLine(obs *observation) {
 // create makes the Pods of instances that the stored status claims. It begins with one call at
 // a time and has one more under way after each that goes well, so that a cluster which refuses
 // is not asked a thousand times; of a task that is refused no more is asked for. It returns one
-// refusal for each such task.
-func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []resolve.Instance) ([]*refusedError, error) {
+// refusal for each such task, and whether some are left since the claims are no longer fresh.
+func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []resolve.Instance) (_ []*refusedError, left bool, _ error) {
 	type answer struct {
 		in   resolve.Instance
 		name string
@@ -128,7 +143,7 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 		}
 	}
 	for {
-		may := len(wanted) > 0 && failed == nil && underWay < max(m.window, 1)
+		may := len(wanted) > 0 && failed == nil && !left && underWay < max(m.window, 1)
 		if len(answers) > 0 || !may && underWay > 0 {
 			hear(<-answers)
 			continue
@@ -137,11 +152,16 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 			break
 		}
 		in := wanted[0]
-		wanted = wanted[1:]
 		if refusals[in.Task] != nil {
+			wanted = wanted[1:]
 			continue
 		}
 		end := calls.create.Begin()
+		if left = r.options.Clock.Since(obs.known) > claimTime; left {
+			end(false)
+			continue
+		}
+		wanted = wanted[1:]
 		underWay++
 		go func() {
 			name, err := r.createPod(ctx, obs, in)
@@ -150,7 +170,7 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 		}()
 	}
 	m.setWave(created, r.options.Clock.Since(begin))
-	return slices.Collect(maps.Values(refusals)), failed
+	return slices.Collect(maps.Values(refusals)), left, failed
 }
 
 // createPod makes one Pod. That it is there already, as after an answer that was lost,

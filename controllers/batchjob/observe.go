@@ -6,6 +6,7 @@ package batchjob
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,6 +37,8 @@ type observation struct {
 	stale bool
 	// wrote says that the status was stored in this pass.
 	wrote bool
+	// known is when the API server last said that the job is as observed; zero if it did not.
+	known time.Time
 }
 
 // observe reads the job and its Pods from the cache. It returns nil when there is
@@ -115,6 +118,9 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 		Job: job, Spec: m.spec, Pods: own, Refusals: m.refused(), Pending: m.pending, ResourceWait: r.options.ResourceWait, Wave: m.wave,
 		Live: job != cached,
 	}
+	if obs.Live {
+		obs.known = r.options.Clock.Now()
+	}
 	if r.options.Nodes != nil && r.options.Nodes.Complete() {
 		obs.Nodes = r.options.Nodes
 	}
@@ -166,7 +172,7 @@ func (r *Reconciler) observeLive(ctx context.Context, obs *observation) error {
 	if job.UID != obs.Job.UID {
 		return fmt.Errorf("job %s was replaced", obs.Job.UID)
 	}
-	obs.Job, obs.Live = job, true
+	obs.Job, obs.Live, obs.known = job, true, r.options.Clock.Now()
 	if plan.RetryDue(job) {
 		var err error
 		obs.Unfinished, err = r.unfinished(ctx, job)

@@ -97,9 +97,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		release = slices.DeleteFunc(slices.Clone(release), func(pod *corev1.Pod) bool { return slices.Contains(p.Delete, pod) })
 	}
 	// With its finalizer a Pod that is being deleted loses its name as well. Another process that
-	// believes to lead may be about to make it once more, and should find the name taken: the
-	// later these are let go of, the better.
+	// believes to lead may be about to make it once more, and should find the name taken: these
+	// are let go of last, and not while they are young.
 	going, staying := partition(release, func(pod *corev1.Pod) bool { return pod.DeletionTimestamp != nil })
+	going, young := r.ofAge(going)
 	var again time.Duration
 	var actErr, relErr error
 	r.limits.together(
@@ -107,7 +108,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		func() { relErr = r.letGo(ctx, obs, staying) },
 	)
 	relErr = errors.Join(relErr, r.letGo(ctx, obs, going))
-	r.measure(req.NamespacedName, obs, p, begin, relErr == nil)
+	r.measure(req.NamespacedName, obs, p, begin, relErr == nil && young == 0)
 	if err := errors.Join(delErr, actErr, relErr); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -115,7 +116,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, r.expire(ctx, obs.Job)
 	}
 	unseen := obs.memory.unseen(r.options.Clock.Now())
-	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen)}, nil
+	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen, young)}, nil
 }
 
 // letGo releases Pods and remembers it.
@@ -123,6 +124,21 @@ func (r *Reconciler) letGo(ctx context.Context, obs *observation, pods []*corev1
 	released, err := r.release(ctx, keyOf(&obs.Job.ObjectMeta), pods)
 	maps.Copy(obs.memory.released, released)
 	return err
+}
+
+// ofAge returns the Pods that may lose their names, and when the first of the others may; 0 if all may.
+func (r *Reconciler) ofAge(pods []*corev1.Pod) ([]*corev1.Pod, time.Duration) {
+	var first time.Duration
+	now := r.options.Clock.Now()
+	old, _ := partition(pods, func(pod *corev1.Pod) bool {
+		left := pod.CreationTimestamp.Add(nameTime).Sub(now)
+		if left <= 0 || left > 2*nameTime { // so far ahead is a clock that is wrong
+			return true
+		}
+		first = soonest(first, left)
+		return false
+	})
+	return old, first
 }
 
 // partition divides Pods by whether is holds for them.

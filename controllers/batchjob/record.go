@@ -47,9 +47,9 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 	}
 	obs.memory.version, obs.memory.at, obs.wrote = version, now, true
 	r.count(&obs.Job.Status, p)
-	obs.Live = true // what we act on is what the API server has
-	r.tell(obs, p.Transitions, now)
 	end := r.options.Clock.Now()
+	obs.Live, obs.known = true, end // what we act on is what the API server has
+	r.tell(obs, p.Transitions, now)
 	obs.memory.storing = end.Sub(now)
 	if p.Urgent {
 		r.pace.add(end, obs.memory.storing)
