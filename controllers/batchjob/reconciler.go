@@ -100,7 +100,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	// believes to lead may be about to make it once more, and should find the name taken: these
 	// are let go of last, and not while they are young.
 	going, staying := partition(release, func(pod *corev1.Pod) bool { return pod.DeletionTimestamp != nil })
-	going, young := r.ofAge(going)
+	var young time.Duration
+	if obs.Job.DeletionTimestamp == nil { // nobody begins anything for one that is being deleted
+		going, young = r.ofAge(going)
+	}
 	var again time.Duration
 	var actErr, relErr error
 	r.limits.together(
