@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	testingclock "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -65,7 +66,7 @@ func newEnv(t testing.TB) *env {
 	var err error
 	e.cache, err = cache.New(p.Config, cache.Options{Scheme: p.Scheme, Mapper: p.RESTMapper(), DefaultNamespaces: map[string]cache.Config{e.ns: {}}, ByObject: CacheOptions()})
 	if err == nil {
-		err = addIndexes(t.Context(), e.cache)
+		err = errors.Join(addIndexes(t.Context(), e.cache), e.cache.IndexField(t.Context(), &corev1.Pod{}, podsByJob, indexPod))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -153,8 +154,21 @@ func (e *env) start(l *line) *process {
 	l.calls, l.log, l.dead = map[string]int{}, nil, false
 	c := interceptor.NewClient(e.WithWatch, l.funcs(false))
 	live := interceptor.NewClient(e.WithWatch, l.funcs(true))
-	r := NewReconciler(c, live, &news{}, Options{Catalog: catalog.Default, Validate: validate, Clock: e.clock, ResourceWait: e.resourceWait, Nodes: e.nodes})
+	r := NewReconciler(c, podsThrough(c), live, &news{}, Options{Catalog: catalog.Default, Validate: validate, Clock: e.clock, ResourceWait: e.resourceWait, Nodes: e.nodes})
 	return &process{Reconciler: r, e: e, line: l}
+}
+
+// podsThrough reads the Pods of a job through a client that has the index.
+func podsThrough(c client.Reader) podReader {
+	return func(ctx context.Context, job types.NamespacedName) ([]*corev1.Pod, error) {
+		var list corev1.PodList
+		err := c.List(ctx, &list, client.InNamespace(job.Namespace), client.MatchingFields{podsByJob: job.String()})
+		pods := make([]*corev1.Pod, len(list.Items))
+		for i := range list.Items {
+			pods[i] = &list.Items[i]
+		}
+		return pods, err
+	}
 }
 
 func validate(job *v1alpha1.BatchJob) (code, message string) {

@@ -102,7 +102,7 @@ func (s *stand) restart() {
 			return err
 		},
 	})
-	s.r = NewReconciler(c, s.WithWatch, &news{}, Options{
+	s.r = NewReconciler(c, podsThrough(c), s.WithWatch, &news{}, Options{
 		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: s.clock,
 	})
 }

@@ -20,7 +20,6 @@ import (
 	"k8s.io/client-go/rest"
 	testingclock "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -86,7 +85,7 @@ func (d *drill) manager(cfg *rest.Config, change func(*ctrl.Options)) *running {
 		Scheme:     d.Scheme,
 		Logger:     logr.Discard(),
 		Metrics:    metricsserver.Options{BindAddress: "0"},
-		Cache:      cache.Options{ByObject: CacheOptions(), DefaultNamespaces: map[string]cache.Config{d.ns: {}}},
+		Cache:      cacheOf(d.ns),
 		Controller: config.Controller{SkipNameValidation: new(true)},
 	}
 	if change != nil {

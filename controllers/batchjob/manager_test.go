@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -22,6 +23,19 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
+// cacheOf is what the cache of a manager holds that works on one namespace alone. The kind of cache
+// is the one of a manager that works on all.
+func cacheOf(namespace string) cache.Options {
+	all := CacheOptions()
+	for o, by := range all {
+		if _, ok := o.(*corev1.Node); !ok {
+			by.Field = fields.OneTermEqualSelector("metadata.namespace", namespace)
+			all[o] = by
+		}
+	}
+	return cache.Options{ByObject: all}
+}
+
 // manage runs a manager over the test's namespace, with nothing but events to drive it.
 func (e *env) manage() (stop func()) {
 	e.t.Helper()
@@ -29,7 +43,7 @@ func (e *env) manage() (stop func()) {
 		Scheme:     e.Scheme,
 		Logger:     logr.Discard(),
 		Metrics:    metricsserver.Options{BindAddress: "0"},
-		Cache:      cache.Options{ByObject: CacheOptions(), DefaultNamespaces: map[string]cache.Config{e.ns: {}}},
+		Cache:      cacheOf(e.ns),
 		Controller: config.Controller{SkipNameValidation: new(true)},
 	})
 	if err == nil {

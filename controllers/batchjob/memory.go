@@ -20,7 +20,7 @@ import (
 // lost at any moment together with the process: it saves work and waiting. While the process
 // lives, the ledger of nodes depends on doubt.
 //
-// Only the worker that has the job uses it, so it needs no lock.
+// Only the worker that has the job uses it, so it needs no lock, but for rests.
 type memory struct {
 	uid   types.UID
 	token tokenKey
@@ -56,6 +56,8 @@ type memory struct {
 	trimmed bool
 	// news bounds the events.
 	news allowance
+	// rests is until when events wait before they bring the next pass. It needs the reconciler's lock.
+	rests time.Time
 }
 
 // recall returns the memory of the job; nil if there is none.

@@ -41,6 +41,9 @@ type observation struct {
 	known time.Time
 }
 
+// podReader returns the Pods in the cache that name a job. They are not to be changed.
+type podReader func(ctx context.Context, job types.NamespacedName) ([]*corev1.Pod, error)
+
 // observe reads the job and its Pods from the cache. It returns nil when there is
 // nothing to do.
 func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*observation, error) {
@@ -50,20 +53,11 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 		return nil, fmt.Errorf("reading the job: %w", err)
 	}
 	exists := err == nil
-	var pods corev1.PodList
-	err = r.client.List(ctx, &pods, client.InNamespace(key.Namespace), client.MatchingFields{podsByJob: key.String()})
+	pods, err := r.pods(ctx, key)
 	if err != nil {
 		return nil, fmt.Errorf("listing the job's pods: %w", err)
 	}
-	var own, foreign []*corev1.Pod
-	for i := range pods.Items {
-		pod := &pods.Items[i]
-		if exists && metav1.IsControlledBy(pod, job) {
-			own = append(own, pod)
-		} else {
-			foreign = append(foreign, pod)
-		}
-	}
+	own, foreign := partition(pods, func(pod *corev1.Pod) bool { return exists && metav1.IsControlledBy(pod, job) })
 	if err := r.settleAllGone(ctx, key, job.UID, foreign); err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ package batchjob
 
 import (
 	"context"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -28,7 +29,7 @@ func requestForPod(pod client.Object) types.NamespacedName {
 func (r *Reconciler) enqueue(of request) handler.EventHandler {
 	add := func(q queue, o client.Object) {
 		if key := of(o); key.Name != "" {
-			put(q, key, r.priority(key, o))
+			put(q, key, r.priority(key, o), r.rested(key))
 		}
 	}
 	return handler.Funcs{
@@ -61,4 +62,40 @@ func (r *Reconciler) priority(key types.NamespacedName, o client.Object) int {
 		return m.spec.Priority
 	}
 	return v1alpha1.DefaultPriority
+}
+
+// A pass looks at all Pods of its job that are under way, a microsecond each, and each of them has
+// its events: so the passes of a large job would come one upon the other, and most find nothing to
+// do. After each pass events wait for as long as it had Pods to look at. A few dozen need not.
+const (
+	restForPod          = 100 * time.Microsecond
+	leastRest, mostRest = 5 * time.Millisecond, 250 * time.Millisecond
+)
+
+// restAfter is how long events wait after a pass that looked at so many Pods.
+func restAfter(pods int) time.Duration {
+	d := time.Duration(pods) * restForPod
+	if d < leastRest {
+		return 0
+	}
+	return min(d, mostRest)
+}
+
+// rest has the events of a job wait after a pass that has ended.
+func (r *Reconciler) rest(obs *observation) {
+	until := r.options.Clock.Now().Add(restAfter(len(obs.Pods)))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	obs.memory.rests = until
+}
+
+// rested returns how long the events of a job are to wait.
+func (r *Reconciler) rested(key types.NamespacedName) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.memories[key]
+	if m == nil || m.rests.IsZero() {
+		return 0
+	}
+	return min(max(m.rests.Sub(r.options.Clock.Now()), 0), mostRest)
 }

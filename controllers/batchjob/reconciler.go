@@ -29,6 +29,7 @@ import (
 // Reconciler brings a BatchJob from one stored status to the next.
 type Reconciler struct {
 	client   client.Client
+	pods     podReader
 	live     client.Reader
 	recorder events.EventRecorder
 	options  Options
@@ -67,6 +68,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if obs.stale {
 		return ctrl.Result{RequeueAfter: staleRetry}, nil
 	}
+	defer r.rest(obs)
 	err = r.askForNodes(ctx, obs)
 	switch {
 	case errors.Is(err, errNotCaughtUp):

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -116,10 +117,14 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if err := addIndexes(context.Background(), mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
+	pods, err := indexPods(mgr.GetCache())
+	if err != nil {
+		return err
+	}
 	// What is written is made of the API's own types, so the server need not look for names that
 	// it does not know, which it does by reading everything twice.
 	writer := client.WithFieldValidation(mgr.GetClient(), metav1.FieldValidationIgnore)
-	r := NewReconciler(writer, mgr.GetAPIReader(), mgr.GetEventRecorder("batchjob-controller"), o)
+	r := NewReconciler(writer, pods, mgr.GetAPIReader(), mgr.GetEventRecorder("batchjob-controller"), o)
 	r.options.Slots.OnWake(r.wake)
 	if o.Nodes != nil {
 		if err := r.followNodes(mgr.GetCache()); err != nil {
@@ -138,9 +143,6 @@ func Setup(mgr ctrl.Manager, o Options) error {
 
 // addIndexes adds the indexes by which the reconciler reads the cache.
 func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	if err := indexer.IndexField(ctx, &corev1.Pod{}, podsByJob, indexPod); err != nil {
-		return fmt.Errorf("indexing pods by job: %w", err)
-	}
 	if err := indexer.IndexField(ctx, &v1alpha1.BatchJob{}, jobsByToken, indexToken); err != nil {
 		return fmt.Errorf("indexing jobs by client token: %w", err)
 	}
@@ -153,13 +155,49 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	return nil
 }
 
+// indexPods indexes the cache's Pods by the job that they name, and returns what reads them by it.
+// They are those of the cache: a client would copy all of them in each pass.
+func indexPods(c cache.Cache) (podReader, error) {
+	informer, err := c.GetInformer(context.Background(), &corev1.Pod{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return nil, fmt.Errorf("watching pods: %w", err)
+	}
+	shared, ok := informer.(toolscache.SharedIndexInformer)
+	if !ok {
+		return nil, fmt.Errorf("indexing pods by job: the cache has a %T", informer)
+	}
+	err = shared.AddIndexers(toolscache.Indexers{podsByJob: func(o any) ([]string, error) {
+		pod, ok := o.(*corev1.Pod)
+		if !ok {
+			return nil, nil
+		}
+		return indexPod(pod), nil
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("indexing pods by job: %w", err)
+	}
+	return func(_ context.Context, job types.NamespacedName) ([]*corev1.Pod, error) {
+		found, err := shared.GetIndexer().ByIndex(podsByJob, job.String())
+		if err != nil {
+			return nil, fmt.Errorf("looking into the index of pods: %w", err)
+		}
+		pods := make([]*corev1.Pod, 0, len(found))
+		for _, o := range found {
+			if pod, ok := o.(*corev1.Pod); ok {
+				pods = append(pods, pod)
+			}
+		}
+		return pods, nil
+	}, nil
+}
+
 // NewReconciler returns a reconciler that reads through c, a cache with the indexes that
-// Setup makes, reads what must not be stale through live, and writes through c.
-func NewReconciler(c client.Client, live client.Reader, recorder events.EventRecorder, o Options) *Reconciler {
+// Setup makes, and pods, reads what must not be stale through live, and writes through c.
+func NewReconciler(c client.Client, pods podReader, live client.Reader, recorder events.EventRecorder, o Options) *Reconciler {
 	if o.Slots == nil {
 		o.Slots = slots.New()
 	}
-	return &Reconciler{client: c, live: live, recorder: recorder, options: o, limits: newLimits(leastAlone, leastBeside, mostCalls, o.Clock),
+	return &Reconciler{client: c, pods: pods, live: live, recorder: recorder, options: o, limits: newLimits(leastAlone, leastBeside, mostCalls, o.Clock),
 		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{},
 		gone: map[types.NamespacedName]map[string]bool{}, seeded: map[string]bool{}, fences: map[string]map[types.UID]*metav1.PartialObjectMetadata{}}
 }

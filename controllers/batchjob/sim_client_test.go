@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -95,7 +96,17 @@ func (l *simClient) getCached(name string, obj client.Object) error {
 	return apierrors.NewNotFound(jobResource, name)
 }
 
-// List reads through one of the two indexes of the cache.
+// podsOf reads the cache through its index of Pods.
+func (c *simController) podsOf(_ context.Context, job types.NamespacedName) (pods []*corev1.Pod, _ error) {
+	for _, pod := range c.cachedPods() {
+		if slices.Contains(indexPod(pod), job.String()) {
+			pods = append(pods, pod)
+		}
+	}
+	return pods, nil
+}
+
+// List reads through the index of the cache by token.
 func (l *simClient) List(_ context.Context, list client.ObjectList, opts ...client.ListOption) error {
 	var o client.ListOptions
 	o.ApplyOptions(opts)
@@ -113,13 +124,6 @@ func (l *simClient) List(_ context.Context, list client.ObjectList, opts ...clie
 		panic(fmt.Sprintf("the simulation has no such list: %+v", o))
 	}
 	switch out := list.(type) {
-	case *corev1.PodList:
-		key, ok := o.FieldSelector.RequiresExactMatch(podsByJob)
-		for _, pod := range l.c.cachedPods() {
-			if ok && len(indexPod(pod)) > 0 && indexPod(pod)[0] == key {
-				out.Items = append(out.Items, *pod)
-			}
-		}
 	case *v1alpha1.BatchJobList:
 		token, ok := o.FieldSelector.RequiresExactMatch(jobsByToken)
 		for _, job := range l.c.cachedJobs() {

@@ -177,7 +177,7 @@ func (s *simulation) clone() *simulation {
 
 // begin starts a process that knows nothing, with caches that show these views.
 func (s *simulation) begin(c *simController, jobAt, podsAt int) {
-	c.r = NewReconciler(&simClient{c: c}, &simClient{c: c, live: true}, simNews{}, Options{
+	c.r = NewReconciler(&simClient{c: c}, c.podsOf, &simClient{c: c, live: true}, simNews{}, Options{
 		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s},
 	})
 	c.r.limits = newLimits(1, 1, 1, simClock{s: s})

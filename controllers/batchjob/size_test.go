@@ -71,7 +71,7 @@ func newSized(t *testing.T, job *v1alpha1.BatchJob, code func(task string, index
 		Patch:  s.patch,
 	})
 	clock := testingclock.NewFakePassiveClock(time.Now().Truncate(time.Second))
-	s.Reconciler = NewReconciler(c, c, &news{}, Options{Catalog: catalog.Default, Validate: validate, Clock: clock})
+	s.Reconciler = NewReconciler(c, podsThrough(c), c, &news{}, Options{Catalog: catalog.Default, Validate: validate, Clock: clock})
 	return s
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -42,18 +43,18 @@ func (r *Reconciler) wake(p slots.Place) {
 	q := r.queue
 	r.mu.Unlock()
 	if q != nil {
-		put(q, p.Job, p.Priority)
+		put(q, p.Job, p.Priority, 0)
 	}
 }
 
-// put puts a job into the queue with the priority of its spec.
-func put(q queue, key types.NamespacedName, priority int) {
+// put puts a job into the queue with the priority of its spec, to be looked at after some time.
+func put(q queue, key types.NamespacedName, priority int, after time.Duration) {
 	req := reconcile.Request{NamespacedName: key}
 	if pq, ok := q.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
-		pq.AddWithOpts(priorityqueue.AddOpts{Priority: new(priority)}, req)
+		pq.AddWithOpts(priorityqueue.AddOpts{Priority: new(priority), After: after}, req)
 		return
 	}
-	q.Add(req)
+	q.AddAfter(req, after)
 }
 
 // onEnv tells the ledger how large ComputeEnvs are, and wakes the jobs that name one which
@@ -67,7 +68,7 @@ func (r *Reconciler) onEnv() handler.EventHandler {
 				log.FromContext(ctx).Error(err, "Could not look for the jobs of a ComputeEnv")
 			}
 			for i := range jobs.Items {
-				put(q, client.ObjectKeyFromObject(&jobs.Items[i]), placeOf(&jobs.Items[i]).Priority)
+				put(q, client.ObjectKeyFromObject(&jobs.Items[i]), placeOf(&jobs.Items[i]).Priority, 0)
 			}
 		}
 	}
@@ -131,7 +132,7 @@ func (r *Reconciler) wakeSeekers() {
 	}
 	for key, m := range r.memories {
 		if m.seeksHosts && m.spec != nil {
-			put(r.queue, key, m.spec.Priority)
+			put(r.queue, key, m.spec.Priority, 0)
 		}
 	}
 }

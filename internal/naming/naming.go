@@ -119,16 +119,17 @@ func isAlphanumeric(c byte) bool {
 // hash returns n (at most 12) characters of [0-9a-z] that depend on all parts and on
 // where one ends and the next begins.
 func hash(n int, parts ...string) string {
-	h := sha256.New()
+	var room [192]byte
+	text := room[:0]
 	for _, p := range parts {
-		h.Write(binary.AppendUvarint(nil, uint64(len(p))))
-		h.Write([]byte(p))
+		text = append(binary.AppendUvarint(text, uint64(len(p))), p...)
 	}
-	v := binary.BigEndian.Uint64(h.Sum(nil))
-	out := make([]byte, n)
-	for i := range out {
+	sum := sha256.Sum256(text)
+	v := binary.BigEndian.Uint64(sum[:])
+	var out [12]byte
+	for i := range n {
 		out[i] = alphabet[v%36]
 		v /= 36
 	}
-	return string(out)
+	return string(out[:n])
 }

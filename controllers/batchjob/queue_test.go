@@ -1,0 +1,78 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/testutil"
+)
+
+func TestRestAfter(t *testing.T) {
+	t.Parallel()
+	for pods, want := range map[int]time.Duration{
+		0: 0, 1: 0, 49: 0, 50: 5 * time.Millisecond, 2000: 200 * time.Millisecond, 2500: mostRest, 100_000: mostRest,
+	} {
+		if got := restAfter(pods); got != want {
+			t.Errorf("restAfter(%d) = %s, want %s", pods, got, want)
+		}
+	}
+}
+
+// lastPut is a queue that remembers how the last request came in.
+type lastPut struct {
+	priorityqueue.PriorityQueue[reconcile.Request]
+	after time.Duration
+	of    reconcile.Request
+}
+
+func (q *lastPut) AddWithOpts(o priorityqueue.AddOpts, requests ...reconcile.Request) {
+	q.after, q.of = o.After, requests[0]
+}
+
+// TestEventsRest: after a pass the events of a job with many Pods wait, from any clock, and those
+// of other jobs do not.
+func TestEventsRest(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("large").Task("a", testutil.Instances(60)))
+	e.submit(testutil.Job("small").Task("a"))
+	for range 3 { // the Pods come in waves, and are looked at in the pass after that
+		p.must("large")
+		p.must("small")
+	}
+	end := e.clock.Now()
+	for _, test := range []struct {
+		job  string
+		at   time.Duration
+		want time.Duration
+	}{
+		{"large", 0, 60 * restForPod},
+		{"large", 2 * restForPod, 58 * restForPod},
+		{"large", 60 * restForPod, 0},
+		{"large", time.Hour, 0},
+		{"large", -time.Hour, mostRest},
+		{"small", 0, 0},
+		{"unknown", 0, 0},
+	} {
+		e.clock.SetTime(end.Add(test.at))
+		q := &lastPut{after: -1}
+		key := types.NamespacedName{Namespace: e.ns, Name: test.job}
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Annotations: map[string]string{v1alpha1.AnnotationJobName: key.Name}}}
+		p.enqueue(requestForPod).Create(context.Background(), event.CreateEvent{Object: pod}, q)
+		if q.of.NamespacedName != key || q.after != test.want {
+			t.Errorf("%s, %s after its pass: %s waits %s, want %s", test.job, test.at, q.of, q.after, test.want)
+		}
+	}
+}
