@@ -66,7 +66,7 @@ func (r *Reconciler) priority(key types.NamespacedName, o client.Object) int {
 
 // A pass looks at all Pods of its job that are under way, a microsecond each, and each of them has
 // its events: so the passes of a large job would come one upon the other, and most find nothing to
-// do. After each pass events wait for as long as it had Pods to look at. A few dozen need not.
+// do. After each pass events wait, the longer the more Pods it looked at; not after one with a few dozen.
 const (
 	restForPod          = 100 * time.Microsecond
 	leastRest, mostRest = 5 * time.Millisecond, 250 * time.Millisecond
