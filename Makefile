@@ -11,6 +11,9 @@ NAME ?= demo
 IMAGE ?= batchcompute-operator:dev
 # Where the API server finds the webhook of `make run`.
 WEBHOOK_URL ?= https://127.0.0.1:9443
+# Where `make run` serves metrics and probes.
+METRICS_ADDR ?= 127.0.0.1:8443
+PROBE_ADDR ?= 127.0.0.1:8081
 # How long `make fuzz` spends on each target.
 FUZZTIME ?= 60s
 # How long `make soak` submits jobs.
@@ -172,8 +175,9 @@ run: bin/manager bin/cluster ## Run the manager on this machine against the clus
 	kubectl -n batchcompute-system delete deployment batchcompute-controller-manager --ignore-not-found; \
 	kubectl delete $(WEBHOOK_CONFIGURATIONS) --ignore-not-found; \
 	kubectl apply --server-side --force-conflicts -k config/host; \
-	exec bin/manager --catalog=config/manager/catalog.yaml --webhook-url=$(WEBHOOK_URL) \
-		--metrics-bind-address=127.0.0.1:8443 --health-probe-bind-address=127.0.0.1:8081
+	port=$$(printf '%s' '$(WEBHOOK_URL)' | sed -n 's#^https://.*:\([0-9]*\)/*$$#\1#p'); \
+	exec bin/manager --catalog=config/manager/catalog.yaml --webhook-url=$(WEBHOOK_URL) --webhook-bind-address=":$${port:-443}" \
+		--metrics-bind-address=$(METRICS_ADDR) --health-probe-bind-address=$(PROBE_ADDR)
 
 .PHONY: install
 install: bin/cluster ## Install the CRDs into the cluster.
