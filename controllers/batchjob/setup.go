@@ -6,8 +6,10 @@
 package batchjob
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 	"unique"
@@ -27,6 +29,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/membudget"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/plan"
@@ -82,6 +85,11 @@ type Options struct {
 	// ResourceWait is how long the first machine of an instance is waited for, and scales
 	// the waits for later ones. 0 means plan.DefaultResourceWait.
 	ResourceWait time.Duration
+	// LargeJobMemory is how much memory large jobs may take that have started, see plan.LargeJob;
+	// others wait. Unit: bytes. 0 means DefaultLargeJobMemory.
+	LargeJobMemory int
+	// Loads bounds the large jobs that are read at once. nil: the reconciler has a gate of its own.
+	Loads *membudget.Gate
 	// Metrics count what happens. nil: nothing is counted.
 	Metrics *metrics.Jobs
 	// Clock is the time. nil means the system's clock.
@@ -89,8 +97,8 @@ type Options struct {
 }
 
 // CacheOptions says what the manager's cache must hold for Setup: all BatchJobs, of those at
-// rest an outline, and the Pods whose outcome has not been recorded yet, stripped of what is
-// not read.
+// rest and of large ones an outline, and the Pods whose outcome has not been recorded yet, stripped of
+// what is not read.
 // Objects are not copied when they are read, so no reader may change one.
 func CacheOptions() map[client.Object]cache.ByObject {
 	shared := true
@@ -197,9 +205,15 @@ func NewReconciler(c client.Client, pods podReader, live client.Reader, recorder
 	if o.Slots == nil {
 		o.Slots = slots.New()
 	}
-	return &Reconciler{client: c, pods: pods, live: live, recorder: recorder, options: o, limits: newLimits(leastAlone, leastBeside, mostCalls, o.Clock),
+	if o.Loads == nil {
+		o.Loads = NewLoads()
+	}
+	r := &Reconciler{client: c, pods: pods, live: live, recorder: recorder, options: o, limits: newLimits(leastAlone, leastBeside, mostCalls, o.Clock),
+		loads: o.Loads, started: membudget.NewShares(cmp.Or(o.LargeJobMemory, DefaultLargeJobMemory)),
 		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{},
 		gone: map[types.NamespacedName]map[string]bool{}, seeded: map[string]bool{}, fences: map[string]map[types.UID]*metav1.PartialObjectMetadata{}}
+	r.started.OnWake(func(j membudget.Job) { r.look(j.Name, j.Priority) })
+	return r
 }
 
 // jobOf returns the name of the BatchJob that a Pod belongs to, "" for none: its
@@ -223,18 +237,24 @@ func indexPod(pod client.Object) []string {
 	return nil
 }
 
-// stripJob keeps what is read of a job; of one at rest that is an outline. See Reconciler.whole.
-func stripJob(o any) (any, error) {
+// stripJob keeps what is read of a job; of one at rest, and of a large one, that is an outline. See
+// Reconciler.whole. An informer that begins may call it twice for an object.
+func stripJob(o any) (any, error) { return stripJobFrom(o, plan.LargeJob) }
+
+// stripJobFrom is stripJob where jobs are large from another size on.
+func stripJobFrom(o any, large int) (any, error) {
 	job, ok := o.(*v1alpha1.BatchJob)
 	if !ok {
 		return o, nil
 	}
 	job.ManagedFields, job.Labels = nil, nil
-	terminate, ok := job.Annotations[v1alpha1.AnnotationTerminate]
-	if job.Annotations = nil; ok {
-		job.Annotations = map[string]string{v1alpha1.AnnotationTerminate: terminate}
+	kept := append(plan.KeptAnnotations(job), v1alpha1.AnnotationTerminate)
+	job.Annotations = maps.Clone(job.Annotations)
+	maps.DeleteFunc(job.Annotations, func(key, _ string) bool { return !slices.Contains(kept, key) })
+	if len(job.Annotations) == 0 {
+		job.Annotations = nil
 	}
-	return plan.Outline(job), nil
+	return plan.OutlineFrom(job, large), nil
 }
 
 // stripNode keeps what tells where a node is.

@@ -608,6 +608,10 @@ func (s *simulation) digestMemory(m *memory, ahead bool) string {
 	for _, uid := range slices.Sorted(maps.Keys(m.released)) {
 		fmt.Fprint(&out, uid, m.released[uid])
 	}
+	fmt.Fprint(&out, m.spec != nil)
+	if st := m.settled; st != nil {
+		fmt.Fprint(&out, st.version, st.looks == m.looks, st.until.UnixNano(), st.waits)
+	}
 	for task := range 10 {
 		if r := m.refusals[task]; r != nil {
 			fmt.Fprint(&out, task, r.Quota, r.Since.UnixNano(), r.tries, r.until.UnixNano())

@@ -206,7 +206,9 @@ func (s *simulation) askToStop(name string, uid *types.UID) error {
 	case !ended(pod) && pod.Spec.NodeName == "":
 		b.live = false
 		b.ends = append(b.ends, simEnding{stopped: true})
-	case ended(pod) && finishedNow(pod, s.now): // in one second either may be told
+	case ended(pod) && (finishedNow(pod, s.now) || wasSignalled(pod)):
+		// In one second either may be told; and of a command that a signal ended, as it does one that was
+		// asked to stop, nobody knows whether it was asked before.
 		b.ends = append(b.ends, simEnding{stopped: true})
 	}
 	return s.deletePod(name, uid)
@@ -225,6 +227,12 @@ func (s *simulation) isLate(b *simBody, pod *corev1.Pod, soon time.Duration) boo
 		}
 	}
 	return false
+}
+
+func wasSignalled(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool {
+		return c.State.Terminated != nil && c.State.Terminated.ExitCode > 128
+	})
 }
 
 func finishedNow(pod *corev1.Pod, now time.Time) bool {
