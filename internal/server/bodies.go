@@ -242,18 +242,29 @@ func (bd *body) weigh() (weight int64, err error) {
 const (
 	reviewWeight = 64 << 10 // of any review: its goroutine, its objects of fixed size, its answer
 	byteWeight   = 6        // of each byte: the whole body, the objects in it, their strings
-	objectWeight = 512      // of each JSON object: the largest structure of our kinds and a slice that grows
-	valueWeight  = 48       // of each further value in an object or array: a string, or an entry of a map
+	objectWeight = 1 << 10  // of each JSON object: the largest structure of our kinds, in a slice that grows
+	valueWeight  = 64       // of each further value in an object or array: a string, or an entry of a map
 
-	// maxObjects is how many JSON objects a body may hold. The largest legal job has 5,000 tasks
-	// and 1 MiB in all, so a review of its old and new form has at most half as many.
+	// maxObjects is how many JSON objects a body may hold. The least that a legal spec of 1 MiB has
+	// for one is 24 bytes, {"name":"a","value":"b"}, so its old and its new form, and what their
+	// statuses have, are less.
 	maxObjects = 128 << 10
+	// maxElements is how many of them may be in one array: more than such a spec has room for. An
+	// array of our largest structures, which may be 5,000 long, takes much more while it grows.
+	maxElements = 48 << 10
+	// maxDepth is how deep objects and arrays may be in each other. Ours are 12 deep, those of
+	// managed fields somewhat more.
+	maxDepth = 100
 )
 
-// scanner counts what a JSON text is made of, without decoding it.
+// scanner counts what a JSON text is made of, without decoding it. Of a text that is not JSON it
+// returns some numbers.
 type scanner struct {
 	inString, escaped bool
 	objects, commas   int64
+	depth             int
+	elements          [maxDepth]int // objects in each array that is open, by depth
+	tooLarge          bool
 }
 
 func (s *scanner) scan(p []byte) {
@@ -266,16 +277,29 @@ func (s *scanner) scan(p []byte) {
 		case c == '"':
 			s.inString = !s.inString
 		case s.inString:
-		case c == '{':
-			s.objects++
+		case c == '{' || c == '[':
+			s.open(c)
+		case c == '}' || c == ']':
+			s.depth = max(s.depth-1, 0)
 		case c == ',':
 			s.commas++
 		}
 	}
 }
 
+// open begins an object or an array.
+func (s *scanner) open(c byte) {
+	if c == '{' {
+		s.objects++
+		s.elements[s.depth]++
+	}
+	s.tooLarge = s.tooLarge || s.objects > maxObjects || s.elements[s.depth] > maxElements || s.depth == maxDepth-1
+	s.depth = min(s.depth+1, maxDepth-1)
+	s.elements[s.depth] = 0
+}
+
 func (s *scanner) weight(length int64) (int64, error) {
-	if s.objects > maxObjects {
+	if s.tooLarge {
 		return 0, errTooLarge
 	}
 	return reviewWeight + byteWeight*length + objectWeight*s.objects + valueWeight*s.commas, nil

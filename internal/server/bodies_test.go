@@ -116,7 +116,14 @@ func TestBodyBudget(t *testing.T) {
 	if b.peak > room {
 		t.Errorf("%d bytes were held, of %d", b.peak, room)
 	}
-	evicted := len(errs)
+	evicted := 0
+	for _, s := range bodies {
+		select {
+		case <-s.done:
+			evicted++
+		default:
+		}
+	}
 	if evicted < cap(errs)-room/each {
 		t.Errorf("%d of %d gave way", evicted, cap(errs))
 	}
@@ -182,24 +189,41 @@ func TestBodyWaitingGivesWay(t *testing.T) {
 }
 
 func TestWeigh(t *testing.T) {
-	for text, want := range map[string]scanner{
-		`{"a":[{},{"b":"c,{"}],"d":"\"{,\\"}`: {objects: 3, commas: 2},
-		`"{`:                                  {inString: true},
-		`"\`:                                  {inString: true, escaped: true},
+	for text, want := range map[string][2]int64{ // objects, commas
+		`{"a":[{},{"b":"c,{"}],"d":"\"{,\\"}`: {3, 2},
+		`"{`:                                  {0, 0},
+		`"\`:                                  {0, 0},
+		`}}}],{`:                              {1, 1},
+		`{"a":{"b":{}},"c":[[],[1,2]]}`:       {3, 3},
 	} {
 		var whole, parts scanner
 		whole.scan([]byte(text))
 		for i := range text {
 			parts.scan([]byte(text[i : i+1]))
 		}
-		if whole != want || parts != want {
-			t.Errorf("%s: %+v, in parts %+v, want %+v", text, whole, parts, want)
+		if got := [2]int64{whole.objects, whole.commas}; whole != parts || got != want || whole.tooLarge {
+			t.Errorf("%s: %v, want %v; in parts the same: %v", text, got, want, whole == parts)
 		}
 	}
-	if _, err := (&scanner{objects: maxObjects + 1}).weight(1); !errors.Is(err, errTooLarge) {
-		t.Error(err)
+	for name, tc := range map[string]struct {
+		text     string
+		tooLarge bool
+	}{
+		"many in one array": {"[" + strings.Repeat("{},", maxElements+1), true},
+		"as many":           {"[" + strings.Repeat("{},", maxElements), false},
+		"in several arrays": {strings.Repeat("["+strings.Repeat("{},", maxElements)+"],", 2), false},
+		"many objects":      {strings.Repeat("[{},{}],", maxObjects/2+1), true},
+		"deep":              {strings.Repeat("[", 10_000), true},
+		"not as deep":       {strings.Repeat("[", maxDepth-1), false},
+		"long":              {strings.Repeat(`"",`, maxReview/3), false},
+	} {
+		var s scanner
+		s.scan([]byte(tc.text))
+		if _, err := s.weight(int64(len(tc.text))); errors.Is(err, errTooLarge) != tc.tooLarge {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
-	if w, err := (&scanner{}).weight(maxReview); err != nil || 2*w > decodeBytes {
+	if w, err := (&scanner{}).weight(maxReview); err != nil || 2*w > largeBytes {
 		t.Errorf("%d, %v: there is no room for two of the largest reviews", w, err)
 	}
 }

@@ -22,22 +22,25 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
 
-// Bounds of the webhook server. Together they take at most 140 MiB, whoever calls.
+// Bounds of the webhook server. Together they take at most 170 MiB, whoever calls.
 const (
 	// webhookConns is more than the requests that three API servers have in flight by default,
 	// 200 that change something each. A connection takes 40 KiB at most while it is stalled.
 	webhookConns = 1000
 	// webhookPending are handshakes. Each takes the processor for half a millisecond, so the
-	// last of them is done in less than a quarter of a second.
-	webhookPending = 256
+	// last of them is done in less than a tenth of a second.
+	webhookPending = 128
 	// maxReview is the largest legal AdmissionReview: the new and the old object, which etcd
 	// holds to 1.5 MiB each, and half a MiB for the rest: the user's groups and extra fields,
 	// the options. A new object that is larger than that is refused here, and not by its code.
 	maxReview = 7 << 19
 	// bodyBytes is what all bodies hold before they are decoded: nine of the largest.
 	bodyBytes = 32 << 20
-	// decodeBytes is what all reviews in work take.
-	decodeBytes = 96 << 20
+	// smallBytes and largeBytes are what all reviews in work take: those that take smallReview at
+	// most, as nearly all do, and the others. The small ones do not wait for the large ones.
+	smallReview = 1 << 20
+	smallBytes  = 32 << 20
+	largeBytes  = 64 << 20
 
 	webhookHeaderTimeout = 5 * time.Second
 	// bodyTimeout and turnTimeout leave the handler time within the five seconds that the
@@ -68,7 +71,8 @@ type Webhook struct {
 	o      WebhookOptions
 	mux    *http.ServeMux
 	bodies *bodyBudget
-	turns  *turns
+	small  *turns
+	large  *turns
 
 	mu       sync.Mutex
 	paths    map[string]bool
@@ -81,7 +85,7 @@ var _ webhook.Server = &Webhook{}
 // NewWebhook returns a server without handlers. It listens from Start on.
 func NewWebhook(o WebhookOptions) *Webhook {
 	return &Webhook{
-		o: o, mux: http.NewServeMux(), bodies: newBodyBudget(bodyBytes), turns: newTurns(decodeBytes), paths: map[string]bool{},
+		o: o, mux: http.NewServeMux(), bodies: newBodyBudget(bodyBytes), small: newTurns(smallBytes), large: newTurns(largeBytes), paths: map[string]bool{},
 		refusals: &errorLog{logger: logr.Discard(), limit: rate.NewLimiter(rate.Every(10*time.Second), 3)},
 	}
 }
@@ -193,8 +197,12 @@ func (s *Webhook) review(w http.ResponseWriter, r *http.Request, base string) er
 	if err != nil {
 		return err
 	}
+	turns := s.small
+	if weight > smallReview {
+		turns = s.large
+	}
 	waiting, stop := context.WithTimeoutCause(ctx, turnTimeout, errBusy)
-	release, err := s.turns.acquire(waiting, source, weight)
+	release, err := turns.acquire(waiting, source, weight)
 	stop()
 	if err != nil {
 		return err
