@@ -45,16 +45,16 @@ func stranger(i int) *net.TCPAddr {
 }
 
 // attack opens connections to an address from several sources, some hundred a second, and does
-// with each of them what f does. It ends when all were opened and stop is called.
-func attack(t *testing.T, addr string, n, sources int, f func(ctx context.Context, i int, conn net.Conn)) (stop func()) {
+// with each of them what f does. all is closed when all were opened, and stop closes them.
+func attack(t *testing.T, addr string, n, sources int, f func(ctx context.Context, i int, conn net.Conn)) (all <-chan struct{}, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	pace := rate.NewLimiter(500, 50)
 	var wg sync.WaitGroup
 	var opened atomic.Int32
-	all := make(chan struct{})
+	opening := make(chan struct{})
 	wg.Go(func() {
-		defer close(all)
+		defer close(opening)
 		for i := range n {
 			if pace.Wait(ctx) != nil {
 				return
@@ -74,8 +74,8 @@ func attack(t *testing.T, addr string, n, sources int, f func(ctx context.Contex
 			})
 		}
 	})
-	return func() {
-		<-all
+	return opening, func() {
+		<-opening
 		t.Logf("%d connections were opened, from %d addresses", opened.Load(), sources)
 		cancel()
 		wg.Wait()
@@ -136,12 +136,12 @@ func TestHostileWebhookConnections(t *testing.T) {
 	c := startCluster(t)
 	// The program takes what it may before it collects garbage, so this shows how little it needs;
 	// config/manager gives it 460 MiB. The pages of the program itself come on top.
-	t.Setenv("GOMEMLIMIT", "250MiB")
+	t.Setenv("GOMEMLIMIT", "230MiB")
 	body := bytes.Repeat([]byte(`{"a":"b"},`), 340<<10)
 	part := func(name string, p *process, path string) {
 		t.Run(name, func(t *testing.T) {
 			n := *hostileConns
-			stop := attack(t, p.webhook, n, 20, func(ctx context.Context, i int, conn net.Conn) { hostile(ctx, i, conn, path, body) })
+			all, stop := attack(t, p.webhook, n, 20, func(ctx context.Context, i int, conn net.Conn) { hostile(ctx, i, conn, path, body) })
 			most, done := make(chan int), make(chan struct{})
 			go func() {
 				n := 0
@@ -155,11 +155,13 @@ func TestHostileWebhookConnections(t *testing.T) {
 					}
 				}
 			}()
-			c.createMeanwhile(t, strings.ReplaceAll(name, " ", "-"), 20)
+			c.createUntil(t, strings.ReplaceAll(name, " ", "-"), all)
 			stop()
 			close(done)
 			open := <-most
-			c.createMeanwhile(t, strings.ReplaceAll(name, " ", "-")+"-after", 1)
+			ended := make(chan struct{})
+			close(ended)
+			c.createUntil(t, strings.ReplaceAll(name, " ", "-")+"-after", ended)
 			hwm := p.memory(t, "VmHWM:")
 			t.Logf("%s: %d file descriptors and %d MiB resident at most", name, open, hwm/1024)
 			if open > 1000+200+100+100 {
@@ -211,13 +213,14 @@ func (c *cluster) pointWebhooks(t *testing.T, to string, bundle []byte) {
 	must(t, errors.Join(c.Update(t.Context(), m), c.Update(t.Context(), v)))
 }
 
-// createMeanwhile creates jobs and changes none of them. The API server gives the webhook five
-// seconds; on a machine that has no time at all a second try may have to do.
-func (c *cluster) createMeanwhile(t *testing.T, prefix string, n int) {
+// createUntil creates jobs, one at least, until something has ended. The API server gives the
+// webhook five seconds; on a machine that has no time at all a second try may have to do.
+func (c *cluster) createUntil(t *testing.T, prefix string, end <-chan struct{}) {
 	t.Helper()
-	atFirst := 0
+	n, atFirst := 0, 0
 	slowest := time.Duration(0)
-	for i := range n {
+	for ended := false; !ended; n++ {
+		i := n
 		job := parse(t, good)
 		job.Name = fmt.Sprintf("%s-%d", prefix, i)
 		job.Spec.Suspend = true
@@ -238,7 +241,11 @@ func (c *cluster) createMeanwhile(t *testing.T, prefix string, n int) {
 		if err != nil {
 			t.Errorf("job %d was not created: %v", i, err)
 		}
-		time.Sleep(100 * time.Millisecond)
+		select {
+		case <-end:
+			ended = true
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 	t.Logf("%d of %d jobs were created at the first try, the slowest in %s", atFirst, n, slowest.Round(time.Millisecond))
 }
@@ -299,7 +306,7 @@ func TestHostileMetricsTokens(t *testing.T) {
 	before, begin := c.tokenReviews(t), time.Now()
 	var mu sync.Mutex
 	answers := map[int]int{}
-	stop := attack(t, p.metrics, 1500, 50, func(ctx context.Context, _ int, conn net.Conn) {
+	_, stop := attack(t, p.metrics, 1500, 50, func(ctx context.Context, _ int, conn net.Conn) {
 		tc := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 		hc := &http.Client{Transport: &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return tc, nil }, MaxIdleConns: 1}}
 		for range 3 {

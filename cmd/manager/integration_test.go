@@ -89,10 +89,14 @@ func (c *cluster) testOverlays(t *testing.T) {
 // TestNetworkPolicy builds config/default with the NetworkPolicy, and has the API server look at it.
 func TestNetworkPolicy(t *testing.T) {
 	c := startCluster(t)
-	dir, err := os.MkdirTemp("../../config", "test-")
+	dir, err := filepath.EvalSymlinks(t.TempDir())
 	must(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	must(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte("resources: [../default]\ncomponents: [../network-policy]\n"), 0o600))
+	config, err := filepath.Abs("../../config")
+	must(t, err)
+	config, err = filepath.Rel(dir, config) // kustomize takes no absolute paths
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"),
+		fmt.Appendf(nil, "resources: [%[1]s/default]\ncomponents: [%[1]s/network-policy]\n", config), 0o600))
 	out, err := c.run(t, "", "kustomize", dir)
 	if err != nil || !strings.Contains(out, "kind: NetworkPolicy") {
 		t.Fatalf("%v: %s", err, out)

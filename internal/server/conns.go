@@ -32,7 +32,7 @@ type connTable struct {
 	mu      sync.Mutex
 	count   [classes]int
 	sources map[netip.Addr]*connSource
-	evicted uint64
+	evicted uint64 // how many gave way, for tests
 }
 
 // connSource is what one client address has open.

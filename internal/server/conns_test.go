@@ -4,6 +4,7 @@
 package server
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -34,7 +35,7 @@ func dialTable(t *testing.T, table *connTable, addr string, progress int64) (c *
 func isClosed(other net.Conn) bool {
 	_ = other.SetReadDeadline(time.Now().Add(time.Millisecond))
 	_, err := other.Read(make([]byte, 1))
-	return err == io.EOF
+	return errors.Is(err, io.EOF)
 }
 
 func TestConnTableEvictsTheLargest(t *testing.T) {

@@ -112,10 +112,12 @@ type managed struct {
 	probes *Probes
 }
 
+// AddHealthzCheck adds a check of the probes.
 func (m managed) AddHealthzCheck(name string, check healthz.Checker) error {
 	return m.probes.AddHealthzCheck(name, check)
 }
 
+// AddReadyzCheck adds a check of the probes.
 func (m managed) AddReadyzCheck(name string, check healthz.Checker) error {
 	return m.probes.AddReadyzCheck(name, check)
 }

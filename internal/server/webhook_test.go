@@ -177,7 +177,7 @@ func TestWebhookRefusesBeforeTheBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if resp.StatusCode != 404 || !resp.Close {
+		if resp.StatusCode != http.StatusNotFound || !resp.Close {
 			t.Errorf("%s: %s, closes %v", path, resp.Status, resp.Close)
 		}
 		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
@@ -228,7 +228,7 @@ func TestWebhookStalls(t *testing.T) {
 func TestWebhookMux(t *testing.T) {
 	s := NewWebhook(WebhookOptions{})
 	s.Register("/a", http.NotFoundHandler())
-	if _, pattern := s.WebhookMux().Handler(&http.Request{Method: "POST", URL: mustURL(t, "https://x/a")}); pattern != "/a" {
+	if _, pattern := s.WebhookMux().Handler(&http.Request{Method: http.MethodPost, URL: mustURL(t, "https://x/a")}); pattern != "/a" {
 		t.Errorf("pattern %q", pattern)
 	}
 	defer func() {
