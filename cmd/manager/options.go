@@ -9,8 +9,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
+	"strconv"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
@@ -21,24 +23,25 @@ import (
 
 // options are the manager's flags.
 type options struct {
-	catalog       string
-	namespace     string
-	leaderElect   bool
-	metricsAddr   string
-	metricsSecure bool
-	probeAddr     string
-	pprofAddr     string
-	webhookAddr   string
-	webhookDir    string
-	webhookURL    *url.URL
-	jobQuota      int64
-	envQuota      int64
-	unknownZones  string
-	workers       int
-	resourceWait  time.Duration
-	qps           float64
-	burst         int
-	verbosity     int
+	catalog         string
+	namespace       string
+	leaderElect     bool
+	metricsAddr     string
+	metricsSecure   bool
+	probeAddr       string
+	pprofAddr       string
+	webhookAddr     string
+	webhookDir      string
+	webhookURL      *url.URL
+	webhookClientCA string
+	jobQuota        int64
+	envQuota        int64
+	unknownZones    string
+	workers         int
+	resourceWait    time.Duration
+	qps             float64
+	burst           int
+	verbosity       int
 }
 
 // defaultNamespace is where config/default puts the manager.
@@ -72,6 +75,9 @@ func parseOptions(args []string) (*options, error) {
 			"Empty: the manager makes and rotates its own and keeps the webhook configuration's caBundle.")
 	fs.Func("webhook-url", "https URL without path under which the API server reaches the webhook of a manager that runs "+
 		"outside the cluster. Empty: through the service.", o.setWebhookURL)
+	fs.StringVar(&o.webhookClientCA, "webhook-client-ca-file", "",
+		"File with the authorities, in PEM, of the client certificates that API servers show to the webhook; nobody else is answered. "+
+			"It is read again when it changes. Empty: no certificate is asked for, see docs/security.md.")
 	fs.Int64Var(&o.jobQuota, "job-quota", 1000, "How many BatchJobs a namespace may keep, finished ones included, unless its annotation "+
 		v1alpha1.AnnotationJobQuota+" says another number; 0 means any number.")
 	fs.Int64Var(&o.envQuota, "compute-env-quota", 10, "How many ComputeEnvs a namespace may keep, unless its annotation "+
@@ -111,7 +117,13 @@ func (o *options) setWebhookURL(s string) error {
 
 // check returns what no single flag can see.
 func (o *options) check(fs *flag.FlagSet) error {
+	_, port, err := net.SplitHostPort(o.webhookAddr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
 	switch {
+	case err != nil:
+		return fmt.Errorf("--webhook-bind-address must be such as :9443: %w", err)
 	case fs.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case o.webhookDir != "" && o.webhookURL != nil:

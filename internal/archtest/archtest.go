@@ -34,7 +34,7 @@ const module = "batchcompute.dev/operator"
 // The packages of internal/, by kind. A new package must be entered here.
 var (
 	purePkgs = []string{"catalog", "cloudevent", "convert", "dag", "dockerrun", "errcode", "limit", "naming", "nodes", "plan", "podspec", "ranges", "resolve", "slots", "validation"}
-	ioPkgs   = []string{"catalogfile", "certs", "cli", "gateway", "metrics", "notify", "staging", "webhook", "webui"}
+	ioPkgs   = []string{"catalogfile", "certs", "cli", "gateway", "metrics", "notify", "server", "staging", "webhook", "webui"}
 	testPkgs = []string{"archtest", "testutil"}
 )
 

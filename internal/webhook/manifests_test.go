@@ -109,3 +109,19 @@ func TestHandlersCannotOutlastTheirTimeout(t *testing.T) {
 		t.Errorf("a create may take %.1f s, and the API server gives %.1f s", worst, limit)
 	}
 }
+
+// TestPaths holds the paths that the manager puts into the configurations to those that the
+// markers have.
+func TestPaths(t *testing.T) {
+	m, v := manifests(t)
+	got := map[string]string{}
+	for i := range m.Webhooks {
+		got[m.Webhooks[i].Name] = *m.Webhooks[i].ClientConfig.Service.Path
+	}
+	for i := range v.Webhooks {
+		got[v.Webhooks[i].Name] = *v.Webhooks[i].ClientConfig.Service.Path
+	}
+	if diff := cmp.Diff(got, Paths()); diff != "" {
+		t.Errorf("(-manifests +Paths):\n%s", diff)
+	}
+}

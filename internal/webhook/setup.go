@@ -127,6 +127,17 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	return nil
 }
 
+// Paths returns the paths that Setup serves, by the names of the webhooks that lead there in
+// config/webhook.
+func Paths() map[string]string {
+	return map[string]string{
+		"batchjob-name.batchcompute.dev":     namePath,
+		"batchjob.batchcompute.dev":          batchJobPath,
+		"computeenv.batchcompute.dev":        computeEnvPath,
+		"computeenv-delete.batchcompute.dev": computeEnvPath,
+	}
+}
+
 // errNotSynced says that the manager has just started.
 var errNotSynced = errors.New("the cache does not hold all jobs, ComputeEnvs and namespaces yet")
 
