@@ -353,6 +353,9 @@ func (c *computation) judge(t *task, in resolve.Instance, h history, pod *corev1
 		// Nothing is spent and nothing to be stored: once this Pod is gone, the claim is
 		// without one, and gets another of the same name.
 		t.seen = append(t.seen, in.Index)
+		if end.requeued {
+			c.wait(t, in.Index, pod.Name, end.reason, end.message)
+		}
 		c.dismiss([]*corev1.Pod{pod})
 		if pod.DeletionTimestamp == nil && HasFinished(pod) {
 			c.plan.Delete = append(c.plan.Delete, pod)
