@@ -137,6 +137,9 @@ type task struct {
 	adopted bool
 	// doomed are the instances that somebody terminates, one by one.
 	doomed ranges.Set
+	// attempts is how many an instance can have: machineLimit counts the rounds of machine types,
+	// and the budget of a ComputeEnv.
+	attempts int
 
 	succeeded, failed             ranges.Set
 	active, retrying, interrupted groups
@@ -250,6 +253,7 @@ func (c *computation) load() error {
 	for i := range spec.Tasks {
 		t := &c.tasks[i]
 		t.Task, t.pos = &spec.Tasks[i], i
+		t.attempts = t.MaxRetryCount + c.machineLimit(t) + 1
 		if len(stored) == 0 || stored[0].Name != t.Name {
 			continue // PENDING tasks are not in the status
 		}

@@ -171,24 +171,6 @@ func inZones(zones []string) string {
 	return " in zones " + strings.Join(zones, ", ")
 }
 
-// reason is the reason of the task that is refused.
-func (r Refusal) reason() string {
-	switch {
-	case r.Quota:
-		return v1alpha1.ReasonQuota
-	case r.Reason != "":
-		return r.Reason
-	}
-	return v1alpha1.ReasonCreateRefused
-}
-
-func refusalMessage(r Refusal) string {
-	if r.reason() != v1alpha1.ReasonCreateRefused {
-		return cut(r.Message)
-	}
-	return cut("InternalError.CallCvm: the cluster refused to make a Pod: " + r.Message)
-}
-
 // waiter is an instance that waits, of the task at pos.
 type waiter struct {
 	pos int

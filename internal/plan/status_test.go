@@ -448,7 +448,7 @@ func TestRefusal(t *testing.T) {
 	t.Run("is said", func(t *testing.T) {
 		p := lost(t).compute()
 		s := p.Status.Tasks[0]
-		if s.Reason != v1alpha1.ReasonCreateRefused || s.Message != `InternalError.CallCvm: the cluster refused to make a Pod: pods "x" is forbidden: violates PodSecurity` || p.Urgent {
+		if s.Reason != v1alpha1.ReasonCreateRefused || s.Message != `InternalError.CallCvm: the cluster refused to make a Pod: remove what asks for more rights (dockerRunOption, computeEnv.kubernetes.securityContext), or use another namespace: violates PodSecurity` || p.Urgent {
 			t.Errorf("the task is %+v, urgent %t", s, p.Urgent)
 		}
 		if p.Status.Reason != v1alpha1.ReasonCreateRefused || p.Status.Tasks[1].Reason != "" {
