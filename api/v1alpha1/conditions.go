@@ -75,6 +75,8 @@ const (
 	// ReasonAlreadyRan: the same request ran under the same name before, ended, and was
 	// deleted after its ttlSecondsAfterFinished.
 	ReasonAlreadyRan = "AlreadyRan"
+	// ReasonStatusUnreadable: the stored status cannot be read; nothing is done before it is mended.
+	ReasonStatusUnreadable = "StatusUnreadable"
 	// ReasonInvalidAnnotation: an annotation cannot be read.
 	ReasonInvalidAnnotation = "InvalidAnnotation"
 	// ReasonJobRunning, ReasonTaskRunning and ReasonTaskSucceed: news, as events.
