@@ -75,6 +75,8 @@ const (
 	// ReasonAlreadyRan: the same request ran under the same name before, ended, and was
 	// deleted after its ttlSecondsAfterFinished.
 	ReasonAlreadyRan = "AlreadyRan"
+	// ReasonStatusUnreadable: the stored status cannot be read; nothing is done before it is mended.
+	ReasonStatusUnreadable = "StatusUnreadable"
 	// ReasonInvalidAnnotation: an annotation cannot be read.
 	ReasonInvalidAnnotation = "InvalidAnnotation"
 	// ReasonJobRunning, ReasonTaskRunning and ReasonTaskSucceed: news, as events.
@@ -110,6 +112,14 @@ const (
 	ReasonContainerConfig = "ContainerConfigError"
 	// ReasonContainerCreating: a node takes long to prepare the container.
 	ReasonContainerCreating = "ContainerCreating"
+	// ReasonInitContainerRunning: an init container that the cluster added runs for long.
+	ReasonInitContainerRunning = "InitContainerRunning"
+	// ReasonInitContainerFailed: an init container that the cluster added failed, so that the
+	// command was not started.
+	ReasonInitContainerFailed = "InitContainerFailed"
+	// ReasonSidecarsStopped: the command has ended, and containers that the cluster added still
+	// run: they are being stopped.
+	ReasonSidecarsStopped = "SidecarsStopped"
 	// ReasonCreateRefused: the cluster refused to make the Pod: a policy, a limit, an
 	// account that is missing. Source: BatchCompute, InternalError.CallCvm.
 	ReasonCreateRefused = "PodCreationRefused"
@@ -148,7 +158,8 @@ const (
 	// ReasonEvicted: the node put the Pod out, for lack of resources or to shut down, or
 	// somebody drained the node.
 	ReasonEvicted = "Evicted"
-	// ReasonPreempted: the scheduler took the Pod's place for one of higher priority.
+	// ReasonPreempted: the scheduler, or the queue that had admitted the Pod, gave its resources to
+	// others. In the second case the instance waits in the queue again, and nothing is spent.
 	ReasonPreempted = "Preempted"
 	// ReasonPodDeleted: somebody deleted the Pod.
 	ReasonPodDeleted = "PodDeleted"

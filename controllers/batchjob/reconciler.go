@@ -211,6 +211,9 @@ func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan,
 		}
 		p, err = plan.Compute(obs.Observation, now)
 	}
+	if errors.Is(err, plan.ErrUnreadable) { // trying again is no use
+		p, err = plan.Unreadable(obs.Observation, err, now), nil
+	}
 	return &p, err
 }
 

@@ -283,15 +283,23 @@ func stripPod(o any) (any, error) {
 		out.Finalizers = tracked
 	}
 	out.Status.Conditions = readConditions(pod.Status.Conditions)
-	for i := range pod.Status.ContainerStatuses {
-		s := &pod.Status.ContainerStatuses[i]
+	out.Status.InitContainerStatuses = readStatuses(pod.Status.InitContainerStatuses)
+	out.Status.ContainerStatuses = readStatuses(pod.Status.ContainerStatuses)
+	return out, nil
+}
+
+// readStatuses keeps what is read of containers.
+func readStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {
+	var out []corev1.ContainerStatus
+	for i := range all {
+		s := &all[i]
 		kept := corev1.ContainerStatus{Name: interned(s.Name), State: s.State}
 		if s.State.Waiting != nil {
 			kept.Image = s.Image
 		}
-		out.Status.ContainerStatuses = append(out.Status.ContainerStatuses, kept)
+		out = append(out, kept)
 	}
-	return out, nil
+	return out
 }
 
 // tracked are the finalizers of a Pod that is held; nobody changes them in place.
@@ -304,9 +312,11 @@ func readConditions(all []corev1.PodCondition) []corev1.PodCondition {
 		switch {
 		case c.Type == corev1.PodReady:
 			c.Reason, c.Message = "", "" // only its time counts
+		case c.Type == corev1.PodInitialized && c.Status == corev1.ConditionFalse:
+			c.Reason, c.Message = "", ""
 		case c.Type == corev1.PodScheduled,
 			c.Type == corev1.PodReadyToStartContainers && c.Status == corev1.ConditionFalse,
-			c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue:
+			(c.Type == corev1.DisruptionTarget || c.Type == plan.TerminationTarget) && c.Status == corev1.ConditionTrue:
 		default:
 			continue
 		}

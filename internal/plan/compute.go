@@ -20,8 +20,12 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
+// ErrUnreadable says that the stored status of a job cannot be read: somebody who may write statuses
+// has edited it, or a version of the operator that this one does not know has written it.
+var ErrUnreadable = errors.New("the stored status cannot be read")
+
 // Compute returns what is to be done for the observed job at the time now. The error
-// says that the stored status cannot be read. Cost: O(tasks + dependences + Pods +
+// is ErrUnreadable. Cost: O(tasks + dependences + Pods +
 // ranges in the status).
 func Compute(obs Observation, now time.Time) (Plan, error) {
 	c := &computation{obs: obs, now: now}
@@ -84,6 +88,25 @@ func Duplicate(obs Observation, original *v1alpha1.BatchJob, now time.Time) Plan
 	return c.sorted()
 }
 
+// Unreadable returns the plan for a job of which Compute gives ErrUnreadable: nothing is done before the
+// status is mended, and a condition says so.
+func Unreadable(obs Observation, err error, now time.Time) Plan {
+	c := &computation{obs: obs, now: now}
+	c.plan.Status = *obs.Job.Status.DeepCopy()
+	conditions := &c.plan.Status.Conditions
+	message := cut(err.Error() + "; nothing is done for the job before it is mended or deleted")
+	was := meta.FindStatusCondition(*conditions, v1alpha1.ConditionStalled)
+	if was == nil || was.Status != metav1.ConditionTrue || was.Message != message {
+		c.news(true, v1alpha1.ReasonStatusUnreadable, "%s", message)
+	}
+	meta.SetStatusCondition(conditions, metav1.Condition{
+		Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonStatusUnreadable, Message: message,
+		ObservedGeneration: obs.Job.Generation, LastTransitionTime: seconds(now),
+	})
+	meta.RemoveStatusCondition(conditions, v1alpha1.ConditionReconciling)
+	return c.plan
+}
+
 // sorted returns the plan with its Pods in order of name.
 func (c *computation) sorted() Plan {
 	byName := func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) }
@@ -137,6 +160,9 @@ type task struct {
 	adopted bool
 	// doomed are the instances that somebody terminates, one by one.
 	doomed ranges.Set
+	// attempts is how many an instance can have: machineLimit counts the rounds of machine types,
+	// and the budget of a ComputeEnv.
+	attempts int
 
 	succeeded, failed             ranges.Set
 	active, retrying, interrupted groups
@@ -250,16 +276,17 @@ func (c *computation) load() error {
 	for i := range spec.Tasks {
 		t := &c.tasks[i]
 		t.Task, t.pos = &spec.Tasks[i], i
+		t.attempts = t.MaxRetryCount + c.machineLimit(t) + 1
 		if len(stored) == 0 || stored[0].Name != t.Name {
 			continue // PENDING tasks are not in the status
 		}
 		t.old, stored = &stored[0], stored[1:]
 		if err := t.load(); err != nil {
-			return fmt.Errorf("status of task %q: %w", t.Name, err)
+			return fmt.Errorf("%w: status of task %q: %w", ErrUnreadable, t.Name, err)
 		}
 	}
 	if len(stored) > 0 {
-		return fmt.Errorf("status has a task %q that the spec does not have there", stored[0].Name)
+		return fmt.Errorf("%w: it has a task %q that the spec does not have there", ErrUnreadable, stored[0].Name)
 	}
 	c.readDoomed()
 	return nil
@@ -353,6 +380,9 @@ func (c *computation) judge(t *task, in resolve.Instance, h history, pod *corev1
 		// Nothing is spent and nothing to be stored: once this Pod is gone, the claim is
 		// without one, and gets another of the same name.
 		t.seen = append(t.seen, in.Index)
+		if end.requeued {
+			c.wait(t, in.Index, pod.Name, end.reason, end.message)
+		}
 		c.dismiss([]*corev1.Pod{pod})
 		if pod.DeletionTimestamp == nil && HasFinished(pod) {
 			c.plan.Delete = append(c.plan.Delete, pod)

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/resolve"
 )
 
@@ -30,6 +31,7 @@ func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev
 	if pod.DeletionTimestamp != nil {
 		if left := pod.DeletionTimestamp.Add(confirmWait).Sub(c.now); left > 0 {
 			c.lookAgain(left)
+			c.waitForSidecars(t, in, pod)
 		} else {
 			c.wait(t, in.Index, pod.Name, v1alpha1.ReasonNodeLost, "the Pod was asked to stop and "+nodeOf(pod)+
 				" does not confirm that it has: it may still run; nothing is started in its place until the node answers, is deleted, or is tainted "+corev1.TaintNodeOutOfService)
@@ -38,6 +40,10 @@ func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev
 	}
 	if c.isDoomed(t, in.Index) || c.draining {
 		c.plan.Delete = append(c.plan.Delete, pod)
+		return
+	}
+	if stateOf(pod).Terminated != nil {
+		c.stopSidecars(t, in, pod)
 		return
 	}
 	if started != nil {
@@ -64,7 +70,7 @@ func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev
 		if left := since.Add(slowStart).Sub(c.now); left > 0 {
 			c.lookAgain(left)
 		} else {
-			reason, detail = v1alpha1.ReasonContainerCreating, slowStartDetail(pod)
+			reason, detail = slowStartReason(pod)
 		}
 	}
 	if reason != "" {
@@ -87,16 +93,14 @@ func (c *computation) waitsFor(pod *corev1.Pod, t *task) (reason, detail string)
 	if message, ok := unschedulable(pod); ok {
 		return c.explainUnschedulable(t, message)
 	}
-	for _, s := range pod.Status.ContainerStatuses {
-		w := s.State.Waiting
-		if w == nil {
-			continue
+	for i := range pod.Status.InitContainerStatuses {
+		if reason, detail = waitingContainer(&pod.Status.InitContainerStatuses[i], true); reason != "" {
+			return reason, detail
 		}
-		switch w.Reason {
-		case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable":
-			return v1alpha1.ReasonImagePull, fmt.Sprintf("the image %q cannot be pulled: %s", s.Image, w.Message)
-		case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
-			return v1alpha1.ReasonContainerConfig, "the container cannot be made: " + w.Message
+	}
+	for i := range pod.Status.ContainerStatuses {
+		if reason, detail = waitingContainer(&pod.Status.ContainerStatuses[i], false); reason != "" {
+			return reason, detail
 		}
 	}
 	return "", ""
@@ -140,12 +144,20 @@ func preparedSince(pod *corev1.Pod) metav1.Time {
 	return metav1.Time{}
 }
 
-func slowStartDetail(pod *corev1.Pod) string {
+// slowStartReason says what a node does that prepares a Pod for long.
+func slowStartReason(pod *corev1.Pod) (reason, detail string) {
+	if s := runningInit(pod); s != nil {
+		return v1alpha1.ReasonInitContainerRunning, fmt.Sprintf(
+			"init container %q, which the cluster added to the Pod, has been running since %s: the command starts when it has ended",
+			s.Name, s.State.Running.StartedAt.UTC().Format(time.RFC3339))
+	}
 	image := "its image"
 	for _, s := range pod.Status.ContainerStatuses {
-		image = fmt.Sprintf("the image %q", s.Image)
+		if s.Name == podspec.ContainerName {
+			image = fmt.Sprintf("the image %q", s.Image)
+		}
 	}
-	return fmt.Sprintf("node %s has been preparing the container for more than %d s: pulling %s, or mounting volumes",
+	return v1alpha1.ReasonContainerCreating, fmt.Sprintf("node %s has been preparing the container for more than %d s: pulling %s, or mounting volumes",
 		pod.Spec.NodeName, int(slowStart/time.Second), image)
 }
 
@@ -157,24 +169,6 @@ func inZones(zones []string) string {
 		return " in zone " + zones[0]
 	}
 	return " in zones " + strings.Join(zones, ", ")
-}
-
-// reason is the reason of the task that is refused.
-func (r Refusal) reason() string {
-	switch {
-	case r.Quota:
-		return v1alpha1.ReasonQuota
-	case r.Reason != "":
-		return r.Reason
-	}
-	return v1alpha1.ReasonCreateRefused
-}
-
-func refusalMessage(r Refusal) string {
-	if r.reason() != v1alpha1.ReasonCreateRefused {
-		return cut(r.Message)
-	}
-	return cut("InternalError.CallCvm: the cluster refused to make a Pod: " + r.Message)
 }
 
 // waiter is an instance that waits, of the task at pos.
