@@ -8,12 +8,32 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/fairqueue"
+	"batchcompute.dev/operator/internal/metrics"
 )
+
+// fairQueue returns what makes the controller's queue. Users choose the priorities of their jobs, so
+// these count within a namespace only.
+func fairQueue(workers int) (func(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) queue, error) {
+	provider, err := metrics.NewQueueMetrics(ctrlmetrics.Registry)
+	if err != nil {
+		return nil, err
+	}
+	return func(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) queue {
+		return fairqueue.New(fairqueue.Options{
+			Name: name, Workers: workers, RateLimiter: limiter, Metrics: provider, Clock: clock.RealClock{},
+		})
+	}, nil
+}
 
 // request is what an object asks for: a job's name, "" for none.
 type request func(client.Object) types.NamespacedName
@@ -24,8 +44,8 @@ func requestForPod(pod client.Object) types.NamespacedName {
 	return types.NamespacedName{Namespace: pod.GetNamespace(), Name: jobOf(pod)}
 }
 
-// enqueue puts the job that an object belongs to into the queue, in the order of
-// spec.job.priority. What a starting manager finds ended comes last.
+// enqueue puts the job that an object belongs to into the queue: within its namespace in the order
+// of spec.job.priority, and what a starting manager finds ended last.
 func (r *Reconciler) enqueue(of request) handler.EventHandler {
 	add := func(q queue, o client.Object) {
 		if key := of(o); key.Name != "" {
@@ -45,7 +65,7 @@ func (r *Reconciler) enqueue(of request) handler.EventHandler {
 	}
 }
 
-// priority is the place in the queue that an object gives its job.
+// priority is that of a job in the queue, among those of its namespace, as an object gives it.
 func (r *Reconciler) priority(key types.NamespacedName, o client.Object) int {
 	if job, ok := o.(*v1alpha1.BatchJob); ok {
 		if hasEnded(job) {

@@ -131,13 +131,17 @@ func Setup(mgr ctrl.Manager, o Options) error {
 			return err
 		}
 	}
+	newQueue, err := fairQueue(o.MaxConcurrentReconciles)
+	if err != nil {
+		return err
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("batchjob").
 		WatchesRawSource(source.Func(r.takeQueue)).
 		Watches(&v1alpha1.BatchJob{}, r.enqueue(requestForJob)).
 		Watches(&corev1.Pod{}, r.enqueue(requestForPod)).
 		Watches(&v1alpha1.ComputeEnv{}, r.onEnv()).
-		WithOptions(controller.Options{MaxConcurrentReconciles: o.MaxConcurrentReconciles}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: o.MaxConcurrentReconciles, NewQueue: newQueue}).
 		Complete(r)
 }
 
