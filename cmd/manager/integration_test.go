@@ -316,11 +316,7 @@ func (c *cluster) testLease(t *testing.T, p *process) {
 	if l := lease(); l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "" {
 		t.Error("nobody holds the lease")
 	}
-	begin := time.Now()
-	p.stop(t)
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("the manager took %s to end", took)
-	}
+	p.stop(t) // fails if the manager does not end within its shutdown time-out
 	if l := lease(); l.Spec.HolderIdentity != nil && *l.Spec.HolderIdentity != "" {
 		t.Errorf("%q still holds the lease", *l.Spec.HolderIdentity)
 	}

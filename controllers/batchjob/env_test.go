@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait for a cache.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // env is one test's namespace, the cache over it, and a clock that stands still.
 type env struct {

@@ -10,8 +10,8 @@
 // systems and build tags count too, and go test knows what its cached result
 // depends on.
 //
-// It also reads docs/mapping.md, for the tests that hold that page to the CRDs and to the
-// warnings of admission.
+// It also reads docs/mapping.md and docs/permissions.md, for the tests that hold these pages to the
+// CRDs, to the warnings of admission, and to the manager's role.
 package archtest
 
 import (
