@@ -8,32 +8,12 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
-	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"batchcompute.dev/operator/api/v1alpha1"
-	"batchcompute.dev/operator/internal/fairqueue"
-	"batchcompute.dev/operator/internal/metrics"
 )
-
-// fairQueue returns what makes the controller's queue. Users choose the priorities of their jobs, so
-// these count within a namespace only.
-func fairQueue(workers int) (func(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) queue, error) {
-	provider, err := metrics.NewQueueMetrics(ctrlmetrics.Registry)
-	if err != nil {
-		return nil, err
-	}
-	return func(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) queue {
-		return fairqueue.New(fairqueue.Options{
-			Name: name, Workers: workers, RateLimiter: limiter, Metrics: provider, Clock: clock.RealClock{},
-		})
-	}, nil
-}
 
 // request is what an object asks for: a job's name, "" for none.
 type request func(client.Object) types.NamespacedName

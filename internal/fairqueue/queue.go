@@ -383,3 +383,11 @@ func (q *Queue) reportUnfinished() {
 	q.metrics.unfinished(sum, longest)
 	q.clock.AfterFunc(unfinishedInterval, q.reportUnfinished)
 }
+
+// Factory returns a function that makes the queue of a controller with so many workers, for
+// controller-runtime's option NewQueue.
+func Factory(workers int, m workqueue.MetricsProvider, c clock.WithDelayedExecution) func(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimitingInterface[reconcile.Request] {
+	return func(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimitingInterface[reconcile.Request] {
+		return New(Options{Name: name, Workers: workers, RateLimiter: limiter, Metrics: m, Clock: c})
+	}
+}
