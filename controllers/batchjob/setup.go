@@ -23,10 +23,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/fairqueue"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/plan"
@@ -131,13 +133,20 @@ func Setup(mgr ctrl.Manager, o Options) error {
 			return err
 		}
 	}
+	queueMetrics, err := metrics.NewQueueMetrics(ctrlmetrics.Registry)
+	if err != nil {
+		return err
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("batchjob").
 		WatchesRawSource(source.Func(r.takeQueue)).
 		Watches(&v1alpha1.BatchJob{}, r.enqueue(requestForJob)).
 		Watches(&corev1.Pod{}, r.enqueue(requestForPod)).
 		Watches(&v1alpha1.ComputeEnv{}, r.onEnv()).
-		WithOptions(controller.Options{MaxConcurrentReconciles: o.MaxConcurrentReconciles}).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: o.MaxConcurrentReconciles,
+			NewQueue:                fairqueue.Factory(o.MaxConcurrentReconciles, queueMetrics, clock.RealClock{}),
+		}).
 		Complete(r)
 }
 
