@@ -6,6 +6,7 @@ package webhook
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -66,6 +67,17 @@ func TestComputeEnvs(t *testing.T) {
 	dryRun.DryRun = ptr(true)
 	unnamed := envRequest(admissionv1.Create, 3, func(e *v1alpha1.ComputeEnv) { e.Name = "" })
 	unnamed.Name = ""
+	asRoot := envRequest(admissionv1.Update, 3)
+	edited := envRequest(admissionv1.Update, 3, func(e *v1alpha1.ComputeEnv) {
+		e.Spec.Kubernetes = &v1alpha1.KubernetesOptions{ServiceAccountName: "admin"}
+	})
+	asRoot.Object.Raw = edited.Object.Raw
+	scaleTo := func(n int32) admission.Request {
+		req := envRequest(admissionv1.Update, 1)
+		req.SubResource = "scale"
+		req.Object.Raw = fmt.Appendf(nil, `{"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"pool","namespace":"ns"},"spec":{"replicas":%d}}`, n)
+		return req
+	}
 	seven := []string{"a", "b", "c", "d", "e", "f", "g"}
 	gone := envRequest(admissionv1.Delete, 1, func(e *v1alpha1.ComputeEnv) { now := metav1.Unix(1_800_000_000, 0); e.DeletionTimestamp = &now })
 	for name, tc := range map[string]struct {
@@ -97,7 +109,17 @@ func TestComputeEnvs(t *testing.T) {
 			}),
 			wantWarnings: []string{"spec.inputMappings has no effect yet", "no number"}, wantReserved: []string{"ns/pool"},
 		},
-		"an update asks nobody": {cluster: cluster{forbidden: true, notSynced: true, users: seven}, req: envRequest(admissionv1.Update, 3)},
+		"an update of the number of nodes asks nobody": {cluster: cluster{forbidden: true, notSynced: true, users: seven}, req: envRequest(admissionv1.Update, 3)},
+		"an update of what jobs run as":                {cluster: cluster{users: seven}, req: asRoot},
+		"an update of what jobs run as, by a caller who may not submit": {
+			cluster: cluster{forbidden: true}, req: asRoot,
+			want: []string{`UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace: must be one where user "alice" has the verb submit ` +
+				`on batchjobs.batchcompute.dev, as the roles edit and admin have it, got "ns"`},
+		},
+		"a scaling asks nobody": {cluster: cluster{forbidden: true, notSynced: true}, req: scaleTo(2000)},
+		"a scaling beyond the limit": {
+			req: scaleTo(2147483647), want: []string{"InvalidParameterValue.LimitExceeded spec.desiredComputeNodeCount: must be at most 2000 nodes, got 2147483647"},
+		},
 		"an update with a mistake": {
 			req: envRequest(admissionv1.Update, 2001), want: []string{"InvalidParameterValue.LimitExceeded spec.desiredComputeNodeCount: must be at most 2000 nodes, got 2001"},
 		},
