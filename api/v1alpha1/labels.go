@@ -54,7 +54,8 @@ const AnnotationJobQuota = "batchcompute.dev/job-quota"
 
 // AnnotationTerminate names, on a BatchJob, instances to be terminated: "render/0-4,7
 // merge/0", each a task and, as ranges, indexes. It holds for as long as it is there, so
-// that an instance which is named fails again after a retryToken.
+// that an instance which is named fails again after a retryToken. At most MaxTerminateLength bytes
+// are read: of a longer one nothing is, and the job has condition InvalidAnnotation.
 // Source: BatchCompute, TerminateTaskInstance.
 const AnnotationTerminate = "batchcompute.dev/terminate-task-instances"
 
@@ -109,6 +110,8 @@ const (
 	MaxResourceRetryCount = 100
 	// MaxTokenLength counts bytes. Source: BatchCompute, SubmitJob.ClientToken.
 	MaxTokenLength = 64
+	// MaxTerminateLength is the longest value of AnnotationTerminate that is read. Unit: bytes.
+	MaxTerminateLength = 64 << 10
 	// MaxTasks is the highest number of tasks in a job.
 	MaxTasks = 5000
 	// MaxTaskInstances is the highest number of instances in a job, over all tasks.

@@ -13,13 +13,17 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/testutil"
 	"batchcompute.dev/operator/internal/testutil/controlplane"
@@ -143,5 +147,76 @@ func TestHostilePriorityFlood(t *testing.T) {
 	}
 	if got := n.pods.of(hostile); got == jobs*instances {
 		t.Error("the flood was over before the end")
+	}
+}
+
+// TestHostileAnnotations: 12 jobs have annotations that terminate instances one by one, half of them
+// as long as are read and half longer, and each is patched twice a second. Another tenant's jobs get
+// their Pods meanwhile, and the jobs whose text is too long say so. What a text costs is held by
+// TestReadTerminations of internal/plan.
+func TestHostileAnnotations(t *testing.T) {
+	ctx := context.Background()
+	n := newTenants(t, func(string) {})
+	hostile, victim := n.Namespace(t), n.Namespace(t)
+	text := func(parts int) string {
+		var b strings.Builder
+		for i := range parts {
+			fmt.Fprintf(&b, "a/%d ", 2*(parts-i))
+		}
+		return b.String()
+	}
+	texts := []string{text(8000), text(32_000)}
+	if len(texts[0]) > v1alpha1.MaxTerminateLength || len(texts[1]) <= v1alpha1.MaxTerminateLength {
+		t.Fatalf("the texts have %d and %d bytes", len(texts[0]), len(texts[1]))
+	}
+	const jobs = 12
+	for i := range jobs {
+		job := testutil.Job(fmt.Sprint("hostile-", i)).Task("a", testutil.Instances(70_000), testutil.Concurrent(1)).Priority(100).New(hostile)
+		job.Annotations = map[string]string{v1alpha1.AnnotationTerminate: texts[i%2]}
+		if err := n.Create(ctx, job); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop, patched := make(chan struct{}), make(chan error)
+	go func() {
+		for k := 0; ; k++ {
+			select {
+			case <-stop:
+				patched <- nil
+				return
+			case <-time.After(500 * time.Millisecond / jobs):
+			}
+			job := testutil.Job(fmt.Sprint("hostile-", k%jobs)).New(hostile)
+			body := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q,"turn":"%d"}}}`, v1alpha1.AnnotationTerminate, texts[k%2]+strings.Repeat(" ", k%3), k)
+			if err := n.Patch(ctx, job, client.RawPatch(types.MergePatchType, []byte(body))); err != nil {
+				patched <- err
+				return
+			}
+		}
+	}()
+	for i := range 10 {
+		begin := time.Now()
+		if err := n.Create(ctx, testutil.Job(fmt.Sprint("small-", i)).Task("a").New(victim)); err != nil {
+			t.Fatal(err)
+		}
+		n.within(time.Minute, "the small job has its Pod", func() bool { return n.pods.of(victim) > i })
+		t.Logf("small job %d: first Pod after %s", i+1, time.Since(begin).Round(time.Millisecond))
+	}
+	n.within(time.Minute, "the jobs say what is wrong", func() bool {
+		var list v1alpha1.BatchJobList
+		if err := n.List(ctx, &list, client.InNamespace(hostile)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range list.Items {
+			c := meta.FindStatusCondition(list.Items[i].Status.Conditions, v1alpha1.ConditionInvalidAnnotation)
+			if long := len(list.Items[i].Annotations[v1alpha1.AnnotationTerminate]) > v1alpha1.MaxTerminateLength; long != (c != nil) {
+				return false
+			}
+		}
+		return true
+	})
+	close(stop)
+	if err := <-patched; err != nil {
+		t.Error(err)
 	}
 }

@@ -52,6 +52,8 @@ type memory struct {
 	storing time.Duration
 	// refusals are the tasks whose Pods the cluster refuses to make, by position.
 	refusals map[int]*refusal
+	// terminations is what the annotation said that terminates instances, when it was last read.
+	terminations *plan.Terminations
 	// trimmed says that the job's status has no room for what only explains.
 	trimmed bool
 	// news bounds the events.

@@ -108,8 +108,11 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 	if obs.tombstone, err = r.tombstone(ctx, job); err != nil {
 		return nil, err
 	}
+	if m.spec != nil {
+		m.terminations = plan.ReadTerminations(m.spec, job.Annotations[v1alpha1.AnnotationTerminate], m.terminations)
+	}
 	obs.Observation = plan.Observation{
-		Job: job, Spec: m.spec, Pods: own, Refusals: m.refused(), Pending: m.pending, ResourceWait: r.options.ResourceWait, Wave: m.wave,
+		Job: job, Spec: m.spec, Terminations: m.terminations, Pods: own, Refusals: m.refused(), Pending: m.pending, ResourceWait: r.options.ResourceWait, Wave: m.wave,
 		Live: job != cached,
 	}
 	if obs.Live {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,7 +95,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	release := p.Release
 	if delErr != nil {
 		// A Pod that could not be stopped must stay in sight.
-		release = slices.DeleteFunc(slices.Clone(release), func(pod *corev1.Pod) bool { return slices.Contains(p.Delete, pod) })
+		deleted := make(map[*corev1.Pod]bool, len(p.Delete))
+		for _, pod := range p.Delete {
+			deleted[pod] = true
+		}
+		_, release = partition(release, func(pod *corev1.Pod) bool { return deleted[pod] })
 	}
 	// With its finalizer a Pod that is being deleted loses its name as well. Another process that
 	// believes to lead may be about to make it once more, and should find the name taken: these

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 	"unique"
 
@@ -241,6 +242,8 @@ func stripJob(o any) (any, error) {
 	job.ManagedFields, job.Labels = nil, nil
 	terminate, ok := job.Annotations[v1alpha1.AnnotationTerminate]
 	if job.Annotations = nil; ok {
+		// One that is too long to be read stays too long, without its end.
+		terminate = strings.Clone(terminate[:min(len(terminate), v1alpha1.MaxTerminateLength+1)])
 		job.Annotations = map[string]string{v1alpha1.AnnotationTerminate: terminate}
 	}
 	return plan.Outline(job), nil

@@ -140,8 +140,8 @@ type computation struct {
 	lingering map[string]int
 	// moved are the outcomes and the claims that are new.
 	moved int
-	// complaint is what is wrong with the annotation that terminates instances.
-	complaint string
+	// terminations is what the annotation that terminates instances says.
+	terminations *Terminations
 }
 
 // failure is a failed attempt of the task at pos; final, when no other follows.
@@ -288,7 +288,10 @@ func (c *computation) load() error {
 	if len(stored) > 0 {
 		return fmt.Errorf("%w: it has a task %q that the spec does not have there", ErrUnreadable, stored[0].Name)
 	}
-	c.readDoomed()
+	c.terminations = ReadTerminations(spec, c.obs.Job.Annotations[v1alpha1.AnnotationTerminate], c.obs.Terminations)
+	for pos, set := range c.terminations.byTask {
+		c.tasks[pos].doomed = set
+	}
 	return nil
 }
 
@@ -314,10 +317,8 @@ func (t *task) load() (err error) {
 // check says what is wrong with lists that could be read. A job whose counts never add
 // up would never end.
 func (t *task) check() error {
-	all, sum := t.succeeded.Union(t.failed), t.succeeded.Len()+t.failed.Len()
-	for _, g := range slices.Concat(t.active, t.retrying, t.interrupted) {
-		all, sum = all.Union(g.set), sum+g.set.Len()
-	}
+	issued := slices.Concat(t.active, t.retrying, t.interrupted)
+	all, sum := ranges.UnionAll(append(issued.sets(), t.succeeded, t.failed)...), t.succeeded.Len()+t.failed.Len()+issued.len()
 	switch {
 	case all.Max() >= t.InstanceNum:
 		return fmt.Errorf("index %d is beyond the last instance, %d", all.Max(), t.InstanceNum-1)
@@ -583,24 +584,18 @@ func (c *computation) place(t *task, in resolve.Instance) (place, history) {
 
 // settle moves the instances whose attempts have ended to the lists where they belong.
 func (t *task) settle() {
-	success, failure := ranges.Of(t.moves.succeeded...), ranges.Of(t.moves.failed...)
-	t.succeeded = t.succeeded.Union(success)
-	t.failed = t.failed.Union(failure)
-	gone := success.Union(failure)
+	gone := ranges.Of(t.moves.all()...)
+	t.succeeded = t.succeeded.Union(ranges.Of(t.moves.succeeded...))
+	t.failed = t.failed.Union(ranges.Of(t.moves.failed...))
+	t.active, t.interrupted = t.active.minus(gone), t.interrupted.minus(gone)
 	for h, indexes := range t.moves.retrying {
-		set := ranges.Of(indexes...)
 		if h != (history{}) { // else it is as if it had never been issued
-			t.retrying = t.retrying.plus(h, set)
+			t.retrying = t.retrying.plus(h, ranges.Of(indexes...))
 		}
-		gone = gone.Union(set)
 	}
-	t.interrupted = t.interrupted.minus(gone)
 	for h, indexes := range t.moves.held {
-		set := ranges.Of(indexes...)
-		t.interrupted = t.interrupted.plus(h, set)
-		gone = gone.Union(set)
+		t.interrupted = t.interrupted.plus(h, ranges.Of(indexes...))
 	}
-	t.active = t.active.minus(gone)
 }
 
 // findLost looks at the claims, and the held instances, that have no Pod, as far as can be

@@ -253,13 +253,13 @@ func (c *computation) setConditions(next *v1alpha1.BatchJobStatus) {
 		set(v1alpha1.ConditionSuspended, metav1.ConditionFalse, v1alpha1.ReasonResumed, "the suspension is over")
 	}
 	meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionInvalidAnnotation)
-	if c.complaint != "" {
+	if c.terminations.complaint != "" {
 		// Kept apart from the removal above so that the time of the transition stays.
 		if was := meta.FindStatusCondition(c.obs.Job.Status.Conditions, v1alpha1.ConditionInvalidAnnotation); was != nil {
 			next.Conditions = append(next.Conditions, *was)
 		}
 		set(v1alpha1.ConditionInvalidAnnotation, metav1.ConditionTrue, v1alpha1.ReasonInvalidAnnotation,
-			cut("annotation "+v1alpha1.AnnotationTerminate+": "+c.complaint))
+			cut("annotation "+v1alpha1.AnnotationTerminate+": "+c.terminations.complaint))
 	}
 	// What stays is set anew and not taken away first: the time of its transition would be
 	// another in every pass.

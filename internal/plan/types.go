@@ -39,6 +39,9 @@ type Observation struct {
 	// Envs are the ComputeEnvs that tasks name in envId, by that name. One that is not in it
 	// does not exist.
 	Envs map[string]EnvView
+	// Terminations is what Job's annotation said when it was last read, so that it need not be read
+	// again if it is the same. nil means that it was not read.
+	Terminations *Terminations
 	// Nodes knows the cluster's nodes. nil means that they are not known.
 	Nodes Nodes
 	// Wave is how many instances the plan may claim, at most WaveSize; 0 means WaveSize.
