@@ -18,6 +18,10 @@ const (
 	// ConditionInvalidAnnotation is true while the annotation that names the instances to
 	// terminate cannot be read, or names what is not there.
 	ConditionInvalidAnnotation = "InvalidAnnotation"
+	// ConditionDeletionDelayed is true while the deletion after ttlSecondsAfterFinished is put
+	// off, since the cluster does not let the operator store what became of the job. It is put off
+	// for five minutes from the time of its transition.
+	ConditionDeletionDelayed = "DeletionDelayed"
 	// ConditionReconciling is true from acceptance to the end.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled is true when the job ended without success, and when it does not go
@@ -77,6 +81,8 @@ const (
 	ReasonAlreadyRan = "AlreadyRan"
 	// ReasonStatusUnreadable: the stored status cannot be read; nothing is done before it is mended.
 	ReasonStatusUnreadable = "StatusUnreadable"
+	// ReasonTombstoneRefused: the ConfigMap that says which requests have run cannot be written.
+	ReasonTombstoneRefused = "TombstoneRefused"
 	// ReasonInvalidAnnotation: an annotation cannot be read.
 	ReasonInvalidAnnotation = "InvalidAnnotation"
 	// ReasonJobRunning, ReasonTaskRunning and ReasonTaskSucceed: news, as events.
@@ -106,6 +112,12 @@ const (
 	// ReasonSchedulingGated: the Pod has scheduling gates, as Kueue gives it, and the
 	// scheduler leaves it alone until they are taken away.
 	ReasonSchedulingGated = "SchedulingGated"
+	// ReasonNoScheduler: no scheduler has looked at the Pod: none may have the name that
+	// schedulerName gives.
+	ReasonNoScheduler = "NoScheduler"
+	// ReasonPodNameTaken: the name of the instance's Pod is taken by a Pod that is not, or no
+	// longer, the job's.
+	ReasonPodNameTaken = "PodNameTaken"
 	// ReasonImagePull: the image cannot be pulled.
 	ReasonImagePull = "ImagePullFailed"
 	// ReasonContainerConfig: the container cannot be made, as when a Secret is missing.

@@ -47,6 +47,10 @@ const AnnotationEnvQuota = "batchcompute.dev/compute-env-quota"
 // owner reference was taken away is still found.
 const AnnotationJobName = "batchcompute.dev/job-name"
 
+// AnnotationProof proves, on a Pod, that the operator created it: the identifier of a key that
+// only the operator has, and a code over the Pod's namespace and name that was made with it.
+const AnnotationProof = "batchcompute.dev/proof"
+
 // AnnotationJobQuota is how many BatchJobs the Namespace that has it may keep, finished
 // ones included: a number from 0, where 0 means any number. Absent: what the manager was
 // told with --job-quota.
@@ -133,4 +137,6 @@ const (
 	// and a reason. Those that failed or wait themselves come first.
 	MaxTaskMessages = 20
 	MaxTaskReasons  = 200
+	// MaxPodKeys is the length of status.podKeys.
+	MaxPodKeys = 4
 )

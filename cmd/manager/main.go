@@ -35,6 +35,7 @@ import (
 	"batchcompute.dev/operator/internal/certs"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodes"
+	"batchcompute.dev/operator/internal/podkey"
 	"batchcompute.dev/operator/internal/server"
 	"batchcompute.dev/operator/internal/slots"
 	"batchcompute.dev/operator/internal/validation"
@@ -154,10 +155,11 @@ func setUp(mgr ctrl.Manager, cat *catalogfile.File, o *options) error {
 	if err != nil {
 		return fmt.Errorf("registering the metrics: %w", err)
 	}
+	podKey := &podkey.Keeper{Namespace: o.namespace, Reader: mgr.GetAPIReader(), Writer: mgr.GetClient()}
 	shared := slots.New()
 	if err := batchjob.Setup(mgr, batchjob.Options{
 		Catalog: cat.Current, Nodes: known, Slots: shared,
-		Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait, Metrics: counted,
+		Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait, Metrics: counted, PodKey: podKey.Key,
 	}); err != nil {
 		return fmt.Errorf("setting up the reconciler of BatchJob: %w", err)
 	}

@@ -23,6 +23,7 @@ import (
 	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/proof"
 )
 
 // Reconciler brings a BatchJob from one stored status to the next.
@@ -38,7 +39,10 @@ type Reconciler struct {
 
 	tokens tokens
 	quotas quotas
-	tombs  sync.Mutex // one writer at a time saves conflicts
+	// schedulers are those that were seen at work.
+	schedulers schedulers
+	key        atomic.Pointer[proof.Key]
+	tombs      sync.Mutex // one writer at a time saves conflicts
 
 	// nodesVersion counts the changes of nodes.
 	nodesVersion atomic.Int64
@@ -60,6 +64,9 @@ type Reconciler struct {
 // the status, then stop and create Pods, and let go of those that are recorded.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	begin := r.options.Clock.Now()
+	if err := r.ensureKey(ctx); err != nil {
+		return ctrl.Result{}, err
+	}
 	obs, err := r.observe(ctx, req.NamespacedName)
 	if obs == nil || err != nil {
 		return ctrl.Result{RequeueAfter: r.goneWait(req.NamespacedName)}, err
@@ -80,6 +87,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		r.settleNodes(obs, nil, err)
 		return ctrl.Result{}, client.IgnoreNotFound(err) // gone, and its event is on the way
 	}
+	r.schedulers.note(p.Scheduled)
 	wait, gathering, err := r.record(ctx, obs, p)
 	r.settleNodes(obs, p, err)
 	switch {

@@ -33,6 +33,7 @@ import (
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/proof"
 	"batchcompute.dev/operator/internal/slots"
 )
 
@@ -85,6 +86,9 @@ type Options struct {
 	// ResourceWait is how long the first machine of an instance is waited for, and scales
 	// the waits for later ones. 0 means plan.DefaultResourceWait.
 	ResourceWait time.Duration
+	// PodKey returns the key that proves which Pods the operator has created. It is asked at the
+	// beginning of each pass until it has returned one. nil: Pods get no proof and need none.
+	PodKey func(context.Context) (*proof.Key, error)
 	// Metrics count what happens. nil: nothing is counted.
 	Metrics *metrics.Jobs
 	// Clock is the time. nil means the system's clock.
@@ -207,9 +211,11 @@ func NewReconciler(c client.Client, pods podReader, live client.Reader, recorder
 	if o.Slots == nil {
 		o.Slots = slots.New()
 	}
-	return &Reconciler{client: c, pods: pods, live: live, recorder: recorder, options: o, limits: newLimits(leastAlone, leastBeside, mostCalls, o.Clock),
+	r := &Reconciler{client: c, pods: pods, live: live, recorder: recorder, options: o, limits: newLimits(leastAlone, leastBeside, mostCalls, o.Clock),
 		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{},
 		gone: map[types.NamespacedName]map[string]bool{}, seeded: map[string]bool{}, fences: map[string]map[types.UID]*metav1.PartialObjectMetadata{}}
+	r.schedulers.begin = o.Clock.Now()
+	return r
 }
 
 // jobOf returns the name of the BatchJob that a Pod belongs to, "" for none: its
@@ -282,8 +288,16 @@ func stripPod(o any) (any, error) {
 			Labels:                     some(pod.Labels, readLabels...),
 			Annotations:                some(pod.Annotations, v1alpha1.AnnotationJobName, v1alpha1.AnnotationHosts),
 		},
-		Spec:   corev1.PodSpec{NodeName: interned(pod.Spec.NodeName), SchedulingGates: pod.Spec.SchedulingGates},
+		Spec: corev1.PodSpec{
+			NodeName: interned(pod.Spec.NodeName), SchedulingGates: pod.Spec.SchedulingGates, SchedulerName: interned(pod.Spec.SchedulerName),
+		},
 		Status: corev1.PodStatus{Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message},
+	}
+	if text := pod.Annotations[v1alpha1.AnnotationProof]; text != "" { // no other Pod has the same
+		if out.Annotations == nil {
+			out.Annotations = map[string]string{}
+		}
+		out.Annotations[v1alpha1.AnnotationProof] = text
 	}
 	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {
 		out.OwnerReferences = []metav1.OwnerReference{{

@@ -364,9 +364,9 @@ func (c *computation) judge(t *task, in resolve.Instance, h history, pod *corev1
 	end := c.outcomeOf(t, h, pod)
 	if end == nil {
 		t.seen = append(t.seen, in.Index)
-		if pod.DeletionTimestamp == nil && !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
+		if pod.DeletionTimestamp == nil && c.isEdited(pod) {
 			in.Machine = h.machines
-			c.plan.Adopt = append(c.plan.Adopt, in) // somebody took it off
+			c.plan.Adopt = append(c.plan.Adopt, in)
 		}
 		c.follow(t, in, h, pod)
 		return
@@ -465,9 +465,16 @@ func (c *computation) guard(t *task, in resolve.Instance, pod *corev1.Pod) {
 		return
 	}
 	t.seen = append(t.seen, in.Index)
-	if pod.DeletionTimestamp == nil && !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
+	if pod.DeletionTimestamp == nil && c.isEdited(pod) {
 		c.plan.Verify = append(c.plan.Verify, in)
 	}
+}
+
+// isEdited reports whether somebody took off a Pod what holds it, or what shows whose it is.
+func (c *computation) isEdited(pod *corev1.Pod) bool {
+	return !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) || metav1.GetControllerOfNoCopy(pod) == nil ||
+		pod.Labels[v1alpha1.LabelJobID] != c.obs.Spec.ID ||
+		c.obs.PodKey != "" && len(c.obs.Job.Status.PodKeys) > 0 && pod.Annotations[v1alpha1.AnnotationProof] == ""
 }
 
 // sortFailures orders the failures and gives each task its last ones.
@@ -616,11 +623,12 @@ func (c *computation) findLost(t *task) {
 			in := resolve.Instance{Task: t.pos, Index: i, Attempt: g.attempt(), Run: c.runNumber, Machine: g.machines}
 			switch {
 			case c.obs.Pending != nil && c.obs.Pending(c.obs.Spec.PodName(in)):
-			case c.isDoomed(t, i), c.draining, c.isGivenUp(t, g.history):
+			case c.isDoomed(t, i), c.draining, c.isGivenUp(t, g.history), c.isTakenTooLong(t, in, g.history):
 				c.verify(t, in, g.history)
 			default:
 				t.adopting++
 				c.plan.Adopt = append(c.plan.Adopt, in)
+				c.explainTaken(t, in)
 			}
 		}
 	}
@@ -628,11 +636,20 @@ func (c *computation) findLost(t *task) {
 
 // verify ends the claim of an instance that has no Pod, or asks whether it has one.
 func (c *computation) verify(t *task, in resolve.Instance, h history) {
-	if c.obs.Absent == nil || !c.obs.Absent(c.obs.Spec.PodName(in)) {
+	name := c.obs.Spec.PodName(in)
+	taken, isTaken := c.obs.Taken[name]
+	switch {
+	case c.obs.Absent == nil, !isTaken && !c.obs.Absent(name):
 		c.plan.Verify = append(c.plan.Verify, in)
 		return
+	case c.obs.Absent(name):
+	case !c.isDoomed(t, in.Index) && !isHeld(t, in.Index):
+		// The Pod may have been the instance's and run it still: nothing may follow.
+		c.explainTaken(t, in)
+		c.lookAgain(takenRetry)
+		return
 	}
-	if _, ok := t.interrupted.find(in.Index); ok { // that its attempt failed is known already
+	if isHeld(t, in.Index) { // that its attempt failed is known already
 		t.moves.failed = append(t.moves.failed, in.Index)
 		c.plan.Urgent = true
 		return
@@ -641,8 +658,49 @@ func (c *computation) verify(t *task, in resolve.Instance, h history) {
 	if r, ok := c.obs.Refusals[t.pos]; ok {
 		end.reason, end.message = r.reason(), refusalMessage(r)
 	}
+	if isTaken {
+		end.reason, end.message = v1alpha1.ReasonPodNameTaken, cut(taken.Message)
+	}
 	next, after := c.next(t, in, h, end)
 	c.count(t, in, h, end, next, after)
+}
+
+// isHeld reports whether an instance of t is held.
+func isHeld(t *task, index int) bool {
+	_, ok := t.interrupted.find(index)
+	return ok
+}
+
+// takenRetry is when to look again whether a Pod of somebody else still has the name of one of the
+// job's, of which no event tells.
+const takenRetry = 10 * time.Second
+
+// explainTaken says of an instance that somebody else's Pod has the name of its Pod, where that is so.
+func (c *computation) explainTaken(t *task, in resolve.Instance) {
+	if len(c.obs.Taken) == 0 {
+		return
+	}
+	name := c.obs.Spec.PodName(in)
+	if taken, ok := c.obs.Taken[name]; ok {
+		c.wait(t, in.Index, name, v1alpha1.ReasonPodNameTaken, taken.Message)
+	}
+}
+
+// isTakenTooLong reports whether a Pod of somebody else that has finished has had the name of the
+// instance's Pod for longer than the patience lasts. While it may run, the instance waits.
+func (c *computation) isTakenTooLong(t *task, in resolve.Instance, h history) bool {
+	if len(c.obs.Taken) == 0 {
+		return false
+	}
+	taken, ok := c.obs.Taken[c.obs.Spec.PodName(in)]
+	if !ok || taken.MayRun || !c.movesOn(t, h) {
+		return false
+	}
+	left := taken.Since.Add(c.patience(t, h)).Sub(c.now)
+	if left > 0 {
+		c.lookAgain(left)
+	}
+	return left <= 0
 }
 
 // isGivenUp reports whether the cluster has refused to make the Pods of t for so long
