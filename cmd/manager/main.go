@@ -113,7 +113,9 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 	if o.unknownZones == zonesReject {
 		admission.Zones = zonesOf(known)
 	}
-	if err := webhook.Setup(mgr, webhook.Options{Validator: admission, JobQuota: o.jobQuota, ComputeEnvQuota: o.envQuota}); err != nil {
+	if err := webhook.Setup(mgr, webhook.Options{
+		Validator: admission, JobQuota: o.jobQuota, JobBytesQuota: o.jobBytesQuota, ComputeEnvQuota: o.envQuota,
+	}); err != nil {
 		return fmt.Errorf("setting up the webhooks: %w", err)
 	}
 	counted, err := metrics.NewJobs(ctrlmetrics.Registry)
