@@ -56,6 +56,15 @@ const AnnotationProof = "batchcompute.dev/proof"
 // told with --job-quota.
 const AnnotationJobQuota = "batchcompute.dev/job-quota"
 
+// AnnotationJobBytesQuota is how many bytes the BatchJobs of the Namespace that has it may take
+// together, as they are stored, finished ones included: a quantity such as 64Mi, without
+// exponent, where 0 means any number. Absent: what the manager was told with --job-bytes-quota.
+const AnnotationJobBytesQuota = "batchcompute.dev/job-bytes-quota"
+
+// AnnotationStoredSize is how many bytes a BatchJob counts for in its namespace's quota. Only
+// the copies in the manager's cache have it, which lack parts of the job.
+const AnnotationStoredSize = "batchcompute.dev/stored-size"
+
 // AnnotationTerminate names, on a BatchJob, instances to be terminated: "render/0-4,7
 // merge/0", each a task and, as ranges, indexes. It holds for as long as it is there, so
 // that an instance which is named fails again after a retryToken. At most MaxTerminateLength bytes

@@ -148,7 +148,9 @@ func setUp(mgr ctrl.Manager, cat *catalogfile.File, o *options) error {
 	if o.unknownZones == zonesReject {
 		admission.Zones = zonesOf(known)
 	}
-	if err := webhook.Setup(mgr, webhook.Options{Validator: admission, JobQuota: o.jobQuota, ComputeEnvQuota: o.envQuota}); err != nil {
+	if err := webhook.Setup(mgr, webhook.Options{
+		Validator: admission, JobQuota: o.jobQuota, JobBytesQuota: o.jobBytesQuota, ComputeEnvQuota: o.envQuota,
+	}); err != nil {
 		return fmt.Errorf("setting up the webhooks: %w", err)
 	}
 	counted, err := metrics.NewJobs(ctrlmetrics.Registry)

@@ -19,6 +19,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/webhook"
 )
 
 // options are the manager's flags.
@@ -35,6 +36,7 @@ type options struct {
 	webhookURL      *url.URL
 	webhookClientCA string
 	jobQuota        int64
+	jobBytesQuota   int64
 	envQuota        int64
 	unknownZones    string
 	workers         int
@@ -46,6 +48,11 @@ type options struct {
 
 // defaultNamespace is where config/default puts the manager.
 const defaultNamespace = "batchcompute-system"
+
+// defaultJobBytesQuota is 64 KiB for each of the 1,000 jobs of --job-quota, three times what a
+// small one takes; an eighth of the manager's memory limit, so that one namespace cannot use it
+// up; and such that 30 full namespaces fit into etcd's default size, 2 GiB.
+const defaultJobBytesQuota = 64 << 20
 
 // The values of --unknown-zones.
 const (
@@ -80,6 +87,10 @@ func parseOptions(args []string) (*options, error) {
 			"It is read again when it changes. Empty: no certificate is asked for, see docs/security.md.")
 	fs.Int64Var(&o.jobQuota, "job-quota", 1000, "How many BatchJobs a namespace may keep, finished ones included, unless its annotation "+
 		v1alpha1.AnnotationJobQuota+" says another number; 0 means any number.")
+	o.jobBytesQuota = defaultJobBytesQuota
+	fs.Func("job-bytes-quota", "How many bytes the BatchJobs of a namespace may take together, finished ones included, each with the largest "+
+		"status that it can still reach, unless the namespace's annotation "+v1alpha1.AnnotationJobBytesQuota+
+		" says another number; 0 means any number. (default 64Mi)", o.setJobBytesQuota)
 	fs.Int64Var(&o.envQuota, "compute-env-quota", 10, "How many ComputeEnvs a namespace may keep, unless its annotation "+
 		v1alpha1.AnnotationEnvQuota+" says another number; 0 means any number.")
 	fs.StringVar(&o.unknownZones, "unknown-zones", zonesWait, "What becomes of a request for a zone that no node is in: "+
@@ -113,6 +124,11 @@ func (o *options) setWebhookURL(s string) error {
 	}
 	o.webhookURL = u
 	return nil
+}
+
+func (o *options) setJobBytesQuota(s string) (err error) {
+	o.jobBytesQuota, err = webhook.ParseBytes(s)
+	return err
 }
 
 // check returns what no single flag can see.

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unique"
@@ -35,6 +36,7 @@ import (
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/proof"
 	"batchcompute.dev/operator/internal/slots"
+	"batchcompute.dev/operator/internal/validation"
 )
 
 // Jobs are read, and only their status is written: the spec is the user's. delete is for
@@ -245,12 +247,14 @@ func stripJob(o any) (any, error) {
 	if !ok {
 		return o, nil
 	}
+	size := strconv.FormatInt(validation.StoredSize(job), 10) // as the API server has it
 	job.ManagedFields, job.Labels = nil, nil
 	terminate, ok := job.Annotations[v1alpha1.AnnotationTerminate]
-	if job.Annotations = nil; ok {
+	job.Annotations = map[string]string{v1alpha1.AnnotationStoredSize: size}
+	if ok {
 		// One that is too long to be read stays too long, without its end.
 		terminate = strings.Clone(terminate[:min(len(terminate), v1alpha1.MaxTerminateLength+1)])
-		job.Annotations = map[string]string{v1alpha1.AnnotationTerminate: terminate}
+		job.Annotations[v1alpha1.AnnotationTerminate] = terminate
 	}
 	return plan.Outline(job), nil
 }

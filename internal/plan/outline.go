@@ -32,6 +32,9 @@ func Outline(job *v1alpha1.BatchJob) *v1alpha1.BatchJob {
 			RetryToken: status.RetryToken, ObservedGeneration: status.ObservedGeneration, PodKeys: status.PodKeys,
 		},
 	}
+	if size, ok := job.Annotations[v1alpha1.AnnotationStoredSize]; ok {
+		out.Annotations = map[string]string{v1alpha1.AnnotationStoredSize: size}
+	}
 	for _, kind := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionDuplicate} {
 		if c := meta.FindStatusCondition(status.Conditions, kind); c != nil {
 			out.Status.Conditions = append(out.Status.Conditions, metav1.Condition{Type: kind, Status: c.Status})

@@ -85,7 +85,7 @@ func (h *computeEnvHandler) validateCreate(ctx context.Context, req admission.Re
 		return verdict{problems: refusal}, err
 	}
 	v := verdict{h.validator.ValidateComputeEnvCreate(env), h.validator.ComputeEnvWarnings(env)}
-	err = v.count(ctx, h.quota, errcode.ComputeEnvQuota, req, cmp.Or(env.Name, req.Name, string(req.UID)))
+	err = v.count(ctx, h.quota, errcode.ComputeEnvQuota, req, cmp.Or(env.Name, req.Name, string(req.UID)), 0)
 	return v, err
 }
 

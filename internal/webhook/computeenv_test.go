@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -99,11 +100,11 @@ func TestComputeEnvs(t *testing.T) {
 				`on batchjobs.batchcompute.dev, as the roles edit and admin have it, got "ns"`},
 		},
 		"a full namespace": {
-			cluster: cluster{quotaSays: answer{refusal: "must be emptier", warning: "no number"}}, req: envRequest(admissionv1.Create, 3),
+			cluster: cluster{quotaSays: answer{refusal: "must be emptier", warning: []string{"no number"}}}, req: envRequest(admissionv1.Create, 3),
 			want: []string{"LimitExceeded.ComputeEnvQuota metadata.namespace: must be emptier"}, wantReserved: []string{"ns/pool"},
 		},
 		"a warning": {
-			cluster: cluster{quotaSays: answer{warning: "no number"}},
+			cluster: cluster{quotaSays: answer{warning: []string{"no number"}}},
 			req: envRequest(admissionv1.Create, 3, func(e *v1alpha1.ComputeEnv) {
 				e.Spec.InputMappings = []v1alpha1.InputMapping{{SourcePath: "nfs://10.0.0.1/a/", DestinationPath: "/a"}}
 			}),
@@ -197,14 +198,17 @@ func TestComputeEnvsUndecided(t *testing.T) {
 
 // The quota of ComputeEnvs speaks of them, and reads the annotation that is theirs.
 func TestQuotaOfComputeEnvs(t *testing.T) {
-	q := newQuota(envQuota, 10)
-	q.sawNamespace("ns", map[string]string{v1alpha1.AnnotationJobQuota: "7", v1alpha1.AnnotationEnvQuota: "2"})
-	q.saw("ns", "a")
-	if a, err := q.admit(t.Context(), "ns", "b", true); err != nil || a != (answer{}) {
+	q := newQuota(envQuota, amount{objects: 10})
+	q.sawNamespace("ns", map[string]string{
+		v1alpha1.AnnotationJobQuota: "7", v1alpha1.AnnotationEnvQuota: "2", v1alpha1.AnnotationJobBytesQuota: "1", "": "no key",
+	})
+	q.saw("ns", "a", 0)
+	if a, err := q.admit(t.Context(), claim{"ns", "b", 0, true}); err != nil || !reflect.DeepEqual(a, answer{}) {
 		t.Fatalf("%+v, %v", a, err)
 	}
-	want := answer{refusal: "must be a namespace that keeps fewer than 2 ComputeEnvs; it has 1, and 1 more just created"}
-	if a, err := q.admit(t.Context(), "ns", "c", true); err != nil || a != want {
+	q.saw("ns", "b", 0)
+	want := answer{refusal: "must be a namespace that keeps fewer than 2 ComputeEnvs; it has 2"}
+	if a, err := q.admit(t.Context(), claim{"ns", "c", 0, true}); err != nil || !reflect.DeepEqual(a, want) {
 		t.Errorf("%+v, %v, want %+v", a, err, want)
 	}
 }
