@@ -56,13 +56,16 @@ type cluster struct {
 }
 
 // startCluster starts an API server and etcd, or skips the test where there are none.
-func startCluster(t *testing.T) *cluster {
+func startCluster(t *testing.T, configure ...func(*envtest.Environment)) *cluster {
 	t.Helper()
 	assets := os.Getenv("KUBEBUILDER_ASSETS")
 	if assets == "" {
 		t.Skip("KUBEBUILDER_ASSETS is not set: it names the directory with etcd, kube-apiserver and kubectl; `make integration` sets it")
 	}
 	env := &envtest.Environment{}
+	for _, f := range configure {
+		f(env)
+	}
 	if _, err := env.Start(); err != nil {
 		t.Fatal("starting the API server:", err)
 	}

@@ -86,6 +86,27 @@ func (c *cluster) testOverlays(t *testing.T) {
 	}
 }
 
+// TestNetworkPolicy builds config/default with the NetworkPolicy, and has the API server look at it.
+func TestNetworkPolicy(t *testing.T) {
+	c := startCluster(t)
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	must(t, err)
+	config, err := filepath.Abs("../../config")
+	must(t, err)
+	config, err = filepath.Rel(dir, config) // kustomize takes no absolute paths
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"),
+		fmt.Appendf(nil, "resources: [%[1]s/default]\ncomponents: [%[1]s/network-policy]\n", config), 0o600))
+	out, err := c.run(t, "", "kustomize", dir)
+	if err != nil || !strings.Contains(out, "kind: NetworkPolicy") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	out, err = c.run(t, out, "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-")
+	if err != nil || strings.Contains(out, "Warning") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // testCertDir plays cert-manager: it makes the files and, later, the bundle. The manager
 // is ready when both fit, and writes neither bundle nor Secret.
 func (c *cluster) testCertDir(t *testing.T) {

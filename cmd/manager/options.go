@@ -9,40 +9,54 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
+	"net"
 	"net/url"
 	"os"
+	"runtime/debug"
+	"strconv"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/controllers/batchjob"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/webhook"
 )
 
 // options are the manager's flags.
 type options struct {
-	catalog       string
-	namespace     string
-	leaderElect   bool
-	metricsAddr   string
-	metricsSecure bool
-	probeAddr     string
-	pprofAddr     string
-	webhookAddr   string
-	webhookDir    string
-	webhookURL    *url.URL
-	jobQuota      int64
-	envQuota      int64
-	unknownZones  string
-	workers       int
-	resourceWait  time.Duration
-	qps           float64
-	burst         int
-	verbosity     int
+	catalog         string
+	namespace       string
+	leaderElect     bool
+	metricsAddr     string
+	metricsSecure   bool
+	probeAddr       string
+	pprofAddr       string
+	webhookAddr     string
+	webhookDir      string
+	webhookURL      *url.URL
+	webhookClientCA string
+	jobQuota        int64
+	jobBytesQuota   int64
+	envQuota        int64
+	largeJobMemory  int
+	unknownZones    string
+	workers         int
+	resourceWait    time.Duration
+	qps             float64
+	burst           int
+	verbosity       int
 }
 
 // defaultNamespace is where config/default puts the manager.
 const defaultNamespace = "batchcompute-system"
+
+// defaultJobBytesQuota is 64 KiB for each of the 1,000 jobs of --job-quota, three times what a
+// small one takes; an eighth of the manager's memory limit, so that one namespace cannot use it
+// up; and such that 30 full namespaces fit into etcd's default size, 2 GiB.
+const defaultJobBytesQuota = 64 << 20
 
 // The values of --unknown-zones.
 const (
@@ -72,8 +86,18 @@ func parseOptions(args []string) (*options, error) {
 			"Empty: the manager makes and rotates its own and keeps the webhook configuration's caBundle.")
 	fs.Func("webhook-url", "https URL without path under which the API server reaches the webhook of a manager that runs "+
 		"outside the cluster. Empty: through the service.", o.setWebhookURL)
+	fs.StringVar(&o.webhookClientCA, "webhook-client-ca-file", "",
+		"File with the authorities, in PEM, of the client certificates that API servers show to the webhook; nobody else is answered. "+
+			"It is read again when it changes. Empty: no certificate is asked for, see docs/security.md.")
 	fs.Int64Var(&o.jobQuota, "job-quota", 1000, "How many BatchJobs a namespace may keep, finished ones included, unless its annotation "+
 		v1alpha1.AnnotationJobQuota+" says another number; 0 means any number.")
+	o.jobBytesQuota = defaultJobBytesQuota
+	fs.Func("job-bytes-quota", "How many bytes the BatchJobs of a namespace may take together, finished ones included, each with the largest "+
+		"status that it can still reach, unless the namespace's annotation "+v1alpha1.AnnotationJobBytesQuota+
+		" says another number; 0 means any number. (default 64Mi)", o.setJobBytesQuota)
+	o.largeJobMemory = largeJobMemory(debug.SetMemoryLimit(-1))
+	fs.Func("large-job-memory", "How much of the manager's memory large jobs may take that have started, those of more than some 20 tasks; "+
+		"others wait. At least 16Mi. (default a quarter of GOMEMLIMIT, 128Mi without one)", o.setLargeJobMemory)
 	fs.Int64Var(&o.envQuota, "compute-env-quota", 10, "How many ComputeEnvs a namespace may keep, unless its annotation "+
 		v1alpha1.AnnotationEnvQuota+" says another number; 0 means any number.")
 	fs.StringVar(&o.unknownZones, "unknown-zones", zonesWait, "What becomes of a request for a zone that no node is in: "+
@@ -109,9 +133,40 @@ func (o *options) setWebhookURL(s string) error {
 	return nil
 }
 
+func (o *options) setJobBytesQuota(s string) (err error) {
+	o.jobBytesQuota, err = webhook.ParseBytes(s)
+	return err
+}
+
+// leastLargeJobMemory is what the largest job takes that there is.
+const leastLargeJobMemory = 16 << 20
+
+// largeJobMemory is the default of --large-job-memory where the memory limit of Go is limit bytes.
+func largeJobMemory(limit int64) int {
+	if limit == math.MaxInt64 { // there is none
+		return batchjob.DefaultLargeJobMemory
+	}
+	return int(max(limit/4, leastLargeJobMemory))
+}
+
+func (o *options) setLargeJobMemory(s string) error {
+	n, err := webhook.ParseBytes(s)
+	if err == nil && n < leastLargeJobMemory {
+		err = errors.New("must be at least 16Mi")
+	}
+	o.largeJobMemory = int(n)
+	return err
+}
+
 // check returns what no single flag can see.
 func (o *options) check(fs *flag.FlagSet) error {
+	_, port, err := net.SplitHostPort(o.webhookAddr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
 	switch {
+	case err != nil:
+		return fmt.Errorf("--webhook-bind-address must be such as :9443: %w", err)
 	case fs.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case o.webhookDir != "" && o.webhookURL != nil:

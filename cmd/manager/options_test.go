@@ -5,6 +5,7 @@ package main
 
 import (
 	"log/slog"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -22,11 +23,25 @@ func TestParseOptions(t *testing.T) {
 	if o.jobQuota != 1000 {
 		t.Errorf("job quota %d, want 1000", o.jobQuota)
 	}
+	if o.jobBytesQuota != 64<<20 {
+		t.Errorf("job quota of %d bytes, want 64Mi", o.jobBytesQuota)
+	}
 	if o.envQuota != 10 || o.unknownZones != zonesWait {
 		t.Errorf("quota %d of ComputeEnvs, unknown zones %s, want 10 and %s", o.envQuota, o.unknownZones, zonesWait)
 	}
 	if !o.leaderElect || !o.metricsSecure || o.pprofAddr != "" {
 		t.Errorf("not safe by default: %+v", o)
+	}
+}
+
+func TestLargeJobMemory(t *testing.T) {
+	for limit, want := range map[int64]int{math.MaxInt64: 128 << 20, 460 << 20: 115 << 20, 1 << 20: 16 << 20} {
+		if got := largeJobMemory(limit); got != want {
+			t.Errorf("of %d bytes it is %d, want %d", limit, got, want)
+		}
+	}
+	if o, err := parseOptions([]string{"--large-job-memory=1Gi"}); err != nil || o.largeJobMemory != 1<<30 {
+		t.Errorf("options %+v, error %v", o, err)
 	}
 }
 
@@ -50,7 +65,10 @@ func TestParseOptionsErrors(t *testing.T) {
 		"two sources":                   {[]string{"--webhook-url=https://127.0.0.1", "--webhook-cert-dir=/x"}, "excludes --webhook-cert-dir"},
 		"no workers":                    {[]string{"--max-concurrent-reconciles=0"}, "must be at least 1"},
 		"negative quota":                {[]string{"--job-quota=-1"}, "must not be negative"},
+		"negative quota of bytes":       {[]string{"--job-bytes-quota=-1"}, "must be a number of bytes such as 64Mi"},
+		"too many bytes":                {[]string{"--job-bytes-quota=2Pi"}, "from 0 to 1Pi"},
 		"negative quota of ComputeEnvs": {[]string{"--compute-env-quota=-1"}, "--compute-env-quota must not be negative"},
+		"too little memory":             {[]string{"--large-job-memory=1Mi"}, "must be at least 16Mi"},
 		"zones":                         {[]string{"--unknown-zones=maybe"}, "--unknown-zones must be wait or reject"},
 		"no patience":                   {[]string{"--resource-wait=0s"}, "must be more than 0"},
 		"webhook address":               {[]string{"--webhook-bind-address=9443"}, "--webhook-bind-address"},
@@ -58,10 +76,7 @@ func TestParseOptionsErrors(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			o, err := parseOptions(tc.args)
-			if err == nil {
-				_, err = webhookServer(o, nil)
-			}
+			_, err := parseOptions(tc.args)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want %q", err, tc.want)
 			}

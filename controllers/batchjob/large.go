@@ -30,9 +30,6 @@ const loadMemory = 16 << 20
 // memoryRetry is when a job that waits for memory looks for it by itself. It is woken earlier.
 const memoryRetry = time.Minute
 
-// NewLoads returns the gate for large jobs that are read.
-func NewLoads() *membudget.Gate { return membudget.NewGate(loadMemory) }
-
 // lease is the memory that a pass has taken to read whole jobs; the zero value has none.
 type lease struct{ release func() }
 
@@ -173,7 +170,7 @@ func (r *Reconciler) endLarge(obs *observation, result ctrl.Result, err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m.spec, m.envs, m.settled = nil, nil, nil
+	m.spec, m.envs, m.terminations, m.settled = nil, nil, nil, nil
 	if err != nil {
 		return
 	}

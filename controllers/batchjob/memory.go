@@ -59,6 +59,12 @@ type memory struct {
 	storing time.Duration
 	// refusals are the tasks whose Pods the cluster refuses to make, by position.
 	refusals map[int]*refusal
+	// terminations is what the annotation said that terminates instances, when it was last read.
+	terminations *plan.Terminations
+	// taken are the names of the job's Pods that Pods of others have.
+	taken map[string]*taken
+	// proven are the Pods, by UID, that have proved that the operator made them.
+	proven map[types.UID]bool
 	// trimmed says that the job's status has no room for what only explains.
 	trimmed bool
 	// news bounds the events.

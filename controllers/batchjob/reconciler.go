@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +24,7 @@ import (
 	"batchcompute.dev/operator/internal/membudget"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/proof"
 )
 
 // Reconciler brings a BatchJob from one stored status to the next.
@@ -43,7 +43,10 @@ type Reconciler struct {
 
 	tokens tokens
 	quotas quotas
-	tombs  sync.Mutex // one writer at a time saves conflicts
+	// schedulers are those that were seen at work.
+	schedulers schedulers
+	key        atomic.Pointer[proof.Key]
+	tombs      sync.Mutex // one writer at a time saves conflicts
 
 	// nodesVersion counts the changes of nodes.
 	nodesVersion atomic.Int64
@@ -65,6 +68,9 @@ type Reconciler struct {
 // the status, then stop and create Pods, and let go of those that are recorded.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
 	begin := r.options.Clock.Now()
+	if err := r.ensureKey(ctx); err != nil {
+		return ctrl.Result{}, err
+	}
 	lease := &lease{}
 	defer lease.end()
 	obs, err := r.observe(ctx, req.NamespacedName, lease)
@@ -93,6 +99,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		r.settleNodes(obs, nil, err)
 		return ctrl.Result{}, client.IgnoreNotFound(err) // gone, and its event is on the way
 	}
+	r.schedulers.note(p.Scheduled)
 	wait, gathering, err := r.record(ctx, obs, p)
 	r.settleNodes(obs, p, err)
 	switch {
@@ -109,7 +116,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 	release := p.Release
 	if delErr != nil {
 		// A Pod that could not be stopped must stay in sight.
-		release = slices.DeleteFunc(slices.Clone(release), func(pod *corev1.Pod) bool { return slices.Contains(p.Delete, pod) })
+		deleted := make(map[*corev1.Pod]bool, len(p.Delete))
+		for _, pod := range p.Delete {
+			deleted[pod] = true
+		}
+		_, release = partition(release, func(pod *corev1.Pod) bool { return deleted[pod] })
 	}
 	// With its finalizer a Pod that is being deleted loses its name as well. Another process that
 	// believes to lead may be about to make it once more, and should find the name taken: these
@@ -223,6 +234,9 @@ func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan,
 			return nil, err
 		}
 		p, err = plan.Compute(obs.Observation, now)
+	}
+	if errors.Is(err, plan.ErrUnreadable) { // trying again is no use
+		p, err = plan.Unreadable(obs.Observation, err, now), nil
 	}
 	return &p, err
 }

@@ -159,6 +159,10 @@ func (s *simulation) clone() *simulation {
 		for key, m := range c.r.memories {
 			m := *m
 			m.created, m.released, m.refusals = maps.Clone(m.created), maps.Clone(m.released), maps.Clone(m.refusals)
+			m.taken, m.proven = maps.Clone(m.taken), maps.Clone(m.proven)
+			for name, t := range m.taken {
+				m.taken[name] = new(*t)
+			}
 			for task, r := range m.refusals {
 				m.refusals[task] = new(*r)
 			}
@@ -184,7 +188,7 @@ func (s *simulation) clone() *simulation {
 // begin starts a process that knows nothing, with caches that show these views.
 func (s *simulation) begin(c *simController, jobAt, podsAt int) {
 	c.r = NewReconciler(&simClient{c: c}, c.podsOf, &simClient{c: c, live: true}, simNews{}, Options{
-		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s},
+		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s}, PodKey: testKey,
 	})
 	c.r.limits = newLimits(1, 1, 1, simClock{s: s})
 	c.jobAt, c.podsAt, c.due, c.written = jobAt, podsAt, map[string]*simDue{}, ""
@@ -651,12 +655,16 @@ func (s *simulation) release() bool {
 	return false
 }
 
-// settle ends all deviations: lost nodes come back, and names are free again.
+// settle ends all deviations: lost nodes come back, names are free again, and Pods that were taken
+// from their job are deleted, as its status asks for.
 func (s *simulation) settle() {
 	s.calm = true
 	s.note("calm")
 	for _, b := range s.bodies {
 		b.lost = false
+		if pod := s.pods[b.name]; b.taken && pod != nil && pod.UID == b.uid {
+			_ = s.askToStop(b.name, nil)
+		}
 	}
 	s.leave()
 	for _, c := range s.controllers {

@@ -237,7 +237,7 @@ func (b *bench) setUp(ctx context.Context, qps int) error {
 			fmt.Sprintf("kube-controller-manager=--kube-api-burst=%d", usual*3/2), // by default, too, half as many again
 		}
 	}
-	b.target.ManagerArgs = []string{"--job-quota=0", "--pprof-bind-address=" + b.profiles}
+	b.target.ManagerArgs = []string{"--job-quota=0", "--job-bytes-quota=0", "--pprof-bind-address=" + b.profiles}
 	if b.cluster, err = install.Up(ctx, b.target); err != nil {
 		return err
 	}

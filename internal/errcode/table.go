@@ -196,10 +196,10 @@ func Table() []Entry {
 		},
 		{
 			Code:     JobQuota,
-			When:     "The namespace keeps as many jobs as it may, finished ones included.",
+			When:     "The namespace keeps as many jobs as it may, or they take as many bytes as they may with this one, finished ones included.",
 			Field:    "metadata.namespace",
-			Example:  "One job more than the quota, which is 1000 unless it was configured.",
-			WhatToDo: "Delete finished jobs, or have the namespace's annotation `batchcompute.dev/job-quota` raised.",
+			Example:  "One job more than the quota, which is 1000 and 64 MiB unless it was configured.",
+			WhatToDo: "Delete finished jobs, or have the namespace's annotation `batchcompute.dev/job-quota` or `batchcompute.dev/job-bytes-quota` raised, whichever the message speaks of.",
 			Source:   submitJob,
 		},
 		{

@@ -87,7 +87,7 @@ func TestRetryThatSucceeds(t *testing.T) {
 
 func TestTimeout(t *testing.T) {
 	begin := func(t *testing.T) *world {
-		return newWorld(t, testutil.Job("j").Task("a", testutil.Timeout(60), testutil.Instances(2))).step().start("a/0").step()
+		return newWorld(t, testutil.Job("j").Task("a", testutil.Timeout(60), testutil.Instances(2))).step().start("a/0").bind("a/1").step()
 	}
 	t.Run("is looked at in time", func(t *testing.T) {
 		w := begin(t)
@@ -114,11 +114,11 @@ func TestTimeout(t *testing.T) {
 		if w.step(); len(w.last.Delete) != 0 || w.last.RequeueAfter != 30*time.Second+confirmWait {
 			t.Errorf("a Pod that is being stopped is stopped again, or looked at again after %s", w.last.RequeueAfter)
 		}
-		w.want("RUNNING", "a RUNNING active=0-1 running=1")
+		w.want("RUNNING", "a RUNNING active=0-1 starting=1 running=1")
 	})
 	t.Run("is a failed attempt", func(t *testing.T) {
 		w := begin(t).wait(61*time.Second).step().wait(30*time.Second).finish("a/0", 137).step()
-		w.want("RUNNING", "a RUNNING failed=0 active=1 (TaskInstanceFailed)")
+		w.want("RUNNING", "a RUNNING failed=0 active=1 starting=1 (TaskInstanceFailed)")
 		f := w.job.Status.Failures[0]
 		if f.Reason != v1alpha1.ReasonTimeout || f.Message != "took longer than the timeout of 60 s and was stopped" || *f.ExitCode != 137 {
 			t.Errorf("failure is %+v", f)

@@ -42,14 +42,14 @@ func largeJob(change func(*v1alpha1.BatchJob)) *v1alpha1.BatchJob {
 // dormant makes a job one that is suspended, and has been looked at.
 func dormant(job *v1alpha1.BatchJob) {
 	job.Spec.Suspend = true
-	p, err := Compute(Observation{Job: job, Spec: resolved(job)}, job.CreationTimestamp.Time)
+	p, err := Compute(Observation{Job: job, Spec: mustResolve(job)}, job.CreationTimestamp.Time)
 	if err != nil {
 		panic(err)
 	}
 	job.Status = p.Status
 }
 
-func resolved(job *v1alpha1.BatchJob) *resolve.Job {
+func mustResolve(job *v1alpha1.BatchJob) *resolve.Job {
 	spec, err := resolve.Resolve(job)
 	if err != nil {
 		panic(err)
@@ -157,7 +157,7 @@ func TestOutlineOfLargeJobs(t *testing.T) {
 // TestDormantIsDone: what is dormant has nothing to be done.
 func TestDormantIsDone(t *testing.T) {
 	job := largeJob(dormant)
-	p, err := Compute(Observation{Job: job, Spec: resolved(job)}, job.CreationTimestamp.Add(time.Hour))
+	p, err := Compute(Observation{Job: job, Spec: mustResolve(job)}, job.CreationTimestamp.Add(time.Hour))
 	if err != nil || p.Changed(&job.Status) || len(p.Create)+len(p.Adopt)+len(p.Verify) > 0 || p.RequeueAfter != 0 {
 		t.Errorf("plan is %+v, %v", p, err)
 	}
@@ -173,26 +173,22 @@ func TestSmallJobsStayWhole(t *testing.T) {
 	if got := Outline(job); got != job {
 		t.Errorf("a job of %d bytes is large", MemorySize(job))
 	}
-	job.Annotations = map[string]string{outlineSize: "1"} // a user's own
-	if KeptAnnotations(job) != nil || OutlineSize(job) != 0 {
-		t.Error("a job that a user annotated is taken for an outline")
-	}
 }
 
 // TestNoMemory: a job for which there is no memory claims nothing and says why; what is claimed goes on.
 func TestNoMemory(t *testing.T) {
 	job := testutil.Job("j").Task("a", testutil.Instances(2)).Task("b").Edges("a->b").Obj()
 	const why = "there is none"
-	p, err := Compute(Observation{Job: job, Spec: resolved(job), NoMemory: why}, time.Unix(1000, 0))
+	p, err := Compute(Observation{Job: job, Spec: mustResolve(job), NoMemory: why}, time.Unix(1000, 0))
 	if err != nil || len(p.Create) > 0 || p.Status.State != v1alpha1.JobRunnable || p.Status.Reason != v1alpha1.ReasonOperatorMemory ||
 		!strings.Contains(p.Status.Message, why) || p.Status.StartTime != nil || len(p.Wanted) > 0 {
 		t.Errorf("plan is %+v, %v", p, err)
 	}
 	job.Status = p.Status
-	if p, err = Compute(Observation{Job: job, Spec: resolved(job), NoMemory: why}, time.Unix(2000, 0)); err != nil || p.Changed(&job.Status) {
+	if p, err = Compute(Observation{Job: job, Spec: mustResolve(job), NoMemory: why}, time.Unix(2000, 0)); err != nil || p.Changed(&job.Status) {
 		t.Errorf("it says so again: %+v, %v", p, err)
 	}
-	if p, err = Compute(Observation{Job: job, Spec: resolved(job)}, time.Unix(2000, 0)); err != nil || len(p.Create) != 2 || p.Status.Reason != "" {
+	if p, err = Compute(Observation{Job: job, Spec: mustResolve(job)}, time.Unix(2000, 0)); err != nil || len(p.Create) != 2 || p.Status.Reason != "" {
 		t.Errorf("it does not go on: %+v, %v", p, err)
 	}
 }
@@ -239,7 +235,7 @@ func TestMemorySize(t *testing.T) {
 			if err := json.Unmarshal(text, jobs[i]); err != nil {
 				t.Fatal(err)
 			}
-			specs[i] = resolved(jobs[i])
+			specs[i] = mustResolve(jobs[i])
 		}
 		guess, all := MemorySize(jobs[0]), StartedSize(jobs[0])
 		with := heapInUse()

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,7 +21,7 @@ import (
 const LargeJob = 16 << 10
 
 // outlineSize is the annotation of an outline that says the MemorySize of the whole job. It is on copies
-// in the cache only: those who fill the cache take all other annotations of this name off.
+// in the cache only: who fills the cache takes the annotations of users off.
 const outlineSize = v1alpha1.ReservedPrefix + "outline-size"
 
 // maxHint bounds what an outline has of the annotation that terminates instances, if all that counts is
@@ -41,7 +42,7 @@ func Outline(job *v1alpha1.BatchJob) *v1alpha1.BatchJob { return OutlineFrom(job
 
 // OutlineFrom is Outline where a job is large from another MemorySize on.
 func OutlineFrom(job *v1alpha1.BatchJob, large int) *v1alpha1.BatchJob {
-	if hasSize(job) {
+	if _, done := job.Annotations[outlineSize]; done {
 		return job
 	}
 	size, rest := MemorySize(job), isAtRest(job)
@@ -60,7 +61,7 @@ func OutlineFrom(job *v1alpha1.BatchJob, large int) *v1alpha1.BatchJob {
 		},
 		Status: v1alpha1.BatchJobStatus{
 			JobID: status.JobID, State: status.State, Reason: status.Reason, EndTime: status.EndTime,
-			RetryToken: status.RetryToken, ObservedGeneration: status.ObservedGeneration,
+			RetryToken: status.RetryToken, ObservedGeneration: status.ObservedGeneration, PodKeys: status.PodKeys,
 		},
 	}
 	out.Annotations = maps.Clone(job.Annotations)
@@ -83,7 +84,7 @@ func OutlineFrom(job *v1alpha1.BatchJob, large int) *v1alpha1.BatchJob {
 	if !rest && !IsIdle(job) {
 		out.Status = *status
 	} else if text := out.Annotations[v1alpha1.AnnotationTerminate]; len(text) > maxHint {
-		out.Annotations[v1alpha1.AnnotationTerminate] = text[:maxHint]
+		out.Annotations[v1alpha1.AnnotationTerminate] = strings.Clone(text[:maxHint])
 	}
 	if size >= large {
 		metav1.SetMetaDataAnnotation(&out.ObjectMeta, outlineSize, strconv.Itoa(size))
@@ -91,33 +92,15 @@ func OutlineFrom(job *v1alpha1.BatchJob, large int) *v1alpha1.BatchJob {
 	return out
 }
 
-// IsOutline reports whether job may lack what the API server has of it: a job has tasks, and each has an
-// application.
+// IsOutline reports whether job, as the cache has it, lacks what the API server has of it. Any job has
+// tasks.
 func IsOutline(job *v1alpha1.BatchJob) bool {
-	tasks := job.Spec.Job.Tasks
-	return len(tasks) == 0 || tasks[0].Application == (v1alpha1.Application{})
-}
-
-// hasSize reports whether job is the outline of a large job.
-func hasSize(job *v1alpha1.BatchJob) bool {
-	_, ok := job.Annotations[outlineSize]
-	return ok && IsOutline(job)
-}
-
-// KeptAnnotations are those of an object in the cache that have to be kept when it is put there once
-// more; nil for an object as the API server has it.
-func KeptAnnotations(job *v1alpha1.BatchJob) []string {
-	if hasSize(job) {
-		return []string{outlineSize}
-	}
-	return nil
+	_, large := job.Annotations[outlineSize]
+	return large || len(job.Spec.Job.Tasks) == 0
 }
 
 // OutlineSize returns the MemorySize of the job of which outline is the outline; 0 if that is not large.
 func OutlineSize(outline *v1alpha1.BatchJob) int {
-	if !hasSize(outline) {
-		return 0
-	}
 	n, err := strconv.Atoi(outline.Annotations[outlineSize])
 	if err != nil {
 		return 0

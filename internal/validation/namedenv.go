@@ -35,6 +35,22 @@ func (v Validator) ValidateComputeEnvUpdate(_, newEnv *v1alpha1.ComputeEnv) []Pr
 	return v.ValidateComputeEnvCreate(newEnv)
 }
 
+// ValidateComputeNodeCount returns what is wrong with a number of nodes that kubectl scale, or an
+// autoscaler, gives a ComputeEnv.
+func (v Validator) ValidateComputeNodeCount(n int64) []Problem {
+	c := v.checker(createComputeEnv)
+	c.checkNodeCount(&n, field.NewPath("spec"))
+	return c.result()
+}
+
+// checkNodeCount checks how many nodes there are to be.
+func (c *checker) checkNodeCount(count *int64, path *field.Path) {
+	// Below zero the API server has answered already, in its own words: kubectl scale changes it.
+	if n, ok := c.requiredNumber(count, path, "desiredComputeNodeCount"); ok && n > v1alpha1.MaxComputeNodeCount {
+		c.fail(errcode.LimitExceeded, path, "desiredComputeNodeCount", "must be at most %d nodes, got %d", v1alpha1.MaxComputeNodeCount, n)
+	}
+}
+
 // checkNamedEnv checks the spec of a ComputeEnv.
 func (c *checker) checkNamedEnv(spec *v1alpha1.ComputeEnvSpec, path *field.Path) {
 	if size := envSpecSize(spec); size > MaxSpecSize {
@@ -48,10 +64,7 @@ func (c *checker) checkNamedEnv(spec *v1alpha1.ComputeEnvSpec, path *field.Path)
 	if longerThan(spec.EnvDescription, maxEnvDescription) {
 		c.fail(errcode.EnvDescriptionTooLong, path, "envDescription", "must be at most %d characters, got %s", maxEnvDescription, quote(spec.EnvDescription))
 	}
-	// Below zero the API server has answered already, in its own words: kubectl scale changes it.
-	if n, ok := c.requiredNumber(spec.DesiredComputeNodeCount, path, "desiredComputeNodeCount"); ok {
-		c.atMost(int(min(n, v1alpha1.MaxComputeNodeCount+1)), v1alpha1.MaxComputeNodeCount, "nodes", path, "desiredComputeNodeCount")
-	}
+	c.checkNodeCount(spec.DesiredComputeNodeCount, path)
 	c.oneOf(spec.EnvType, envTypes, errcode.ComputeEnv, path, "envType")
 	disks := c.checkEnvData(spec.EnvData, false, path)
 	c.checkMountDataDisks(spec.MountDataDisks, disks, path)

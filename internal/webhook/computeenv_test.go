@@ -6,6 +6,8 @@ package webhook
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -66,6 +68,17 @@ func TestComputeEnvs(t *testing.T) {
 	dryRun.DryRun = ptr(true)
 	unnamed := envRequest(admissionv1.Create, 3, func(e *v1alpha1.ComputeEnv) { e.Name = "" })
 	unnamed.Name = ""
+	asRoot := envRequest(admissionv1.Update, 3)
+	edited := envRequest(admissionv1.Update, 3, func(e *v1alpha1.ComputeEnv) {
+		e.Spec.Kubernetes = &v1alpha1.KubernetesOptions{ServiceAccountName: "admin"}
+	})
+	asRoot.Object.Raw = edited.Object.Raw
+	scaleTo := func(n int32) admission.Request {
+		req := envRequest(admissionv1.Update, 1)
+		req.SubResource = "scale"
+		req.Object.Raw = fmt.Appendf(nil, `{"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"pool","namespace":"ns"},"spec":{"replicas":%d}}`, n)
+		return req
+	}
 	seven := []string{"a", "b", "c", "d", "e", "f", "g"}
 	gone := envRequest(admissionv1.Delete, 1, func(e *v1alpha1.ComputeEnv) { now := metav1.Unix(1_800_000_000, 0); e.DeletionTimestamp = &now })
 	for name, tc := range map[string]struct {
@@ -87,17 +100,27 @@ func TestComputeEnvs(t *testing.T) {
 				`on batchjobs.batchcompute.dev, as the roles edit and admin have it, got "ns"`},
 		},
 		"a full namespace": {
-			cluster: cluster{quotaSays: answer{refusal: "must be emptier", warning: "no number"}}, req: envRequest(admissionv1.Create, 3),
+			cluster: cluster{quotaSays: answer{refusal: "must be emptier", warning: []string{"no number"}}}, req: envRequest(admissionv1.Create, 3),
 			want: []string{"LimitExceeded.ComputeEnvQuota metadata.namespace: must be emptier"}, wantReserved: []string{"ns/pool"},
 		},
 		"a warning": {
-			cluster: cluster{quotaSays: answer{warning: "no number"}},
+			cluster: cluster{quotaSays: answer{warning: []string{"no number"}}},
 			req: envRequest(admissionv1.Create, 3, func(e *v1alpha1.ComputeEnv) {
 				e.Spec.InputMappings = []v1alpha1.InputMapping{{SourcePath: "nfs://10.0.0.1/a/", DestinationPath: "/a"}}
 			}),
 			wantWarnings: []string{"spec.inputMappings has no effect yet", "no number"}, wantReserved: []string{"ns/pool"},
 		},
-		"an update asks nobody": {cluster: cluster{forbidden: true, notSynced: true, users: seven}, req: envRequest(admissionv1.Update, 3)},
+		"an update of the number of nodes asks nobody": {cluster: cluster{forbidden: true, notSynced: true, users: seven}, req: envRequest(admissionv1.Update, 3)},
+		"an update of what jobs run as":                {cluster: cluster{users: seven}, req: asRoot},
+		"an update of what jobs run as, by a caller who may not submit": {
+			cluster: cluster{forbidden: true}, req: asRoot,
+			want: []string{`UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace: must be one where user "alice" has the verb submit ` +
+				`on batchjobs.batchcompute.dev, as the roles edit and admin have it, got "ns"`},
+		},
+		"a scaling asks nobody": {cluster: cluster{forbidden: true, notSynced: true}, req: scaleTo(2000)},
+		"a scaling beyond the limit": {
+			req: scaleTo(2147483647), want: []string{"InvalidParameterValue.LimitExceeded spec.desiredComputeNodeCount: must be at most 2000 nodes, got 2147483647"},
+		},
 		"an update with a mistake": {
 			req: envRequest(admissionv1.Update, 2001), want: []string{"InvalidParameterValue.LimitExceeded spec.desiredComputeNodeCount: must be at most 2000 nodes, got 2001"},
 		},
@@ -175,14 +198,17 @@ func TestComputeEnvsUndecided(t *testing.T) {
 
 // The quota of ComputeEnvs speaks of them, and reads the annotation that is theirs.
 func TestQuotaOfComputeEnvs(t *testing.T) {
-	q := newQuota(envQuota, 10)
-	q.sawNamespace("ns", map[string]string{v1alpha1.AnnotationJobQuota: "7", v1alpha1.AnnotationEnvQuota: "2"})
-	q.saw("ns", "a")
-	if a, err := q.admit(t.Context(), "ns", "b", true); err != nil || a != (answer{}) {
+	q := newQuota(envQuota, amount{objects: 10})
+	q.sawNamespace("ns", map[string]string{
+		v1alpha1.AnnotationJobQuota: "7", v1alpha1.AnnotationEnvQuota: "2", v1alpha1.AnnotationJobBytesQuota: "1", "": "no key",
+	})
+	q.saw("ns", "a", 0)
+	if a, err := q.admit(t.Context(), claim{"ns", "b", 0, true}); err != nil || !reflect.DeepEqual(a, answer{}) {
 		t.Fatalf("%+v, %v", a, err)
 	}
-	want := answer{refusal: "must be a namespace that keeps fewer than 2 ComputeEnvs; it has 1, and 1 more just created"}
-	if a, err := q.admit(t.Context(), "ns", "c", true); err != nil || a != want {
+	q.saw("ns", "b", 0)
+	want := answer{refusal: "must be a namespace that keeps fewer than 2 ComputeEnvs; it has 2"}
+	if a, err := q.admit(t.Context(), claim{"ns", "c", 0, true}); err != nil || !reflect.DeepEqual(a, want) {
 		t.Errorf("%+v, %v, want %+v", a, err, want)
 	}
 }

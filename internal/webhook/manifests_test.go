@@ -47,11 +47,11 @@ func TestManifestsAreNoDanger(t *testing.T) {
 	service := func(path string) admissionregv1.WebhookClientConfig {
 		return admissionregv1.WebhookClientConfig{Service: &admissionregv1.ServiceReference{Name: "webhook-service", Namespace: "system", Path: &path}}
 	}
-	rules := func(resource string, operations ...admissionregv1.OperationType) []admissionregv1.RuleWithOperations {
+	rules := func(resources string, operations ...admissionregv1.OperationType) []admissionregv1.RuleWithOperations {
 		return []admissionregv1.RuleWithOperations{{
 			Operations: operations,
 			// No subresource, so not status; our kinds are namespaced, so a scope would add nothing.
-			Rule: admissionregv1.Rule{APIGroups: []string{"batchcompute.dev"}, APIVersions: []string{"v1alpha1"}, Resources: []string{resource}},
+			Rule: admissionregv1.Rule{APIGroups: []string{"batchcompute.dev"}, APIVersions: []string{"v1alpha1"}, Resources: strings.Fields(resources)},
 		}}
 	}
 	wantMutating := admissionregv1.MutatingWebhook{
@@ -81,7 +81,7 @@ func TestManifestsAreNoDanger(t *testing.T) {
 	wantValidating := []admissionregv1.ValidatingWebhook{
 		validating("batchjob.batchcompute.dev", batchJobPath, admissionregv1.Fail, changed, rules("batchjobs", admissionregv1.Create, admissionregv1.Update)),
 		validating("computeenv-delete.batchcompute.dev", computeEnvPath, admissionregv1.Ignore, alone, rules("computeenvs", admissionregv1.Delete)),
-		validating("computeenv.batchcompute.dev", computeEnvPath, admissionregv1.Fail, changed, rules("computeenvs", admissionregv1.Create, admissionregv1.Update)),
+		validating("computeenv.batchcompute.dev", computeEnvPath, admissionregv1.Fail, changed, rules("computeenvs computeenvs/scale", admissionregv1.Create, admissionregv1.Update)),
 	}
 	if diff := cmp.Diff(wantValidating, v.Webhooks); diff != "" {
 		t.Errorf("validating webhooks (-want +got):\n%s", diff)
@@ -107,5 +107,21 @@ func TestHandlersCannotOutlastTheirTimeout(t *testing.T) {
 	// All waiting together has answerTimeout; a hostile request takes half a second.
 	if worst := answerTimeout.Seconds() + 0.5; worst >= limit {
 		t.Errorf("a create may take %.1f s, and the API server gives %.1f s", worst, limit)
+	}
+}
+
+// TestPaths holds the paths that the manager puts into the configurations to those that the
+// markers have.
+func TestPaths(t *testing.T) {
+	m, v := manifests(t)
+	got := map[string]string{}
+	for i := range m.Webhooks {
+		got[m.Webhooks[i].Name] = *m.Webhooks[i].ClientConfig.Service.Path
+	}
+	for i := range v.Webhooks {
+		got[v.Webhooks[i].Name] = *v.Webhooks[i].ClientConfig.Service.Path
+	}
+	if diff := cmp.Diff(got, Paths()); diff != "" {
+		t.Errorf("(-manifests +Paths):\n%s", diff)
 	}
 }
