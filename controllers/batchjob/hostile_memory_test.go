@@ -315,7 +315,6 @@ func wakeLarge(p *process, names []string) {
 	e, t := p.e, p.e.t
 	t.Helper()
 	reads := e.countReads(p)
-	p.options.Slots.OnWake(p.wake) // as Setup does
 	pool := e.pool("pool", 1)
 	p.resize(pool)
 	p.look(append([]string{"first"}, names...)...)

@@ -139,7 +139,6 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	// it does not know, which it does by reading everything twice.
 	writer := client.WithFieldValidation(mgr.GetClient(), metav1.FieldValidationIgnore)
 	r := NewReconciler(writer, pods, mgr.GetAPIReader(), mgr.GetEventRecorder("batchjob-controller"), o)
-	r.options.Slots.OnWake(r.wake)
 	if o.Nodes != nil {
 		if err := r.followNodes(mgr.GetCache()); err != nil {
 			return err
@@ -223,6 +222,7 @@ func NewReconciler(c client.Client, pods podReader, live client.Reader, recorder
 		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{},
 		gone: map[types.NamespacedName]map[string]bool{}, seeded: map[string]bool{}, fences: map[string]map[types.UID]*metav1.PartialObjectMetadata{}}
 	r.schedulers.begin = o.Clock.Now()
+	o.Slots.OnWake(r.wake)
 	r.started.OnWake(func(j membudget.Job) { r.look(j.Name, j.Priority) })
 	return r
 }
