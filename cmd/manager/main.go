@@ -38,6 +38,7 @@ import (
 	"batchcompute.dev/operator/internal/podkey"
 	"batchcompute.dev/operator/internal/server"
 	"batchcompute.dev/operator/internal/slots"
+	"batchcompute.dev/operator/internal/uninstall"
 	"batchcompute.dev/operator/internal/validation"
 	"batchcompute.dev/operator/internal/webhook"
 )
@@ -54,7 +55,7 @@ var version = "dev"
 
 // The names of the manager's own objects, as config/ has them.
 const (
-	leaseName      = "manager.batchcompute.dev"
+	leaseName      = uninstall.LeaseName
 	catalogName    = "batchcompute-catalog"
 	secretName     = "batchcompute-webhook-cert"
 	serviceName    = "batchcompute-webhook-service"
@@ -63,6 +64,9 @@ const (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == uninstall.CommandName {
+		os.Exit(uninstall.Command(ctrl.SetupSignalHandler(), "manager", os.Args[2:], os.Stdout, os.Stderr))
+	}
 	o, err := parseOptions(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		return

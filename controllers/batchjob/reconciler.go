@@ -129,7 +129,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	if p.Expire {
-		return ctrl.Result{}, r.expire(ctx, obs.Job)
+		wait, err := r.expire(ctx, obs.Job)
+		return ctrl.Result{RequeueAfter: wait}, err
 	}
 	unseen := obs.memory.unseen(r.options.Clock.Now())
 	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen, young)}, nil
