@@ -118,6 +118,8 @@ func (o *options) check(fs *flag.FlagSet) error {
 		return errors.New("--webhook-url needs certificates that the manager makes itself: it excludes --webhook-cert-dir")
 	case o.workers < 1:
 		return errors.New("--max-concurrent-reconciles must be at least 1")
+	case o.qps <= 0 || o.burst < 1:
+		return errors.New("--kube-api-qps must be more than 0, and --kube-api-burst at least 1")
 	case o.resourceWait <= 0:
 		return errors.New("--resource-wait must be more than 0")
 	case o.jobQuota < 0:

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/fairrate"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/plan"
 )
@@ -59,6 +60,7 @@ type Reconciler struct {
 // Reconcile does one pass over one job, in the order that package plan demands: store
 // the status, then stop and create Pods, and let go of those that are recorded.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	ctx = fairrate.WithTenant(ctx, req.Namespace)
 	begin := r.options.Clock.Now()
 	obs, err := r.observe(ctx, req.NamespacedName)
 	if obs == nil || err != nil {
