@@ -563,11 +563,13 @@ func (c *cluster) testApplyTenTimes(t *testing.T) {
 	must(t, err)
 	large := strings.Replace(string(data), "taskInstanceNum: 99999", "taskInstanceNum: 2", 1) // whose status rests soon
 	c.namespace(t, "apply", "")
+	// Suspended ones have a status that nothing changes, however long the test takes.
 	for name, manifest := range map[string]string{"large": large, "small": good} {
 		file := filepath.Join(t.TempDir(), "job.yaml")
 		obj := map[string]any{}
 		must(t, yaml.Unmarshal([]byte(manifest), &obj))
 		obj["metadata"] = map[string]any{"name": name, "namespace": "apply"}
+		obj["spec"].(map[string]any)["suspend"] = true
 		data, err := yaml.Marshal(obj)
 		must(t, err)
 		must(t, os.WriteFile(file, data, 0o600))

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/fairrate"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/proof"
@@ -63,6 +64,7 @@ type Reconciler struct {
 // Reconcile does one pass over one job, in the order that package plan demands: store
 // the status, then stop and create Pods, and let go of those that are recorded.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	ctx = fairrate.WithTenant(ctx, req.Namespace)
 	begin := r.options.Clock.Now()
 	if err := r.ensureKey(ctx); err != nil {
 		return ctrl.Result{}, err
