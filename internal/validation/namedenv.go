@@ -50,7 +50,7 @@ func (c *checker) checkNamedEnv(spec *v1alpha1.ComputeEnvSpec, path *field.Path)
 	}
 	// Below zero the API server has answered already, in its own words: kubectl scale changes it.
 	if n, ok := c.requiredNumber(spec.DesiredComputeNodeCount, path, "desiredComputeNodeCount"); ok {
-		c.atMost(int(min(n, v1alpha1.MaxComputeNodeCount+1)), v1alpha1.MaxComputeNodeCount, "nodes", path, "desiredComputeNodeCount")
+		c.checkNodeCount(n, path, "desiredComputeNodeCount")
 	}
 	c.oneOf(spec.EnvType, envTypes, errcode.ComputeEnv, path, "envType")
 	disks := c.checkEnvData(spec.EnvData, false, path)
@@ -61,6 +61,22 @@ func (c *checker) checkNamedEnv(spec *v1alpha1.ComputeEnvSpec, path *field.Path)
 	c.within(spec.ResourceMaxRetryCount, 0, v1alpha1.MaxResourceRetryCount, errcode.InvalidParameterValue, path, "resourceMaxRetryCount")
 	c.checkTags(spec.Tags, path)
 	c.checkKubernetes(spec.Kubernetes, path)
+}
+
+func (c *checker) checkNodeCount(n int64, path *field.Path, name string) {
+	if n > v1alpha1.MaxComputeNodeCount {
+		c.fail(errcode.LimitExceeded, path, name, "must be at most %d nodes, got %d", v1alpha1.MaxComputeNodeCount, n)
+	}
+}
+
+// ValidateComputeEnvScale returns what is wrong with a Scale of a ComputeEnv that asks for so many
+// nodes; nil when nothing is.
+func (v Validator) ValidateComputeEnvScale(nodes int64) []Problem {
+	c := v.checker(createComputeEnv)
+	path := field.NewPath("spec")
+	c.notNegative(&nodes, path, "replicas")
+	c.checkNodeCount(nodes, path, "replicas")
+	return c.result()
 }
 
 // ComputeEnvWarnings returns what the user of an accepted ComputeEnv should know: see
