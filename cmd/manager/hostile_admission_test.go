@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -35,10 +37,44 @@ import (
 // past it.
 func TestHostileAdmission(t *testing.T) {
 	c := startCluster(t)
-	p := c.startManager(t, "--metrics-secure=false")
+	catalog := filepath.Join(t.TempDir(), "catalog.yaml")
+	must(t, os.WriteFile(catalog, []byte(`{apiVersion: config.batchcompute.dev/v1alpha1, kind: Catalog,
+  policy: {serviceAccountNames: [default], tolerationKeys: [example.com/spot], allowRoot: false, allowHosts: false}}`), 0o600))
+	p := c.startManager(t, "--metrics-secure=false", "--catalog", catalog)
 	t.Run("a megabyte in each job", func(t *testing.T) { c.testMegabytes(t, p) })
 	t.Run("forged reviews", c.testForgedReviews)
 	t.Run("ComputeEnv of others", c.testEnvOfOthers)
+	t.Run("policy", c.testPolicy)
+}
+
+// testPolicy asks for Pods that the cluster's policy forbids, as a job and as a ComputeEnv.
+func (c *cluster) testPolicy(t *testing.T) {
+	c.namespace(t, "policy", "")
+	s := c.as(t, "", "policy")
+	for options, field := range map[string]string{
+		"{priorityClassName: system-node-critical}": "priorityClassName",
+		"{serviceAccountName: admin}":               "serviceAccountName",
+		"{tolerations: [{operator: Exists}]}":       "tolerations[0].key",
+		"{securityContext: {runAsUser: 0}}":         "securityContext.runAsUser",
+	} {
+		for manifest, path := range map[string]string{
+			strings.Replace(good, "computeEnv: {}", "computeEnv: {kubernetes: "+options+"}", 1):                         "spec.job.tasks[0].computeEnv.kubernetes.",
+			strings.Replace(anEnv, "desiredComputeNodeCount: 2", "desiredComputeNodeCount: 2, kubernetes: "+options, 1): "spec.kubernetes.",
+		} {
+			_, err := s.create(t.Context(), manifest)
+			if got := causes(err); !slices.Equal(got, []string{"UnauthorizedOperation " + path + field}) {
+				t.Errorf("%s: %v", options, err)
+			}
+		}
+	}
+	_, err := s.create(t.Context(), strings.Replace(good, "zone: z-1", "zone: z-1, hostIds: [control-plane]", 1))
+	t.Logf("a single host: %v", err)
+	if got := causes(err); !slices.Equal(got, []string{"UnauthorizedOperation spec.placement.hostIds"}) {
+		t.Errorf("a single host: %v", err)
+	}
+	allowed := "{serviceAccountName: default, tolerations: [{key: example.com/spot, operator: Exists}], priorityClassName: high}"
+	_, err = s.create(t.Context(), strings.Replace(good, "computeEnv: {}", "computeEnv: {kubernetes: "+allowed+"}", 1))
+	must(t, err)
 }
 
 // testMegabytes has one tenant store suspended jobs of 1 MiB until it is refused. Its limit is a quarter of

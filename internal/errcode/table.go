@@ -348,6 +348,16 @@ func Table() []Entry {
 			Source:   common,
 		},
 		{
+			Code: UnauthorizedOperation,
+			When: "The request asks for something that this cluster's policy does not allow: a priority class, a service account, a runtime class, a scheduler, " +
+				"a toleration, a node selector, single hosts, or to run as root. Without a policy that is a priority class whose name begins with `system-`.",
+			Field: "spec.job.tasks[].computeEnv.kubernetes, spec.job.tasks[].application.docker.dockerRunOption, spec.placement.hostIds, spec.placement.hostIps; " +
+				"of a ComputeEnv, spec.kubernetes, spec.placement",
+			Example:  `computeEnv: {kubernetes: {priorityClassName: system-node-critical}}`,
+			WhatToDo: "Ask for what the message says is allowed, or have whoever runs the operator change `policy` in its catalogue.",
+			Source:   common,
+		},
+		{
 			Code:     UnknownParameter,
 			When:     "A SubmitJob body has a field that the API does not have. The converter says so; for a manifest the API server does, in its own words.",
 			Example:  `{"Job": {"Taskz": []}}`,

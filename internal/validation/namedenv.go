@@ -4,6 +4,8 @@
 package validation
 
 import (
+	"slices"
+
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -29,10 +31,20 @@ func (v Validator) ValidateComputeEnvCreate(env *v1alpha1.ComputeEnv) []Problem 
 }
 
 // ValidateComputeEnvUpdate returns what is wrong with a ComputeEnv that is to be another.
-// All may change, so nothing but newEnv counts; unlike in ModifyComputeEnv, which changes
-// some fields and has a code for a request that changes none.
-func (v Validator) ValidateComputeEnvUpdate(_, newEnv *v1alpha1.ComputeEnv) []Problem {
-	return v.ValidateComputeEnvCreate(newEnv)
+// All may change, so newEnv is checked like a new one; unlike in ModifyComputeEnv, which changes
+// some fields and has a code for a request that changes none. What the cluster's policy forbids
+// since then, and oldEnv has already, may stay.
+func (v Validator) ValidateComputeEnvUpdate(oldEnv, newEnv *v1alpha1.ComputeEnv) []Problem {
+	problems := v.ValidateComputeEnvCreate(newEnv)
+	isPolicy := func(p Problem) bool { return p.Code == errcode.UnauthorizedOperation }
+	if !slices.ContainsFunc(problems, isPolicy) {
+		return problems
+	}
+	before := map[string]bool{}
+	for _, p := range v.ValidateComputeEnvCreate(oldEnv) {
+		before[p.Error()] = true
+	}
+	return slices.DeleteFunc(problems, func(p Problem) bool { return isPolicy(p) && before[p.Error()] })
 }
 
 // checkNamedEnv checks the spec of a ComputeEnv.
