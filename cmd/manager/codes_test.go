@@ -134,6 +134,9 @@ func (c *cluster) noteFromCluster(t *testing.T, note func(err error, request str
 	})
 	note(err, "(a deletion of a ComputeEnv in use)", "ResourceInUse metadata.name")
 
+	_, err = c.as(t, "", "codes").create(t.Context(), strings.Replace(good, "computeEnv: {}", "computeEnv: {kubernetes: {priorityClassName: system-node-critical}}", 1))
+	note(err, "(what the cluster's policy forbids)", "UnauthorizedOperation spec.job.tasks[0].computeEnv.kubernetes.priorityClassName")
+
 	c.onlyCreate(t)
 	c.bind(t, "mallory", "only-create", "codes")
 	eventually(t, 10*time.Second, func() error {

@@ -116,7 +116,7 @@ func (r *Reconciler) delayDeletion(ctx context.Context, job *v1alpha1.BatchJob, 
 		Type: v1alpha1.ConditionDeletionDelayed, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonTombstoneRefused, Message: message,
 		ObservedGeneration: job.Generation, LastTransitionTime: metav1.NewTime(now.UTC().Truncate(time.Second)),
 	})
-	if _, err := r.store(ctx, job, next); err != nil {
+	if _, err := r.store(ctx, &observation{Observation: plan.Observation{Job: job}, memory: &memory{}}, next); err != nil {
 		return 0, fmt.Errorf("storing why the job is not deleted after its ttlSecondsAfterFinished: %w", err)
 	}
 	r.warn(job, v1alpha1.ReasonTombstoneRefused, message)

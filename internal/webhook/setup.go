@@ -150,6 +150,7 @@ func Paths() map[string]string {
 		"batchjob.batchcompute.dev":          batchJobPath,
 		"computeenv.batchcompute.dev":        computeEnvPath,
 		"computeenv-delete.batchcompute.dev": computeEnvPath,
+		"computeenv-scale.batchcompute.dev":  computeEnvPath,
 	}
 }
 
