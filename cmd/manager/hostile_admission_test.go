@@ -128,14 +128,14 @@ func (c *cluster) testMegabytes(t *testing.T, p *process) {
 	_, err = c.as(t, "", "neighbour").create(t.Context(), good)
 	must(t, err)
 	must(t, s.jobs.Delete(t.Context(), "fat-0", metav1.DeleteOptions{}))
-	eventually(t, 10*time.Second, func() error { return fat("in-its-place") })
+	eventually(t, func() error { return fat("in-its-place") })
 	if err := fat("one-more"); !full(err) {
 		t.Errorf("one more again: %v", err)
 	}
 	annotate("megabytes", "18Mi")
-	eventually(t, 10*time.Second, func() error { return fat("larger") })
+	eventually(t, func() error { return fat("larger") })
 	annotate("neighbour", "plenty")
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, func() error {
 		const want = `Warning: the namespace's annotation batchcompute.dev/job-bytes-quota must be a number of bytes such as 64Mi, got "plenty"; the default, 64.0 MiB, applies`
 		manifest := strings.Replace(good, "name: good, namespace: default", "name: warned, namespace: neighbour", 1)
 		if out, err := c.run(t, manifest, "create", "--dry-run=server", "-f", "-"); err != nil || !strings.Contains(out, want) {
@@ -198,7 +198,7 @@ func (c *cluster) testForgedReviews(t *testing.T) {
 	c.namespace(t, "forged", "2")
 	begin := time.Now()
 	for i := range 2 {
-		eventually(t, 20*time.Second, func() error {
+		eventually(t, func() error {
 			resp, err := c.forge(t, "forged", fmt.Sprint("forged-", i))
 			if err == nil && !resp.Allowed {
 				err = errors.New(resp.Result.Message)
@@ -210,7 +210,7 @@ func (c *cluster) testForgedReviews(t *testing.T) {
 	// A real create is told to try again, never refused, and gets in.
 	begin = time.Now()
 	s := c.as(t, "", "forged")
-	eventually(t, time.Minute, func() error {
+	eventually(t, func() error {
 		_, err := s.create(t.Context(), good)
 		if refusedWith(err, errcode.JobQuota) {
 			t.Fatalf("a real create is refused for what nobody created: %v", err)
@@ -218,7 +218,7 @@ func (c *cluster) testForgedReviews(t *testing.T) {
 		return err
 	})
 	t.Logf("a real create got in after %s", time.Since(begin))
-	eventually(t, time.Minute, func() error {
+	eventually(t, func() error {
 		_, err := s.create(t.Context(), good, named("second"))
 		return err
 	})
@@ -246,7 +246,7 @@ func (c *cluster) testEnvOfOthers(t *testing.T) {
 		_, err := mallory.envs.Patch(t.Context(), "pool", types.MergePatchType, []byte(body), metav1.PatchOptions{}, subresources...)
 		return err
 	}
-	eventually(t, 10*time.Second, func() error { // the binding reaches the authorizer through a watch
+	eventually(t, func() error { // the binding reaches the authorizer through a watch
 		err := patch(`{"metadata":{"labels":{"by":"mallory"}}}`)
 		if apierrors.IsForbidden(err) {
 			return err
