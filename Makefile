@@ -191,7 +191,8 @@ deploy: bin/cluster bin/deploy ## Deploy the operator into the cluster; IMAGE na
 undeploy: bin/cluster ## Remove the operator, its CRDs and with them every job.
 	$(use_cluster); \
 	kubectl delete --ignore-not-found --wait -f config/crd/bases; \
-	kubectl delete --ignore-not-found -k config/default
+	kubectl delete --ignore-not-found -k config/default; \
+	go run ./cmd/kubectl-batchjob release-finalizers --all-namespaces
 
 .PHONY: clean
 clean: ## Remove what was built here; caches outside the tree stay.

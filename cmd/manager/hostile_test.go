@@ -192,7 +192,7 @@ func TestHostileWebhookConnections(t *testing.T) {
 	p = c.launch(t, "--webhook-bind-address", addr, "--webhook-cert-dir", dir)
 	p.webhook = addr
 	c.pointWebhooks(t, "https://"+addr, cert)
-	eventually(t, 30*time.Second, p.ready)
+	eventually(t, p.ready)
 	part("no token", p, bare)
 }
 
@@ -297,7 +297,7 @@ func TestHostileMetricsTokens(t *testing.T) {
 		_, err = io.Copy(io.Discard, resp.Body)
 		return resp.StatusCode, err
 	}
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, func() error {
 		if status, err := scrape(scraper, tr.Status.Token); err != nil || status != http.StatusOK {
 			return fmt.Errorf("status %d, %w", status, err)
 		}
@@ -328,7 +328,7 @@ func TestHostileMetricsTokens(t *testing.T) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, func() error {
 		var pods corev1.PodList
 		must(t, c.List(t.Context(), &pods, client.InNamespace("default")))
 		if len(pods.Items) != 1 {
@@ -434,10 +434,10 @@ func TestManagerWaitsForAPIServer(t *testing.T) {
 		}
 		return nil
 	}
-	eventually(t, 20*time.Second, healthy)
+	eventually(t, healthy)
 	waits := func(reason string) {
 		t.Helper()
-		eventually(t, 30*time.Second, func() error {
+		eventually(t, func() error {
 			must(t, healthy())
 			err := p.ready()
 			if err == nil || !strings.Contains(err.Error(), "waiting for the API server at https://"+front.addr) || !strings.Contains(err.Error(), reason) {
@@ -452,9 +452,9 @@ func TestManagerWaitsForAPIServer(t *testing.T) {
 	waits("exceeded")
 	_ = front.listener.Close()
 	front.open(t, false)
-	eventually(t, 60*time.Second, p.ready)
+	eventually(t, p.ready)
 	must(t, c.Create(t.Context(), parse(t, good)))
-	eventually(t, 30*time.Second, func() error { // it leads
+	eventually(t, func() error { // it leads
 		if job := c.get(t, "good"); job.Status.JobID == "" {
 			return errors.New("the job has no status")
 		}
@@ -473,14 +473,14 @@ func TestManagerWaitsForCRDs(t *testing.T) {
 	}
 	addr := freeAddr(t)
 	p := c.launch(t, "--webhook-bind-address", addr, "--webhook-url", "https://"+addr)
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, func() error {
 		if err := p.ready(); err == nil || !strings.Contains(err.Error(), "looking for ComputeEnv") {
 			return fmt.Errorf("not the reason: %w", err)
 		}
 		return nil
 	})
 	c.apply(t, "../../config/host")
-	eventually(t, 60*time.Second, p.ready)
+	eventually(t, p.ready)
 }
 
 // TestWebhookPath applies config/default around a manager: the paths get tokens, and applying it
@@ -511,7 +511,7 @@ func TestWebhookPath(t *testing.T) {
 	}
 	apply()
 	p := c.launch(t, "--webhook-bind-address", freeAddr(t))
-	eventually(t, 20*time.Second, p.ready)
+	eventually(t, p.ready)
 	m, v := c.configurations(t)
 	paths := []string{*m.Webhooks[0].ClientConfig.Service.Path}
 	for i := range v.Webhooks {
@@ -532,7 +532,7 @@ func TestWebhookPath(t *testing.T) {
 	// Whoever takes the path out does not keep the API server from the manager.
 	v.Webhooks[0].ClientConfig.Service.Path = nil
 	must(t, c.Update(t.Context(), v))
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, func() error {
 		_, v := c.configurations(t)
 		if got := v.Webhooks[0].ClientConfig.Service.Path; got == nil || *got != want[1] {
 			return errors.New("the path was not put back")
@@ -571,7 +571,7 @@ func TestWebhookClientCA(t *testing.T) {
 		env.ControlPlane.GetAPIServer().Configure().Set("admission-control-config-file", config)
 	})
 	p := c.startManager(t, "--webhook-client-ca-file", caFile)
-	eventually(t, 10*time.Second, func() error { return client.IgnoreAlreadyExists(c.Create(t.Context(), parse(t, good))) })
+	eventually(t, func() error { return client.IgnoreAlreadyExists(c.Create(t.Context(), parse(t, good))) })
 	if err := c.Create(t.Context(), parse(t, bad)); !apierrors.IsInvalid(err) {
 		t.Errorf("a bad job: %v", err)
 	}

@@ -19,8 +19,8 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/config"
@@ -33,11 +33,13 @@ import (
 	"batchcompute.dev/operator/controllers/computeenv"
 	"batchcompute.dev/operator/internal/catalogfile"
 	"batchcompute.dev/operator/internal/certs"
+	"batchcompute.dev/operator/internal/fairrate"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/podkey"
 	"batchcompute.dev/operator/internal/server"
 	"batchcompute.dev/operator/internal/slots"
+	"batchcompute.dev/operator/internal/uninstall"
 	"batchcompute.dev/operator/internal/validation"
 	"batchcompute.dev/operator/internal/webhook"
 )
@@ -54,7 +56,7 @@ var version = "dev"
 
 // The names of the manager's own objects, as config/ has them.
 const (
-	leaseName      = "manager.batchcompute.dev"
+	leaseName      = uninstall.LeaseName
 	catalogName    = "batchcompute-catalog"
 	secretName     = "batchcompute-webhook-cert"
 	serviceName    = "batchcompute-webhook-service"
@@ -63,6 +65,9 @@ const (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == uninstall.CommandName {
+		os.Exit(uninstall.Command(ctrl.SetupSignalHandler(), "manager", os.Args[2:], os.Stdout, os.Stderr))
+	}
 	o, err := parseOptions(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		return
@@ -220,12 +225,12 @@ func newManager(ctx context.Context, cfg *rest.Config, o *options, certOpts cert
 }
 
 // limited returns the configuration of clients that share one limit of requests, where each
-// kind of object would else have its own; and that of the lease, which must not wait for others.
+// kind of object would else have its own, and in which namespaces take turns; and that of the lease, which must not wait for others.
 func limited(cfg *rest.Config, o *options) (all, lease *rest.Config) {
 	lease = rest.CopyConfig(cfg)
 	lease.QPS, lease.Burst = float32(o.qps), o.burst
 	all = rest.CopyConfig(lease)
-	all.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(all.QPS, all.Burst)
+	all.RateLimiter = fairrate.New(o.qps, o.burst, clock.RealClock{})
 	return all, lease
 }
 

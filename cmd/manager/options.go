@@ -102,7 +102,7 @@ func parseOptions(args []string) (*options, error) {
 		v1alpha1.AnnotationEnvQuota+" says another number; 0 means any number.")
 	fs.StringVar(&o.unknownZones, "unknown-zones", zonesWait, "What becomes of a request for a zone that no node is in: "+
 		zonesWait+", its Pods wait for a node; "+zonesReject+", it is refused.")
-	fs.IntVar(&o.workers, "max-concurrent-reconciles", 32, "How many jobs are reconciled at once.")
+	fs.IntVar(&o.workers, "max-concurrent-reconciles", 32, "How many jobs are reconciled at once, half of them at most of one namespace.")
 	fs.DurationVar(&o.resourceWait, "resource-wait", plan.DefaultResourceWait, "How long the first three machines of an instance are waited for. "+
 		"The 4th to 10th are waited for 1.5 times as long, those up to the 50th 3 times, the rest 6 times.")
 	fs.Float64Var(&o.qps, "kube-api-qps", 400, "Requests a second to the API server, on average.")
@@ -173,6 +173,8 @@ func (o *options) check(fs *flag.FlagSet) error {
 		return errors.New("--webhook-url needs certificates that the manager makes itself: it excludes --webhook-cert-dir")
 	case o.workers < 1:
 		return errors.New("--max-concurrent-reconciles must be at least 1")
+	case o.qps <= 0 || o.burst < 1:
+		return errors.New("--kube-api-qps must be more than 0, and --kube-api-burst at least 1")
 	case o.resourceWait <= 0:
 		return errors.New("--resource-wait must be more than 0")
 	case o.jobQuota < 0:

@@ -70,6 +70,8 @@ func TestParseOptionsErrors(t *testing.T) {
 		"negative quota of ComputeEnvs": {[]string{"--compute-env-quota=-1"}, "--compute-env-quota must not be negative"},
 		"too little memory":             {[]string{"--large-job-memory=1Mi"}, "must be at least 16Mi"},
 		"zones":                         {[]string{"--unknown-zones=maybe"}, "--unknown-zones must be wait or reject"},
+		"no requests":                   {[]string{"--kube-api-qps=0"}, "--kube-api-qps must be more than 0"},
+		"no burst":                      {[]string{"--kube-api-burst=0"}, "--kube-api-burst at least 1"},
 		"no patience":                   {[]string{"--resource-wait=0s"}, "must be more than 0"},
 		"webhook address":               {[]string{"--webhook-bind-address=9443"}, "--webhook-bind-address"},
 		"webhook port":                  {[]string{"--webhook-bind-address=:https"}, "--webhook-bind-address"},

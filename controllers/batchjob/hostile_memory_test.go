@@ -159,7 +159,8 @@ func (p *process) look(names ...string) {
 	p.e.syncLarge()
 }
 
-// steer changes a job, and lets a process look at it, later.
+// steer changes a job, and lets a process look at it until even a write that waits has its effect: that
+// of a large job waits for up to four seconds, which are two ticks.
 func (p *process) steer(name string, change func(*v1alpha1.BatchJob)) *v1alpha1.BatchJob {
 	p.e.t.Helper()
 	job := p.e.job(name)
@@ -167,7 +168,7 @@ func (p *process) steer(name string, change func(*v1alpha1.BatchJob)) *v1alpha1.
 	if err := p.e.Update(context.Background(), job); err != nil {
 		p.e.t.Fatal(err)
 	}
-	for range 3 {
+	for range 5 {
 		p.e.tick()
 		p.look(name)
 	}

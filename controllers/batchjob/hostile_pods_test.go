@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/naming"
 	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/proof"
 	"batchcompute.dev/operator/internal/resolve"
@@ -224,7 +225,7 @@ func TestHostilePodMadeInAdvance(t *testing.T) {
 			if err := e.Delete(context.Background(), fake); err != nil {
 				t.Fatal(err)
 			}
-			e.clear1(fake)
+			e.takeAway(fake)
 			e.clock.SetTime(e.clock.Now().Add(maxRefusalWait))
 			p.play("j")
 			e.want("j", "FAILED 0/1 0/1", "a FAILED failed=0 reason=TaskInstanceFailed", "failure a/0/0 CommandFailed 1", "failure a/0/1 CommandFailed 1")
@@ -233,8 +234,8 @@ func TestHostilePodMadeInAdvance(t *testing.T) {
 	}
 }
 
-// clear1 takes a Pod away that is being deleted.
-func (e *env) clear1(pod *corev1.Pod) {
+// takeAway takes a Pod away that is being deleted.
+func (e *env) takeAway(pod *corev1.Pod) {
 	e.t.Helper()
 	if err := e.Delete(context.Background(), pod, client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil {
 		e.t.Fatal(err)
@@ -318,4 +319,92 @@ func TestHostileScheduler(t *testing.T) {
 	if s := e.job("j").Status; s.State != v1alpha1.JobFailed || len(s.Failures) != 1 {
 		t.Errorf("the job is %s after the patience, failures %+v", s.State, s.Failures)
 	}
+}
+
+// TestHostileHandMadePods: Pods made by hand with our labels, finalizer and an owner reference do not
+// use nodes of a ComputeEnv, whether they are there before the operator or come later, and keep nothing
+// of ours.
+func TestHostileHandMadePods(t *testing.T) {
+	for name, owned := range map[string]bool{"of a job that never was": false, "of a job that is there": true} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t)
+			pool := e.pool("pool", 1)
+			suspended := testutil.Job("victim").Task("a", testutil.EnvID("pool")).New(e.ns)
+			suspended.Spec.Suspend = true
+			if err := e.Create(context.Background(), suspended); err != nil {
+				t.Fatal(err)
+			}
+			hand := func(i int) {
+				pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+					Name: fmt.Sprintf("hand-%d", i), Namespace: e.ns, Finalizers: []string{v1alpha1.FinalizerTracking},
+					Labels: map[string]string{
+						v1alpha1.LabelJobID: "job-0a1b2c3d", v1alpha1.LabelEnvID: naming.EnvID(pool.UID), v1alpha1.LabelTracked: "true",
+						v1alpha1.LabelTaskName: "a", v1alpha1.LabelTaskInstanceIndex: "0", v1alpha1.LabelAttempt: "0", v1alpha1.LabelRun: "0",
+					},
+					Annotations: map[string]string{v1alpha1.AnnotationJobName: "ghost"},
+				}}
+				if owned {
+					pod.Labels[v1alpha1.LabelJobID] = naming.JobID(suspended.UID)
+					pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(suspended, v1alpha1.GroupVersion.WithKind("BatchJob"))}
+				}
+				pod.Spec.Containers = []corev1.Container{{Name: podspec.ContainerName, Image: "evil"}}
+				if err := e.Create(context.Background(), pod); err != nil {
+					t.Fatal(err)
+				}
+				e.sync()
+			}
+			visit := func(p *process) {
+				for range 3 {
+					for _, job := range []string{"ghost", "victim", "j"} {
+						p.must(job)
+					}
+					e.clock.SetTime(e.clock.Now().Add(2 * time.Second))
+				}
+			}
+			hand(0)
+			hand(1)
+			p := e.start(nil)
+			e.submit(testutil.Job("j").Task("a", testutil.Instances(2), testutil.EnvID("pool")))
+			visit(p)
+			hand(2)
+			visit(p)
+			if got := e.job("j").Status.Tasks[0]; got.Active != "0" {
+				t.Errorf("the job's task is %+v", got)
+			}
+			stats := p.options.Slots.Stats(types.NamespacedName{Namespace: e.ns, Name: "pool"})
+			if stats.InUse != 1 {
+				t.Errorf("%d nodes are in use, want 1", stats.InUse)
+			}
+			for _, pod := range e.Pods(t, e.ns) {
+				if strings.HasPrefix(pod.Name, "hand-") && (len(pod.Finalizers) > 0 || pod.Labels[v1alpha1.LabelTracked] != "" || pod.DeletionTimestamp != nil) {
+					t.Errorf("%s has finalizers %q, labels %v", pod.Name, pod.Finalizers, pod.Labels)
+				}
+			}
+			t.Logf("hostile: 3 Pods made by hand, %s: %d of 1 node in use, job %s", name, stats.InUse, e.job("j").Status.State)
+		})
+	}
+}
+
+// TestHostileRetryBlocked: Pods made by hand do not keep a job from being retried.
+func TestHostileRetryBlocked(t *testing.T) {
+	e := newEnv(t)
+	e.script = func(string, int, int) int32 { return 1 }
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a"))
+	p.play("j")
+	job := e.job("j")
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Name: "hand", Namespace: e.ns, Labels: map[string]string{v1alpha1.LabelJobID: job.Status.JobID},
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, v1alpha1.GroupVersion.WithKind("BatchJob"))},
+	}}
+	pod.Spec.Containers = []corev1.Container{{Name: podspec.ContainerName, Image: "evil"}}
+	if err := e.Create(context.Background(), pod); err != nil {
+		t.Fatal(err)
+	}
+	controlplane.Change(t, e.ControlPlane, job, func(job *v1alpha1.BatchJob) { job.Spec.RetryToken = "again" })
+	p.passes("j", 2)
+	if s := e.job("j").Status; s.Run != 1 || s.Tasks[0].Active != "0" {
+		t.Errorf("the job is %s, run %d", s.State, s.Run)
+	}
+	t.Logf("hostile: a Pod made by hand beside a job that is retried: run %d, %s", e.job("j").Status.Run, e.job("j").Status.State)
 }

@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,6 +25,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/fairrate"
 	"batchcompute.dev/operator/internal/testutil"
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
@@ -70,7 +71,7 @@ func newTenants(t *testing.T, first func(namespace string)) *tenants {
 	p := controlplane.GetOwn(t)
 	n := &tenants{env: &env{ControlPlane: p.ControlPlane, t: t, ns: "default"}, pods: &creations{count: map[string]int{}, first: first}}
 	cfg := rest.CopyConfig(p.Config)
-	cfg.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(400, 800)
+	cfg.RateLimiter = fairrate.New(400, 800, clock.RealClock{})
 	cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper {
 		n.pods.RoundTripper = rt
 		return n.pods

@@ -60,8 +60,7 @@ func (l *lease) end() {
 
 // settled says that a pass over a large, idle job left nothing to do.
 type settled struct {
-	// version is the resource version that the job had after the pass, and looks memory.looks as it was
-	// before.
+	// version is the resource version that the job had, and looks memory.looks as it was before.
 	version string
 	looks   int
 	// until is when to look again; zero means at no time.
@@ -93,7 +92,7 @@ func (r *Reconciler) isSettled(m *memory, job *v1alpha1.BatchJob) (time.Duration
 	s, looks := m.settled, m.looks
 	r.mu.Unlock()
 	if s == nil || s.version != job.ResourceVersion || s.looks != looks {
-		return 0, false
+		return 0, plan.IsDormant(job)
 	}
 	if s.until.IsZero() {
 		return 0, true
@@ -134,10 +133,10 @@ func (r *Reconciler) askForMemory(obs *observation) {
 	key := keyOf(&job.ObjectMeta)
 	switch {
 	case !plan.IsIdle(job) || len(obs.Pods) > 0:
-		r.started.Hold(key, m.size)
+		r.started.Hold(key, m.startedSize)
 	case obs.code == "" && obs.original == nil && obs.tombstone == nil && plan.MayBegin(job):
-		if !r.started.Ask(membudget.Job{Name: key, Size: m.size, Priority: m.priority, Created: job.CreationTimestamp.Time}) {
-			obs.NoMemory, obs.wait = noMemory(m.size, r.started.Limit()), memoryRetry
+		if !r.started.Ask(membudget.Job{Name: key, Size: m.startedSize, Priority: m.priority, Created: job.CreationTimestamp.Time}) {
+			obs.NoMemory, obs.wait = noMemory(m.startedSize, r.started.Limit()), memoryRetry
 		}
 	}
 }
@@ -157,12 +156,12 @@ func (r *Reconciler) endLarge(obs *observation, result ctrl.Result, err error) {
 		return
 	}
 	m, key := obs.memory, keyOf(&obs.Job.ObjectMeta)
-	version, status := obs.Job.ResourceVersion, &obs.Job.Status
+	status := &obs.Job.Status
 	if obs.stored != nil {
-		version, status = m.version, obs.stored
+		status = obs.stored
 	}
 	if plan.HasClaims(status) || len(obs.Pods) > 0 {
-		r.started.Hold(key, m.size)
+		r.started.Hold(key, m.startedSize)
 		return
 	}
 	if obs.NoMemory == "" {
@@ -171,10 +170,11 @@ func (r *Reconciler) endLarge(obs *observation, result ctrl.Result, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m.spec, m.envs, m.terminations, m.settled = nil, nil, nil, nil
-	if err != nil {
+	// A status that was stored now may be the reason to go on: the next pass, which its event brings, tells.
+	if err != nil || obs.stored != nil {
 		return
 	}
-	m.settled = &settled{version: version, looks: obs.looks, waits: obs.NoMemory != ""}
+	m.settled = &settled{version: obs.Job.ResourceVersion, looks: obs.looks, waits: obs.NoMemory != ""}
 	if result.RequeueAfter > 0 {
 		m.settled.until = r.options.Clock.Now().Add(result.RequeueAfter)
 	}

@@ -4,6 +4,7 @@
 package batchjob
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -31,8 +32,8 @@ type memory struct {
 	// idle has none between two passes: see endLarge. It is set under the reconciler's lock.
 	spec          *resolve.Job
 	code, message string
-	// priority is that of the spec, and size the plan.StartedSize of the job.
-	priority, size int
+	// priority is that of the spec, and startedSize the plan.StartedSize of the job.
+	priority, startedSize int
 	// settled is what the last pass over a large job came to; nil if there is something to do. looks
 	// counts what happened since that no object in the cache tells of. Both need the reconciler's lock.
 	settled *settled
@@ -55,6 +56,9 @@ type memory struct {
 	// window is how many Pods may be in creation at once, and wave how many are to be claimed;
 	// 0 stands for what a job begins with.
 	window, wave int
+	// specSize and statusSize are those of the job, as JSON, and rewritten is what was written of it.
+	specSize, statusSize int
+	rewritten            rewritten
 	// storing is how long the last write of the status took.
 	storing time.Duration
 	// refusals are the tasks whose Pods the cluster refuses to make, by position.
@@ -87,7 +91,7 @@ func (r *Reconciler) recall(key types.NamespacedName, job *v1alpha1.BatchJob) *m
 func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) *memory {
 	m := &memory{
 		uid: job.UID, token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}, released: map[types.UID]string{},
-		priority: v1alpha1.DefaultPriority, size: plan.StartedSize(job),
+		priority: v1alpha1.DefaultPriority, startedSize: plan.StartedSize(job),
 	}
 	if !isAccepted(job) { // what an earlier version accepted goes on
 		m.code, m.message = r.options.Validate(job)
@@ -110,6 +114,7 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 			m.seeksHosts = m.seeksHosts || t.Env == nil || len(t.Env.HostIPs) > 0
 		}
 	}
+	m.specSize, m.statusSize = jsonSize(&job.Spec), jsonSize(&job.Status)
 	r.mu.Lock()
 	before := r.memories[key]
 	r.memories[key] = m
@@ -118,6 +123,18 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 		r.started.Release(key) // another job of this name, which is gone
 	}
 	return m
+}
+
+// size is that of the whole job, as JSON, but for its metadata.
+func (m *memory) size() int { return m.specSize + m.statusSize }
+
+// jsonSize is the size of a value as JSON.
+func jsonSize(v any) int {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return 0 // and it cannot be written either
+	}
+	return len(text)
 }
 
 func (r *Reconciler) forget(key types.NamespacedName) {

@@ -191,7 +191,7 @@ func (r *Reconciler) unfinished(ctx context.Context, job *v1alpha1.BatchJob) (in
 // observeLive puts the job as the API server has it in the place of the cached one.
 func (r *Reconciler) observeLive(ctx context.Context, obs *observation) error {
 	if obs.large {
-		if err := r.take(ctx, obs.lease, obs.Job.Namespace, obs.memory.size); err != nil {
+		if err := r.take(ctx, obs.lease, obs.Job.Namespace, obs.memory.startedSize); err != nil {
 			return err
 		}
 	}

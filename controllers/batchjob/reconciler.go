@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/fairrate"
 	"batchcompute.dev/operator/internal/membudget"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/plan"
@@ -67,6 +68,7 @@ type Reconciler struct {
 // Reconcile does one pass over one job, in the order that package plan demands: store
 // the status, then stop and create Pods, and let go of those that are recorded.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
+	ctx = fairrate.WithTenant(ctx, req.Namespace)
 	begin := r.options.Clock.Now()
 	if err := r.ensureKey(ctx); err != nil {
 		return ctrl.Result{}, err
@@ -142,7 +144,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		return ctrl.Result{}, err
 	}
 	if p.Expire {
-		return ctrl.Result{}, r.expire(ctx, obs.Job)
+		wait, err := r.expire(ctx, obs.Job)
+		return ctrl.Result{RequeueAfter: wait}, err
 	}
 	unseen := obs.memory.unseen(r.options.Clock.Now())
 	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen, young, obs.wait)}, nil

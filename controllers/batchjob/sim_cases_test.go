@@ -79,11 +79,11 @@ func TestSimCases(t *testing.T) {
 		},
 		"a Pod that was given to another controller": {
 			testutil.Job("sim").Task("a", testutil.Retries(1), machines(1)),
-			[]string{"running", "given away", "much time passes", "much time passes", "much time passes"},
+			[]string{"running", "given away", "idle", "much time passes", "idle", "much time passes", "idle", "much time passes", "idle"},
 		},
 		"a Pod that was given away, and its job is suspended": {
 			testutil.Job("sim").Task("a"),
-			[]string{"running", "given away", "suspend or resume", "much time passes", "suspend or resume"},
+			[]string{"running", "given away", "suspend or resume", "idle", "much time passes", "idle", "suspend or resume", "idle", "much time passes", "idle"},
 		},
 		"a Pod that was given away, and its job is terminated": {
 			testutil.Job("sim").Task("a"),

@@ -51,7 +51,8 @@ type simulation struct {
 	// the one would be taken for news of the other.
 	floor int
 	// script are the beginnings of the labels of options, to be taken in this order, each
-	// as soon as there is one; "running" waits until a command is. With a script choose is not asked.
+	// as soon as there is one; "running" waits until a command is, "idle" until no pass is due. With a
+	// script choose is not asked.
 	script []string
 	// squatter is the name of a Pod that is a user's, "" for none.
 	squatter string
@@ -419,6 +420,12 @@ func (s *simulation) pick(list []simOption) int {
 		}
 		s.script = s.script[1:]
 	}
+	if len(s.script) > 0 && s.script[0] == "idle" {
+		if !s.idle() {
+			return 0
+		}
+		s.script = s.script[1:]
+	}
 	for i, o := range list {
 		if len(s.script) > 0 && strings.HasPrefix(o.label, s.script[0]) {
 			s.script = s.script[1:]
@@ -426,6 +433,12 @@ func (s *simulation) pick(list []simOption) int {
 		}
 	}
 	return 0
+}
+
+// idle reports whether the first controller has seen everything and has nothing to do now.
+func (s *simulation) idle() bool {
+	c := s.controllers[0]
+	return !s.passing() && c.jobAt == s.last() && c.podsAt == s.last() && c.next() == ""
 }
 
 // simOption is one way to deviate.

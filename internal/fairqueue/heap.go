@@ -18,7 +18,7 @@ func (h *heapOf[E]) push(e E)           { heap.Push(h, e) }
 func (h *heapOf[E]) remove(index int) E { return heap.Remove(h, index).(E) }
 func (h *heapOf[E]) fix(index int)      { heap.Fix(h, index) }
 
-// Len is heap.Interface's, as are the others.
+// Len is heap.Interface's, as are the methods that follow.
 func (h heapOf[E]) Len() int           { return len(h) }
 func (h heapOf[E]) Less(i, j int) bool { return h[i].less(h[j]) }
 func (h heapOf[E]) Swap(i, j int) {
@@ -27,12 +27,14 @@ func (h heapOf[E]) Swap(i, j int) {
 	h[j].setIndex(j)
 }
 
+// Push is heap.Interface's.
 func (h *heapOf[E]) Push(x any) {
 	e := x.(E)
 	e.setIndex(len(*h))
 	*h = append(*h, e)
 }
 
+// Pop is heap.Interface's.
 func (h *heapOf[E]) Pop() any {
 	old, last := *h, len(*h)-1
 	e := old[last]

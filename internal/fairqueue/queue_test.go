@@ -422,8 +422,7 @@ func TestAllWorkersWork(t *testing.T) {
 			workers := 1 + random.IntN(9)
 			var mu sync.Mutex
 			at, running := map[reconcile.Request]time.Time{}, map[reconcile.Request]int{}
-			var s *simulation
-			s = simulate(t, workers, func(r reconcile.Request) time.Duration {
+			s := simulate(t, workers, func(r reconcile.Request) time.Duration {
 				mu.Lock()
 				defer mu.Unlock()
 				at[r] = time.Now()

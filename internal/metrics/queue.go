@@ -81,26 +81,32 @@ func (m *queueMetrics) NewDepthMetric(name string) workqueue.GaugeMetric {
 	return m.depth.WithLabelValues(name, name, "")
 }
 
+// NewAddsMetric is workqueue.MetricsProvider's.
 func (m *queueMetrics) NewAddsMetric(name string) workqueue.CounterMetric {
 	return m.adds.WithLabelValues(name, name)
 }
 
+// NewLatencyMetric is workqueue.MetricsProvider's.
 func (m *queueMetrics) NewLatencyMetric(name string) workqueue.HistogramMetric {
 	return m.latency.WithLabelValues(name, name)
 }
 
+// NewWorkDurationMetric is workqueue.MetricsProvider's.
 func (m *queueMetrics) NewWorkDurationMetric(name string) workqueue.HistogramMetric {
 	return m.work.WithLabelValues(name, name)
 }
 
+// NewUnfinishedWorkSecondsMetric is workqueue.MetricsProvider's.
 func (m *queueMetrics) NewUnfinishedWorkSecondsMetric(name string) workqueue.SettableGaugeMetric {
 	return m.unfinished.WithLabelValues(name, name)
 }
 
+// NewLongestRunningProcessorSecondsMetric is workqueue.MetricsProvider's.
 func (m *queueMetrics) NewLongestRunningProcessorSecondsMetric(name string) workqueue.SettableGaugeMetric {
 	return m.longest.WithLabelValues(name, name)
 }
 
+// NewRetriesMetric is workqueue.MetricsProvider's.
 func (m *queueMetrics) NewRetriesMetric(name string) workqueue.CounterMetric {
 	return m.retries.WithLabelValues(name, name)
 }

@@ -474,7 +474,12 @@ func (c *computation) guard(t *task, in resolve.Instance, pod *corev1.Pod) {
 func (c *computation) isEdited(pod *corev1.Pod) bool {
 	return !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) || metav1.GetControllerOfNoCopy(pod) == nil ||
 		pod.Labels[v1alpha1.LabelJobID] != c.obs.Spec.ID ||
-		c.obs.PodKey != "" && len(c.obs.Job.Status.PodKeys) > 0 && pod.Annotations[v1alpha1.AnnotationProof] == ""
+		c.asksForProof() && pod.Annotations[v1alpha1.AnnotationProof] == ""
+}
+
+// asksForProof reports whether all Pods of the job have proved that the operator made them.
+func (c *computation) asksForProof() bool {
+	return c.obs.PodKey != "" && len(c.obs.Job.Status.PodKeys) > 0
 }
 
 // sortFailures orders the failures and gives each task its last ones.
@@ -727,8 +732,9 @@ func (c *computation) isDoomed(t *task, index int) bool {
 	return c.terminating || t.doomed.Contains(index)
 }
 
-// dismissStrangers lets go of the Pods that could not be identified, save those that
-// have the name of a claim: somebody edited their labels, and adoption heals them.
+// dismissStrangers removes the finalizers of Pods that could not be identified, save those that have
+// the name of a claim: somebody edited their labels, and adoption heals them. One that nobody claims and
+// that the operator has made must not run on. Without a proof it may be a user's, and is left alone.
 func (c *computation) dismissStrangers() {
 	if len(c.strangers) == 0 {
 		return
@@ -738,7 +744,11 @@ func (c *computation) dismissStrangers() {
 		claimed[c.obs.Spec.PodName(in)] = true
 	}
 	for _, pod := range c.strangers {
-		if !claimed[pod.Name] && !HoldsNode(pod, c.now) {
+		switch {
+		case claimed[pod.Name]:
+		case c.asksForProof():
+			c.dismiss([]*corev1.Pod{pod})
+		case !HoldsNode(pod, c.now):
 			c.plan.Release = append(c.plan.Release, pod)
 		}
 	}

@@ -305,6 +305,18 @@ func TestForeignPods(t *testing.T) {
 		}
 		w.want("RUNNABLE", "a RUNNABLE active=0")
 	})
+	t.Run("no claim, and a proof", func(t *testing.T) {
+		w := newWorld(t, testutil.Job("j").Task("a")).step()
+		w.changeJob(func(job *v1alpha1.BatchJob) { job.Status.PodKeys = []string{"0123abcd"} })
+		stray := w.pods[w.pod("a/0")].DeepCopy()
+		stray.Name, stray.UID = "stray", "other"
+		delete(stray.Labels, v1alpha1.LabelAttempt)
+		obs := w.observation()
+		obs.Live, obs.PodKey, obs.Pods = true, "0123abcd", []*corev1.Pod{stray}
+		if p := w.must(obs); fmt.Sprint(podNames(p.Delete), podNames(p.Release)) != "[stray] [stray]" {
+			t.Errorf("Delete %q, Release %q, want the operator's Pod that nobody claims to be stopped", podNames(p.Delete), podNames(p.Release))
+		}
+	})
 	t.Run("a claim of this plan", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a")).step().do("a/0", func(pod *corev1.Pod) { clear(pod.Labels); pod.Labels[v1alpha1.LabelTracked] = "true" })
 		w.changeJob(func(job *v1alpha1.BatchJob) { job.Status = v1alpha1.BatchJobStatus{} })

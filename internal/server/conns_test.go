@@ -116,6 +116,20 @@ func TestConnTableBoundsHandshakes(t *testing.T) {
 	}
 }
 
+// TestConnTableTakesABurst opens what three API servers open when each of their requests in flight
+// needs a connection of its own: none of them gives way.
+func TestConnTableTakesABurst(t *testing.T) {
+	table := newConnTable(webhookConns, webhookPending)
+	for server := range 3 {
+		for i := range 200 {
+			dialTable(t, table, netip.AddrFrom4([4]byte{10, 0, 0, byte(server)}).String(), int64(i))
+		}
+	}
+	if table.evicted != 0 {
+		t.Errorf("%d of 600 connections gave way", table.evicted)
+	}
+}
+
 func TestSource(t *testing.T) {
 	for addr, want := range map[string]string{
 		"10.0.0.1:5": "10.0.0.1", "[::ffff:10.0.0.1]:5": "10.0.0.1", "[2001:db8:1:2:3:4:5:6]:5": "2001:db8:1:2::", "[::1]:5": "::1",

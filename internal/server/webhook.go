@@ -27,9 +27,9 @@ const (
 	// webhookConns is more than the requests that three API servers have in flight by default,
 	// 200 that change something each. A connection takes 40 KiB at most while it is stalled.
 	webhookConns = 1000
-	// webhookPending are handshakes. Each takes the processor for half a millisecond, so the
-	// last of them is done in less than a tenth of a second.
-	webhookPending = 128
+	// webhookPending are handshakes: as many as three API servers begin when each of these requests
+	// comes at once and finds no idle connection. Each takes the processor for half a millisecond.
+	webhookPending = 640
 	// maxReview is the largest legal AdmissionReview: the new and the old object, which etcd
 	// holds to 1.5 MiB each, and half a MiB for the rest: the user's groups and extra fields,
 	// the options. A new object that is larger than that is refused here, and not by its code.

@@ -115,7 +115,7 @@ func wholeSize(v any) int {
 		}
 	case *metav1.FieldsV1:
 		if v != nil {
-			return max(len(v.Raw), len("null"))
+			return max(len(v.GetRawBytes()), len("null"))
 		}
 	}
 	b, _ := json.Marshal(v) // what cannot be encoded never arrives

@@ -29,7 +29,7 @@ func storedJob() *v1alpha1.BatchJob {
 			Finalizers:      []string{"example.com/f"},
 			ManagedFields: []metav1.ManagedFieldsEntry{{
 				Manager: "kubectl-create", Operation: "Update", APIVersion: "batchcompute.dev/v1alpha1", Time: &now, FieldsType: "FieldsV1",
-				FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{".":{},"f:job":{}}}`)},
+				FieldsV1: metav1.NewFieldsV1(`{"f:spec":{".":{},"f:job":{}}}`),
 			}},
 		},
 		Spec: v1alpha1.BatchJobSpec{Placement: v1alpha1.Placement{Zone: "z"}, Job: v1alpha1.Job{Tasks: []v1alpha1.Task{

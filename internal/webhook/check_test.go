@@ -39,8 +39,8 @@ func TestUnknownNamespacesLeaveNothing(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 1000 {
 			wg.Go(func() {
-				if _, err := q.admit(t.Context(), claim{fmt.Sprint("invented-", i), "a", 100, true}); !errors.Is(err, errBusy) {
-					t.Errorf("error %v, want %v", err, errBusy)
+				if _, err := q.admit(t.Context(), claim{fmt.Sprint("invented-", i), "a", 100, true}); !errors.Is(err, errNoNamespace) {
+					t.Errorf("error %v, want %v", err, errNoNamespace)
 				}
 			})
 		}

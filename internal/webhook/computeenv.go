@@ -11,7 +11,6 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -21,22 +20,25 @@ import (
 )
 
 // The first webhook is asked about creations and about changes of the spec, as that for
-// BatchJobs is, and about the subresource scale. The second is asked about deletions, so that one by mistake is refused
+// BatchJobs is. The second is asked about the subresource scale, whose object is a Scale. It
+// is not needed: without it a number over the limit is stored, and the reconcilers take it for the
+// limit; so an autoscaler does not wait for a manager that is down. The third is asked about deletions, so that one by mistake is refused
 // before it is under way. It is not needed: the reconciler keeps what is in use with a
 // finalizer. So a deletion does not wait for a manager that is down, and the deletion of a
 // whole namespace never comes here.
 //
-// +kubebuilder:webhook:path=/validate-batchcompute-dev-v1alpha1-computeenv,mutating=false,failurePolicy=fail,sideEffects=None,matchPolicy=Equivalent,timeoutSeconds=5,groups=batchcompute.dev,resources=computeenvs;computeenvs/scale,verbs=create;update,versions=v1alpha1,name=computeenv.batchcompute.dev,admissionReviewVersions=v1,patch=`{"matchConditions":[{"name":"spec-is-new-or-changed","expression":"request.operation == 'CREATE' || has(object.spec) != has(oldObject.spec) || (has(object.spec) && object.spec != oldObject.spec)"}]}`
+// +kubebuilder:webhook:path=/validate-batchcompute-dev-v1alpha1-computeenv,mutating=false,failurePolicy=fail,sideEffects=None,matchPolicy=Equivalent,timeoutSeconds=5,groups=batchcompute.dev,resources=computeenvs,verbs=create;update,versions=v1alpha1,name=computeenv.batchcompute.dev,admissionReviewVersions=v1,patch=`{"matchConditions":[{"name":"spec-is-new-or-changed","expression":"request.operation == 'CREATE' || has(object.spec) != has(oldObject.spec) || (has(object.spec) && object.spec != oldObject.spec)"}]}`
 // +kubebuilder:webhook:path=/validate-batchcompute-dev-v1alpha1-computeenv,mutating=false,failurePolicy=ignore,sideEffects=None,matchPolicy=Equivalent,timeoutSeconds=5,groups=batchcompute.dev,resources=computeenvs,verbs=delete,versions=v1alpha1,name=computeenv-delete.batchcompute.dev,admissionReviewVersions=v1,patch=`{"matchConditions":[{"name":"not-with-its-namespace","expression":"request.userInfo.username != 'system:serviceaccount:kube-system:namespace-controller'"}]}`
+// +kubebuilder:webhook:path=/validate-batchcompute-dev-v1alpha1-computeenv,mutating=false,failurePolicy=ignore,sideEffects=None,matchPolicy=Equivalent,timeoutSeconds=5,groups=batchcompute.dev,resources=computeenvs/scale,verbs=update,versions=v1alpha1,name=computeenv-scale.batchcompute.dev,admissionReviewVersions=v1
 
-// computeEnvPath is where both webhooks are served; the markers above repeat it.
+// computeEnvPath is where these webhooks are served; the markers above repeat it.
 const computeEnvPath = "/validate-batchcompute-dev-v1alpha1-computeenv"
 
 // computeEnvValidator is what this package needs of internal/validation.
 type computeEnvValidator interface {
 	ValidateComputeEnvCreate(env *v1alpha1.ComputeEnv) []validation.Problem
 	ValidateComputeEnvUpdate(oldEnv, newEnv *v1alpha1.ComputeEnv) []validation.Problem
-	ValidateComputeNodeCount(n int64) []validation.Problem
+	ValidateComputeEnvScale(nodes int64) []validation.Problem
 	ComputeEnvWarnings(env *v1alpha1.ComputeEnv) []string
 }
 
@@ -64,7 +66,7 @@ func (h *computeEnvHandler) validate(ctx context.Context, req admission.Request)
 	case admissionv1.Create:
 		return h.validateCreate(ctx, req)
 	case admissionv1.Update:
-		if req.SubResource == "scale" {
+		if req.SubResource == subresourceScale {
 			return h.validateScale(req)
 		}
 		return h.validateUpdate(ctx, req)
@@ -89,9 +91,8 @@ func (h *computeEnvHandler) validateCreate(ctx context.Context, req admission.Re
 	return v, err
 }
 
-// validateUpdate asks whether the caller may submit, as a create does: the image, the account and
-// the rights that a ComputeEnv has are those of all jobs that name it, whoever submitted them. A
-// change of nothing but the number of nodes is a scaling.
+// validateUpdate asks, as for a create, whether the caller may submit: the spec decides which image
+// the jobs of others run, on which machine and as whom. Nothing of the cache is needed.
 func (h *computeEnvHandler) validateUpdate(ctx context.Context, req admission.Request) (verdict, error) {
 	env, err := decode[v1alpha1.ComputeEnv](req.Object)
 	if err != nil {
@@ -101,24 +102,24 @@ func (h *computeEnvHandler) validateUpdate(ctx context.Context, req admission.Re
 	if err != nil {
 		return verdict{}, err
 	}
-	scaled := old.Spec
-	scaled.DesiredComputeNodeCount = env.Spec.DesiredComputeNodeCount
-	if !apiequality.Semantic.DeepEqual(scaled, env.Spec) {
-		if refusal, err := admitCaller(ctx, h.access, h.synced, req.UserInfo, req.Namespace); err != nil || refusal != nil {
-			return verdict{problems: refusal}, err
-		}
+	always := func() bool { return true }
+	if refusal, err := admitCaller(ctx, h.access, always, req.UserInfo, req.Namespace); err != nil || refusal != nil {
+		return verdict{problems: refusal}, err
 	}
 	return verdict{h.validator.ValidateComputeEnvUpdate(old, env), h.validator.ComputeEnvWarnings(env)}, nil
 }
 
-// validateScale asks nobody for the verb submit: a scaling runs nothing that was not submitted, and
-// autoscalers do not have it. RBAC says who may change the subresource.
+// subresourceScale is how a number of nodes is changed without the rest.
+const subresourceScale = "scale"
+
+// validateScale checks the number alone. It does not ask whether the caller may submit: more
+// nodes run nothing that was not submitted, and an autoscaler submits nothing.
 func (h *computeEnvHandler) validateScale(req admission.Request) (verdict, error) {
 	scale, err := decode[autoscalingv1.Scale](req.Object)
 	if err != nil {
 		return verdict{}, err
 	}
-	return verdict{problems: h.validator.ValidateComputeNodeCount(int64(scale.Spec.Replicas))}, nil
+	return verdict{problems: h.validator.ValidateComputeEnvScale(int64(scale.Spec.Replicas))}, nil
 }
 
 // maxUsers is how many jobs a refusal names.

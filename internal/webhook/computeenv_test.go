@@ -6,7 +6,7 @@ package webhook
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
 	authnv1 "k8s.io/api/authentication/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -53,6 +54,17 @@ func envRequest(op admissionv1.Operation, nodes int64, edit ...func(*v1alpha1.Co
 	return req
 }
 
+// scaleRequest is a request for so many nodes through the subresource.
+func scaleRequest(nodes int32) admission.Request {
+	req := envRequest(admissionv1.Update, 1)
+	data, err := json.Marshal(autoscalingv1.Scale{Spec: autoscalingv1.ScaleSpec{Replicas: nodes}})
+	if err != nil {
+		panic(err)
+	}
+	req.SubResource, req.Object.Raw = "scale", data
+	return req
+}
+
 // handleEnv sends a request through the webhook as the server does.
 func handleEnv(t *testing.T, c *cluster, req admission.Request) admission.Response {
 	t.Helper()
@@ -68,17 +80,6 @@ func TestComputeEnvs(t *testing.T) {
 	dryRun.DryRun = ptr(true)
 	unnamed := envRequest(admissionv1.Create, 3, func(e *v1alpha1.ComputeEnv) { e.Name = "" })
 	unnamed.Name = ""
-	asRoot := envRequest(admissionv1.Update, 3)
-	edited := envRequest(admissionv1.Update, 3, func(e *v1alpha1.ComputeEnv) {
-		e.Spec.Kubernetes = &v1alpha1.KubernetesOptions{ServiceAccountName: "admin"}
-	})
-	asRoot.Object.Raw = edited.Object.Raw
-	scaleTo := func(n int32) admission.Request {
-		req := envRequest(admissionv1.Update, 1)
-		req.SubResource = "scale"
-		req.Object.Raw = fmt.Appendf(nil, `{"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"pool","namespace":"ns"},"spec":{"replicas":%d}}`, n)
-		return req
-	}
 	seven := []string{"a", "b", "c", "d", "e", "f", "g"}
 	gone := envRequest(admissionv1.Delete, 1, func(e *v1alpha1.ComputeEnv) { now := metav1.Unix(1_800_000_000, 0); e.DeletionTimestamp = &now })
 	for name, tc := range map[string]struct {
@@ -110,16 +111,19 @@ func TestComputeEnvs(t *testing.T) {
 			}),
 			wantWarnings: []string{"spec.inputMappings has no effect yet", "no number"}, wantReserved: []string{"ns/pool"},
 		},
-		"an update of the number of nodes asks nobody": {cluster: cluster{forbidden: true, notSynced: true, users: seven}, req: envRequest(admissionv1.Update, 3)},
-		"an update of what jobs run as":                {cluster: cluster{users: seven}, req: asRoot},
-		"an update of what jobs run as, by a caller who may not submit": {
-			cluster: cluster{forbidden: true}, req: asRoot,
+		"an update asks only for the right to submit": {cluster: cluster{notSynced: true, users: seven}, req: envRequest(admissionv1.Update, 3)},
+		"an update by a caller who may not submit": {
+			cluster: cluster{forbidden: true}, req: envRequest(admissionv1.Update, 2001),
 			want: []string{`UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace: must be one where user "alice" has the verb submit ` +
 				`on batchjobs.batchcompute.dev, as the roles edit and admin have it, got "ns"`},
 		},
-		"a scaling asks nobody": {cluster: cluster{forbidden: true, notSynced: true}, req: scaleTo(2000)},
-		"a scaling beyond the limit": {
-			req: scaleTo(2147483647), want: []string{"InvalidParameterValue.LimitExceeded spec.desiredComputeNodeCount: must be at most 2000 nodes, got 2147483647"},
+		"a scale asks nobody": {cluster: cluster{forbidden: true, notSynced: true}, req: scaleRequest(2000)},
+		"a scale too far": {
+			cluster: cluster{forbidden: true}, req: scaleRequest(math.MaxInt32),
+			want: []string{"InvalidParameterValue.LimitExceeded spec.replicas: must be at most 2000 nodes, got 2147483647"},
+		},
+		"a scale below nothing": {
+			req: scaleRequest(-1), want: []string{"InvalidParameterValue.Negative spec.replicas: must not be negative, got -1"},
 		},
 		"an update with a mistake": {
 			req: envRequest(admissionv1.Update, 2001), want: []string{"InvalidParameterValue.LimitExceeded spec.desiredComputeNodeCount: must be at most 2000 nodes, got 2001"},
@@ -171,6 +175,8 @@ func TestComputeEnvsUndecided(t *testing.T) {
 	broken.Object.Raw = []byte("{")
 	brokenOld := envRequest(admissionv1.Update, 1)
 	brokenOld.OldObject.Raw = nil
+	brokenScale := scaleRequest(1)
+	brokenScale.Object.Raw = []byte("{")
 	for name, tc := range map[string]struct {
 		cluster cluster
 		req     admission.Request
@@ -181,6 +187,8 @@ func TestComputeEnvsUndecided(t *testing.T) {
 		"nor for a deletion":      {cluster{notSynced: true}, envRequest(admissionv1.Delete, 1), true},
 		"the index is not there":  {cluster{usersErr: errors.New("no index")}, envRequest(admissionv1.Delete, 1), true},
 		"no turn in time":         {cluster{quotaErr: errBusy}, envRequest(admissionv1.Create, 1), true},
+		"the review of an update": {cluster{accessErr: errors.New("down")}, envRequest(admissionv1.Update, 1), true},
+		"no Scale":                {cluster{}, brokenScale, false},
 		"no ComputeEnv":           {cluster{}, broken, false},
 		"no old ComputeEnv":       {cluster{}, brokenOld, false},
 		"an operation of others":  {cluster{}, envRequest(admissionv1.Connect, 1), false},

@@ -30,8 +30,12 @@ const (
 	maxReserved = 1000
 )
 
-// errBusy says that a request's turn did not come in time.
-var errBusy = errors.New("what was let in before is not in the cache yet")
+// errBusy says that a request's turn did not come in time, errNoNamespace that its namespace
+// did not.
+var (
+	errBusy        = errors.New("what was let in before is not in the cache yet")
+	errNoNamespace = errors.New("the namespace is not in the cache yet")
+)
 
 // quotaKind is what a quota counts, and how that is spoken of.
 type quotaKind struct {
@@ -142,7 +146,7 @@ func (q *quota) admit(ctx context.Context, c claim) (answer, error) {
 	acc, a, wait := q.try(c, nil)
 	for acc == nil && wait != nil { // the namespace is new, and its informer late
 		if !wait.wait(ctx) {
-			return answer{}, errBusy
+			return answer{}, errNoNamespace
 		}
 		acc, a, wait = q.try(c, nil)
 	}

@@ -168,7 +168,7 @@ func TestQuotaNewNamespace(t *testing.T) {
 			t.Errorf("%+v, error %v: the limit did not come in time", a, err)
 		}
 		q.sawNoNamespace("ns")
-		if _, err := q.admit(t.Context(), claim{"ns", "b", 100, true}); !errors.Is(err, errBusy) {
+		if _, err := q.admit(t.Context(), claim{"ns", "b", 100, true}); !errors.Is(err, errNoNamespace) {
 			t.Errorf("error %v", err)
 		}
 		q.sawGone("ns", "a")

@@ -150,6 +150,7 @@ func Paths() map[string]string {
 		"batchjob.batchcompute.dev":          batchJobPath,
 		"computeenv.batchcompute.dev":        computeEnvPath,
 		"computeenv-delete.batchcompute.dev": computeEnvPath,
+		"computeenv-scale.batchcompute.dev":  computeEnvPath,
 	}
 }
 
@@ -167,6 +168,7 @@ type gatedReader struct {
 	gate gate
 }
 
+// Get reads an object when there is a place for it.
 func (r gatedReader) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 	if err := r.gate.enter(ctx); err != nil {
 		return err
@@ -175,6 +177,7 @@ func (r gatedReader) Get(ctx context.Context, key client.ObjectKey, obj client.O
 	return r.Reader.Get(ctx, key, obj, opts...)
 }
 
+// List reads objects when there is a place for it.
 func (r gatedReader) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
 	if err := r.gate.enter(ctx); err != nil {
 		return err
