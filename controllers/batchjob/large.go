@@ -89,10 +89,10 @@ func (r *Reconciler) isSettled(m *memory, job *v1alpha1.BatchJob) (time.Duration
 		return 0, plan.IsDormant(job)
 	}
 	r.mu.Lock()
-	s, looks := m.settled, m.looks
+	s, looks, idle := m.settled, m.looks, m.spec == nil
 	r.mu.Unlock()
 	if s == nil || s.version != job.ResourceVersion || s.looks != looks {
-		return 0, plan.IsDormant(job)
+		return 0, idle && plan.IsDormant(job) // else the pass frees what is kept for the job: see endLarge
 	}
 	if s.until.IsZero() {
 		return 0, true
