@@ -206,7 +206,10 @@ func TestHostileLargeSuspendedJobs(t *testing.T) {
 				return b
 			}
 			p.e.createMany(one, []string{"first"})
-			p.look("first", "first")
+			for range 3 {
+				p.look("first")
+				e.tick()
+			}
 			before, names := heap(), jobNames(n)
 			e.createMany(one, names)
 			p.look(names...)
