@@ -97,6 +97,10 @@ func TestSimCases(t *testing.T) {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
 			[]string{"a forger makes", "exit 1 of"},
 		},
+		"a process dies before it removes the finalizer of the Pod of a suspended job": {
+			testutil.Job("sim").Task("a"),
+			[]string{"running", "suspend or resume", "idle", "crash after"},
+		},
 		"a Pod on a lost node is asked to stop": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
 			[]string{"node lost under", "a person deletes", "much time passes", "its node comes back"},

@@ -655,6 +655,9 @@ func (c *computation) verify(t *task, in resolve.Instance, h history) {
 		return
 	}
 	if isHeld(t, in.Index) { // that its attempt failed is known already
+		if c.isDoomed(t, in.Index) {
+			t.terminatedNow++
+		}
 		t.moves.failed = append(t.moves.failed, in.Index)
 		c.plan.Urgent = true
 		return
