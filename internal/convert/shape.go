@@ -45,6 +45,7 @@ type fieldInfo struct {
 var exceptions = map[reflect.Type]map[string]string{
 	reflect.TypeFor[v1alpha1.InstanceTypeOptions](): {"cpu": "CPU"},
 	reflect.TypeFor[v1alpha1.AnonymousComputeEnv](): {"kubernetes": ""},
+	reflect.TypeFor[v1alpha1.InternetAccessible]():  {"ipv4AddressType": "IPv4AddressType", "ipv6AddressType": "IPv6AddressType"},
 }
 
 // alwaysWritten are fields that the API requires and that may be empty.

@@ -56,6 +56,14 @@ func notMounted(m machine) int {
 	return -1
 }
 
+// withoutDisk returns the first mount if there is no data disk at all, or -1.
+func withoutDisk(m machine) int {
+	if len(m.mounts) == 0 || m.data != nil && slices.ContainsFunc(m.data.DataDisks, isDisk) {
+		return -1
+	}
+	return 0
+}
+
 // advice are the rows for BatchJobs; those for job.tasks[].computeEnv hold for ComputeEnvs
 // as well.
 var advice = []adviceRow{
@@ -63,6 +71,11 @@ var advice = []adviceRow{
 		field: "job.tasks[].application.command",
 		when:  func(v reflect.Value) bool { return holdsCredential(v.String()) },
 		text:  "seems to hold a credential, which everybody who can read the BatchJob or its Pods can read",
+	},
+	{
+		field: "job.tasks[].application.command",
+		when:  func(v reflect.Value) bool { return strings.ContainsRune(v.String(), '\r') },
+		text:  `has carriage returns (\r), as lines of Windows end with: the shell takes them for a part of its words`,
 	},
 	{
 		field: "job.tasks[].application",
@@ -102,6 +115,11 @@ var advice = []adviceRow{
 		field: "job.tasks[].computeEnv.envData.dataDisks[]",
 		item:  notMounted,
 		text:  "is not mounted, and has no effect",
+	},
+	{
+		field: "job.tasks[].computeEnv.mountDataDisks[]",
+		item:  withoutDisk,
+		text:  "has no data disk: it is a directory of the system disk",
 	},
 	{
 		field: "job.tasks[].resourceMaxRetryCount",

@@ -117,12 +117,13 @@ func jobAdvice() []adviceRow {
 
 const noEffectYet = "has no effect yet"
 
-// envRules are the rows for ComputeEnvs, in the order of their fields: those of a task's
-// computeEnv, and a few of their own.
+// envRules are the rows for ComputeEnvs, in the order of their fields: those of a placement
+// and of a task's computeEnv, and a few of their own.
 var envRules = func() []rule {
 	rows := carriedAdvice(envNotBuiltYet, noEffectYet)
 	for _, row := range jobAdvice() {
-		if field, ok := strings.CutPrefix(row.field, "job.tasks[].computeEnv."); ok && stepsTo(envShape, field) != nil {
+		field, ok := strings.CutPrefix(row.field, "job.tasks[].computeEnv.")
+		if ok = ok || strings.HasPrefix(field, "placement."); ok && stepsTo(envShape, field) != nil {
 			row.field = field
 			rows = append(rows, row)
 		}
