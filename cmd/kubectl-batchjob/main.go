@@ -21,7 +21,7 @@ const (
 const usage = `Usage: kubectl batchjob COMMAND
 
 Commands:
-  convert   turn a SubmitJob request into a BatchJob manifest, and back
+  convert   turn a SubmitJob or CreateComputeEnv request into a manifest, and back
 
 "kubectl batchjob COMMAND -h" says more about a command.
 `
