@@ -56,6 +56,8 @@ func (r *reader) catalog(root field) *Catalog {
 			c.images = r.images(f)
 		case "instanceTypes":
 			c.instanceTypes = r.instanceTypes(f)
+		case "deriveInstanceTypes":
+			c.derive = r.toggle(f)
 		case "diskTypes":
 			c.storageClasses = r.diskTypes(f)
 		case "chargeTypes":
@@ -65,7 +67,7 @@ func (r *reader) catalog(root field) *Catalog {
 		case "registryMirrors":
 			c.mirrors = r.mirrors(f)
 		default:
-			r.unknown(f, "apiVersion", "kind", "defaultImage", "images", "instanceTypes", "diskTypes", "chargeTypes",
+			r.unknown(f, "apiVersion", "kind", "defaultImage", "images", "instanceTypes", "deriveInstanceTypes", "diskTypes", "chargeTypes",
 				"priorityClasses", "registryMirrors")
 		}
 	}

@@ -23,8 +23,12 @@ type adviceRow struct {
 	// item, if given, chooses the item of the list that field ends with, by the machine that
 	// the list is part of; negative: none.
 	item func(machine) int
-	text string
+	// derive restricts the row to machine types whose size the catalogue derives.
+	derive bool
+	text   string
 }
+
+const derivedText = "is no machine type of the operator's catalogue: its size is derived from its name"
 
 // machine is what a task's computeEnv and a ComputeEnv have in common for advice.
 type machine struct {
@@ -115,6 +119,16 @@ var advice = []adviceRow{
 		field: "job.tasks[].computeEnv.envData.dataDisks[]",
 		item:  notMounted,
 		text:  "is not mounted, and has no effect",
+	},
+	{
+		field:  "job.tasks[].computeEnv.envData.instanceType",
+		derive: true,
+		text:   derivedText,
+	},
+	{
+		field:  "job.tasks[].computeEnv.envData.instanceTypes[]",
+		derive: true,
+		text:   derivedText,
 	},
 	{
 		field: "job.tasks[].computeEnv.mountDataDisks[]",

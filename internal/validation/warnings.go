@@ -80,6 +80,15 @@ func (r *rule) concerns(s *subject) bool {
 		(r.offered == nil || s.offers != nil && r.offered(s.offers))
 }
 
+// isDerived says whether the size of a machine type comes from its name.
+func (s *subject) isDerived(v reflect.Value) bool {
+	if s.offers == nil {
+		return false
+	}
+	it := s.offers.InstanceType(v.String())
+	return it != nil && it.Derived
+}
+
 // step leads from a struct to a field of it, and, if that is a list and items is set,
 // on to each of its items.
 type step struct {
@@ -264,7 +273,11 @@ func (w *warner) search(r *rule, v reflect.Value) ([]int, bool) {
 		i := r.item(w.subject.machine)
 		return []int{i}, i >= 0
 	}
-	return search(r.steps, r.when, v, nil)
+	when := r.when
+	if r.derive {
+		when = w.subject.isDerived
+	}
+	return search(r.steps, when, v, nil)
 }
 
 // find is search, and returns the path of the field, or of the first such item.
