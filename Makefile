@@ -11,6 +11,9 @@ NAME ?= demo
 IMAGE ?= batchcompute-operator:dev
 # Where the API server finds the webhook of `make run`.
 WEBHOOK_URL ?= https://127.0.0.1:9443
+# Where `make run` serves metrics and probes.
+METRICS_ADDR ?= 127.0.0.1:8443
+PROBE_ADDR ?= 127.0.0.1:8081
 # How long `make fuzz` spends on each target.
 FUZZTIME ?= 60s
 # How long `make soak` submits jobs.
@@ -75,7 +78,7 @@ lint: ## Run golangci-lint in every module.
 
 .PHONY: test
 test: ## Run every test there is, the demo included, and sum up.
-	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration faults sim e2e+e2e-process bench-check soak demos
+	CLUSTER=$(CLUSTER) NODE=$(NODE) MAKE='$(MAKE)' hack/test.sh unit integration faults hostile sim e2e+e2e-process bench-check soak demos
 
 .PHONY: unit
 unit: ## Run the tests that need no cluster.
@@ -84,7 +87,7 @@ unit: ## Run the tests that need no cluster.
 .PHONY: integration
 integration: bin/cluster ## Run the tests that need an API server and etcd.
 	assets=$$(bin/cluster bin-dir --tier control-plane); rc=0; for m in $(MODULES); do \
-		(cd "$$m" && KUBEBUILDER_ASSETS="$$assets" CI_REQUIRE_INTEGRATION=1 go test $(TESTFLAGS) -skip='^TestFaults|^TestSim' -timeout=20m ./...) || rc=1; \
+		(cd "$$m" && KUBEBUILDER_ASSETS="$$assets" CI_REQUIRE_INTEGRATION=1 go test $(TESTFLAGS) -skip='^TestFaults|^TestSim|^TestHostile' -timeout=20m ./...) || rc=1; \
 	done; exit $$rc
 
 # What was played, and which mistakes that were put in were found, is told at the end.
@@ -101,6 +104,15 @@ faults: bin/cluster ## Break the API server, etcd, watches, leases and every wri
 	@assets=$$(bin/cluster bin-dir --tier control-plane); failed=$$(mktemp); \
 	{ KUBEBUILDER_ASSETS="$$assets" CI_REQUIRE_INTEGRATION=1 go test $(TESTFLAGS) -run='^TestFaults' -count=1 -parallel=10 \
 		-timeout=15m -v ./controllers/batchjob 2>&1 || echo yes >"$$failed"; } | grep -vE '^ *(===|--- PASS.*/(write|seed)_)'; \
+	rc=0; [ ! -s "$$failed" ] || rc=1; rm -f "$$failed"; exit $$rc
+
+# Each bounds what it does in count and time, and its traffic stays on this machine.
+.PHONY: hostile
+hostile: bin/cluster ## Attack the operator as a tenant, a Pod on the network or a forger would.
+	@assets=$$(bin/cluster bin-dir --tier control-plane); failed=$$(mktemp); \
+	{ KUBEBUILDER_ASSETS="$$assets" CI_REQUIRE_INTEGRATION=1 go test $(TESTFLAGS) -run='^TestHostile' -count=1 \
+		-timeout=15m -v ./cmd/... ./controllers/... ./internal/... 2>&1 || echo yes >"$$failed"; } | \
+		grep -vE '^ *(===|\?  )|no tests to run|^PASS$$|^ +--- PASS'; \
 	rc=0; [ ! -s "$$failed" ] || rc=1; rm -f "$$failed"; exit $$rc
 
 .PHONY: e2e
@@ -163,8 +175,9 @@ run: bin/manager bin/cluster ## Run the manager on this machine against the clus
 	kubectl -n batchcompute-system delete deployment batchcompute-controller-manager --ignore-not-found; \
 	kubectl delete $(WEBHOOK_CONFIGURATIONS) --ignore-not-found; \
 	kubectl apply --server-side --force-conflicts -k config/host; \
-	exec bin/manager --catalog=config/manager/catalog.yaml --webhook-url=$(WEBHOOK_URL) \
-		--metrics-bind-address=127.0.0.1:8443 --health-probe-bind-address=127.0.0.1:8081
+	port=$$(printf '%s' '$(WEBHOOK_URL)' | sed -n 's#^https://.*:\([0-9]*\)/*$$#\1#p'); \
+	exec bin/manager --catalog=config/manager/catalog.yaml --webhook-url=$(WEBHOOK_URL) --webhook-bind-address=":$${port:-443}" \
+		--metrics-bind-address=$(METRICS_ADDR) --health-probe-bind-address=$(PROBE_ADDR)
 
 .PHONY: install
 install: bin/cluster ## Install the CRDs into the cluster.
@@ -178,7 +191,8 @@ deploy: bin/cluster bin/deploy ## Deploy the operator into the cluster; IMAGE na
 undeploy: bin/cluster ## Remove the operator, its CRDs and with them every job.
 	$(use_cluster); \
 	kubectl delete --ignore-not-found --wait -f config/crd/bases; \
-	kubectl delete --ignore-not-found -k config/default
+	kubectl delete --ignore-not-found -k config/default; \
+	go run ./cmd/kubectl-batchjob release-finalizers --all-namespaces
 
 .PHONY: clean
 clean: ## Remove what was built here; caches outside the tree stay.

@@ -161,7 +161,7 @@ type Job struct {
 	// +optional
 	JobDescription string `json:"jobDescription,omitempty"`
 
-	// priority orders waiting work: 0-100, a larger number goes first.
+	// priority orders the waiting work of a namespace: 0-100, a larger number goes first.
 	// Default: 1. Source: BatchCompute, Job.Priority.
 	// +kubebuilder:default=1
 	// +optional

@@ -18,6 +18,10 @@ const (
 	// ConditionInvalidAnnotation is true while the annotation that names the instances to
 	// terminate cannot be read, or names what is not there.
 	ConditionInvalidAnnotation = "InvalidAnnotation"
+	// ConditionDeletionDelayed is true while the deletion after ttlSecondsAfterFinished is put
+	// off, since the cluster does not let the operator store what became of the job. It is put off
+	// for five minutes from the time of its transition.
+	ConditionDeletionDelayed = "DeletionDelayed"
 	// ConditionReconciling is true from acceptance to the end.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled is true when the job ended without success, and when it does not go
@@ -75,6 +79,10 @@ const (
 	// ReasonAlreadyRan: the same request ran under the same name before, ended, and was
 	// deleted after its ttlSecondsAfterFinished.
 	ReasonAlreadyRan = "AlreadyRan"
+	// ReasonStatusUnreadable: the stored status cannot be read; nothing is done before it is mended.
+	ReasonStatusUnreadable = "StatusUnreadable"
+	// ReasonTombstoneRefused: the ConfigMap that says which requests have run cannot be written.
+	ReasonTombstoneRefused = "TombstoneRefused"
 	// ReasonInvalidAnnotation: an annotation cannot be read.
 	ReasonInvalidAnnotation = "InvalidAnnotation"
 	// ReasonJobRunning, ReasonTaskRunning and ReasonTaskSucceed: news, as events.
@@ -104,12 +112,26 @@ const (
 	// ReasonSchedulingGated: the Pod has scheduling gates, as Kueue gives it, and the
 	// scheduler leaves it alone until they are taken away.
 	ReasonSchedulingGated = "SchedulingGated"
+	// ReasonNoScheduler: no scheduler has looked at the Pod: none may have the name that
+	// schedulerName gives.
+	ReasonNoScheduler = "NoScheduler"
+	// ReasonPodNameTaken: the name of the instance's Pod is taken by a Pod that is not, or no
+	// longer, the job's.
+	ReasonPodNameTaken = "PodNameTaken"
 	// ReasonImagePull: the image cannot be pulled.
 	ReasonImagePull = "ImagePullFailed"
 	// ReasonContainerConfig: the container cannot be made, as when a Secret is missing.
 	ReasonContainerConfig = "ContainerConfigError"
 	// ReasonContainerCreating: a node takes long to prepare the container.
 	ReasonContainerCreating = "ContainerCreating"
+	// ReasonInitContainerRunning: an init container that the cluster added runs for long.
+	ReasonInitContainerRunning = "InitContainerRunning"
+	// ReasonInitContainerFailed: an init container that the cluster added failed, so that the
+	// command was not started.
+	ReasonInitContainerFailed = "InitContainerFailed"
+	// ReasonSidecarsStopped: the command has ended, and containers that the cluster added still
+	// run: they are being stopped.
+	ReasonSidecarsStopped = "SidecarsStopped"
 	// ReasonCreateRefused: the cluster refused to make the Pod: a policy, a limit, an
 	// account that is missing. Source: BatchCompute, InternalError.CallCvm.
 	ReasonCreateRefused = "PodCreationRefused"
@@ -148,7 +170,8 @@ const (
 	// ReasonEvicted: the node put the Pod out, for lack of resources or to shut down, or
 	// somebody drained the node.
 	ReasonEvicted = "Evicted"
-	// ReasonPreempted: the scheduler took the Pod's place for one of higher priority.
+	// ReasonPreempted: the scheduler, or the queue that had admitted the Pod, gave its resources to
+	// others. In the second case the instance waits in the queue again, and nothing is spent.
 	ReasonPreempted = "Preempted"
 	// ReasonPodDeleted: somebody deleted the Pod.
 	ReasonPodDeleted = "PodDeleted"

@@ -51,14 +51,28 @@ const AnnotationEnvQuota = "batchcompute.dev/compute-env-quota"
 // owner reference was taken away is still found.
 const AnnotationJobName = "batchcompute.dev/job-name"
 
+// AnnotationProof proves, on a Pod, that the operator created it: the identifier of a key that
+// only the operator has, and a code over the Pod's namespace and name that was made with it.
+const AnnotationProof = "batchcompute.dev/proof"
+
 // AnnotationJobQuota is how many BatchJobs the Namespace that has it may keep, finished
 // ones included: a number from 0, where 0 means any number. Absent: what the manager was
 // told with --job-quota.
 const AnnotationJobQuota = "batchcompute.dev/job-quota"
 
+// AnnotationJobBytesQuota is how many bytes the BatchJobs of the Namespace that has it may take
+// together, as they are stored, finished ones included: a quantity such as 64Mi, without
+// exponent, where 0 means any number. Absent: what the manager was told with --job-bytes-quota.
+const AnnotationJobBytesQuota = "batchcompute.dev/job-bytes-quota"
+
+// AnnotationStoredSize is how many bytes a BatchJob counts for in its namespace's quota. Only
+// the copies in the manager's cache have it, which lack parts of the job.
+const AnnotationStoredSize = "batchcompute.dev/stored-size"
+
 // AnnotationTerminate names, on a BatchJob, instances to be terminated: "render/0-4,7
 // merge/0", each a task and, as ranges, indexes. It holds for as long as it is there, so
-// that an instance which is named fails again after a retryToken.
+// that an instance which is named fails again after a retryToken. At most MaxTerminateLength bytes
+// are read: of a longer one nothing is, and the job has condition InvalidAnnotation.
 // Source: BatchCompute, TerminateTaskInstance.
 const AnnotationTerminate = "batchcompute.dev/terminate-task-instances"
 
@@ -113,6 +127,8 @@ const (
 	MaxResourceRetryCount = 100
 	// MaxTokenLength counts bytes. Source: BatchCompute, SubmitJob.ClientToken.
 	MaxTokenLength = 64
+	// MaxTerminateLength is the longest value of AnnotationTerminate that is read. Unit: bytes.
+	MaxTerminateLength = 64 << 10
 	// MaxTasks is the highest number of tasks in a job.
 	MaxTasks = 5000
 	// MaxTaskInstances is the highest number of instances in a job, over all tasks.
@@ -134,4 +150,6 @@ const (
 	// and a reason. Those that failed or wait themselves come first.
 	MaxTaskMessages = 20
 	MaxTaskReasons  = 200
+	// MaxPodKeys is the length of status.podKeys.
+	MaxPodKeys = 4
 )

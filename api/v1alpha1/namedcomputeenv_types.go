@@ -71,6 +71,7 @@ type ComputeEnvSpec struct {
 	// made smaller, what runs goes on and nothing new begins until there is a node.
 	// Required. Source: BatchCompute, NamedComputeEnv.DesiredComputeNodeCount.
 	// +optional
+	// +kubebuilder:validation:Maximum=1000000
 	DesiredComputeNodeCount *int64 `json:"desiredComputeNodeCount,omitempty"`
 
 	// envType is MANAGED. Default: MANAGED.

@@ -96,6 +96,14 @@ type BatchJobStatus struct {
 	// +optional
 	RetryToken string `json:"retryToken,omitempty"`
 
+	// podKeys are the identifiers of the keys with which the operator proves, in the annotation
+	// batchcompute.dev/proof, that it created the job's Pods: the last 4, oldest first. There is
+	// more than one when the key was replaced. Absent: the job was begun by a version without keys,
+	// and its Pods need no proof.
+	// +listType=atomic
+	// +optional
+	PodKeys []string `json:"podKeys,omitempty"`
+
 	// taskProgress is "n/m": n tasks of m have succeeded.
 	// +optional
 	TaskProgress string `json:"taskProgress,omitempty"`
@@ -131,7 +139,7 @@ type BatchJobStatus struct {
 	Waiting []TaskInstanceWait `json:"waiting,omitempty"`
 
 	// conditions are Accepted, Duplicate, Suspended, InvalidAnnotation, Complete, Failed,
-	// and, for tools that read kstatus, Reconciling and Stalled.
+	// DeletionDelayed, and, for tools that read kstatus, Reconciling and Stalled.
 	// +listType=map
 	// +listMapKey=type
 	// +optional

@@ -200,6 +200,11 @@ func (in *BatchJobStatus) DeepCopyInto(out *BatchJobStatus) {
 		in, out := &in.EndTime, &out.EndTime
 		*out = (*in).DeepCopy()
 	}
+	if in.PodKeys != nil {
+		in, out := &in.PodKeys, &out.PodKeys
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	out.TaskMetrics = in.TaskMetrics
 	out.TaskInstanceMetrics = in.TaskInstanceMetrics
 	if in.Tasks != nil {

@@ -6,9 +6,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+
+	"batchcompute.dev/operator/internal/uninstall"
 )
 
 // Exit codes.
@@ -21,7 +25,8 @@ const (
 const usage = `Usage: kubectl batchjob COMMAND
 
 Commands:
-  convert   turn a SubmitJob or CreateComputeEnv request into a manifest, and back
+  convert              turn a SubmitJob or CreateComputeEnv request into a manifest, and back
+  release-finalizers   after the operator was removed: free Pods and ComputeEnvs of its finalizers
 
 "kubectl batchjob COMMAND -h" says more about a command.
 `
@@ -36,6 +41,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		switch args[0] {
 		case "convert":
 			return convertCommand(args[1:], stdin, stdout, stderr)
+		case uninstall.CommandName:
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+			defer stop()
+			return uninstall.Command(ctx, "kubectl batchjob", args[1:], stdout, stderr)
 		case "help", "-h", "--help":
 			fmt.Fprint(stdout, usage)
 			return exitOK

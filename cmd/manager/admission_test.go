@@ -267,7 +267,7 @@ func (c *cluster) testQuota(t *testing.T) {
 		_, err := s.jobs.Create(t.Context(), obj, metav1.CreateOptions{DryRun: dryRun})
 		return err
 	}
-	eventually(t, 5*time.Second, func() error { return oneMore("dry", metav1.DryRunAll) })
+	eventually(t, func() error { return oneMore("dry", metav1.DryRunAll) })
 	for i := range 20 {
 		if err := oneMore(fmt.Sprint("dry-", i), metav1.DryRunAll); err != nil {
 			t.Fatalf("dry run %d: %v", i, err)
@@ -289,9 +289,9 @@ func (c *cluster) testQuota(t *testing.T) {
 		must(t, c.Patch(t.Context(), ns, client.RawPatch("application/merge-patch+json", []byte(patch))))
 	}
 	annotate("11")
-	eventually(t, 5*time.Second, func() error { return oneMore("eleven") })
+	eventually(t, func() error { return oneMore("eleven") })
 	annotate("a dozen")
-	eventually(t, 5*time.Second, func() error {
+	eventually(t, func() error {
 		out, err := c.run(t, strings.Replace(good, "name: good, namespace: default", "name: twelve, namespace: quota", 1), "create", "-f", "-")
 		if err != nil || !strings.Contains(out, `Warning: the namespace's annotation batchcompute.dev/job-quota must be a number from 0, got "a dozen"; the default, 1000, applies`) {
 			return fmt.Errorf("%w: %s", err, out)
@@ -347,7 +347,7 @@ func (c *cluster) testPermission(t *testing.T) {
 	}
 	c.bind(t, "editor", "only-create", "other-team")
 	for _, user := range []string{"editor", "admin"} {
-		eventually(t, 10*time.Second, func() error { // the binding reaches the authorizer through a watch
+		eventually(t, func() error { // the binding reaches the authorizer through a watch
 			_, err := c.as(t, user, "team").create(t.Context(), good, named("of-"+user))
 			return client.IgnoreAlreadyExists(err)
 		})
@@ -356,7 +356,7 @@ func (c *cluster) testPermission(t *testing.T) {
 		t.Errorf("a viewer creates: %v", err)
 	}
 	for user, namespace := range map[string]string{"creator": "team", "editor": "other-team"} {
-		eventually(t, 10*time.Second, func() error {
+		eventually(t, func() error {
 			_, err := c.as(t, user, namespace).create(t.Context(), bad)
 			if got := causes(err); !slices.Equal(got, []string{"UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace"}) {
 				return fmt.Errorf("%s in %s: causes %q of %w", user, namespace, got, err)
@@ -372,7 +372,7 @@ func (c *cluster) testPermission(t *testing.T) {
 	// Once the right is there, the no is soon forgotten.
 	c.bind(t, "creator", "batchcompute-batchjob-editor", "team")
 	begin := time.Now()
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, func() error {
 		_, err := c.as(t, "creator", "team").create(t.Context(), good, named("of-creator"))
 		return err
 	})
@@ -433,7 +433,7 @@ func (c *cluster) testComputeEnvs(t *testing.T) {
 	}
 	// What a job uses is not deleted, under whichever name the job knows it.
 	deleted := func(name string) error { return s.envs.Delete(t.Context(), name, metav1.DeleteOptions{}) }
-	eventually(t, 10*time.Second, func() error { // the webhook sees the job through a watch
+	eventually(t, func() error { // the webhook sees the job through a watch
 		err := s.envs.Delete(t.Context(), "pool", metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}})
 		if !refusedWith(err, errcode.ResourceInUse) {
 			return fmt.Errorf("a deletion: %w", err)
@@ -446,19 +446,19 @@ func (c *cluster) testComputeEnvs(t *testing.T) {
 		t.Errorf("kubectl delete: %v", err)
 	}
 	must(t, s.jobs.Delete(t.Context(), "job", metav1.DeleteOptions{}))
-	eventually(t, 10*time.Second, func() error { return client.IgnoreNotFound(deleted("pool")) })
+	eventually(t, func() error { return client.IgnoreNotFound(deleted("pool")) })
 	// A caller needs the verb submit, as for a job.
 	c.onlyCreateEnvs(t)
 	c.bind(t, "env-creator", "only-create-envs", "envs")
 	c.bind(t, "env-editor", "batchcompute-batchjob-editor", "envs")
-	eventually(t, 10*time.Second, func() error { // the binding reaches the authorizer through a watch
+	eventually(t, func() error { // the binding reaches the authorizer through a watch
 		_, err := c.as(t, "env-creator", "envs").create(t.Context(), anEnv, named("of-creator"))
 		if got := causes(err); !slices.Equal(got, []string{"UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace"}) {
 			return fmt.Errorf("causes %q of %w", got, err)
 		}
 		return nil
 	})
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, func() error {
 		_, err := c.as(t, "env-editor", "envs").create(t.Context(), anEnv, named("of-editor"))
 		return client.IgnoreAlreadyExists(err)
 	})
@@ -538,7 +538,7 @@ func (c *cluster) testBuiltInRoles(t *testing.T) {
 		"edit":  {"get yes", "create yes", "submit yes", "delete yes"},
 		"admin": {"get yes", "create yes", "submit yes", "delete yes"},
 	} {
-		eventually(t, 10*time.Second, func() error {
+		eventually(t, func() error {
 			var got []string
 			for _, verb := range []string{"get", "create", "submit", "delete"} {
 				out, _ := c.run(t, "", "auth", "can-i", verb, "batchjobs.batchcompute.dev", "-n", "team", "--as=has-"+name)
@@ -563,11 +563,13 @@ func (c *cluster) testApplyTenTimes(t *testing.T) {
 	must(t, err)
 	large := strings.Replace(string(data), "taskInstanceNum: 99999", "taskInstanceNum: 2", 1) // whose status rests soon
 	c.namespace(t, "apply", "")
+	// Suspended ones have a status that nothing changes, however long the test takes.
 	for name, manifest := range map[string]string{"large": large, "small": good} {
 		file := filepath.Join(t.TempDir(), "job.yaml")
 		obj := map[string]any{}
 		must(t, yaml.Unmarshal([]byte(manifest), &obj))
 		obj["metadata"] = map[string]any{"name": name, "namespace": "apply"}
+		obj["spec"].(map[string]any)["suspend"] = true
 		data, err := yaml.Marshal(obj)
 		must(t, err)
 		must(t, os.WriteFile(file, data, 0o600))
@@ -624,7 +626,7 @@ func (c *cluster) testApplyTenTimes(t *testing.T) {
 func (c *cluster) settled(t *testing.T, f func() string) string {
 	t.Helper()
 	last, since := f(), time.Now()
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, func() error {
 		if now := f(); now != last {
 			last, since = now, time.Now()
 		}

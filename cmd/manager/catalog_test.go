@@ -121,7 +121,7 @@ func TestCatalog(t *testing.T) {
 
 	write("  img-0a1b2c3d: busybox\n")
 	begin = time.Now()
-	eventually(t, 10*time.Second, func() error { return c.submit(t, "third", "img-0a1b2c3d") })
+	eventually(t, func() error { return c.submit(t, "third", "img-0a1b2c3d") })
 	t.Logf("the repaired catalogue was in use after %s", time.Since(begin))
 	c.waitForEvent(t, cm, corev1.EventTypeNormal, v1alpha1.ReasonCatalogLoaded, "in use")
 	if err := c.submit(t, "gone", "img-bd78fy2t"); !apierrors.IsInvalid(err) {
@@ -153,7 +153,7 @@ func (c *cluster) submit(t *testing.T, name, imageID string) error {
 // waitForEvent waits for an event of the object whose note has a part, and wants one only.
 func (c *cluster) waitForEvent(t *testing.T, of client.Object, kind, reason, part string) {
 	t.Helper()
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, func() error {
 		list := &eventsv1.EventList{}
 		if err := c.List(t.Context(), list, client.InNamespace(of.GetNamespace())); err != nil {
 			return err

@@ -126,7 +126,7 @@ func (c *cluster) noteFromCluster(t *testing.T, note func(err error, request str
 	note(err, "(one ComputeEnv more than the quota)", "LimitExceeded.ComputeEnvQuota metadata.namespace")
 	_, err = s.create(t.Context(), aJobIn)
 	must(t, err)
-	eventually(t, 10*time.Second, func() error { // the webhook sees the job through a watch
+	eventually(t, func() error { // the webhook sees the job through a watch
 		if err = s.envs.Delete(t.Context(), "pool", metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}); err == nil {
 			return errors.New("let go")
 		}
@@ -134,9 +134,12 @@ func (c *cluster) noteFromCluster(t *testing.T, note func(err error, request str
 	})
 	note(err, "(a deletion of a ComputeEnv in use)", "ResourceInUse metadata.name")
 
+	_, err = c.as(t, "", "codes").create(t.Context(), strings.Replace(good, "computeEnv: {}", "computeEnv: {kubernetes: {priorityClassName: system-node-critical}}", 1))
+	note(err, "(what the cluster's policy forbids)", "UnauthorizedOperation spec.job.tasks[0].computeEnv.kubernetes.priorityClassName")
+
 	c.onlyCreate(t)
 	c.bind(t, "mallory", "only-create", "codes")
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, func() error {
 		_, err = c.as(t, "mallory", "codes").create(t.Context(), good)
 		if apierrors.IsForbidden(err) { // the binding reaches the authorizer through a watch
 			return err
@@ -148,7 +151,7 @@ func (c *cluster) noteFromCluster(t *testing.T, note func(err error, request str
 	s = c.as(t, "", "codes")
 	_, err = s.create(t.Context(), good, named("first"), token("t"))
 	must(t, err)
-	eventually(t, 10*time.Second, func() error { // the webhook sees it through a watch
+	eventually(t, func() error { // the webhook sees it through a watch
 		_, err = s.create(t.Context(), good, named("dry"), token("t"), set("z-2", "spec", "placement", "zone"))
 		if err == nil {
 			must(t, s.jobs.Delete(t.Context(), "dry", metav1.DeleteOptions{}))
@@ -158,7 +161,7 @@ func (c *cluster) noteFromCluster(t *testing.T, note func(err error, request str
 	})
 	note(err, "(a clientToken that stands for another request)", "InvalidParameterValue spec.clientToken")
 
-	eventually(t, 10*time.Second, func() error { // the manager writes its status meanwhile
+	eventually(t, func() error { // the manager writes its status meanwhile
 		job, getErr := s.jobs.Get(t.Context(), "first", metav1.GetOptions{})
 		must(t, getErr)
 		must(t, unstructured.SetNestedField(job.Object, "z-2", "spec", "placement", "zone"))
@@ -204,7 +207,7 @@ func (c *cluster) noteInternalError(t *testing.T, note func(err error, request s
 	role.Rules = slices.DeleteFunc(role.Rules, func(r rbacv1.PolicyRule) bool { return slices.Contains(r.Resources, "subjectaccessreviews") })
 	must(t, c.Update(t.Context(), role))
 	var err error
-	eventually(t, 60*time.Second, func() error { // the authorizer hears of it through a watch; client-go tries for 10 s
+	eventually(t, func() error { // the authorizer hears of it through a watch; client-go tries for 10 s
 		user := fmt.Sprint("somebody-", time.Now().UnixNano()) // about whom there is no answer yet
 		_, err = c.as(t, user, "codes", "system:masters").create(t.Context(), good, named("undecided"))
 		if client.IgnoreAlreadyExists(err) == nil {

@@ -6,37 +6,40 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
 	"maps"
-	"net"
+	"net/http"
 	"os"
-	"strconv"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/controllers/batchjob"
 	"batchcompute.dev/operator/controllers/computeenv"
 	"batchcompute.dev/operator/internal/catalogfile"
 	"batchcompute.dev/operator/internal/certs"
+	"batchcompute.dev/operator/internal/fairrate"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodes"
+	"batchcompute.dev/operator/internal/podkey"
+	"batchcompute.dev/operator/internal/server"
 	"batchcompute.dev/operator/internal/slots"
+	"batchcompute.dev/operator/internal/uninstall"
 	"batchcompute.dev/operator/internal/validation"
 	"batchcompute.dev/operator/internal/webhook"
 )
@@ -53,7 +56,7 @@ var version = "dev"
 
 // The names of the manager's own objects, as config/ has them.
 const (
-	leaseName      = "manager.batchcompute.dev"
+	leaseName      = uninstall.LeaseName
 	catalogName    = "batchcompute-catalog"
 	secretName     = "batchcompute-webhook-cert"
 	serviceName    = "batchcompute-webhook-service"
@@ -62,6 +65,9 @@ const (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == uninstall.CommandName {
+		os.Exit(uninstall.Command(ctrl.SetupSignalHandler(), "manager", os.Args[2:], os.Stdout, os.Stderr))
+	}
 	o, err := parseOptions(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		return
@@ -85,26 +91,60 @@ func start(o *options) error {
 	return run(ctrl.SetupSignalHandler(), cfg, o)
 }
 
-// run runs the manager until ctx ends.
-func run(ctx context.Context, cfg *rest.Config, o *options) error {
+// run runs the manager until ctx ends. Its probes are served from the first moment: it waits for
+// the API server if it has to.
+func run(ctx context.Context, cfg *rest.Config, o *options) (err error) {
 	cat, err := catalogfile.New(o.catalog)
 	if err != nil {
 		return err
 	}
-	certOpts := certs.Options{
-		Namespace: o.namespace, SecretName: secretName, ServiceName: serviceName,
-		MutatingConfigurationName: mutatingName, ValidatingConfigurationName: validatingName, URL: o.webhookURL,
+	probes, api := server.NewProbes(), newAPIServer(cfg)
+	if err := errors.Join(probes.AddHealthzCheck("ping", healthz.Ping), probes.AddReadyzCheck("api-server", api.ready)); err != nil {
+		return fmt.Errorf("setting up the probes: %w", err)
 	}
-	keeper := certs.NewKeeper(certOpts)
-	mgr, err := newManager(cfg, o, certOpts, keeper)
+	ctx, others, err := startServers(ctx, cfg, o, probes)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, others.wait()) }()
+	klog.FromContext(ctx).Info("Started the manager", "version", version, "namespace", o.namespace)
+	certOpts := certs.Options{
+		Namespace: o.namespace, SecretName: secretName, ServiceName: serviceName,
+		MutatingConfigurationName: mutatingName, ValidatingConfigurationName: validatingName,
+		Paths: webhook.Paths(), URL: o.webhookURL,
+	}
+	keeper := certs.NewKeeper(certOpts)
+	hook, err := newHook(o, keeper)
+	if err != nil {
+		return err
+	}
+	mgr, err := newManager(ctx, cfg, o, certOpts, hook, api)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil // it was told to end while it waited
+		}
+		return err
+	}
+	mgr = probes.Manage(mgr)
 	if o.webhookDir == "" {
 		if err := keeper.SetupWithManager(mgr); err != nil {
 			return err
 		}
 	}
+	if err := setUp(mgr, cat, o); err != nil {
+		return err
+	}
+	if err := errors.Join(
+		hook.addTo(mgr), mgr.Add(api),
+		mgr.AddReadyzCheck("webhook", certs.ReadyCheck(mgr.GetClient(), certOpts, o.webhookAddr, hook.self)),
+	); err != nil {
+		return fmt.Errorf("setting up the probes: %w", err)
+	}
+	return mgr.Start(ctx)
+}
+
+// setUp adds the webhooks and the reconcilers to the manager.
+func setUp(mgr ctrl.Manager, cat *catalogfile.File, o *options) error {
 	if err := followCatalog(mgr, cat, o.namespace); err != nil {
 		return err
 	}
@@ -113,17 +153,20 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 	if o.unknownZones == zonesReject {
 		admission.Zones = zonesOf(known)
 	}
-	if err := webhook.Setup(mgr, webhook.Options{Validator: admission, JobQuota: o.jobQuota, ComputeEnvQuota: o.envQuota}); err != nil {
+	if err := webhook.Setup(mgr, webhook.Options{
+		Validator: admission, JobQuota: o.jobQuota, JobBytesQuota: o.jobBytesQuota, ComputeEnvQuota: o.envQuota,
+	}); err != nil {
 		return fmt.Errorf("setting up the webhooks: %w", err)
 	}
 	counted, err := metrics.NewJobs(ctrlmetrics.Registry)
 	if err != nil {
 		return fmt.Errorf("registering the metrics: %w", err)
 	}
+	podKey := &podkey.Keeper{Namespace: o.namespace, Reader: mgr.GetAPIReader(), Writer: mgr.GetClient()}
 	shared := slots.New()
 	if err := batchjob.Setup(mgr, batchjob.Options{
 		Catalog: cat.Current, Nodes: known, Slots: shared,
-		Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait, Metrics: counted,
+		Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait, Metrics: counted, PodKey: podKey.Key,
 	}); err != nil {
 		return fmt.Errorf("setting up the reconciler of BatchJob: %w", err)
 	}
@@ -134,33 +177,22 @@ func run(ctx context.Context, cfg *rest.Config, o *options) error {
 	if err := computeenv.Setup(mgr, computeenv.Options{Slots: shared, Metrics: countedEnvs}); err != nil {
 		return fmt.Errorf("setting up the reconciler of ComputeEnv: %w", err)
 	}
-	if err := errors.Join(
-		mgr.AddHealthzCheck("ping", healthz.Ping),
-		mgr.AddReadyzCheck("webhook", certs.ReadyCheck(mgr.GetClient(), certOpts, o.webhookAddr)),
-	); err != nil {
-		return fmt.Errorf("setting up the probes: %w", err)
-	}
-	klog.FromContext(ctx).Info("Started the manager", "version", version, "namespace", o.namespace)
-	return mgr.Start(ctx)
+	return nil
 }
 
-// newManager makes the manager with its servers and its cache.
-func newManager(cfg *rest.Config, o *options, certOpts certs.Options, keeper *certs.Keeper) (ctrl.Manager, error) {
+// newManager makes the manager with its webhook server and its cache, as soon as the API server
+// answers.
+func newManager(ctx context.Context, cfg *rest.Config, o *options, certOpts certs.Options, hook *hook, api *apiServer) (ctrl.Manager, error) {
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))
-
-	hook, err := webhookServer(o, keeper)
-	if err != nil {
-		return nil, err
-	}
-	metricsOpts := metricsserver.Options{BindAddress: o.metricsAddr, SecureServing: o.metricsSecure}
-	if o.metricsSecure {
-		metricsOpts.FilterProvider = metrics.WithAuthenticationAndAuthorization
-	}
 	byObject := batchjob.CacheOptions()
 	maps.Copy(byObject, certs.CacheOptions(certOpts))
 	maps.Copy(byObject, webhook.CacheOptions())
+	mapper, err := api.await(ctx, cfg, scheme, byObject)
+	if err != nil {
+		return nil, err
+	}
 
 	cfg, lease := limited(cfg, o)
 	lock, err := leaseLock(lease, o.namespace)
@@ -170,11 +202,13 @@ func newManager(cfg *rest.Config, o *options, certOpts certs.Options, keeper *ce
 	shutdown := 20 * time.Second // less than the Pod's grace period
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
 		Scheme:                              scheme,
-		Cache:                               cache.Options{ByObject: byObject, DefaultTransform: cache.TransformStripManagedFields()},
-		Metrics:                             metricsOpts,
-		HealthProbeBindAddress:              o.probeAddr,
+		MapperProvider:                      func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return mapper, nil },
+		Cache:                               cache.Options{ByObject: byObject, DefaultTransform: cache.TransformStripManagedFields(), DefaultWatchErrorHandler: api.watchFailed},
+		Controller:                          config.Controller{CacheSyncTimeout: cacheSyncTimeout},
+		Metrics:                             metricsserver.Options{BindAddress: "0"}, // see startServers
+		HealthProbeBindAddress:              "0",
 		PprofBindAddress:                    o.pprofAddr,
-		WebhookServer:                       hook,
+		WebhookServer:                       hook.Webhook,
 		LeaderElection:                      o.leaderElect,
 		LeaderElectionID:                    leaseName,
 		LeaderElectionNamespace:             o.namespace,
@@ -190,33 +224,13 @@ func newManager(cfg *rest.Config, o *options, certOpts certs.Options, keeper *ce
 }
 
 // limited returns the configuration of clients that share one limit of requests, where each
-// kind of object would else have its own; and that of the lease, which must not wait for others.
+// kind of object would else have its own, and in which namespaces take turns; and that of the lease, which must not wait for others.
 func limited(cfg *rest.Config, o *options) (all, lease *rest.Config) {
 	lease = rest.CopyConfig(cfg)
 	lease.QPS, lease.Burst = float32(o.qps), o.burst
 	all = rest.CopyConfig(lease)
-	all.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(all.QPS, all.Burst)
+	all.RateLimiter = fairrate.New(o.qps, o.burst, clock.RealClock{})
 	return all, lease
-}
-
-// webhookServer serves with the keeper's certificate, or with the one of a directory.
-func webhookServer(o *options, keeper *certs.Keeper) (ctrlwebhook.Server, error) {
-	host, port, err := net.SplitHostPort(o.webhookAddr)
-	if err != nil {
-		return nil, fmt.Errorf("reading --webhook-bind-address: %w", err)
-	}
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		return nil, fmt.Errorf("reading --webhook-bind-address: %w", err)
-	}
-	opts := ctrlwebhook.Options{Host: host, Port: n, CertDir: o.webhookDir}
-	opts.TLSOpts = append(opts.TLSOpts, func(c *tls.Config) {
-		c.MinVersion = tls.VersionTLS12
-		if o.webhookDir == "" {
-			c.GetCertificate = keeper.GetCertificate
-		}
-	})
-	return ctrlwebhook.NewServer(opts), nil
 }
 
 // zonesOf returns the zones of all nodes, or nil while not all are known.

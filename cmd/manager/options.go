@@ -9,40 +9,50 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
+	"strconv"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/webhook"
 )
 
 // options are the manager's flags.
 type options struct {
-	catalog       string
-	namespace     string
-	leaderElect   bool
-	metricsAddr   string
-	metricsSecure bool
-	probeAddr     string
-	pprofAddr     string
-	webhookAddr   string
-	webhookDir    string
-	webhookURL    *url.URL
-	jobQuota      int64
-	envQuota      int64
-	unknownZones  string
-	workers       int
-	resourceWait  time.Duration
-	qps           float64
-	burst         int
-	verbosity     int
+	catalog         string
+	namespace       string
+	leaderElect     bool
+	metricsAddr     string
+	metricsSecure   bool
+	probeAddr       string
+	pprofAddr       string
+	webhookAddr     string
+	webhookDir      string
+	webhookURL      *url.URL
+	webhookClientCA string
+	jobQuota        int64
+	jobBytesQuota   int64
+	envQuota        int64
+	unknownZones    string
+	workers         int
+	resourceWait    time.Duration
+	qps             float64
+	burst           int
+	verbosity       int
 }
 
 // defaultNamespace is where config/default puts the manager.
 const defaultNamespace = "batchcompute-system"
+
+// defaultJobBytesQuota is 64 KiB for each of the 1,000 jobs of --job-quota, three times what a
+// small one takes; an eighth of the manager's memory limit, so that one namespace cannot use it
+// up; and such that 30 full namespaces fit into etcd's default size, 2 GiB.
+const defaultJobBytesQuota = 64 << 20
 
 // The values of --unknown-zones.
 const (
@@ -72,13 +82,20 @@ func parseOptions(args []string) (*options, error) {
 			"Empty: the manager makes and rotates its own and keeps the webhook configuration's caBundle.")
 	fs.Func("webhook-url", "https URL without path under which the API server reaches the webhook of a manager that runs "+
 		"outside the cluster. Empty: through the service.", o.setWebhookURL)
+	fs.StringVar(&o.webhookClientCA, "webhook-client-ca-file", "",
+		"File with the authorities, in PEM, of the client certificates that API servers show to the webhook; nobody else is answered. "+
+			"It is read again when it changes. Empty: no certificate is asked for, see docs/security.md.")
 	fs.Int64Var(&o.jobQuota, "job-quota", 1000, "How many BatchJobs a namespace may keep, finished ones included, unless its annotation "+
 		v1alpha1.AnnotationJobQuota+" says another number; 0 means any number.")
+	o.jobBytesQuota = defaultJobBytesQuota
+	fs.Func("job-bytes-quota", "How many bytes the BatchJobs of a namespace may take together, finished ones included, each with the largest "+
+		"status that it can still reach, unless the namespace's annotation "+v1alpha1.AnnotationJobBytesQuota+
+		" says another number; 0 means any number. (default 64Mi)", o.setJobBytesQuota)
 	fs.Int64Var(&o.envQuota, "compute-env-quota", 10, "How many ComputeEnvs a namespace may keep, unless its annotation "+
 		v1alpha1.AnnotationEnvQuota+" says another number; 0 means any number.")
 	fs.StringVar(&o.unknownZones, "unknown-zones", zonesWait, "What becomes of a request for a zone that no node is in: "+
 		zonesWait+", its Pods wait for a node; "+zonesReject+", it is refused.")
-	fs.IntVar(&o.workers, "max-concurrent-reconciles", 32, "How many jobs are reconciled at once.")
+	fs.IntVar(&o.workers, "max-concurrent-reconciles", 32, "How many jobs are reconciled at once, half of them at most of one namespace.")
 	fs.DurationVar(&o.resourceWait, "resource-wait", plan.DefaultResourceWait, "How long the first three machines of an instance are waited for. "+
 		"The 4th to 10th are waited for 1.5 times as long, those up to the 50th 3 times, the rest 6 times.")
 	fs.Float64Var(&o.qps, "kube-api-qps", 400, "Requests a second to the API server, on average.")
@@ -109,15 +126,28 @@ func (o *options) setWebhookURL(s string) error {
 	return nil
 }
 
+func (o *options) setJobBytesQuota(s string) (err error) {
+	o.jobBytesQuota, err = webhook.ParseBytes(s)
+	return err
+}
+
 // check returns what no single flag can see.
 func (o *options) check(fs *flag.FlagSet) error {
+	_, port, err := net.SplitHostPort(o.webhookAddr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
 	switch {
+	case err != nil:
+		return fmt.Errorf("--webhook-bind-address must be such as :9443: %w", err)
 	case fs.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case o.webhookDir != "" && o.webhookURL != nil:
 		return errors.New("--webhook-url needs certificates that the manager makes itself: it excludes --webhook-cert-dir")
 	case o.workers < 1:
 		return errors.New("--max-concurrent-reconciles must be at least 1")
+	case o.qps <= 0 || o.burst < 1:
+		return errors.New("--kube-api-qps must be more than 0, and --kube-api-burst at least 1")
 	case o.resourceWait <= 0:
 		return errors.New("--resource-wait must be more than 0")
 	case o.jobQuota < 0:

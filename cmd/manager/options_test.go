@@ -22,6 +22,9 @@ func TestParseOptions(t *testing.T) {
 	if o.jobQuota != 1000 {
 		t.Errorf("job quota %d, want 1000", o.jobQuota)
 	}
+	if o.jobBytesQuota != 64<<20 {
+		t.Errorf("job quota of %d bytes, want 64Mi", o.jobBytesQuota)
+	}
 	if o.envQuota != 10 || o.unknownZones != zonesWait {
 		t.Errorf("quota %d of ComputeEnvs, unknown zones %s, want 10 and %s", o.envQuota, o.unknownZones, zonesWait)
 	}
@@ -50,18 +53,19 @@ func TestParseOptionsErrors(t *testing.T) {
 		"two sources":                   {[]string{"--webhook-url=https://127.0.0.1", "--webhook-cert-dir=/x"}, "excludes --webhook-cert-dir"},
 		"no workers":                    {[]string{"--max-concurrent-reconciles=0"}, "must be at least 1"},
 		"negative quota":                {[]string{"--job-quota=-1"}, "must not be negative"},
+		"negative quota of bytes":       {[]string{"--job-bytes-quota=-1"}, "must be a number of bytes such as 64Mi"},
+		"too many bytes":                {[]string{"--job-bytes-quota=2Pi"}, "from 0 to 1Pi"},
 		"negative quota of ComputeEnvs": {[]string{"--compute-env-quota=-1"}, "--compute-env-quota must not be negative"},
 		"zones":                         {[]string{"--unknown-zones=maybe"}, "--unknown-zones must be wait or reject"},
+		"no requests":                   {[]string{"--kube-api-qps=0"}, "--kube-api-qps must be more than 0"},
+		"no burst":                      {[]string{"--kube-api-burst=0"}, "--kube-api-burst at least 1"},
 		"no patience":                   {[]string{"--resource-wait=0s"}, "must be more than 0"},
 		"webhook address":               {[]string{"--webhook-bind-address=9443"}, "--webhook-bind-address"},
 		"webhook port":                  {[]string{"--webhook-bind-address=:https"}, "--webhook-bind-address"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			o, err := parseOptions(tc.args)
-			if err == nil {
-				_, err = webhookServer(o, nil)
-			}
+			_, err := parseOptions(tc.args)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want %q", err, tc.want)
 			}

@@ -69,7 +69,7 @@ func TestQuotaOfReplicas(t *testing.T) {
 	must(t, c.Update(t.Context(), m))
 	must(t, c.Update(t.Context(), v))
 	for _, p := range managers {
-		eventually(t, 30*time.Second, p.ready)
+		eventually(t, p.ready)
 	}
 
 	const limit = 10
@@ -78,7 +78,7 @@ func TestQuotaOfReplicas(t *testing.T) {
 		c.namespace(t, namespace, fmt.Sprint(limit))
 		s := c.as(t, "", namespace)
 		// The API server hears of the new addresses through a watch.
-		eventually(t, 10*time.Second, func() error {
+		eventually(t, func() error {
 			_, err := s.create(t.Context(), good)
 			return err
 		})

@@ -6,7 +6,6 @@ package main
 import (
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,7 +29,7 @@ func TestUnknownZones(t *testing.T) {
 	t.Log(err)
 	node = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "two", Labels: map[string]string{corev1.LabelTopologyZone: "z-1"}}}
 	must(t, c.Create(t.Context(), node))
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, func() error {
 		_, err := s.create(t.Context(), good)
 		return err
 	})

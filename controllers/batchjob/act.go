@@ -4,6 +4,7 @@
 package batchjob
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,7 +44,8 @@ func (r *Reconciler) act(ctx context.Context, obs *observation, p *plan.Plan) (t
 	claimed := slices.Concat(p.Adopt, p.Create)
 	m := obs.memory
 	m.forgetRefusals(slices.Concat(claimed, p.Verify))
-	wanted, again := r.mayAsk(m, claimed, len(p.Release) > 0)
+	m.forgetTaken(obs.Spec, slices.Concat(claimed, p.Verify))
+	wanted, again := r.mayAsk(obs, claimed, len(p.Release) > 0)
 	if len(wanted) == 0 {
 		r.standInLine(obs)
 		return again, nil
@@ -62,9 +64,13 @@ func (r *Reconciler) act(ctx context.Context, obs *observation, p *plan.Plan) (t
 			return staleRetry, nil
 		}
 	}
-	refusals, left, err := r.create(ctx, obs, wanted)
+	refusals, names, left, err := r.create(ctx, obs, wanted)
 	if left {
 		again = time.Millisecond // at once, with a look at the job
+	}
+	for _, e := range names {
+		m.take(e, r.options.Clock.Now())
+		again = time.Millisecond
 	}
 	for _, e := range refusals {
 		m.refuse(e, r.options.Clock.Now(), r.nodesVersion.Load())
@@ -77,14 +83,22 @@ func (r *Reconciler) act(ctx context.Context, obs *observation, p *plan.Plan) (t
 	return again, err
 }
 
-// mayAsk leaves out the instances of tasks that were refused a short while ago, and says
-// when to ask for those. Where Pods of the job have just ended there may be room.
-func (r *Reconciler) mayAsk(m *memory, claimed []resolve.Instance, room bool) (wanted []resolve.Instance, again time.Duration) {
-	if len(m.refusals) == 0 {
+// mayAsk leaves out the instances of tasks that were refused a short while ago, and those whose
+// names were found taken, and says when to ask for them. Where Pods of the job have just ended there
+// may be room.
+func (r *Reconciler) mayAsk(obs *observation, claimed []resolve.Instance, room bool) (wanted []resolve.Instance, again time.Duration) {
+	m := obs.memory
+	if len(m.refusals) == 0 && len(m.taken) == 0 {
 		return claimed, 0
 	}
 	now := r.options.Clock.Now()
 	for _, in := range claimed {
+		if len(m.taken) > 0 {
+			if t := m.taken[obs.Spec.PodName(in)]; t != nil && now.Before(t.until) {
+				again = soonest(again, t.until.Sub(now))
+				continue
+			}
+		}
 		ref := m.refusals[in.Task]
 		if ref == nil || !now.Before(ref.until) || room && ref.Quota || ref.nodes && ref.version != r.nodesVersion.Load() {
 			wanted = append(wanted, in)
@@ -116,8 +130,9 @@ func (r *Reconciler) standInLine(obs *observation) {
 // create makes the Pods of instances that the stored status claims. It begins with one call at
 // a time and has one more under way after each that goes well, so that a cluster which refuses
 // is not asked a thousand times; of a task that is refused no more is asked for. It returns one
-// refusal for each such task, and whether some are left since the claims are no longer fresh.
-func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []resolve.Instance) (_ []*refusedError, left bool, _ error) {
+// refusal for each such task, the names that are taken, and whether some are left since the claims are
+// no longer fresh.
+func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []resolve.Instance) (_ []*refusedError, names []*takenError, left bool, _ error) {
 	type answer struct {
 		in   resolve.Instance
 		name string
@@ -130,14 +145,18 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 	hear := func(a answer) {
 		underWay--
 		var e *refusedError
+		var name *takenError
 		switch {
 		case a.err == nil:
 			created++
 			m.created[a.name] = r.options.Clock.Now()
+			delete(m.taken, a.name)
 			m.accepted(a.in.Task)
 			m.window = min(max(m.window, 1)+1, r.limits.most)
 		case errors.As(a.err, &e):
 			refusals[e.task], m.window = e, 1
+		case errors.As(a.err, &name):
+			names = append(names, name)
 		default:
 			failed, m.window = errors.Join(failed, a.err), 1
 		}
@@ -170,7 +189,7 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 		}()
 	}
 	m.setWave(created, r.options.Clock.Since(begin))
-	return slices.Collect(maps.Values(refusals)), left, failed
+	return slices.Collect(maps.Values(refusals)), names, left, failed
 }
 
 // createPod makes one Pod. That it is there already, as after an answer that was lost,
@@ -187,13 +206,14 @@ func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve
 	if err != nil {
 		return "", unbuildable(in.Task, err)
 	}
+	r.sign(&pod.ObjectMeta)
 	err = r.client.Create(ctx, pod)
 	r.options.Metrics.Wrote("create", "pods", err)
 	switch {
 	case err == nil:
 		return pod.Name, nil
 	case apierrors.IsAlreadyExists(err):
-		return pod.Name, r.adopt(ctx, obs, in, &pod.ObjectMeta)
+		return pod.Name, r.adopt(ctx, obs, &pod.ObjectMeta)
 	}
 	if e := refused(in.Task, err); e != nil {
 		return "", e
@@ -206,16 +226,16 @@ func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve
 var errGoing = errors.New("the Pod of that name is about to be gone")
 
 // adopt makes sure that the Pod which has the name of want is the job's, that it is
-// watched, and that it is held: somebody may have edited its labels or finalizers.
-func (r *Reconciler) adopt(ctx context.Context, obs *observation, in resolve.Instance, want *metav1.ObjectMeta) error {
+// watched, and that it is held: somebody may have edited its metadata.
+func (r *Reconciler) adopt(ctx context.Context, obs *observation, want *metav1.ObjectMeta) error {
 	pod := &corev1.Pod{}
 	if err := r.live.Get(ctx, keyOf(want), pod); err != nil {
 		return fmt.Errorf("reading pod %s from the API server: %w", want.Name, err)
 	}
-	if !metav1.IsControlledBy(pod, obs.Job) {
-		return &refusedError{task: in.Task, error: fmt.Errorf("the name %q is taken by a Pod that does not belong to the job", want.Name)}
+	if !r.ownsName(obs.Job, pod, obs.memory.proven) {
+		return cmp.Or(r.giveUp(ctx, pod), error(takenBy(pod)))
 	}
-	return r.heal(ctx, pod, want)
+	return r.heal(ctx, pod, want, true)
 }
 
 func keyOf(meta *metav1.ObjectMeta) types.NamespacedName {
@@ -223,45 +243,85 @@ func keyOf(meta *metav1.ObjectMeta) types.NamespacedName {
 }
 
 // verify asks the API server for the Pods of instances, puts those right that are there,
-// and makes known to plan which are not.
+// and makes known to plan which are not, and which names have Pods of others.
 func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []resolve.Instance) error {
 	var mu sync.Mutex
 	absent := map[string]bool{}
+	// The job may be from a cache that does not show its deletion yet. A Pod that was orphaned must
+	// not get its owner reference back.
+	mayAdopt := sync.OnceValue(func() bool {
+		job := &v1alpha1.BatchJob{}
+		err := r.live.Get(ctx, client.ObjectKeyFromObject(obs.Job), job)
+		return err == nil && job.UID == obs.Job.UID && job.DeletionTimestamp == nil
+	})
 	err := inParallel(r.limits.of(keyOf(&obs.Job.ObjectMeta), len(instances)).get, len(instances), func(i int) error {
 		want := podspec.Meta(obs.Job, obs.Spec, instances[i], obs.env(instances[i]))
+		r.sign(&want)
 		pod := &corev1.Pod{}
 		err := r.live.Get(ctx, keyOf(&want), pod)
-		switch {
-		case err == nil && metav1.IsControlledBy(pod, obs.Job):
-			if err = r.heal(ctx, pod, &want); !errors.Is(err, errGoing) {
-				return client.IgnoreNotFound(err)
-			}
-		case client.IgnoreNotFound(err) != nil:
+		if client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("reading pod %s from the API server: %w", want.Name, err)
+		}
+		gone, ours := err != nil, err == nil && r.ownsName(obs.Job, pod, obs.memory.proven)
+		if err == nil && !ours {
+			if err := r.giveUp(ctx, pod); err != nil {
+				return err
+			}
+		}
+		if ours {
+			owned := metav1.GetControllerOfNoCopy(pod) != nil
+			if err := r.heal(ctx, pod, &want, !owned && mayAdopt()); errors.Is(err, errGoing) {
+				gone = true
+			} else if client.IgnoreNotFound(err) != nil {
+				return err
+			}
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		absent[want.Name] = true
+		switch {
+		case gone:
+			absent[want.Name] = true
+		case ours:
+			delete(obs.memory.taken, want.Name)
+		case plan.HasFinished(pod):
+			absent[want.Name] = true
+		default:
+			obs.memory.take(takenBy(pod), r.options.Clock.Now())
+		}
 		return nil
 	})
-	obs.Absent = func(name string) bool { return absent[name] }
+	obs.Absent, obs.Taken = func(name string) bool { return absent[name] }, obs.memory.takenNames()
 	return err
 }
 
-// heal puts back the labels and the finalizer of a Pod of the job that somebody edited.
-func (r *Reconciler) heal(ctx context.Context, pod *corev1.Pod, want *metav1.ObjectMeta) error {
+// heal puts back what somebody took off a Pod of the job: labels, finalizer, the annotations by which
+// the Pod is found and believed, and, with mayAdopt, its owner reference.
+func (r *Reconciler) heal(ctx context.Context, pod *corev1.Pod, want *metav1.ObjectMeta, mayAdopt bool) error {
 	// A Pod that is being deleted takes no finalizer any more.
 	mayHold := pod.DeletionTimestamp == nil
 	held := slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
 	if !mayHold && !held && plan.HasFinished(pod) && pod.Labels[v1alpha1.LabelTracked] == "" {
 		return errGoing
 	}
-	if isSubset(want.Labels, pod.Labels) && (held || !mayHold) {
+	adopts := mayAdopt && metav1.GetControllerOfNoCopy(pod) == nil
+	annotations := map[string]string{}
+	for _, name := range []string{v1alpha1.AnnotationJobName, v1alpha1.AnnotationProof} {
+		if text := want.Annotations[name]; text != "" && text != pod.Annotations[name] {
+			annotations[name] = text
+		}
+	}
+	if isSubset(want.Labels, pod.Labels) && (held || !mayHold) && !adopts && len(annotations) == 0 {
 		return nil // the cache has not seen it yet
 	}
 	metadata := map[string]any{"uid": pod.UID, "labels": want.Labels}
 	if mayHold {
 		metadata["finalizers"] = want.Finalizers
+	}
+	if adopts {
+		metadata["ownerReferences"] = want.OwnerReferences
+	}
+	if len(annotations) > 0 {
+		metadata["annotations"] = annotations
 	}
 	_, err := r.patchPod(ctx, pod, metadata)
 	return err
@@ -325,11 +385,7 @@ func (r *Reconciler) stop(ctx context.Context, pod *corev1.Pod) error {
 func (r *Reconciler) release(ctx context.Context, job types.NamespacedName, pods []*corev1.Pod) (map[types.UID]string, error) {
 	versions := make([]string, len(pods))
 	err := inParallel(r.limits.of(job, len(pods)).patch, len(pods), func(i int) (err error) {
-		versions[i], err = r.patchPod(ctx, pods[i], map[string]any{
-			"uid":                                 pods[i].UID,
-			"labels":                              map[string]any{v1alpha1.LabelTracked: nil},
-			"$deleteFromPrimitiveList/finalizers": []string{v1alpha1.FinalizerTracking},
-		})
+		versions[i], err = r.releasePod(ctx, pods[i])
 		return ignoreOther(err)
 	})
 	released := make(map[types.UID]string, len(pods))
@@ -339,6 +395,15 @@ func (r *Reconciler) release(ctx context.Context, job types.NamespacedName, pods
 		}
 	}
 	return released, err
+}
+
+// releasePod removes the tracking finalizer and label from one Pod, and returns its new resource version.
+func (r *Reconciler) releasePod(ctx context.Context, pod *corev1.Pod) (version string, err error) {
+	return r.patchPod(ctx, pod, map[string]any{
+		"uid":                                 pod.UID,
+		"labels":                              map[string]any{v1alpha1.LabelTracked: nil},
+		"$deleteFromPrimitiveList/finalizers": []string{v1alpha1.FinalizerTracking},
+	})
 }
 
 // patchPod merges metadata into that of the Pod, if its UID is still the one given there, and

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,6 +95,78 @@ func TestOutcomesAreGathered(t *testing.T) {
 	}
 }
 
+// TestUrgentWritesBySize: what begins or ends something is written at once, but of a large job that
+// has many such writes in a row only so many in a second. It is the attack of a job of 1 MiB whose
+// instances are short.
+func TestUrgentWritesBySize(t *testing.T) {
+	urgent, begin := &plan.Plan{Urgent: true}, time.Unix(1_000_000, 0)
+	// write writes as often as it may for a minute, and returns how often that is.
+	write := func(m *memory, from time.Time) (n int) {
+		r := &Reconciler{}
+		for now := from; now.Before(from.Add(time.Minute)); {
+			if wait := r.delay(urgent, m, now); wait > 0 {
+				now = now.Add(wait)
+				continue
+			}
+			n++
+			m.rewritten.add(m.size(), now)
+			now = now.Add(20 * time.Millisecond)
+		}
+		return n
+	}
+	large := &memory{specSize: 1 << 20}
+	if n := write(large, begin); n > urgentBurst>>20+60 || n < 60 {
+		t.Errorf("a job of 1 MiB is written %d times in a minute, want 64 at most", n)
+	}
+	r := &Reconciler{}
+	if wait := r.delay(urgent, large, begin.Add(time.Minute+2*time.Second)); wait != 0 {
+		t.Errorf("after two seconds without a write it waits %s", wait)
+	}
+	if wait := r.delay(urgent, large, begin.Add(-time.Hour)); wait != 0 {
+		t.Errorf("with a clock that was set back it waits %s", wait)
+	}
+	if n := write(&memory{specSize: 20 << 10}, begin); n != 3000 {
+		t.Errorf("a job of 20 KiB is written %d times in a minute, want as often as it can, 3000", n)
+	}
+	idle := &memory{specSize: 1 << 20, statusSize: 400 << 10}
+	if wait := r.delay(urgent, idle, begin); wait != 0 {
+		t.Errorf("the first write of the largest job waits %s", wait)
+	}
+}
+
+// TestLargeJobIsWrittenSeldom: a job of nearly 1 MiB, of which a task ends every second, is
+// written every four seconds, and its first claims and its end at once.
+func TestLargeJobIsWrittenSeldom(t *testing.T) {
+	e := newEnv(t)
+	p := e.start(nil)
+	const tasks, step = 60, time.Second
+	job := testutil.Job("j")
+	for i := range tasks {
+		job.Task(fmt.Sprint("t", i), testutil.Command("true #"+strings.Repeat("x", 16<<10-10)))
+	}
+	e.submit(job)
+	p.must("j")
+	if got := p.calls["patch status"]; got != 1 || p.calls["create pod"] != tasks {
+		t.Fatalf("the first pass wrote %v", p.calls)
+	}
+	pods := e.Pods(t, e.ns)
+	for i := range 30 {
+		e.Finish(t, &pods[i], 0, e.clock.Now())
+		e.clock.SetTime(e.clock.Now().Add(step))
+		p.must("j")
+	}
+	if got := p.calls["patch status"]; got < 30/4 || got > 30/4+1 {
+		t.Errorf("%d status writes in 30 s, want one in four seconds, and the first", got)
+	}
+	for i := range pods[30:] {
+		e.Finish(t, &pods[30+i], 0, e.clock.Now())
+	}
+	p.must("j")
+	if got := e.job("j").Status.State; got != v1alpha1.JobSucceed {
+		t.Errorf("its last task has ended, and the job is %s", got)
+	}
+}
+
 // TestPace: how long writes are held back goes by what the process has to do.
 func TestPace(t *testing.T) {
 	outcomes := func(n int) *plan.Plan {
@@ -112,16 +185,22 @@ func TestPace(t *testing.T) {
 		jobs int
 		busy bool
 		plan *plan.Plan
+		size int
 		want time.Duration
 	}{
-		{"what begins or ends something", 1000, true, &plan.Plan{Urgent: true}, 0},
-		{"news", 1000, false, &plan.Plan{}, newsInterval},
-		{"news of one job of few", 3, true, &plan.Plan{}, busyNewsInterval},
-		{"news of one job of many: five a second in all", 100, true, &plan.Plan{}, 20 * time.Second},
-		{"news of one job of very many", 10_000, true, &plan.Plan{}, mostNewsInterval},
-		{"an outcome", 1, false, outcomes(1), gatherInterval},
-		{"few outcomes", 1, true, outcomes(fewOutcomes - 1), busyGatherInterval},
-		{"many outcomes", 1, true, outcomes(fewOutcomes), gatherInterval},
+		{"news", 1000, false, &plan.Plan{}, 1000, newsInterval},
+		{"news of one job of few", 3, true, &plan.Plan{}, 1000, busyNewsInterval},
+		{"news of one job of many: five a second in all", 100, true, &plan.Plan{}, 1000, 20 * time.Second},
+		{"news of one job of very many", 10_000, true, &plan.Plan{}, 1 << 20, mostNewsInterval},
+		{"news of a large job", 3, false, &plan.Plan{}, 1 << 20, 4 * time.Second},
+		{"news of a large job, busy", 3, true, &plan.Plan{}, 1 << 20, busyNewsInterval},
+		{"an outcome", 1, false, outcomes(1), 1000, gatherInterval},
+		{"an outcome of a job of 128 KiB", 1, false, outcomes(1), 128 << 10, gatherInterval},
+		{"an outcome of a job of 192 KiB", 1, false, outcomes(1), 192 << 10, 750 * time.Millisecond},
+		{"an outcome of a large job", 1, false, outcomes(1), 1 << 20, 4 * time.Second},
+		{"few outcomes", 1, true, outcomes(fewOutcomes - 1), 1000, busyGatherInterval},
+		{"few outcomes of a large job", 1, true, outcomes(fewOutcomes - 1), 1 << 20, 4 * time.Second},
+		{"many outcomes", 1, true, outcomes(fewOutcomes), 1000, gatherInterval},
 	} {
 		r := jobs(c.jobs)
 		for range busyWrites {
@@ -129,7 +208,7 @@ func TestPace(t *testing.T) {
 				r.pace.add(now, 0)
 			}
 		}
-		if got := r.interval(c.plan, now); got != c.want {
+		if got := r.interval(c.plan, c.size, now); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}

@@ -31,6 +31,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/nodes"
+	"batchcompute.dev/operator/internal/proof"
 	"batchcompute.dev/operator/internal/testutil"
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 	"batchcompute.dev/operator/internal/validation"
@@ -42,7 +43,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait for a cache.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // env is one test's namespace, the cache over it, and a clock that stands still.
 type env struct {
@@ -154,8 +155,13 @@ func (e *env) start(l *line) *process {
 	l.calls, l.log, l.dead = map[string]int{}, nil, false
 	c := interceptor.NewClient(e.WithWatch, l.funcs(false))
 	live := interceptor.NewClient(e.WithWatch, l.funcs(true))
-	r := NewReconciler(c, podsThrough(c), live, &news{}, Options{Catalog: catalog.Default, Validate: validate, Clock: e.clock, ResourceWait: e.resourceWait, Nodes: e.nodes})
+	r := NewReconciler(c, podsThrough(c), live, &news{}, Options{Catalog: catalog.Default, Validate: validate, Clock: e.clock, ResourceWait: e.resourceWait, Nodes: e.nodes, PodKey: testKey})
 	return &process{Reconciler: r, e: e, line: l}
+}
+
+// testKey is the key with which the processes of tests sign their Pods.
+func testKey(context.Context) (*proof.Key, error) {
+	return proof.New([]byte("a key that no tenant has, in tests"))
 }
 
 // podsThrough reads the Pods of a job through a client that has the index.

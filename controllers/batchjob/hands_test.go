@@ -235,13 +235,14 @@ func TestQuota(t *testing.T) {
 		})
 	}
 	used("0")
+	e.resourceWait = 1000 * time.Hour // its clock is far ahead, and nobody schedules
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(6)).Task("b"))
 	passes := func(n int) (waits []time.Duration) {
 		for range n {
 			res := p.must("j")
 			waits = append(waits, res.RequeueAfter)
-			e.clock.SetTime(e.clock.Now().Add(res.RequeueAfter))
+			e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxRefusalWait)))
 		}
 		return waits
 	}
@@ -257,7 +258,9 @@ func TestQuota(t *testing.T) {
 	if job.Status.State != v1alpha1.JobRunnable {
 		t.Errorf("the job is %s", job.Status.State)
 	}
-	passes(1) // what the refusal of the other task changes in the status is written
+	// What the refusal of the other task changes in the status is written, and that no scheduler looks.
+	e.clock.SetTime(e.clock.Now().Add(30 * time.Second))
+	passes(2)
 	before := p.sum()
 	start := e.clock.Now()
 	passes(20)
@@ -311,7 +314,7 @@ func TestTakenName(t *testing.T) {
 	for range 3 {
 		e.clock.SetTime(e.clock.Now().Add(p.must("j").RequeueAfter))
 	}
-	want := fmt.Sprintf("task \"a\": InternalError.CallCvm: the cluster refused to make a Pod: the name %q is taken by a Pod that does not belong to the job", ours.Name)
+	want := fmt.Sprintf("task \"a\": 1 instance waits: the name %q is taken by a Pod that the operator did not make; delete that Pod", ours.Name)
 	if got := e.job("j").Status.Message; got != want {
 		t.Errorf("the job says %q, want %q", got, want)
 	}

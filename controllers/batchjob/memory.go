@@ -4,6 +4,7 @@
 package batchjob
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -48,10 +49,19 @@ type memory struct {
 	// window is how many Pods may be in creation at once, and wave how many are to be claimed;
 	// 0 stands for what a job begins with.
 	window, wave int
+	// specSize and statusSize are those of the job, as JSON, and rewritten is what was written of it.
+	specSize, statusSize int
+	rewritten            rewritten
 	// storing is how long the last write of the status took.
 	storing time.Duration
 	// refusals are the tasks whose Pods the cluster refuses to make, by position.
 	refusals map[int]*refusal
+	// terminations is what the annotation said that terminates instances, when it was last read.
+	terminations *plan.Terminations
+	// taken are the names of the job's Pods that Pods of others have.
+	taken map[string]*taken
+	// proven are the Pods, by UID, that have proved that the operator made them.
+	proven map[types.UID]bool
 	// trimmed says that the job's status has no room for what only explains.
 	trimmed bool
 	// news bounds the events.
@@ -93,10 +103,23 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 			m.seeksHosts = m.seeksHosts || t.Env == nil || len(t.Env.HostIPs) > 0
 		}
 	}
+	m.specSize, m.statusSize = jsonSize(&job.Spec), jsonSize(&job.Status)
 	r.mu.Lock()
 	r.memories[key] = m
 	r.mu.Unlock()
 	return m
+}
+
+// size is that of the whole job, as JSON, but for its metadata.
+func (m *memory) size() int { return m.specSize + m.statusSize }
+
+// jsonSize is the size of a value as JSON.
+func jsonSize(v any) int {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return 0 // and it cannot be written either
+	}
+	return len(text)
 }
 
 func (r *Reconciler) forget(key types.NamespacedName) {

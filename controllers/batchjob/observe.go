@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -57,7 +56,13 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 	if err != nil {
 		return nil, fmt.Errorf("listing the job's pods: %w", err)
 	}
-	own, foreign := partition(pods, func(pod *corev1.Pod) bool { return exists && metav1.IsControlledBy(pod, job) })
+	var m *memory
+	var own []*corev1.Pod
+	foreign := pods
+	if exists {
+		m = r.recall(key, job)
+		own, foreign = r.divide(job, pods, m)
+	}
 	if err := r.settleAllGone(ctx, key, job.UID, foreign); err != nil {
 		return nil, err
 	}
@@ -78,7 +83,6 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 		}
 		return &observation{memory: &memory{}, Observation: plan.Observation{Job: job}}, nil
 	}
-	m := r.recall(key, job)
 	if m != nil {
 		if own = m.held(own); done && len(own) == 0 {
 			return nil, nil // all were let go of, and the event that shows it brings us here again
@@ -108,9 +112,13 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 	if obs.tombstone, err = r.tombstone(ctx, job); err != nil {
 		return nil, err
 	}
+	if m.spec != nil {
+		m.terminations = plan.ReadTerminations(m.spec, job.Annotations[v1alpha1.AnnotationTerminate], m.terminations)
+	}
 	obs.Observation = plan.Observation{
-		Job: job, Spec: m.spec, Pods: own, Refusals: m.refused(), Pending: m.pending, ResourceWait: r.options.ResourceWait, Wave: m.wave,
-		Live: job != cached,
+		Job: job, Spec: m.spec, Terminations: m.terminations, Pods: own, Refusals: m.refused(), Pending: m.pending, ResourceWait: r.options.ResourceWait, Wave: m.wave,
+		Live: job != cached, Taken: m.takenNames(), PodKey: r.keyID(),
+		Scheduled: r.schedulers.last,
 	}
 	if obs.Live {
 		obs.known = r.options.Clock.Now()
@@ -150,8 +158,8 @@ func (r *Reconciler) unfinished(ctx context.Context, job *v1alpha1.BatchJob) (in
 	}
 	n := 0
 	for i := range pods.Items {
-		if pod := &pods.Items[i]; metav1.IsControlledBy(pod, job) && !plan.HasFinished(pod) {
-			n++
+		if pod := &pods.Items[i]; !plan.HasFinished(pod) && (r.owns(job, pod, nil) || r.isSigned(pod)) {
+			n++ // it may have been given to another controller
 		}
 	}
 	return n, nil
@@ -204,7 +212,7 @@ func (r *Reconciler) releaseOrphans(ctx context.Context, key types.NamespacedNam
 	}
 	var orphans []*corev1.Pod
 	for _, pod := range pods {
-		if (apierrors.IsNotFound(err) || !metav1.IsControlledBy(pod, &job)) && !r.holdsNode(pod) {
+		if (apierrors.IsNotFound(err) || !r.owns(&job, pod, nil)) && !r.holdsNode(pod) {
 			orphans = append(orphans, pod)
 		}
 	}

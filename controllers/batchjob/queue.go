@@ -24,8 +24,8 @@ func requestForPod(pod client.Object) types.NamespacedName {
 	return types.NamespacedName{Namespace: pod.GetNamespace(), Name: jobOf(pod)}
 }
 
-// enqueue puts the job that an object belongs to into the queue, in the order of
-// spec.job.priority. What a starting manager finds ended comes last.
+// enqueue puts the job that an object belongs to into the queue: within its namespace in the order
+// of spec.job.priority, and what a starting manager finds ended last.
 func (r *Reconciler) enqueue(of request) handler.EventHandler {
 	add := func(q queue, o client.Object) {
 		if key := of(o); key.Name != "" {
@@ -45,7 +45,7 @@ func (r *Reconciler) enqueue(of request) handler.EventHandler {
 	}
 }
 
-// priority is the place in the queue that an object gives its job.
+// priority is that of a job in the queue, among those of its namespace, as an object gives it.
 func (r *Reconciler) priority(key types.NamespacedName, o client.Object) int {
 	if job, ok := o.(*v1alpha1.BatchJob); ok {
 		if hasEnded(job) {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,8 +21,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/fairrate"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/proof"
 )
 
 // Reconciler brings a BatchJob from one stored status to the next.
@@ -39,7 +40,10 @@ type Reconciler struct {
 
 	tokens tokens
 	quotas quotas
-	tombs  sync.Mutex // one writer at a time saves conflicts
+	// schedulers are those that were seen at work.
+	schedulers schedulers
+	key        atomic.Pointer[proof.Key]
+	tombs      sync.Mutex // one writer at a time saves conflicts
 
 	// nodesVersion counts the changes of nodes.
 	nodesVersion atomic.Int64
@@ -60,7 +64,11 @@ type Reconciler struct {
 // Reconcile does one pass over one job, in the order that package plan demands: store
 // the status, then stop and create Pods, and let go of those that are recorded.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	ctx = fairrate.WithTenant(ctx, req.Namespace)
 	begin := r.options.Clock.Now()
+	if err := r.ensureKey(ctx); err != nil {
+		return ctrl.Result{}, err
+	}
 	obs, err := r.observe(ctx, req.NamespacedName)
 	if obs == nil || err != nil {
 		return ctrl.Result{RequeueAfter: r.goneWait(req.NamespacedName)}, err
@@ -81,6 +89,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		r.settleNodes(obs, nil, err)
 		return ctrl.Result{}, client.IgnoreNotFound(err) // gone, and its event is on the way
 	}
+	r.schedulers.note(p.Scheduled)
 	wait, gathering, err := r.record(ctx, obs, p)
 	r.settleNodes(obs, p, err)
 	switch {
@@ -96,7 +105,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	release := p.Release
 	if delErr != nil {
 		// A Pod that could not be stopped must stay in sight.
-		release = slices.DeleteFunc(slices.Clone(release), func(pod *corev1.Pod) bool { return slices.Contains(p.Delete, pod) })
+		deleted := make(map[*corev1.Pod]bool, len(p.Delete))
+		for _, pod := range p.Delete {
+			deleted[pod] = true
+		}
+		_, release = partition(release, func(pod *corev1.Pod) bool { return deleted[pod] })
 	}
 	// With its finalizer a Pod that is being deleted loses its name as well. Another process that
 	// believes to lead may be about to make it once more, and should find the name taken: these
@@ -118,7 +131,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	if p.Expire {
-		return ctrl.Result{}, r.expire(ctx, obs.Job)
+		wait, err := r.expire(ctx, obs.Job)
+		return ctrl.Result{RequeueAfter: wait}, err
 	}
 	unseen := obs.memory.unseen(r.options.Clock.Now())
 	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen, young)}, nil
@@ -210,6 +224,9 @@ func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan,
 			return nil, err
 		}
 		p, err = plan.Compute(obs.Observation, now)
+	}
+	if errors.Is(err, plan.ErrUnreadable) { // trying again is no use
+		p, err = plan.Unreadable(obs.Observation, err, now), nil
 	}
 	return &p, err
 }

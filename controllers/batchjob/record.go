@@ -32,15 +32,15 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 		return 0, false, nil
 	}
 	now := r.options.Clock.Now()
-	if left := obs.memory.at.Add(r.interval(p, now)).Sub(now); left > 0 {
+	if left := r.delay(p, obs.memory, now); left > 0 {
 		return left, p.Urgent, nil
 	}
-	version, err := r.store(ctx, obs.Job, &p.Status)
+	version, err := r.store(ctx, obs, &p.Status)
 	if isTooLarge(err) {
 		// Admission leaves room for what counts, but an object can grow otherwise: by
 		// annotations, or by what earlier versions stored.
 		p.Status, obs.memory.trimmed = *plan.Trim(&p.Status), true
-		version, err = r.store(ctx, obs.Job, &p.Status)
+		version, err = r.store(ctx, obs, &p.Status)
 	}
 	if err != nil {
 		return 0, false, fmt.Errorf("storing the status: %w", err)
@@ -72,11 +72,14 @@ func (r *Reconciler) count(old *v1alpha1.BatchJobStatus, p *plan.Plan) {
 }
 
 // store writes the status and returns the job's new resource version.
-func (r *Reconciler) store(ctx context.Context, job *v1alpha1.BatchJob, next *v1alpha1.BatchJobStatus) (string, error) {
+func (r *Reconciler) store(ctx context.Context, obs *observation, next *v1alpha1.BatchJobStatus) (string, error) {
+	job, m := obs.Job, obs.memory
 	body, size, err := statusPatch(job, next)
 	if err != nil {
 		return "", err
 	}
+	m.statusSize = size
+	m.rewritten.add(m.size(), r.options.Clock.Now())
 	stored := justMetadata(v1alpha1.GroupVersion.WithKind("BatchJob"), job)
 	err = r.client.Status().Patch(ctx, stored, client.RawPatch(types.MergePatchType, body))
 	r.options.Metrics.Wrote("patch", "batchjobs/status", err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -151,11 +152,14 @@ func (r *Reconciler) seedGone(ctx context.Context, namespace string, jobs map[ty
 	if err := r.live.List(ctx, &pods, client.InNamespace(namespace), client.HasLabels{v1alpha1.LabelEnvID, v1alpha1.LabelTracked}); err != nil {
 		return fmt.Errorf("listing the namespace's pods from the API server: %w", err)
 	}
-	counted := map[string]bool{}
+	here, counted := make(map[string]bool, len(jobs)), map[string]bool{}
+	for uid := range jobs {
+		here[naming.JobID(uid)] = true
+	}
 	for i := range pods.Items {
 		pod := &pods.Items[i]
 		owner, id := metav1.GetControllerOf(pod), pod.Labels[v1alpha1.LabelJobID]
-		if counted[id] || !r.holdsNode(pod) || owner != nil && jobs[owner.UID] != nil {
+		if counted[id] || !r.holdsNode(pod) || owner != nil && jobs[owner.UID] != nil || owner == nil && here[id] {
 			continue
 		}
 		counted[id] = true
@@ -203,9 +207,11 @@ func (r *Reconciler) settleGone(ctx context.Context, key types.NamespacedName, i
 	return nil
 }
 
-// holdsNode reports whether the Pod has a node of a ComputeEnv.
+// holdsNode reports whether the Pod has a node of a ComputeEnv. Labels are not enough for that: it
+// must be held by the operator, and made by it.
 func (r *Reconciler) holdsNode(pod *corev1.Pod) bool {
-	return plan.HoldsNode(pod, r.options.Clock.Now())
+	return slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) && (r.key.Load() == nil || r.isSigned(pod)) &&
+		plan.HoldsNode(pod, r.options.Clock.Now())
 }
 
 // markGone remembers that a job of this name and identifier has nodes and may be gone.

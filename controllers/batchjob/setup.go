@@ -9,6 +9,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 	"unique"
 
@@ -23,14 +25,18 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/fairqueue"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/proof"
 	"batchcompute.dev/operator/internal/slots"
+	"batchcompute.dev/operator/internal/validation"
 )
 
 // Jobs are read, and only their status is written: the spec is the user's. delete is for
@@ -82,6 +88,9 @@ type Options struct {
 	// ResourceWait is how long the first machine of an instance is waited for, and scales
 	// the waits for later ones. 0 means plan.DefaultResourceWait.
 	ResourceWait time.Duration
+	// PodKey returns the key that proves which Pods the operator has created. It is asked at the
+	// beginning of each pass until it has returned one. nil: Pods get no proof and need none.
+	PodKey func(context.Context) (*proof.Key, error)
 	// Metrics count what happens. nil: nothing is counted.
 	Metrics *metrics.Jobs
 	// Clock is the time. nil means the system's clock.
@@ -131,13 +140,20 @@ func Setup(mgr ctrl.Manager, o Options) error {
 			return err
 		}
 	}
+	queueMetrics, err := metrics.NewQueueMetrics(ctrlmetrics.Registry)
+	if err != nil {
+		return err
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("batchjob").
 		WatchesRawSource(source.Func(r.takeQueue)).
 		Watches(&v1alpha1.BatchJob{}, r.enqueue(requestForJob)).
 		Watches(&corev1.Pod{}, r.enqueue(requestForPod)).
 		Watches(&v1alpha1.ComputeEnv{}, r.onEnv()).
-		WithOptions(controller.Options{MaxConcurrentReconciles: o.MaxConcurrentReconciles}).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: o.MaxConcurrentReconciles,
+			NewQueue:                fairqueue.Factory(o.MaxConcurrentReconciles, queueMetrics, clock.RealClock{}),
+		}).
 		Complete(r)
 }
 
@@ -197,9 +213,11 @@ func NewReconciler(c client.Client, pods podReader, live client.Reader, recorder
 	if o.Slots == nil {
 		o.Slots = slots.New()
 	}
-	return &Reconciler{client: c, pods: pods, live: live, recorder: recorder, options: o, limits: newLimits(leastAlone, leastBeside, mostCalls, o.Clock),
+	r := &Reconciler{client: c, pods: pods, live: live, recorder: recorder, options: o, limits: newLimits(leastAlone, leastBeside, mostCalls, o.Clock),
 		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{},
 		gone: map[types.NamespacedName]map[string]bool{}, seeded: map[string]bool{}, fences: map[string]map[types.UID]*metav1.PartialObjectMetadata{}}
+	r.schedulers.begin = o.Clock.Now()
+	return r
 }
 
 // jobOf returns the name of the BatchJob that a Pod belongs to, "" for none: its
@@ -229,10 +247,14 @@ func stripJob(o any) (any, error) {
 	if !ok {
 		return o, nil
 	}
+	size := strconv.FormatInt(validation.StoredSize(job), 10) // as the API server has it
 	job.ManagedFields, job.Labels = nil, nil
 	terminate, ok := job.Annotations[v1alpha1.AnnotationTerminate]
-	if job.Annotations = nil; ok {
-		job.Annotations = map[string]string{v1alpha1.AnnotationTerminate: terminate}
+	job.Annotations = map[string]string{v1alpha1.AnnotationStoredSize: size}
+	if ok {
+		// One that is too long to be read stays too long, without its end.
+		terminate = strings.Clone(terminate[:min(len(terminate), v1alpha1.MaxTerminateLength+1)])
+		job.Annotations[v1alpha1.AnnotationTerminate] = terminate
 	}
 	return plan.Outline(job), nil
 }
@@ -270,8 +292,16 @@ func stripPod(o any) (any, error) {
 			Labels:                     some(pod.Labels, readLabels...),
 			Annotations:                some(pod.Annotations, v1alpha1.AnnotationJobName, v1alpha1.AnnotationHosts),
 		},
-		Spec:   corev1.PodSpec{NodeName: interned(pod.Spec.NodeName), SchedulingGates: pod.Spec.SchedulingGates},
+		Spec: corev1.PodSpec{
+			NodeName: interned(pod.Spec.NodeName), SchedulingGates: pod.Spec.SchedulingGates, SchedulerName: interned(pod.Spec.SchedulerName),
+		},
 		Status: corev1.PodStatus{Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message},
+	}
+	if text := pod.Annotations[v1alpha1.AnnotationProof]; text != "" { // no other Pod has the same
+		if out.Annotations == nil {
+			out.Annotations = map[string]string{}
+		}
+		out.Annotations[v1alpha1.AnnotationProof] = text
 	}
 	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {
 		out.OwnerReferences = []metav1.OwnerReference{{
@@ -283,15 +313,23 @@ func stripPod(o any) (any, error) {
 		out.Finalizers = tracked
 	}
 	out.Status.Conditions = readConditions(pod.Status.Conditions)
-	for i := range pod.Status.ContainerStatuses {
-		s := &pod.Status.ContainerStatuses[i]
+	out.Status.InitContainerStatuses = readStatuses(pod.Status.InitContainerStatuses)
+	out.Status.ContainerStatuses = readStatuses(pod.Status.ContainerStatuses)
+	return out, nil
+}
+
+// readStatuses keeps what is read of containers.
+func readStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {
+	var out []corev1.ContainerStatus
+	for i := range all {
+		s := &all[i]
 		kept := corev1.ContainerStatus{Name: interned(s.Name), State: s.State}
 		if s.State.Waiting != nil {
 			kept.Image = s.Image
 		}
-		out.Status.ContainerStatuses = append(out.Status.ContainerStatuses, kept)
+		out = append(out, kept)
 	}
-	return out, nil
+	return out
 }
 
 // tracked are the finalizers of a Pod that is held; nobody changes them in place.
@@ -304,9 +342,11 @@ func readConditions(all []corev1.PodCondition) []corev1.PodCondition {
 		switch {
 		case c.Type == corev1.PodReady:
 			c.Reason, c.Message = "", "" // only its time counts
+		case c.Type == corev1.PodInitialized && c.Status == corev1.ConditionFalse:
+			c.Reason, c.Message = "", ""
 		case c.Type == corev1.PodScheduled,
 			c.Type == corev1.PodReadyToStartContainers && c.Status == corev1.ConditionFalse,
-			c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue:
+			(c.Type == corev1.DisruptionTarget || c.Type == plan.TerminationTarget) && c.Status == corev1.ConditionTrue:
 		default:
 			continue
 		}

@@ -295,7 +295,9 @@ func (a *simAPI) patchPod(name string, body []byte) error {
 			Labels      map[string]*string `json:"labels"`
 			Annotations map[string]*string `json:"annotations"`
 			Finalizers  []string           `json:"finalizers"`
-			Remove      []string           `json:"$deleteFromPrimitiveList/finalizers"`
+
+			OwnerReferences []metav1.OwnerReference `json:"ownerReferences"`
+			Remove          []string                `json:"$deleteFromPrimitiveList/finalizers"`
 		} `json:"metadata"`
 	}
 	if err := strictUnmarshal(body, &patch); err != nil {
@@ -317,11 +319,18 @@ func (a *simAPI) patchPod(name string, body []byte) error {
 		next.Finalizers = append(next.Finalizers, f)
 	}
 	next.Finalizers = slices.DeleteFunc(next.Finalizers, func(f string) bool { return slices.Contains(m.Remove, f) })
-	if maps.Equal(next.Labels, pod.Labels) && maps.Equal(next.Annotations, pod.Annotations) && slices.Equal(next.Finalizers, pod.Finalizers) {
+	for _, ref := range m.OwnerReferences {
+		if owner := metav1.GetControllerOf(next); owner != nil && owner.UID != ref.UID {
+			return apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, name, nil) // only one may be the controller
+		}
+		next.OwnerReferences = append(slices.DeleteFunc(next.OwnerReferences, func(old metav1.OwnerReference) bool { return old.UID == ref.UID }), ref)
+	}
+	if maps.Equal(next.Labels, pod.Labels) && maps.Equal(next.Annotations, pod.Annotations) && slices.Equal(next.Finalizers, pod.Finalizers) &&
+		len(next.OwnerReferences) == len(pod.OwnerReferences) {
 		return nil
 	}
 	a.changePod(name, func(pod *corev1.Pod) {
-		pod.Labels, pod.Annotations, pod.Finalizers = next.Labels, next.Annotations, next.Finalizers
+		pod.Labels, pod.Annotations, pod.Finalizers, pod.OwnerReferences = next.Labels, next.Annotations, next.Finalizers, next.OwnerReferences
 	})
 	return nil
 }

@@ -61,6 +61,38 @@ func TestSimCases(t *testing.T) {
 			testutil.Job("sim").Task("a").Task("b"),
 			[]string{"exit 0 of sim-a", "exit 0 of sim-b", "crash after, caches far behind", "cache of Pods late"},
 		},
+		"a Pod without its owner reference": {
+			testutil.Job("sim").Task("a", testutil.Retries(1)),
+			[]string{"running", "owner off"},
+		},
+		"a Pod without its owner reference, its proof and its labels": {
+			testutil.Job("sim").Task("a", testutil.Retries(1)),
+			[]string{"running", "owner off", "attempt off", "label off", "crash"},
+		},
+		"the Pod of a job that is orphaned": {
+			testutil.Job("sim").Task("a"),
+			[]string{"running", "deletion of the job orphan"},
+		},
+		"a Pod that was given to another controller": {
+			testutil.Job("sim").Task("a", testutil.Retries(1), machines(1)),
+			[]string{"running", "given away", "idle", "much time passes", "idle", "much time passes", "idle", "much time passes", "idle"},
+		},
+		"a Pod that was given away, and its job is suspended": {
+			testutil.Job("sim").Task("a"),
+			[]string{"running", "given away", "suspend or resume", "idle", "much time passes", "idle", "suspend or resume", "idle", "much time passes", "idle"},
+		},
+		"a Pod that was given away, and its job is terminated": {
+			testutil.Job("sim").Task("a"),
+			[]string{"running", "given away", "terminate"},
+		},
+		"a Pod without its proof": {
+			testutil.Job("sim").Task("a", testutil.Retries(1)),
+			[]string{"running", "proof off", "crash", "much time passes"},
+		},
+		"a retry that somebody made in advance": {
+			testutil.Job("sim").Task("a", testutil.Retries(1)),
+			[]string{"a forger makes", "exit 1 of"},
+		},
 		"a Pod on a lost node is asked to stop": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
 			[]string{"node lost under", "a person deletes", "much time passes", "its node comes back"},

@@ -50,7 +50,8 @@ type simulation struct {
 	// the one would be taken for news of the other.
 	floor int
 	// script are the beginnings of the labels of options, to be taken in this order, each
-	// as soon as there is one; "running" waits until a command is. With a script choose is not asked.
+	// as soon as there is one; "running" waits until a command is, "idle" until no pass is due. With a
+	// script choose is not asked.
 	script []string
 	// squatter is the name of a Pod that is a user's, "" for none.
 	squatter string
@@ -153,6 +154,10 @@ func (s *simulation) clone() *simulation {
 		for key, m := range c.r.memories {
 			m := *m
 			m.created, m.released, m.refusals = maps.Clone(m.created), maps.Clone(m.released), maps.Clone(m.refusals)
+			m.taken, m.proven = maps.Clone(m.taken), maps.Clone(m.proven)
+			for name, t := range m.taken {
+				m.taken[name] = new(*t)
+			}
 			for task, r := range m.refusals {
 				m.refusals[task] = new(*r)
 			}
@@ -178,7 +183,7 @@ func (s *simulation) clone() *simulation {
 // begin starts a process that knows nothing, with caches that show these views.
 func (s *simulation) begin(c *simController, jobAt, podsAt int) {
 	c.r = NewReconciler(&simClient{c: c}, c.podsOf, &simClient{c: c, live: true}, simNews{}, Options{
-		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s},
+		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s}, PodKey: testKey,
 	})
 	c.r.limits = newLimits(1, 1, 1, simClock{s: s})
 	c.jobAt, c.podsAt, c.due, c.written = jobAt, podsAt, map[string]*simDue{}, ""
@@ -409,6 +414,12 @@ func (s *simulation) pick(list []simOption) int {
 		}
 		s.script = s.script[1:]
 	}
+	if len(s.script) > 0 && s.script[0] == "idle" {
+		if !s.idle() {
+			return 0
+		}
+		s.script = s.script[1:]
+	}
 	for i, o := range list {
 		if len(s.script) > 0 && strings.HasPrefix(o.label, s.script[0]) {
 			s.script = s.script[1:]
@@ -416,6 +427,12 @@ func (s *simulation) pick(list []simOption) int {
 		}
 	}
 	return 0
+}
+
+// idle reports whether the first controller has seen everything and has nothing to do now.
+func (s *simulation) idle() bool {
+	c := s.controllers[0]
+	return !s.passing() && c.jobAt == s.last() && c.podsAt == s.last() && c.next() == ""
 }
 
 // simOption is one way to deviate.
@@ -645,12 +662,16 @@ func (s *simulation) release() bool {
 	return false
 }
 
-// settle ends all deviations: lost nodes come back, and names are free again.
+// settle ends all deviations: lost nodes come back, names are free again, and Pods that were taken
+// from their job are deleted, as its status asks for.
 func (s *simulation) settle() {
 	s.calm = true
 	s.note("calm")
 	for _, b := range s.bodies {
 		b.lost = false
+		if pod := s.pods[b.name]; b.taken && pod != nil && pod.UID == b.uid {
+			_ = s.askToStop(b.name, nil)
+		}
 	}
 	s.leave()
 	for _, c := range s.controllers {

@@ -240,7 +240,7 @@ func (s *simulation) checkClaimed(b *simBody) {
 func (s *simulation) checkReleased(pod *corev1.Pod) {
 	b := s.body(pod)
 	job := s.jobs[b.job.Name]
-	if s.goes(b.job) {
+	if s.goes(b.job) || b.taken {
 		return
 	}
 	if b.live && pod.DeletionTimestamp == nil {
@@ -302,7 +302,7 @@ func (s *simulation) checkStopping() {
 	}
 	for _, b := range s.bodies {
 		pod, job := s.pods[b.name], s.jobs[b.job.Name]
-		if !b.live || b.stray || b.hidden || pod == nil || pod.UID != b.uid || s.goes(b.job) || pod.DeletionTimestamp != nil {
+		if !b.live || b.stray || b.taken || b.hidden || pod == nil || pod.UID != b.uid || s.goes(b.job) || pod.DeletionTimestamp != nil {
 			continue
 		}
 		if (job.Spec.Suspend || job.Spec.Terminate) && pod.Labels[v1alpha1.LabelAttempt] != "" {
@@ -456,6 +456,9 @@ func (s *simulation) owner(ref *metav1.OwnerReference) *v1alpha1.BatchJob {
 // stopPod is a controller's deletion of a Pod.
 func (s *simulation) stopPod(name string, uid *types.UID) error {
 	if pod := s.pods[name]; pod != nil && pod.DeletionTimestamp == nil && (uid == nil || *uid == pod.UID) {
+		if name == s.squatter {
+			s.fail("I6: %s is somebody else's, and is deleted", name)
+		}
 		s.checkStopped(pod)
 	}
 	return s.askToStop(name, uid)
@@ -465,13 +468,17 @@ func (s *simulation) stopPod(name string, uid *types.UID) error {
 // has then, or had last.
 func (s *simulation) editMetadata(name string, body []byte) (string, error) {
 	before := s.pods[name]
-	if name == s.squatter {
-		s.fail("I6: %s is somebody else's, and is changed", name)
-	}
 	if err := s.patchPod(name, body); err != nil {
 		return "", err
 	}
 	after, version := s.pods[name], before.ResourceVersion
+	if name == s.squatter {
+		// What is ours, as the finalizer, may be taken off it, and nothing put on.
+		if len(after.Labels) > len(before.Labels) || len(after.Finalizers) > len(before.Finalizers) || len(after.Annotations) > len(before.Annotations) || len(after.OwnerReferences) > len(before.OwnerReferences) {
+			s.fail("I6: %s is somebody else's, and is changed", name)
+		}
+		return after.ResourceVersion, nil
+	}
 	if after != nil {
 		version = after.ResourceVersion
 	}
@@ -584,7 +591,7 @@ func (s *simulation) fingerprint(ahead bool) string {
 		}
 	}
 	for _, b := range s.bodies {
-		fmt.Fprint(&out, b.uid, b.live, b.ran, b.timedOut, b.late, b.lost, b.stray, b.hidden, b.ends)
+		fmt.Fprint(&out, b.uid, b.live, b.ran, b.timedOut, b.late, b.lost, b.stray, b.hidden, b.taken, b.ends)
 	}
 	return out.String()
 }
@@ -607,6 +614,15 @@ func (s *simulation) digestMemory(m *memory, ahead bool) string {
 	fmt.Fprint(&out, created)
 	for _, uid := range slices.Sorted(maps.Keys(m.released)) {
 		fmt.Fprint(&out, uid, m.released[uid])
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.taken)) {
+		t := m.taken[name]
+		fmt.Fprint(&out, name, t.MayRun, t.Since.UnixNano(), t.tries, t.until.UnixNano())
+	}
+	for _, name := range s.podNames() { // of the others the proof is at hand
+		if pod := s.pods[name]; pod.Annotations[v1alpha1.AnnotationProof] == "" && m.proven[pod.UID] {
+			fmt.Fprint(&out, " proven ", name)
+		}
 	}
 	for task := range 10 {
 		if r := m.refusals[task]; r != nil {

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/testutil"
 )
@@ -38,6 +39,9 @@ type simBody struct {
 	// hidden: a person took its label off, so no cache shows it until the job's next pass
 	// misses it. A job that is gone by then has no pass.
 	hidden bool
+	// taken: a person gave it to another controller, or took its proof off. It may not be the job's
+	// any more, and may still run the instance.
+	taken bool
 	// stray: no stored status claimed it when it was made.
 	stray bool
 	// ends are the ways in which it can be said to have ended; more than one where two
@@ -79,6 +83,15 @@ func (s *simulation) podNames() []string {
 func (s *simulation) squat(name string) {
 	s.squatter = name
 	_ = s.createPod(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: simNamespace}})
+}
+
+// forge is a user who makes the Pod of an attempt that is not claimed yet, as the operator would
+// make it but for the proof, and has it end with 0.
+func (s *simulation) forge(job *v1alpha1.BatchJob, in resolve.Instance) {
+	meta := podspec.Meta(job, s.specs[job.Name], in, nil)
+	s.squatter = meta.Name
+	_ = s.createPod(&corev1.Pod{ObjectMeta: meta})
+	s.changePod(meta.Name, func(pod *corev1.Pod) { testutil.Bind(pod, "node-1"); testutil.Finish(pod, 0, s.now) })
 }
 
 // leave takes the user's Pod away.
@@ -206,7 +219,9 @@ func (s *simulation) askToStop(name string, uid *types.UID) error {
 	case !ended(pod) && pod.Spec.NodeName == "":
 		b.live = false
 		b.ends = append(b.ends, simEnding{stopped: true})
-	case ended(pod) && finishedNow(pod, s.now): // in one second either may be told
+	case ended(pod) && (finishedNow(pod, s.now) || slices.ContainsFunc(b.ends, func(e simEnding) bool { return e.code > 128 })):
+		// In one second either may be told. Of a Pod that is taken away the API server does not
+		// know when it was asked to stop, so one that a signal ended may have been before.
 		b.ends = append(b.ends, simEnding{stopped: true})
 	}
 	return s.deletePod(name, uid)
@@ -296,6 +311,17 @@ func (s *simulation) worldOptions(calling bool) []simOption {
 				b.hidden = true
 				s.changePod(name, func(pod *corev1.Pod) { delete(pod.Labels, v1alpha1.LabelTracked) })
 			})
+			add("owner off", name, func() { s.changePod(name, func(pod *corev1.Pod) { pod.OwnerReferences = nil }) })
+			if s.mayVanish() {
+				add("proof off", name, func() {
+					s.take(name, func(pod *corev1.Pod) { delete(pod.Annotations, v1alpha1.AnnotationProof) })
+				})
+				add("given away", name, func() {
+					s.take(name, func(pod *corev1.Pod) {
+						pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web", UID: "rs-1", Controller: new(true)}}
+					})
+				})
+			}
 			add("attempt off", name, func() { s.changePod(name, func(pod *corev1.Pod) { delete(pod.Labels, v1alpha1.LabelAttempt) }) })
 			if s.mayVanish() {
 				add("finalizer off", name, func() { s.changePod(name, func(pod *corev1.Pod) { pod.Finalizers = nil }) })
@@ -349,8 +375,12 @@ func (s *simulation) userOptions() []simOption {
 		if s.jobs[name].DeletionTimestamp != nil {
 			continue
 		}
-		if taken := s.specs[name].PodName(resolve.Instance{}); s.pods[taken] == nil && len(s.bodies) == 0 {
+		if taken := s.specs[name].PodName(resolve.Instance{}); s.squatter == "" && s.pods[taken] == nil && len(s.bodies) == 0 {
 			out = append(out, simOption{"a stranger takes the name " + taken, func() { s.squat(taken) }})
+		}
+		retry := resolve.Instance{Attempt: 1}
+		if ahead := s.specs[name].PodName(retry); s.squatter == "" && s.pods[ahead] == nil && !slices.ContainsFunc(s.bodies, func(b *simBody) bool { return b.name == ahead }) {
+			out = append(out, simOption{"a forger makes " + ahead, func() { s.forge(s.jobs[name], retry) }})
 		}
 		spec := &s.jobs[name].Spec
 		change := func(label string, change func(*v1alpha1.BatchJobSpec)) {
@@ -373,6 +403,14 @@ func (s *simulation) userOptions() []simOption {
 		}
 	}
 	return out
+}
+
+// take takes a Pod from its job. Whatever comes of it, for the job its machine may be lost.
+func (s *simulation) take(name string, change func(*corev1.Pod)) {
+	b := s.body(s.pods[name])
+	b.taken = true
+	b.ends = append(b.ends, simEnding{machine: true})
+	s.changePod(name, change)
 }
 
 // passing says that a pass is under way.
@@ -400,7 +438,7 @@ func (s *simulation) acted() []string {
 	seen := map[string]bool{}
 	return slices.DeleteFunc(names, func(name string) bool {
 		pod := s.pods[name]
-		key := fmt.Sprint(s.body(pod).in.Task, s.body(pod).in.Attempt, pod.Status.Phase, pod.Spec.NodeName, pod.DeletionTimestamp != nil, pod.Finalizers, len(pod.Labels), s.body(pod).lost)
+		key := fmt.Sprint(s.body(pod).in.Task, s.body(pod).in.Attempt, pod.Status.Phase, pod.Spec.NodeName, pod.DeletionTimestamp != nil, pod.Finalizers, len(pod.Labels), len(pod.OwnerReferences), len(pod.Annotations), s.body(pod).lost, s.body(pod).taken)
 		was := seen[key]
 		seen[key] = true
 		return was
@@ -415,7 +453,7 @@ func (s *simulation) collectGarbage() bool {
 	for _, name := range s.podNames() {
 		pod := s.pods[name]
 		ref := metav1.GetControllerOf(pod)
-		if ref == nil {
+		if ref == nil || ref.Kind != "BatchJob" {
 			continue
 		}
 		job := s.jobs[ref.Name]

@@ -8,10 +8,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -32,13 +35,9 @@ func (r *Reconciler) tombstone(ctx context.Context, job *v1alpha1.BatchJob) (*pl
 	if err != nil {
 		return nil, err
 	}
-	text, ok := stones.Data[job.Name]
+	t, ok := plan.ParseTombstone(stones.Data[job.Name], r.options.Clock.Now())
 	if !ok {
-		return nil, nil
-	}
-	var t plan.Tombstone
-	if bad := json.Unmarshal([]byte(text), &t); bad != nil {
-		t = plan.Tombstone{} // somebody's own words: they stand for no request
+		return nil, nil // there is none, or it is somebody's own words: they stand for no request
 	}
 	digest, err := plan.Digest(job)
 	if err != nil || digest != t.Request {
@@ -59,28 +58,74 @@ func (r *Reconciler) tombstones(ctx context.Context, namespace string) (*corev1.
 	return stones, nil
 }
 
-// expire notes what became of the job and deletes it, if it is still as it was seen.
-func (r *Reconciler) expire(ctx context.Context, job *v1alpha1.BatchJob) error {
+// expire notes what became of the job and deletes it, if it is still as it was seen. It returns when
+// to try again where that cannot be noted.
+func (r *Reconciler) expire(ctx context.Context, job *v1alpha1.BatchJob) (time.Duration, error) {
 	whole, err := r.whole(ctx, job)
 	switch {
 	case err != nil:
-		return client.IgnoreNotFound(err)
+		return 0, client.IgnoreNotFound(err)
 	case whole.ResourceVersion != job.ResourceVersion:
-		return nil // it has changed, and that event is on the way
+		return 0, nil // it has changed, and that event is on the way
 	}
-	if err := r.bury(ctx, whole); err != nil {
-		return err
+	refusal := r.bury(ctx, whole)
+	if apierrors.IsConflict(refusal) || apierrors.IsAlreadyExists(refusal) {
+		return 0, refusal
+	}
+	if refusal != nil {
+		if wait, err := r.delayDeletion(ctx, whole, refusal); wait > 0 || err != nil {
+			return wait, err
+		}
 	}
 	err = r.client.Delete(ctx, &v1alpha1.BatchJob{ObjectMeta: metav1.ObjectMeta{Namespace: job.Namespace, Name: job.Name}},
 		client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion}, client.PropagationPolicy(metav1.DeletePropagationBackground))
 	r.options.Metrics.Wrote("delete", "batchjobs", err)
 	if apierrors.IsConflict(err) {
-		return nil // it has changed, and that event is on the way
+		return 0, nil // it has changed, and that event is on the way
 	}
 	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("deleting the job after its ttlSecondsAfterFinished: %w", err)
+		return 0, fmt.Errorf("deleting the job after its ttlSecondsAfterFinished: %w", err)
 	}
-	return nil
+	if refusal != nil {
+		r.warn(whole, v1alpha1.ReasonTombstoneRefused, fmt.Sprintf("deleted after its ttlSecondsAfterFinished; a manifest that is applied again will run again, since ConfigMap %s cannot be written: %v",
+			v1alpha1.TombstonesName, refusal))
+	}
+	return 0, nil
+}
+
+// A job whose result cannot be stored in the ConfigMap is deleted even so, but only when
+// deletionDelay has passed since its status said so; till then it is tried each tombstoneRetry.
+const (
+	deletionDelay  = 5 * time.Minute
+	tombstoneRetry = time.Minute
+)
+
+// delayDeletion says in the job's status, and with an event, that its tombstone cannot be stored: a
+// quota, a policy, a ConfigMap that somebody made immutable. It returns how long to wait before the
+// next try; 0 when the deletion is to be delayed no longer.
+func (r *Reconciler) delayDeletion(ctx context.Context, job *v1alpha1.BatchJob, refusal error) (time.Duration, error) {
+	now := r.options.Clock.Now()
+	if c := meta.FindStatusCondition(job.Status.Conditions, v1alpha1.ConditionDeletionDelayed); c != nil && c.Status == metav1.ConditionTrue {
+		left := c.LastTransitionTime.Add(deletionDelay).Sub(now)
+		return max(min(left, tombstoneRetry), 0), nil
+	}
+	next := job.Status.DeepCopy()
+	message := plan.Sentence(fmt.Sprintf("the job is deleted in %[2]d s, though ConfigMap %[1]s cannot be written and a manifest that is applied again will run again: %[3]v",
+		v1alpha1.TombstonesName, int(deletionDelay/time.Second), refusal))
+	meta.SetStatusCondition(&next.Conditions, metav1.Condition{
+		Type: v1alpha1.ConditionDeletionDelayed, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonTombstoneRefused, Message: message,
+		ObservedGeneration: job.Generation, LastTransitionTime: metav1.NewTime(now.UTC().Truncate(time.Second)),
+	})
+	if _, err := r.store(ctx, &observation{Observation: plan.Observation{Job: job}, memory: &memory{}}, next); err != nil {
+		return 0, fmt.Errorf("storing why the job is not deleted after its ttlSecondsAfterFinished: %w", err)
+	}
+	r.warn(job, v1alpha1.ReasonTombstoneRefused, message)
+	return tombstoneRetry, nil
+}
+
+// warn tells of trouble with a job that has ended.
+func (r *Reconciler) warn(job *v1alpha1.BatchJob, reason, message string) {
+	r.recorder.Eventf(job, nil, corev1.EventTypeWarning, reason, "Reconcile", "%s", plan.Sentence(message))
 }
 
 // bury makes the tombstone of a job.
@@ -102,6 +147,13 @@ func (r *Reconciler) bury(ctx context.Context, job *v1alpha1.BatchJob) error {
 	if stones.Data[job.Name] == string(text) {
 		return nil
 	}
+	// What is no tombstone would only take room.
+	now := r.options.Clock.Now()
+	maps.DeleteFunc(stones.Data, func(_, text string) bool {
+		_, ok := plan.ParseTombstone(text, now)
+		return !ok
+	})
+	stones.BinaryData = nil
 	if stones.Data == nil {
 		stones.Data = map[string]string{}
 	}
@@ -119,7 +171,7 @@ func (r *Reconciler) bury(ctx context.Context, job *v1alpha1.BatchJob) error {
 	return nil
 }
 
-// dropOldest keeps the maxTombstones that ended last. What is no tombstone goes first.
+// dropOldest keeps the maxTombstones that ended last.
 func dropOldest(stones map[string]string) {
 	if len(stones) <= maxTombstones {
 		return

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/fairrate"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/naming"
 	"batchcompute.dev/operator/internal/resolve"
@@ -49,6 +50,7 @@ type observation struct {
 // Reconcile does one pass over one ComputeEnv. Everything that it writes can be worked out
 // anew at any time.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	ctx = fairrate.WithTenant(ctx, req.Namespace)
 	obs, err := r.observe(ctx, req.NamespacedName)
 	if obs == nil || err != nil {
 		return ctrl.Result{}, err

@@ -18,13 +18,16 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/fairqueue"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/naming"
 	"batchcompute.dev/operator/internal/resolve"
@@ -66,12 +69,17 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if err := addIndexes(context.Background(), mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
+	queueMetrics, err := metrics.NewQueueMetrics(ctrlmetrics.Registry)
+	if err != nil {
+		return err
+	}
 	r := NewReconciler(mgr.GetClient(), mgr.GetEventRecorder("computeenv-controller"), o)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("computeenv").
 		For(&v1alpha1.ComputeEnv{}).
 		Watches(&v1alpha1.BatchJob{}, handler.EnqueueRequestsFromMapFunc(r.usedBy), builder.WithPredicates(beginsOrEnds())).
 		WatchesRawSource(source.Func(r.followSlots)).
+		WithOptions(controller.Options{NewQueue: fairqueue.Factory(1, queueMetrics, clock.RealClock{})}).
 		Complete(r)
 }
 

@@ -115,6 +115,7 @@ func barsOf(list []row, figures []figure, results []result) (bars []bar) {
 	atMost("S6: status", kibi(s6.StatusBytes), 600, " KiB")
 	atMost("S6: resident set", s6.RSS, 400, " MiB")
 	atMost("S6: first Pod of a small job, 99th percentile", s6.FairP99, 500, " ms")
+	atMost("S8: first Pod of a small job in another namespace, 99th percentile", find(s8, ours).FairP99, 500, " ms")
 	value(livePod, 3*1024, " B")
 	value(finishedJob, 4*1024, " B")
 	var aged *spread

@@ -83,7 +83,7 @@ func main() {
 	var only, by string
 	flag.StringVar(&b.target.Name, "name", "bench", "name of the cluster, which must not be up")
 	flag.IntVar(&b.rounds, "rounds", 3, "how often everything is measured")
-	flag.StringVar(&only, "shapes", "", "what is measured, as names with commas between: "+strings.Join(names(), ", ")+". Empty: all but S6 and S7, which take long")
+	flag.StringVar(&only, "shapes", "", "what is measured, as names with commas between: "+strings.Join(names(), ", ")+". Empty: all but S6, S7 and S8, which take long")
 	flag.StringVar(&by, "subjects", "", "who does it, as names with commas between: "+strings.Join(every, ", ")+". Empty: all of them")
 	flag.BoolVar(&b.small, "small", false, "a tenth of the work, for a first look")
 	flag.BoolVar(&b.usual, "limited", true, "measure S1-2000 and S4 also with clients that may make 100 requests a second; not with --small or --bind")
@@ -237,7 +237,7 @@ func (b *bench) setUp(ctx context.Context, qps int) error {
 			fmt.Sprintf("kube-controller-manager=--kube-api-burst=%d", usual*3/2), // by default, too, half as many again
 		}
 	}
-	b.target.ManagerArgs = []string{"--job-quota=0", "--pprof-bind-address=" + b.profiles}
+	b.target.ManagerArgs = []string{"--job-quota=0", "--job-bytes-quota=0", "--pprof-bind-address=" + b.profiles}
 	if b.cluster, err = install.Up(ctx, b.target); err != nil {
 		return err
 	}

@@ -19,6 +19,8 @@ type shape struct {
 	subjects []string
 	// probed has a small job submitted every second meanwhile, to see how long it waits.
 	probed bool
+	// priority is that of the jobs; 0 stands for the default.
+	priority int64
 	// once is measured in the first round only, and not unless it is asked for.
 	once bool
 }
@@ -100,6 +102,10 @@ func part(small bool) int {
 // every is all subjects, in the order in which they take turns.
 var every = []string{floor, floor2, ours, job}
 
+// s8 is a tenant's flood of jobs at the highest priority. As with S6, the small jobs beside it are of
+// another namespace.
+const s8 = "S8"
+
 // shapes are what can be measured. S7 is more than a shape, and is told in aging.go; so is
 // memory, in memory.go.
 func shapes(small bool) []shape {
@@ -118,6 +124,7 @@ func shapes(small bool) []shape {
 		{name: "S4", jobs: 2000 / n, tasks: single(1), subjects: every},
 		{name: "S5", jobs: 1, tasks: chain(50), subjects: []string{ours}},
 		{name: "S6", jobs: 1, tasks: []task{{instances: 100_000 / n, concurrent: 2000 / n}}, subjects: []string{ours}, probed: true, once: true},
+		{name: s8, jobs: 60 / n, tasks: single(150), priority: v1alpha1.MaxPriority, subjects: []string{ours}, probed: true, once: true},
 	}
 }
 
@@ -146,6 +153,9 @@ func taskName(t int) string { return fmt.Sprint("task-", t) }
 func batchJob(namespace string, i int, s shape, duration string) *v1alpha1.BatchJob {
 	job := &v1alpha1.BatchJob{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprint("job-", i)}}
 	job.Spec.Placement.Zone = zone
+	if s.priority > 0 {
+		job.Spec.Job.Priority = &s.priority
+	}
 	for n, t := range s.tasks {
 		task := v1alpha1.Task{
 			TaskName: taskName(n), TaskInstanceNum: new(int64(t.instances)),

@@ -127,8 +127,8 @@ tasks:
 	if f := job.Status.Failures; len(f) != 1 || f[0].Reason != v1alpha1.ReasonTimeout {
 		t.Fatalf("failures = %+v, want one for the timeout, though the command ended with 0", f)
 	}
-	if took := job.Status.EndTime.Sub(job.Status.StartTime.Time); took < 2*time.Second || took > 15*time.Second {
-		t.Errorf("the job took %s, want the timeout of 2 s and little more", took)
+	if took := job.Status.EndTime.Sub(job.Status.StartTime.Time); took < 2*time.Second {
+		t.Errorf("the job took %s, want at least the timeout of 2 s", took)
 	}
 	s.released()
 }

@@ -10,8 +10,8 @@
 // systems and build tags count too, and go test knows what its cached result
 // depends on.
 //
-// It also reads docs/mapping.md, for the tests that hold that page to the CRDs and to the
-// warnings of admission.
+// It also reads docs/mapping.md and docs/permissions.md, for the tests that hold these pages to the
+// CRDs, to the warnings of admission, and to the manager's role.
 package archtest
 
 import (
@@ -33,8 +33,8 @@ const module = "batchcompute.dev/operator"
 
 // The packages of internal/, by kind. A new package must be entered here.
 var (
-	purePkgs = []string{"catalog", "cloudevent", "convert", "dag", "dockerrun", "errcode", "limit", "naming", "nodes", "plan", "podspec", "ranges", "resolve", "slots", "validation"}
-	ioPkgs   = []string{"catalogfile", "certs", "cli", "gateway", "metrics", "notify", "staging", "webhook", "webui"}
+	purePkgs = []string{"catalog", "cloudevent", "convert", "dag", "dockerrun", "errcode", "fairqueue", "fairrate", "limit", "naming", "nodes", "plan", "podspec", "proof", "ranges", "resolve", "slots", "validation"}
+	ioPkgs   = []string{"catalogfile", "certs", "cli", "gateway", "metrics", "notify", "podkey", "server", "staging", "uninstall", "webhook", "webui"}
 	testPkgs = []string{"archtest", "testutil"}
 )
 
@@ -49,7 +49,12 @@ var thirdParty = []string{"k8s.io/api", "k8s.io/apimachinery"}
 var exceptions = map[string][]string{
 	"catalog":   {"go.yaml.in/yaml/v3"},                              // its errors name lines; decoding bytes is no I/O
 	"dockerrun": {"github.com/spf13/pflag", "mvdan.cc/sh/v3/syntax"}, // as docker and a shell read a text; neither runs anything
-	"limit":     {"k8s.io/utils/clock"},                              // so that it is given the time
+	"fairrate":  {"k8s.io/utils/clock"},
+	"limit":     {"k8s.io/utils/clock"}, // so that it is given the time
+	"fairqueue": { // whose interface it has, and the time
+		"k8s.io/client-go/util/workqueue", "k8s.io/utils/clock",
+		"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue", "sigs.k8s.io/controller-runtime/pkg/reconcile",
+	},
 }
 
 // impure are the packages of the standard library that a pure package may not use,

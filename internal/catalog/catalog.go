@@ -21,6 +21,9 @@
 //	- {from: 0, to: 49, priorityClassName: batch-low}
 //	registryMirrors:
 //	  docker.io: mirror.example/dockerhub
+//	policy:
+//	  serviceAccountNames: [default]
+//	  allowRoot: false
 //
 // The file is decoded strictly: an unknown field, a field given twice and a
 // second document are errors, so that a typing mistake is found at the start
@@ -61,6 +64,7 @@ type Catalog struct {
 	priorityClasses [maxPriority + 1]string
 	// mirrors are by registry host.
 	mirrors map[string]string
+	policy  Policy
 }
 
 // Default is the catalogue of an operator that was given no file: no image

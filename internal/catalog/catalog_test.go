@@ -329,6 +329,63 @@ func TestParseInstanceTypeErrors(t *testing.T) {
 	}
 }
 
+func TestParsePolicy(t *testing.T) {
+	for in, want := range map[string]Policy{
+		"":             {},
+		"policy:\n":    {},
+		"policy: {}\n": {},
+		"policy: {priorityClassNames: [], allowRoot: true, allowHosts: true}\n": {PriorityClassNames: Allowed{}},
+		"policy: {priorityClassNames: [a, b], serviceAccountNames: [c], runtimeClassNames: [d], schedulerNames: [e],\n" +
+			"  tolerationKeys: [x.com/f], nodeSelectorKeys: [g], allowRoot: false, allowHosts: false}\n": {
+			Allowed{"a", "b"}, Allowed{"c"}, Allowed{"d"}, Allowed{"e"}, Allowed{"x.com/f"}, Allowed{"g"}, true, true,
+		},
+	} {
+		c, err := Parse([]byte(head + in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, *c.Policy()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", in, diff)
+		}
+	}
+	for in, want := range map[string][]string{
+		"[]":                        {"line 3: policy: must be a mapping, got a list"},
+		"{priorities: []}":          {"line 3: policy.priorities: unknown field; must be one of priorityClassNames, serviceAccountNames, "},
+		"{tolerationKeys: }":        {"line 3: policy.tolerationKeys: must be a list, got nothing; [] allows none, and without the field all are allowed"},
+		"{tolerationKeys: a}":       {`line 3: policy.tolerationKeys: must be a list, got "a"`},
+		"{tolerationKeys: [a/b/c]}": {`line 3: policy.tolerationKeys[0]: must be the key of a taint, got "a/b/c"`},
+		"{nodeSelectorKeys: ['']}":  {`line 3: policy.nodeSelectorKeys[0]: must be the key of a label, got ""`},
+		"{schedulerNames: [A]}":     {`line 3: policy.schedulerNames[0]: must be the name of a scheduler, got "A"`},
+		"{allowRoot: maybe}":        {`line 3: policy.allowRoot: must be true or false, got "maybe"`},
+		"{allowRoot: 'false'}":      {`line 3: policy.allowRoot: must be true or false, got "false"`},
+		"{allowHosts: }":            {"line 3: policy.allowHosts: must be true or false, got nothing"},
+		"{allowHosts: [true]}":      {"line 3: policy.allowHosts: must be true or false, got a list"},
+		"{schedulerNames: [" + strings.Repeat("a, ", 256) + "a]}": {"line 3: policy.schedulerNames: must be at most 256 values, got 257"},
+	} {
+		t.Run(in, func(t *testing.T) { wantErrors(t, head+"policy: "+in+"\n", want) })
+	}
+}
+
+func TestPriorityClassesOfThePolicy(t *testing.T) {
+	const system = "system-node-critical"
+	for name, tc := range map[string]struct {
+		policy Policy
+		class  string
+		want   bool
+	}{
+		"without a list":           {Policy{}, "high", true},
+		"system, without a list":   {Policy{}, system, false},
+		"listed":                   {Policy{PriorityClassNames: Allowed{"high"}}, "high", true},
+		"not listed":               {Policy{PriorityClassNames: Allowed{"high"}}, "higher", false},
+		"system, listed":           {Policy{PriorityClassNames: Allowed{system}}, system, true},
+		"in a list without values": {Policy{PriorityClassNames: Allowed{}}, "high", false},
+	} {
+		if got := tc.policy.HasPriorityClass(tc.class); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
 // One toleration, and one list of ranges, at a time.
 func TestParseListErrors(t *testing.T) {
 	for in, want := range map[string]string{

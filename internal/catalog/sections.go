@@ -66,9 +66,11 @@ func (r *reader) catalog(root field) *Catalog {
 			c.priorityClasses = r.priorityClasses(f)
 		case "registryMirrors":
 			c.mirrors = r.mirrors(f)
+		case "policy":
+			c.policy = r.policy(f)
 		default:
 			r.unknown(f, "apiVersion", "kind", "defaultImage", "images", "instanceTypes", "deriveInstanceTypes", "diskTypes", "chargeTypes",
-				"priorityClasses", "registryMirrors")
+				"priorityClasses", "registryMirrors", "policy")
 		}
 	}
 	r.head(orMissing(version, root, "apiVersion"), APIVersion)
@@ -220,7 +222,7 @@ func (r *reader) labelValue(f field) string {
 // objectName returns the name of an object of the cluster.
 func (r *reader) objectName(f field) string {
 	return r.required(f, "the name of an object: lower case letters, digits, '-' and '.'",
-		func(s string) bool { return len(validation.IsDNS1123Subdomain(s)) == 0 })
+		isObjectName)
 }
 
 // known reports whether a key is one of the API's names, and notes it if not.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -19,8 +20,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// The bundle is put into our own webhook configurations, and put back when somebody
-// takes it out, hence the watch.
+// The bundle and the token are put into our own webhook configurations, and put back when
+// somebody takes them out, hence the watch.
 //
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=mutatingwebhookconfigurations,resourceNames=batchcompute-mutating-webhook-configuration,verbs=get;list;watch;update
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingwebhookconfigurations,resourceNames=batchcompute-validating-webhook-configuration,verbs=get;list;watch;update
@@ -87,12 +88,45 @@ func injectedBundle(cfgs []client.Object) []byte {
 	return hooks[0].client.CABundle
 }
 
-// ensureConfiguration points every webhook of configuration i at this manager and gives
-// it the bundle. A wait above zero means: not now, there were too many writes.
-func (k *Keeper) ensureConfiguration(ctx context.Context, i int, cfg client.Object, bundle []byte) (wait time.Duration, err error) {
+// pathOf is the path that a client config has.
+func pathOf(c *admissionv1.WebhookClientConfig) string {
+	if c.URL != nil {
+		if u, err := url.Parse(*c.URL); err == nil {
+			return u.Path
+		}
+	} else if c.Service != nil && c.Service.Path != nil {
+		return *c.Service.Path
+	}
+	return ""
+}
+
+// carriedToken is the token that the paths of all our webhooks of all configurations end in;
+// "" if they do not agree.
+func (o Options) carriedToken(cfgs []client.Object) string {
+	carried, first := "", true
+	for _, cfg := range cfgs {
+		for _, h := range hooksOf(cfg) {
+			base, ours := o.Paths[h.name]
+			if !ours {
+				continue
+			}
+			token, ok := strings.CutPrefix(pathOf(h.client), base+"/")
+			if !ok || !first && token != carried {
+				return ""
+			}
+			carried, first = token, false
+		}
+	}
+	return carried
+}
+
+// ensureConfiguration points every webhook of configuration i at this manager, under a path
+// with the token, and gives it the bundle. A wait above zero means: not now, there were too
+// many writes.
+func (k *Keeper) ensureConfiguration(ctx context.Context, i int, cfg client.Object, bundle []byte, token string) (wait time.Duration, err error) {
 	next := cfg.DeepCopyObject().(client.Object)
 	for _, h := range hooksOf(next) {
-		k.point(h.client, bundle)
+		k.point(h, bundle, token)
 	}
 	if equality.Semantic.DeepEqual(cfg, next) {
 		return 0, nil
@@ -110,22 +144,25 @@ func (k *Keeper) ensureConfiguration(ctx context.Context, i int, cfg client.Obje
 	return 0, nil
 }
 
-// point makes a client config lead to this manager, under the path that it has.
-func (k *Keeper) point(c *admissionv1.WebhookClientConfig, bundle []byte) {
+// point makes a webhook lead to this manager, with the token behind its path if it is one of
+// ours. The path of another stays as it is.
+func (k *Keeper) point(h hook, bundle []byte, token string) {
+	c := h.client
 	c.CABundle = bundle
-	path := "/"
-	if c.URL != nil {
-		if u, err := url.Parse(*c.URL); err == nil {
-			path = u.Path
-		}
-	} else if c.Service != nil && c.Service.Path != nil {
-		path = *c.Service.Path
+	p, ours := k.opts.Paths[h.name]
+	switch {
+	case !ours:
+		p = "/" + strings.TrimPrefix(pathOf(c), "/")
+	case token != "":
+		p += "/" + token
 	}
 	switch {
 	case k.opts.URL != nil:
-		u := k.opts.URL.JoinPath(path).String()
+		u := k.opts.URL.JoinPath(p).String()
 		c.URL, c.Service = &u, nil
-	case c.URL != nil:
-		c.URL, c.Service = nil, &admissionv1.ServiceReference{Namespace: k.opts.Namespace, Name: k.opts.ServiceName, Path: &path}
+	case c.URL != nil || c.Service == nil:
+		c.URL, c.Service = nil, &admissionv1.ServiceReference{Namespace: k.opts.Namespace, Name: k.opts.ServiceName, Path: &p}
+	case ours:
+		c.Service.Path = &p
 	}
 }

@@ -2,11 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package certs makes, stores, serves and rotates the certificate of the admission
-// webhook, and keeps the webhook configurations pointed at it.
+// webhook and the token in its path, and keeps the webhook configurations pointed at it.
 //
 //	Secret  <── optimistic lock ──  Keeper of every replica  ──>  TLS server (from memory)
 //	                                      │
-//	                                      └──>  Mutating- and ValidatingWebhookConfiguration: caBundle
+//	                                      └──>  Mutating- and ValidatingWebhookConfiguration: caBundle, path
+//
+// The token is how the webhook knows the API server: it is the last element of the path in
+// the configurations, which only administrators read.
 //
 // No leader is needed: the first replica to write the Secret wins, the others take
 // what it wrote. Nothing is mounted and nothing restarts.
@@ -43,7 +46,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
-// The Secret holds the authority and the serving pair. It is written by every replica,
+// The Secret holds the authority, the serving pair and the path's tokens. It is written by every replica,
 // read through a watch of this one name, and made when it is not there; a name cannot
 // restrict the verb create.
 //
@@ -62,6 +65,9 @@ type Options struct {
 	MutatingConfigurationName string
 	// ValidatingConfigurationName is the ValidatingWebhookConfiguration to keep.
 	ValidatingConfigurationName string
+	// Paths are the paths that the webhooks are served under, by the webhooks' names, without
+	// a token. The paths of webhooks with other names are left alone.
+	Paths map[string]string
 	// URL is where the API server reaches the webhook when not through the Service,
 	// without a path: for a manager that runs on the host.
 	URL *url.URL
@@ -94,6 +100,7 @@ type Keeper struct {
 	client  client.Client
 	writes  []*rate.Limiter // of each webhook configuration
 	serving atomic.Pointer[tls.Certificate]
+	tokens  atomic.Pointer[[]string]
 }
 
 // NewKeeper returns a Keeper that has no certificate until SetupWithManager was
@@ -156,6 +163,15 @@ func (k *Keeper) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 	return nil, errors.New("the webhook has no certificate yet")
 }
 
+// PathTokens returns the tokens that may be the last element of a path now, one of them "" while
+// the paths without a token are valid. It returns none before the Secret was read.
+func (k *Keeper) PathTokens() []string {
+	if list := k.tokens.Load(); list != nil {
+		return *list
+	}
+	return nil
+}
+
 // Reconcile brings Secret, memory and webhook configurations into agreement. It
 // serves only what is stored, so that all replicas serve under one authority.
 func (k *Keeper) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
@@ -163,7 +179,7 @@ func (k *Keeper) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	m, err := k.ensureSecret(ctx, req.NamespacedName, injectedBundle(cfgs))
+	m, tokens, err := k.ensureSecret(ctx, req.NamespacedName, cfgs)
 	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
 		return ctrl.Result{RequeueAfter: 100 * time.Millisecond}, nil // another replica was first: take what it wrote
 	}
@@ -171,17 +187,20 @@ func (k *Keeper) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 		return ctrl.Result{}, err
 	}
 	k.serving.Store(m.serving)
+	values := tokens.values()
+	k.tokens.Store(&values)
 	bundle, err := m.bundle()
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	next := m.nextRenewal(k.opts.now())
+	now := k.opts.now()
+	next := min(m.nextRenewal(now), tokens.nextRenewal(now))
 	var errs []error
 	for i, cfg := range cfgs {
 		if cfg == nil {
 			continue // the watch tells when it comes
 		}
-		wait, err := k.ensureConfiguration(ctx, i, cfg, bundle)
+		wait, err := k.ensureConfiguration(ctx, i, cfg, bundle, tokens.current(now, k.opts.carriedToken(cfgs)))
 		if apierrors.IsConflict(err) {
 			wait, err = 100*time.Millisecond, nil
 		}
@@ -193,22 +212,29 @@ func (k *Keeper) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 	return ctrl.Result{RequeueAfter: next}, errors.Join(errs...)
 }
 
-// ensureSecret returns the stored material, after renewing it if that is due.
-func (k *Keeper) ensureSecret(ctx context.Context, key types.NamespacedName, injected []byte) (material, error) {
+// ensureSecret returns what is stored, after renewing it if that is due.
+func (k *Keeper) ensureSecret(ctx context.Context, key types.NamespacedName, cfgs []client.Object) (material, pathTokens, error) {
 	var secret corev1.Secret
 	err := k.client.Get(ctx, key, &secret)
 	if client.IgnoreNotFound(err) != nil {
-		return material{}, fmt.Errorf("reading secret %s: %w", key, err)
+		return material{}, nil, fmt.Errorf("reading secret %s: %w", key, err)
 	}
-	exists := err == nil
-	m, changed, err := parseMaterial(secret.Data).renew(k.opts.now(), k.opts.names(), injected)
-	if err != nil || !changed {
-		return m, err
+	exists, now := err == nil, k.opts.now()
+	old := parseMaterial(secret.Data)
+	m, certChanged, err := old.renew(now, k.opts.names(), injectedBundle(cfgs))
+	if err != nil {
+		return m, nil, err
+	}
+	// Where there was nothing to serve there is nobody who is asked without a token.
+	tokens, tokensChanged := parseTokens(secret.Data[tokensKey]).renew(now, k.opts.carriedToken(cfgs), old.serves(now, nil))
+	if !certChanged && !tokensChanged {
+		return m, tokens, nil
 	}
 	data, err := m.data()
 	if err != nil {
-		return m, err
+		return m, tokens, err
 	}
+	data[tokensKey] = tokens.data()
 	if exists {
 		next := secret.DeepCopy()
 		if next.Data == nil {
@@ -224,9 +250,14 @@ func (k *Keeper) ensureSecret(ctx context.Context, key types.NamespacedName, inj
 		})
 	}
 	if err != nil {
-		return m, fmt.Errorf("storing secret %s: %w", key, err)
+		return m, tokens, fmt.Errorf("storing secret %s: %w", key, err)
 	}
-	log.FromContext(ctx).Info("Renewed the webhook certificate", "secret", klog.KRef(key.Namespace, key.Name),
-		"servingUntil", m.serving.Leaf.NotAfter, "authorities", len(m.authorities))
-	return m, nil
+	logger := log.FromContext(ctx).WithValues("secret", klog.KRef(key.Namespace, key.Name))
+	if certChanged {
+		logger.Info("Renewed the webhook certificate", "servingUntil", m.serving.Leaf.NotAfter, "authorities", len(m.authorities))
+	}
+	if tokensChanged {
+		logger.V(1).Info("Renewed the token in the webhook's path")
+	}
+	return m, tokens, nil
 }

@@ -8,7 +8,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -75,6 +78,7 @@ func (w *world) options() Options {
 	return Options{
 		Namespace: "ns", SecretName: "cert", ServiceName: "hook",
 		MutatingConfigurationName: "config", ValidatingConfigurationName: "config", Clock: w.clock,
+		Paths: map[string]string{"m": "/mutate", "a": "/validate", "b": "/validate"},
 	}
 }
 
@@ -318,7 +322,8 @@ func TestURL(t *testing.T) {
 	outside.opts.URL = &url.URL{Scheme: "https", Host: "127.0.0.1:9443"}
 
 	w.reconcile(outside)
-	paths := []string{"/mutate", "/validate", "/validate"}
+	token := "/" + outside.PathTokens()[0]
+	paths := []string{"/mutate" + token, "/validate" + token, "/validate" + token}
 	for i, hook := range w.hooks() {
 		if c := hook.client; c.Service != nil || c.URL == nil || *c.URL != "https://127.0.0.1:9443"+paths[i] {
 			t.Errorf("service %v, URL %v", c.Service, c.URL)
@@ -389,22 +394,23 @@ func TestConfigurationConflict(t *testing.T) {
 func TestReadyCheck(t *testing.T) {
 	w := newWorld(t)
 	k := w.keeper(nil)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: k.GetCertificate, MinVersion: tls.VersionTLS12})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
+	l := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		for _, token := range k.PathTokens() {
+			if r.URL.Path == "/mutate/"+token || r.URL.Path == "/validate/"+token {
+				rw.WriteHeader(http.StatusMethodNotAllowed)
 				return
 			}
-			_ = conn.(*tls.Conn).Handshake()
-			_ = conn.Close()
 		}
-	}()
-	check := ReadyCheck(w.c, w.options(), l.Addr().String())
+		rw.WriteHeader(http.StatusNotFound)
+	}))
+	l.TLS = &tls.Config{GetCertificate: k.GetCertificate, MinVersion: tls.VersionTLS12}
+	// httptest brings a certificate of its own, which must not be served.
+	listener := tls.NewListener(l.Listener, l.TLS)
+	l.Listener, l.TLS = listener, nil
+	l.Config.ErrorLog = log.New(io.Discard, "", 0)
+	l.Start()
+	defer l.Close()
+	check := ReadyCheck(w.c, w.options(), listener.Addr().String(), nil)
 	probe := func() error { return check((&http.Request{}).WithContext(t.Context())) }
 	wantErr := func(part string) {
 		t.Helper()
@@ -440,10 +446,21 @@ func TestReadyCheck(t *testing.T) {
 	if err := probe(); err != nil {
 		t.Errorf("not ready: %v", err)
 	}
+	// A path that this server does not answer; the error does not tell the one that it has.
+	token := k.PathTokens()[0]
+	k.tokens.Store(&[]string{newToken()})
+	wantErr("webhook a: the webhook does not answer under the path of its configuration: 404 Not Found")
+	if err := probe(); strings.Contains(err.Error(), token) {
+		t.Errorf("the error tells the token: %v", err)
+	}
+	w.reconcile(k)
+	if err := probe(); err != nil {
+		t.Errorf("not ready: %v", err)
+	}
 	w.clock.SetTime(epoch.Add(servingLife + time.Second))
 	wantErr("expired")
 
-	if err := ReadyCheck(w.c, w.options(), "nonsense")((&http.Request{}).WithContext(t.Context())); err == nil {
+	if err := ReadyCheck(w.c, w.options(), "nonsense", nil)((&http.Request{}).WithContext(t.Context())); err == nil {
 		t.Error("an address that is none is fine")
 	}
 }

@@ -6,13 +6,13 @@ package dockerrun
 import (
 	"strings"
 	"testing"
-	"time"
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/testutil/cputime"
 )
 
 func TestParse(t *testing.T) {
@@ -160,15 +160,10 @@ func TestHostileTextsStayCheap(t *testing.T) {
 		"$((", "$((a[", `$(("$(`, `"$(`, "$(", "${x:-", "$[", "((", "(", "{", "`", "\\`", "<<E\n", "case x in ", "if ", "! ", "f()", `"`, "'", `\`, " a", "-e A=b ",
 	} {
 		text := strings.Repeat(unit, MaxText/len(unit))
-		for try := 1; ; try++ {
-			begin := time.Now()
-			_, _ = Parse(text)
-			if took := time.Since(begin); took < 20*time.Millisecond {
-				break
-			} else if try == 5 {
-				t.Errorf("%q again and again takes %s", unit, took)
-				break
-			}
+		part := text[:len(text)/8/len(unit)*len(unit)]
+		// Eight times the text takes eight times as long, and not 64 times.
+		if ratio := cputime.Ratio(func() { _, _ = Parse(text) }, func() { _, _ = Parse(part) }); ratio > 24 {
+			t.Errorf("eight times the length of %q again and again takes %.1f times as long", unit, ratio)
 		}
 	}
 }

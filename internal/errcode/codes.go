@@ -58,6 +58,7 @@ const (
 	InvalidParameterValue Code = "InvalidParameterValue"
 	MissingParameter      Code = "MissingParameter"
 	ResourceInUse         Code = "ResourceInUse"
+	UnauthorizedOperation Code = "UnauthorizedOperation"
 	UnknownParameter      Code = "UnknownParameter"
 	UnsupportedOperation  Code = "UnsupportedOperation"
 )

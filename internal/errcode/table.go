@@ -196,15 +196,15 @@ func Table() []Entry {
 		},
 		{
 			Code:     JobQuota,
-			When:     "The namespace keeps as many jobs as it may, finished ones included.",
+			When:     "The namespace keeps as many jobs as it may, or they take as many bytes as they may with this one, finished ones included.",
 			Field:    "metadata.namespace",
-			Example:  "One job more than the quota, which is 1000 unless it was configured.",
-			WhatToDo: "Delete finished jobs, or have the namespace's annotation `batchcompute.dev/job-quota` raised.",
+			Example:  "One job more than the quota, which is 1000 and 64 MiB unless it was configured.",
+			WhatToDo: "Delete finished jobs, or have the namespace's annotation `batchcompute.dev/job-quota` or `batchcompute.dev/job-bytes-quota` raised, whichever the message speaks of.",
 			Source:   submitJob,
 		},
 		{
 			Code:     UserNotAllowedToUseBatch,
-			When:     "The caller may not submit jobs in this namespace.",
+			When:     "The caller may not submit jobs in this namespace. Creating a ComputeEnv and changing its spec take the same right; scaling it does not.",
 			Field:    "metadata.namespace",
 			Example:  "A create by a user whose roles lack the verb `submit` on `batchjobs`.",
 			WhatToDo: "Ask for a role that has it, such as `edit`.",
@@ -239,7 +239,7 @@ func Table() []Entry {
 			When: "The request is too large: more than 5000 tasks, more than 100 variables or mappings in a task, a spec of more than 1 MiB, " +
 				"or a spec that together with the largest status it can reach is over 1.4 MiB; more than 100 hosts; more than 2000 nodes in a ComputeEnv.",
 			Field: "spec, spec.placement.hostIds, spec.placement.hostIps, spec.job.tasks, spec.job.tasks[].envVars, spec.job.tasks[].inputMappings, " +
-				"spec.job.tasks[].outputMappings; spec.desiredComputeNodeCount of a ComputeEnv",
+				"spec.job.tasks[].outputMappings; spec.desiredComputeNodeCount of a ComputeEnv, spec.replicas of its scale",
 			Example:  `tasks: <5001 tasks>`,
 			WhatToDo: "Split the job, or use one task with many instances in place of many tasks.",
 			Source:   later,
@@ -345,6 +345,16 @@ func Table() []Entry {
 			Kind:     computeEnv,
 			Example:  "A deletion while a job runs in the environment.",
 			WhatToDo: "Wait for the jobs that the message names, or terminate or delete them.",
+			Source:   common,
+		},
+		{
+			Code: UnauthorizedOperation,
+			When: "The request asks for something that this cluster's policy does not allow: a priority class, a service account, a runtime class, a scheduler, " +
+				"a toleration, a node selector, single hosts, or to run as root. Without a policy that is a priority class whose name begins with `system-`.",
+			Field: "spec.job.tasks[].computeEnv.kubernetes, spec.job.tasks[].application.docker.dockerRunOption, spec.placement.hostIds, spec.placement.hostIps; " +
+				"of a ComputeEnv, spec.kubernetes, spec.placement",
+			Example:  `computeEnv: {kubernetes: {priorityClassName: system-node-critical}}`,
+			WhatToDo: "Ask for what the message says is allowed, or have whoever runs the operator change `policy` in its catalogue.",
 			Source:   common,
 		},
 		{

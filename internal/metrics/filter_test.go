@@ -8,14 +8,13 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"testing"
 
-	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	authnv1 "k8s.io/api/authentication/v1"
 	authzv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	utilcache "k8s.io/apimachinery/pkg/util/cache"
 )
 
 // reviews answers as a cluster does that knows the token "good".
@@ -46,6 +45,9 @@ func (a access) Create(_ context.Context, sar *authzv1.SubjectAccessReview, _ me
 	return sar, a.err
 }
 
+// anywhere counts all clients as one.
+var anywhere = FilterOptions{Source: func(*http.Request) netip.Addr { return netip.Addr{} }, Accepted: func(*http.Request) {}}
+
 func TestFilter(t *testing.T) {
 	allowed := authzv1.SubjectAccessReviewStatus{Allowed: true}
 	tests := map[string]struct {
@@ -62,17 +64,14 @@ func TestFilter(t *testing.T) {
 		"no token":          {"", allowed, nil, 401, 0},
 		"empty token":       {"Bearer ", allowed, nil, 401, 0},
 		"another scheme":    {"Basic good", allowed, nil, 401, 0},
-		"the cluster fails": {"Bearer good", allowed, errors.New("down"), 500, 3},
+		"the cluster fails": {"Bearer good", allowed, errors.New("down"), 503, 3},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			r := &reviews{status: tc.status, err: tc.err}
-			g := &guard{tokens: tokens{r}, access: access{r}, answers: utilcache.NewLRUExpireCache(answerCount)}
+			g := newGuard(tokens{r}, access{r}, anywhere)
 			reached := 0
-			h, err := g.filter(logr.Discard(), http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ }))
-			if err != nil {
-				t.Fatal(err)
-			}
+			h := g.filter(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ }))
 			for range 3 {
 				req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 				req.Header.Set("Authorization", tc.header)
@@ -96,7 +95,7 @@ func TestFilter(t *testing.T) {
 // holds for one path and verb only.
 func TestFilterAsks(t *testing.T) {
 	r := &reviews{status: authzv1.SubjectAccessReviewStatus{Allowed: true}}
-	g := &guard{tokens: tokens{r}, access: access{r}, answers: utilcache.NewLRUExpireCache(answerCount)}
+	g := newGuard(tokens{r}, access{r}, anywhere)
 	for i, target := range []string{"/metrics", "/debug"} {
 		req := httptest.NewRequest(http.MethodPost, target, nil)
 		req.Header.Set("Authorization", "Bearer good")

@@ -132,8 +132,11 @@ type world struct {
 	told []string
 	// refusals, nodes and live are handed to Compute.
 	refusals map[int]Refusal
-	nodes    Nodes
-	live     bool
+	taken    map[string]Taken
+	// scheduled is when the scheduler looked at a Pod last.
+	scheduled time.Time
+	nodes     Nodes
+	live      bool
 }
 
 func newWorld(t *testing.T, job *testutil.JobBuilder) *world {
@@ -146,7 +149,8 @@ func newWorld(t *testing.T, job *testutil.JobBuilder) *world {
 }
 
 func (w *world) observation() Observation {
-	return Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusals: w.refusals, Envs: w.envs, Nodes: w.nodes, Live: w.live}
+	return Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusals: w.refusals, Envs: w.envs, Nodes: w.nodes, Live: w.live, Taken: w.taken,
+		Scheduled: func(string) time.Time { return w.scheduled }}
 }
 
 // compute plans without carrying the plan out.
@@ -175,7 +179,7 @@ func (w *world) step() *world {
 	}
 	if len(p.Verify) > 0 {
 		obs := w.observation()
-		obs.Absent = func(name string) bool { return w.pods[name] == nil }
+		obs.Absent = func(name string) bool { return w.pods[name] == nil && !w.taken[name].MayRun }
 		for _, in := range p.Verify {
 			if w.pods[w.spec.PodName(in)] != nil {
 				w.create(in)
@@ -193,7 +197,8 @@ func (w *world) step() *world {
 		}
 	}
 	for _, in := range slices.Concat(p.Create, p.Adopt) {
-		if _, refused := w.refusals[in.Task]; !refused {
+		_, refused := w.refusals[in.Task]
+		if _, taken := w.taken[w.spec.PodName(in)]; !refused && !taken {
 			w.create(in)
 		}
 	}

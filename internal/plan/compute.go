@@ -20,8 +20,12 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
+// ErrUnreadable says that the stored status of a job cannot be read: somebody who may write statuses
+// has edited it, or a version of the operator that this one does not know has written it.
+var ErrUnreadable = errors.New("the stored status cannot be read")
+
 // Compute returns what is to be done for the observed job at the time now. The error
-// says that the stored status cannot be read. Cost: O(tasks + dependences + Pods +
+// is ErrUnreadable. Cost: O(tasks + dependences + Pods +
 // ranges in the status).
 func Compute(obs Observation, now time.Time) (Plan, error) {
 	c := &computation{obs: obs, now: now}
@@ -84,6 +88,25 @@ func Duplicate(obs Observation, original *v1alpha1.BatchJob, now time.Time) Plan
 	return c.sorted()
 }
 
+// Unreadable returns the plan for a job of which Compute gives ErrUnreadable: nothing is done before the
+// status is mended, and a condition says so.
+func Unreadable(obs Observation, err error, now time.Time) Plan {
+	c := &computation{obs: obs, now: now}
+	c.plan.Status = *obs.Job.Status.DeepCopy()
+	conditions := &c.plan.Status.Conditions
+	message := cut(err.Error() + "; nothing is done for the job before it is mended or deleted")
+	was := meta.FindStatusCondition(*conditions, v1alpha1.ConditionStalled)
+	if was == nil || was.Status != metav1.ConditionTrue || was.Message != message {
+		c.news(true, v1alpha1.ReasonStatusUnreadable, "%s", message)
+	}
+	meta.SetStatusCondition(conditions, metav1.Condition{
+		Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonStatusUnreadable, Message: message,
+		ObservedGeneration: obs.Job.Generation, LastTransitionTime: seconds(now),
+	})
+	meta.RemoveStatusCondition(conditions, v1alpha1.ConditionReconciling)
+	return c.plan
+}
+
 // sorted returns the plan with its Pods in order of name.
 func (c *computation) sorted() Plan {
 	byName := func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) }
@@ -117,8 +140,8 @@ type computation struct {
 	lingering map[string]int
 	// moved are the outcomes and the claims that are new.
 	moved int
-	// complaint is what is wrong with the annotation that terminates instances.
-	complaint string
+	// terminations is what the annotation that terminates instances says.
+	terminations *Terminations
 }
 
 // failure is a failed attempt of the task at pos; final, when no other follows.
@@ -137,6 +160,9 @@ type task struct {
 	adopted bool
 	// doomed are the instances that somebody terminates, one by one.
 	doomed ranges.Set
+	// attempts is how many an instance can have: machineLimit counts the rounds of machine types,
+	// and the budget of a ComputeEnv.
+	attempts int
 
 	succeeded, failed             ranges.Set
 	active, retrying, interrupted groups
@@ -250,18 +276,22 @@ func (c *computation) load() error {
 	for i := range spec.Tasks {
 		t := &c.tasks[i]
 		t.Task, t.pos = &spec.Tasks[i], i
+		t.attempts = t.MaxRetryCount + c.machineLimit(t) + 1
 		if len(stored) == 0 || stored[0].Name != t.Name {
 			continue // PENDING tasks are not in the status
 		}
 		t.old, stored = &stored[0], stored[1:]
 		if err := t.load(); err != nil {
-			return fmt.Errorf("status of task %q: %w", t.Name, err)
+			return fmt.Errorf("%w: status of task %q: %w", ErrUnreadable, t.Name, err)
 		}
 	}
 	if len(stored) > 0 {
-		return fmt.Errorf("status has a task %q that the spec does not have there", stored[0].Name)
+		return fmt.Errorf("%w: it has a task %q that the spec does not have there", ErrUnreadable, stored[0].Name)
 	}
-	c.readDoomed()
+	c.terminations = ReadTerminations(spec, c.obs.Job.Annotations[v1alpha1.AnnotationTerminate], c.obs.Terminations)
+	for pos, set := range c.terminations.byTask {
+		c.tasks[pos].doomed = set
+	}
 	return nil
 }
 
@@ -287,10 +317,8 @@ func (t *task) load() (err error) {
 // check says what is wrong with lists that could be read. A job whose counts never add
 // up would never end.
 func (t *task) check() error {
-	all, sum := t.succeeded.Union(t.failed), t.succeeded.Len()+t.failed.Len()
-	for _, g := range slices.Concat(t.active, t.retrying, t.interrupted) {
-		all, sum = all.Union(g.set), sum+g.set.Len()
-	}
+	issued := slices.Concat(t.active, t.retrying, t.interrupted)
+	all, sum := ranges.UnionAll(append(issued.sets(), t.succeeded, t.failed)...), t.succeeded.Len()+t.failed.Len()+issued.len()
 	switch {
 	case all.Max() >= t.InstanceNum:
 		return fmt.Errorf("index %d is beyond the last instance, %d", all.Max(), t.InstanceNum-1)
@@ -336,9 +364,9 @@ func (c *computation) judge(t *task, in resolve.Instance, h history, pod *corev1
 	end := c.outcomeOf(t, h, pod)
 	if end == nil {
 		t.seen = append(t.seen, in.Index)
-		if pod.DeletionTimestamp == nil && !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
+		if pod.DeletionTimestamp == nil && c.isEdited(pod) {
 			in.Machine = h.machines
-			c.plan.Adopt = append(c.plan.Adopt, in) // somebody took it off
+			c.plan.Adopt = append(c.plan.Adopt, in)
 		}
 		c.follow(t, in, h, pod)
 		return
@@ -353,6 +381,9 @@ func (c *computation) judge(t *task, in resolve.Instance, h history, pod *corev1
 		// Nothing is spent and nothing to be stored: once this Pod is gone, the claim is
 		// without one, and gets another of the same name.
 		t.seen = append(t.seen, in.Index)
+		if end.requeued {
+			c.wait(t, in.Index, pod.Name, end.reason, end.message)
+		}
 		c.dismiss([]*corev1.Pod{pod})
 		if pod.DeletionTimestamp == nil && HasFinished(pod) {
 			c.plan.Delete = append(c.plan.Delete, pod)
@@ -434,9 +465,21 @@ func (c *computation) guard(t *task, in resolve.Instance, pod *corev1.Pod) {
 		return
 	}
 	t.seen = append(t.seen, in.Index)
-	if pod.DeletionTimestamp == nil && !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
+	if pod.DeletionTimestamp == nil && c.isEdited(pod) {
 		c.plan.Verify = append(c.plan.Verify, in)
 	}
+}
+
+// isEdited reports whether somebody took off a Pod what holds it, or what shows whose it is.
+func (c *computation) isEdited(pod *corev1.Pod) bool {
+	return !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) || metav1.GetControllerOfNoCopy(pod) == nil ||
+		pod.Labels[v1alpha1.LabelJobID] != c.obs.Spec.ID ||
+		c.asksForProof() && pod.Annotations[v1alpha1.AnnotationProof] == ""
+}
+
+// asksForProof reports whether all Pods of the job have proved that the operator made them.
+func (c *computation) asksForProof() bool {
+	return c.obs.PodKey != "" && len(c.obs.Job.Status.PodKeys) > 0
 }
 
 // sortFailures orders the failures and gives each task its last ones.
@@ -553,24 +596,18 @@ func (c *computation) place(t *task, in resolve.Instance) (place, history) {
 
 // settle moves the instances whose attempts have ended to the lists where they belong.
 func (t *task) settle() {
-	success, failure := ranges.Of(t.moves.succeeded...), ranges.Of(t.moves.failed...)
-	t.succeeded = t.succeeded.Union(success)
-	t.failed = t.failed.Union(failure)
-	gone := success.Union(failure)
+	gone := ranges.Of(t.moves.all()...)
+	t.succeeded = t.succeeded.Union(ranges.Of(t.moves.succeeded...))
+	t.failed = t.failed.Union(ranges.Of(t.moves.failed...))
+	t.active, t.interrupted = t.active.minus(gone), t.interrupted.minus(gone)
 	for h, indexes := range t.moves.retrying {
-		set := ranges.Of(indexes...)
 		if h != (history{}) { // else it is as if it had never been issued
-			t.retrying = t.retrying.plus(h, set)
+			t.retrying = t.retrying.plus(h, ranges.Of(indexes...))
 		}
-		gone = gone.Union(set)
 	}
-	t.interrupted = t.interrupted.minus(gone)
 	for h, indexes := range t.moves.held {
-		set := ranges.Of(indexes...)
-		t.interrupted = t.interrupted.plus(h, set)
-		gone = gone.Union(set)
+		t.interrupted = t.interrupted.plus(h, ranges.Of(indexes...))
 	}
-	t.active = t.active.minus(gone)
 }
 
 // findLost looks at the claims, and the held instances, that have no Pod, as far as can be
@@ -591,11 +628,12 @@ func (c *computation) findLost(t *task) {
 			in := resolve.Instance{Task: t.pos, Index: i, Attempt: g.attempt(), Run: c.runNumber, Machine: g.machines}
 			switch {
 			case c.obs.Pending != nil && c.obs.Pending(c.obs.Spec.PodName(in)):
-			case c.isDoomed(t, i), c.draining, c.isGivenUp(t, g.history):
+			case c.isDoomed(t, i), c.draining, c.isGivenUp(t, g.history), c.isTakenTooLong(t, in, g.history):
 				c.verify(t, in, g.history)
 			default:
 				t.adopting++
 				c.plan.Adopt = append(c.plan.Adopt, in)
+				c.explainTaken(t, in)
 			}
 		}
 	}
@@ -603,11 +641,20 @@ func (c *computation) findLost(t *task) {
 
 // verify ends the claim of an instance that has no Pod, or asks whether it has one.
 func (c *computation) verify(t *task, in resolve.Instance, h history) {
-	if c.obs.Absent == nil || !c.obs.Absent(c.obs.Spec.PodName(in)) {
+	name := c.obs.Spec.PodName(in)
+	taken, isTaken := c.obs.Taken[name]
+	switch {
+	case c.obs.Absent == nil, !isTaken && !c.obs.Absent(name):
 		c.plan.Verify = append(c.plan.Verify, in)
 		return
+	case c.obs.Absent(name):
+	case !c.isDoomed(t, in.Index) && !isHeld(t, in.Index):
+		// The Pod may have been the instance's and run it still: nothing may follow.
+		c.explainTaken(t, in)
+		c.lookAgain(takenRetry)
+		return
 	}
-	if _, ok := t.interrupted.find(in.Index); ok { // that its attempt failed is known already
+	if isHeld(t, in.Index) { // that its attempt failed is known already
 		t.moves.failed = append(t.moves.failed, in.Index)
 		c.plan.Urgent = true
 		return
@@ -616,8 +663,49 @@ func (c *computation) verify(t *task, in resolve.Instance, h history) {
 	if r, ok := c.obs.Refusals[t.pos]; ok {
 		end.reason, end.message = r.reason(), refusalMessage(r)
 	}
+	if isTaken {
+		end.reason, end.message = v1alpha1.ReasonPodNameTaken, cut(taken.Message)
+	}
 	next, after := c.next(t, in, h, end)
 	c.count(t, in, h, end, next, after)
+}
+
+// isHeld reports whether an instance of t is held.
+func isHeld(t *task, index int) bool {
+	_, ok := t.interrupted.find(index)
+	return ok
+}
+
+// takenRetry is when to look again whether a Pod of somebody else still has the name of one of the
+// job's, of which no event tells.
+const takenRetry = 10 * time.Second
+
+// explainTaken says of an instance that somebody else's Pod has the name of its Pod, where that is so.
+func (c *computation) explainTaken(t *task, in resolve.Instance) {
+	if len(c.obs.Taken) == 0 {
+		return
+	}
+	name := c.obs.Spec.PodName(in)
+	if taken, ok := c.obs.Taken[name]; ok {
+		c.wait(t, in.Index, name, v1alpha1.ReasonPodNameTaken, taken.Message)
+	}
+}
+
+// isTakenTooLong reports whether a Pod of somebody else that has finished has had the name of the
+// instance's Pod for longer than the patience lasts. While it may run, the instance waits.
+func (c *computation) isTakenTooLong(t *task, in resolve.Instance, h history) bool {
+	if len(c.obs.Taken) == 0 {
+		return false
+	}
+	taken, ok := c.obs.Taken[c.obs.Spec.PodName(in)]
+	if !ok || taken.MayRun || !c.movesOn(t, h) {
+		return false
+	}
+	left := taken.Since.Add(c.patience(t, h)).Sub(c.now)
+	if left > 0 {
+		c.lookAgain(left)
+	}
+	return left <= 0
 }
 
 // isGivenUp reports whether the cluster has refused to make the Pods of t for so long
@@ -644,8 +732,9 @@ func (c *computation) isDoomed(t *task, index int) bool {
 	return c.terminating || t.doomed.Contains(index)
 }
 
-// dismissStrangers lets go of the Pods that could not be identified, save those that
-// have the name of a claim: somebody edited their labels, and adoption heals them.
+// dismissStrangers removes the finalizers of Pods that could not be identified, save those that have
+// the name of a claim: somebody edited their labels, and adoption heals them. One that nobody claims and
+// that the operator has made must not run on. Without a proof it may be a user's, and is left alone.
 func (c *computation) dismissStrangers() {
 	if len(c.strangers) == 0 {
 		return
@@ -655,7 +744,11 @@ func (c *computation) dismissStrangers() {
 		claimed[c.obs.Spec.PodName(in)] = true
 	}
 	for _, pod := range c.strangers {
-		if !claimed[pod.Name] && !HoldsNode(pod, c.now) {
+		switch {
+		case claimed[pod.Name]:
+		case c.asksForProof():
+			c.dismiss([]*corev1.Pod{pod})
+		case !HoldsNode(pod, c.now):
 			c.plan.Release = append(c.plan.Release, pod)
 		}
 	}

@@ -161,7 +161,8 @@ func (c *computation) explainLack(t *task) {
 // unschedulable returns what the scheduler says of a Pod that it finds no node for.
 func unschedulable(pod *corev1.Pod) (message string, ok bool) {
 	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+		// The reason is Unschedulable, or SchedulerError where the scheduler itself is in trouble.
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason != corev1.PodReasonSchedulingGated {
 			return c.Message, true
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/resolve"
 )
 
@@ -21,6 +22,7 @@ import (
 // whether its time is up, or the patience with it.
 func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev1.Pod) {
 	started := startedAt(pod)
+	c.noteScheduler(pod)
 	switch {
 	case started != nil, terminated(pod) != nil: // ended, and the kubelet is clearing up
 		t.running++
@@ -30,6 +32,7 @@ func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev
 	if pod.DeletionTimestamp != nil {
 		if left := pod.DeletionTimestamp.Add(confirmWait).Sub(c.now); left > 0 {
 			c.lookAgain(left)
+			c.waitForSidecars(t, in, pod)
 		} else {
 			c.wait(t, in.Index, pod.Name, v1alpha1.ReasonNodeLost, "the Pod was asked to stop and "+nodeOf(pod)+
 				" does not confirm that it has: it may still run; nothing is started in its place until the node answers, is deleted, or is tainted "+corev1.TaintNodeOutOfService)
@@ -38,6 +41,10 @@ func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev
 	}
 	if c.isDoomed(t, in.Index) || c.draining {
 		c.plan.Delete = append(c.plan.Delete, pod)
+		return
+	}
+	if stateOf(pod).Terminated != nil {
+		c.stopSidecars(t, in, pod)
 		return
 	}
 	if started != nil {
@@ -55,7 +62,10 @@ func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev
 	}
 	reason, detail := c.waitsFor(pod, t)
 	if reason != "" && c.movesOn(t, h) {
-		c.stopIn(pod.CreationTimestamp.Add(c.patience(t, h)).Sub(c.now), pod)
+		c.stopIn(c.waitingSince(pod).Add(c.patience(t, h)).Sub(c.now), pod)
+	}
+	if reason == "" && isUnscheduled(pod) {
+		c.lookAgain(pod.CreationTimestamp.Add(slowStart).Sub(c.now))
 	}
 	if gates := pod.Spec.SchedulingGates; reason == "" && len(gates) > 0 { // is waited for without end
 		reason, detail = v1alpha1.ReasonSchedulingGated, gatedDetail(gates)
@@ -64,7 +74,7 @@ func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev
 		if left := since.Add(slowStart).Sub(c.now); left > 0 {
 			c.lookAgain(left)
 		} else {
-			reason, detail = v1alpha1.ReasonContainerCreating, slowStartDetail(pod)
+			reason, detail = slowStartReason(pod)
 		}
 	}
 	if reason != "" {
@@ -87,16 +97,18 @@ func (c *computation) waitsFor(pod *corev1.Pod, t *task) (reason, detail string)
 	if message, ok := unschedulable(pod); ok {
 		return c.explainUnschedulable(t, message)
 	}
-	for _, s := range pod.Status.ContainerStatuses {
-		w := s.State.Waiting
-		if w == nil {
-			continue
+	if isUnscheduled(pod) && !c.now.Before(pod.CreationTimestamp.Add(slowStart)) {
+		return v1alpha1.ReasonNoScheduler, fmt.Sprintf("no scheduler has looked at the Pod for more than %d s: its schedulerName is %q, and no scheduler of that name may run",
+			int(slowStart/time.Second), schedulerOf(pod))
+	}
+	for i := range pod.Status.InitContainerStatuses {
+		if reason, detail = waitingContainer(&pod.Status.InitContainerStatuses[i], true); reason != "" {
+			return reason, detail
 		}
-		switch w.Reason {
-		case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable":
-			return v1alpha1.ReasonImagePull, fmt.Sprintf("the image %q cannot be pulled: %s", s.Image, w.Message)
-		case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
-			return v1alpha1.ReasonContainerConfig, "the container cannot be made: " + w.Message
+	}
+	for i := range pod.Status.ContainerStatuses {
+		if reason, detail = waitingContainer(&pod.Status.ContainerStatuses[i], false); reason != "" {
+			return reason, detail
 		}
 	}
 	return "", ""
@@ -122,8 +134,8 @@ func neverStarts(pod *corev1.Pod) bool {
 	})
 }
 
-// slowStart is how long a node may prepare a Pod before that is worth telling. A node
-// that hangs in a pull or a mount says nothing itself.
+// slowStart is how long a scheduler may take to look at a Pod, and a node to prepare it, before
+// that is worth telling. A node that hangs in a pull or a mount says nothing itself.
 const slowStart = 20 * time.Second
 
 // preparedSince returns since when a node prepares a Pod whose command has never
@@ -137,16 +149,68 @@ func preparedSince(pod *corev1.Pod) metav1.Time {
 			return c.LastTransitionTime
 		}
 	}
-	return metav1.Time{}
+	return pod.CreationTimestamp // who bound it did not say when
 }
 
-func slowStartDetail(pod *corev1.Pod) string {
+// slowStartReason says what a node does that prepares a Pod for long.
+func slowStartReason(pod *corev1.Pod) (reason, detail string) {
+	if s := runningInit(pod); s != nil {
+		return v1alpha1.ReasonInitContainerRunning, fmt.Sprintf(
+			"init container %q, which the cluster added to the Pod, has been running since %s: the command starts when it has ended",
+			s.Name, s.State.Running.StartedAt.UTC().Format(time.RFC3339))
+	}
+	if len(pod.Status.ContainerStatuses) == 0 {
+		return v1alpha1.ReasonContainerCreating, fmt.Sprintf("node %s has not reported on the Pod for more than %d s: its kubelet may not run", pod.Spec.NodeName, int(slowStart/time.Second))
+	}
 	image := "its image"
 	for _, s := range pod.Status.ContainerStatuses {
-		image = fmt.Sprintf("the image %q", s.Image)
+		if s.Name == podspec.ContainerName {
+			image = fmt.Sprintf("the image %q", s.Image)
+		}
 	}
-	return fmt.Sprintf("node %s has been preparing the container for more than %d s: pulling %s, or mounting volumes",
+	return v1alpha1.ReasonContainerCreating, fmt.Sprintf("node %s has been preparing the container for more than %d s: pulling %s, or mounting volumes",
 		pod.Spec.NodeName, int(slowStart/time.Second), image)
+}
+
+// isUnscheduled reports whether the Pod waits for a scheduler that has not said anything of it.
+// One that had scheduling gates has the condition from the beginning.
+func isUnscheduled(pod *corev1.Pod) bool {
+	return pod.Spec.NodeName == "" && len(pod.Spec.SchedulingGates) == 0 && len(pod.Status.ContainerStatuses) == 0 &&
+		!slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled })
+}
+
+func schedulerOf(pod *corev1.Pod) string {
+	return cmp.Or(pod.Spec.SchedulerName, corev1.DefaultSchedulerName)
+}
+
+// noteScheduler notes when the Pod's scheduler looked at it.
+func (c *computation) noteScheduler(pod *corev1.Pod) {
+	for i := range pod.Status.Conditions {
+		x := &pod.Status.Conditions[i]
+		if x.Type != corev1.PodScheduled || x.Reason == corev1.PodReasonSchedulingGated {
+			continue
+		}
+		if name := schedulerOf(pod); x.LastTransitionTime.After(c.plan.Scheduled[name]) {
+			if c.plan.Scheduled == nil {
+				c.plan.Scheduled = map[string]time.Time{}
+			}
+			c.plan.Scheduled[name] = x.LastTransitionTime.Time
+		}
+	}
+}
+
+// waitingSince is when the patience with a Pod began that has no machine: when it was made. One that
+// its scheduler has not looked at may only be far back in its queue, so for as long as that scheduler
+// is at work the patience does not begin.
+func (c *computation) waitingSince(pod *corev1.Pod) time.Time {
+	since := pod.CreationTimestamp.Time
+	if !isUnscheduled(pod) || c.obs.Scheduled == nil {
+		return since
+	}
+	if at := c.obs.Scheduled(schedulerOf(pod)); at.After(since) {
+		return at
+	}
+	return since
 }
 
 func inZones(zones []string) string {
@@ -157,24 +221,6 @@ func inZones(zones []string) string {
 		return " in zone " + zones[0]
 	}
 	return " in zones " + strings.Join(zones, ", ")
-}
-
-// reason is the reason of the task that is refused.
-func (r Refusal) reason() string {
-	switch {
-	case r.Quota:
-		return v1alpha1.ReasonQuota
-	case r.Reason != "":
-		return r.Reason
-	}
-	return v1alpha1.ReasonCreateRefused
-}
-
-func refusalMessage(r Refusal) string {
-	if r.reason() != v1alpha1.ReasonCreateRefused {
-		return cut(r.Message)
-	}
-	return cut("InternalError.CallCvm: the cluster refused to make a Pod: " + r.Message)
 }
 
 // waiter is an instance that waits, of the task at pos.

@@ -127,9 +127,14 @@ func (g groups) len() int {
 
 // all returns the indexes of all groups.
 func (g groups) all() ranges.Set {
-	var out ranges.Set
-	for _, x := range g {
-		out = out.Union(x.set)
+	return ranges.UnionAll(g.sets()...)
+}
+
+// sets returns the sets of all groups.
+func (g groups) sets() []ranges.Set {
+	out := make([]ranges.Set, len(g))
+	for i, x := range g {
+		out[i] = x.set
 	}
 	return out
 }

@@ -87,7 +87,7 @@ func TestRetryThatSucceeds(t *testing.T) {
 
 func TestTimeout(t *testing.T) {
 	begin := func(t *testing.T) *world {
-		return newWorld(t, testutil.Job("j").Task("a", testutil.Timeout(60), testutil.Instances(2))).step().start("a/0").step()
+		return newWorld(t, testutil.Job("j").Task("a", testutil.Timeout(60), testutil.Instances(2))).step().start("a/0").bind("a/1").step()
 	}
 	t.Run("is looked at in time", func(t *testing.T) {
 		w := begin(t)
@@ -114,11 +114,11 @@ func TestTimeout(t *testing.T) {
 		if w.step(); len(w.last.Delete) != 0 || w.last.RequeueAfter != 30*time.Second+confirmWait {
 			t.Errorf("a Pod that is being stopped is stopped again, or looked at again after %s", w.last.RequeueAfter)
 		}
-		w.want("RUNNING", "a RUNNING active=0-1 running=1")
+		w.want("RUNNING", "a RUNNING active=0-1 starting=1 running=1")
 	})
 	t.Run("is a failed attempt", func(t *testing.T) {
 		w := begin(t).wait(61*time.Second).step().wait(30*time.Second).finish("a/0", 137).step()
-		w.want("RUNNING", "a RUNNING failed=0 active=1 (TaskInstanceFailed)")
+		w.want("RUNNING", "a RUNNING failed=0 active=1 starting=1 (TaskInstanceFailed)")
 		f := w.job.Status.Failures[0]
 		if f.Reason != v1alpha1.ReasonTimeout || f.Message != "took longer than the timeout of 60 s and was stopped" || *f.ExitCode != 137 {
 			t.Errorf("failure is %+v", f)
@@ -304,6 +304,18 @@ func TestForeignPods(t *testing.T) {
 			t.Errorf("the user's Pod is %+v, want it to be let go of and otherwise left alone", got)
 		}
 		w.want("RUNNABLE", "a RUNNABLE active=0")
+	})
+	t.Run("no claim, and a proof", func(t *testing.T) {
+		w := newWorld(t, testutil.Job("j").Task("a")).step()
+		w.changeJob(func(job *v1alpha1.BatchJob) { job.Status.PodKeys = []string{"0123abcd"} })
+		stray := w.pods[w.pod("a/0")].DeepCopy()
+		stray.Name, stray.UID = "stray", "other"
+		delete(stray.Labels, v1alpha1.LabelAttempt)
+		obs := w.observation()
+		obs.Live, obs.PodKey, obs.Pods = true, "0123abcd", []*corev1.Pod{stray}
+		if p := w.must(obs); fmt.Sprint(podNames(p.Delete), podNames(p.Release)) != "[stray] [stray]" {
+			t.Errorf("Delete %q, Release %q, want the operator's Pod that nobody claims to be stopped", podNames(p.Delete), podNames(p.Release))
+		}
 	})
 	t.Run("a claim of this plan", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a")).step().do("a/0", func(pod *corev1.Pod) { clear(pod.Labels); pod.Labels[v1alpha1.LabelTracked] = "true" })

@@ -27,6 +27,9 @@ type outcome struct {
 	refused bool
 	// outdated says that the Pod waited for a node by names that mean others now.
 	outdated bool
+	// requeued says that a queueing controller, such as Kueue, took the Pod away to give its
+	// resources to others: that spends nothing, and the instance waits in the queue again.
+	requeued bool
 	// stuck says that the Pod was asked to stop, and that its node has not confirmed its
 	// end in time: what it ran may still run.
 	stuck bool
@@ -84,13 +87,16 @@ func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
 	case exceededStorage(pod):
 		end.ran = true
 		end.by(byCommand, v1alpha1.ReasonStorageExceeded, "stopped: it wrote more than its disks hold%s", because("", pod.Status.Message))
-	case pod.Status.Phase == corev1.PodSucceeded && !gaveWay(pod):
+	case commandSucceeded(pod) && !gaveWay(pod):
 		end.kind = success
 	case disruption(pod) != nil:
 		end.ran = true // or was about to: the node had taken it
 		c.blameMachine(t, h, pod, end)
 	case pod.Status.Reason == "Evicted" && end.ran:
 		end.by(byMachine, v1alpha1.ReasonEvicted, "evicted%s", because("", pod.Status.Message))
+	case !end.ran && failedInit(pod) != "":
+		end.refused = true
+		end.by(byMachine, v1alpha1.ReasonInitContainerFailed, "%s", failedInit(pod))
 	case !end.ran:
 		end.refused = true
 		end.by(byMachine, v1alpha1.ReasonMachineRefused, "%s did not take the Pod%s", nodeOf(pod), because(pod.Status.Reason, pod.Status.Message))
@@ -104,7 +110,7 @@ func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
 	case isStartError(ended):
 		end.by(byCommand, v1alpha1.ReasonStartError, "the container could not start%s", because("", ended.Message))
 	default:
-		end.by(byCommand, v1alpha1.ReasonCommandFailed, "%s", exitMessage(ended.ExitCode))
+		end.by(byCommand, v1alpha1.ReasonCommandFailed, "%s", withSidecars(pod, exitMessage(ended.ExitCode)))
 	}
 	return end
 }
@@ -117,6 +123,11 @@ func (o *outcome) by(kind outcomeKind, reason, format string, args ...any) {
 // timeout.
 func (c *computation) blameMachine(t *task, h history, pod *corev1.Pod, end *outcome) {
 	if d := disruption(pod); d != nil {
+		if d.Type == TerminationTarget {
+			end.requeued = true
+			end.by(byMachine, v1alpha1.ReasonPreempted, "preempted by the queue that it was admitted by%s; it waits there again, and nothing is spent", because(d.Reason, d.Message))
+			return
+		}
 		switch d.Reason {
 		case corev1.PodReasonPreemptionByScheduler:
 			end.by(byMachine, v1alpha1.ReasonPreempted, "preempted%s", because("", d.Message))
@@ -152,7 +163,7 @@ const (
 	succeeded   verdict = iota
 	retried             // it is issued again, and a budget has paid for it
 	returned            // it is issued again once the suspension is over
-	replaced            // it gets another Pod of the same name: nothing has begun
+	replaced            // it gets another Pod of the same name, and nothing is spent
 	failed              // for good
 	interrupted         // for good, and its Pod is held
 )
@@ -177,7 +188,7 @@ func (c *computation) next(t *task, in resolve.Instance, h history, end *outcome
 		return failed, h
 	case c.draining && end.kind == byMachine:
 		return returned, h
-	case end.outdated:
+	case end.outdated, end.requeued:
 		return replaced, h
 	case end.kind == byMachine && !end.ran && !c.movesOn(t, h):
 		return replaced, h
@@ -387,10 +398,14 @@ func stopOf(pod *corev1.Pod, timeout time.Duration) (stopped, late bool) {
 		signalled && cleared && asked.Sub(finished) <= confirmWait, late
 }
 
+// TerminationTarget is the condition that Kueue sets on a Pod before it deletes it, when it evicts
+// the Pod's Workload: for one of higher priority, a queue that is drained, or a node that failed.
+const TerminationTarget corev1.PodConditionType = "TerminationTarget"
+
 // disruption returns the condition that says who disturbed the Pod, or nil.
 func disruption(pod *corev1.Pod) *corev1.PodCondition {
 	for i := range pod.Status.Conditions {
-		if c := &pod.Status.Conditions[i]; c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue {
+		if c := &pod.Status.Conditions[i]; (c.Type == corev1.DisruptionTarget || c.Type == TerminationTarget) && c.Status == corev1.ConditionTrue {
 			return c
 		}
 	}

@@ -29,8 +29,11 @@ func Outline(job *v1alpha1.BatchJob) *v1alpha1.BatchJob {
 		},
 		Status: v1alpha1.BatchJobStatus{
 			JobID: status.JobID, State: status.State, Reason: status.Reason, EndTime: status.EndTime,
-			RetryToken: status.RetryToken, ObservedGeneration: status.ObservedGeneration,
+			RetryToken: status.RetryToken, ObservedGeneration: status.ObservedGeneration, PodKeys: status.PodKeys,
 		},
+	}
+	if size, ok := job.Annotations[v1alpha1.AnnotationStoredSize]; ok {
+		out.Annotations = map[string]string{v1alpha1.AnnotationStoredSize: size}
 	}
 	for _, kind := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionDuplicate} {
 		if c := meta.FindStatusCondition(status.Conditions, kind); c != nil {

@@ -21,7 +21,7 @@ func ended(state v1alpha1.JobState, change func(*v1alpha1.BatchJob)) *v1alpha1.B
 	job.Namespace, job.UID, job.ResourceVersion, job.Generation = "ns", "u", "7", 2
 	end := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 	job.CreationTimestamp = end
-	job.Annotations = map[string]string{v1alpha1.AnnotationTerminate: "a/0"}
+	job.Annotations = map[string]string{v1alpha1.AnnotationTerminate: "a/0", v1alpha1.AnnotationStoredSize: "1234"}
 	job.Status = v1alpha1.BatchJobStatus{
 		JobID: "job-1", State: state, Message: "a sentence", EndTime: &end, ObservedGeneration: 1,
 		Tasks: []v1alpha1.TaskStatus{{Name: "a", State: v1alpha1.TaskSucceed, Succeeded: "0"}, {Name: "b", State: v1alpha1.TaskFailed}},
@@ -62,6 +62,9 @@ func TestOutline(t *testing.T) {
 			}
 			if IsOutline(got) != tc.want || !tc.want && got != tc.job {
 				t.Errorf("outline: %t, want %t", IsOutline(got), tc.want)
+			}
+			if size := got.Annotations[v1alpha1.AnnotationStoredSize]; size != "1234" || tc.want && len(got.Annotations) != 1 {
+				t.Errorf("annotations %v", got.Annotations)
 			}
 			if text, err := json.Marshal(got); err != nil || tc.want && len(text) > 1024 {
 				t.Errorf("%d bytes, %v", len(text), err)

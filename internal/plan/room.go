@@ -5,6 +5,7 @@ package plan
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -57,10 +58,16 @@ func (e *explanations) take(t *task) (reason, message string) {
 	return t.reason, t.message
 }
 
+// Sentence returns a text that may have come from outside as a status or an event may have it: without
+// control characters, and at most v1alpha1.MaxMessageSize bytes as JSON.
+func Sentence(text string) string { return cut(text) }
+
 // cut bounds a message that may have come from outside, at the border of a character, to
-// v1alpha1.MaxMessageSize bytes as JSON.
+// v1alpha1.MaxMessageSize bytes as JSON. People read it in a terminal, so nothing in it may steal a
+// line, move the cursor or turn the direction of text: spaces of all kinds become a space, and other
+// characters that are not to be seen become a question mark.
 func cut(s string) string {
-	s = strings.ToValidUTF8(s, "?")
+	s = strings.Map(printable, strings.ToValidUTF8(s, "?"))
 	size, end := 0, 0 // end: where an ellipsis would still fit
 	for i, r := range s {
 		if size <= v1alpha1.MaxMessageSize-len("…") {
@@ -71,6 +78,17 @@ func cut(s string) string {
 		}
 	}
 	return s
+}
+
+// printable returns r if it is to be seen or a space, and else what stands in its place.
+func printable(r rune) rune {
+	switch {
+	case r == ' ' || unicode.IsPrint(r):
+		return r
+	case unicode.IsSpace(r), r == '\u2028', r == '\u2029':
+		return ' '
+	}
+	return '?' // Cc, such as an escape, and Cf, such as U+202E, which turns the text behind it round
 }
 
 // sizeInJSON is the number of bytes that encoding/json writes for r within a string.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,9 +33,13 @@ func TestPropertyCut(t *testing.T) {
 		if size > v1alpha1.MaxMessageSize || !utf8.ValidString(got) {
 			t.Fatalf("%d bytes as JSON: %q", size, got)
 		}
-		whole, _ := json.Marshal(strings.ToValidUTF8(in, "?"))
+		clean := strings.Map(printable, strings.ToValidUTF8(in, "?"))
+		whole, _ := json.Marshal(clean)
+		if i := strings.IndexFunc(got, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+			t.Fatalf("%q is not to be seen in %q", got[i:], got)
+		}
 		switch fits := len(whole)-len(`""`) <= v1alpha1.MaxMessageSize; {
-		case fits && got != strings.ToValidUTF8(in, "?"):
+		case fits && got != clean:
 			t.Fatalf("%q was changed to %q", in, got)
 		case !fits && !strings.HasSuffix(got, "…"):
 			t.Fatalf("%q was cut without saying so: %q", in, got)
@@ -42,6 +47,78 @@ func TestPropertyCut(t *testing.T) {
 			t.Fatalf("%q was cut to %d bytes", in, size)
 		}
 	})
+}
+
+// TestSentence: what steals lines, moves the cursor or turns text round does not get through.
+func TestSentence(t *testing.T) {
+	for in, want := range map[string]string{
+		"no node fits: 0/3":              "no node fits: 0/3",
+		"RUNNING\x1b[31m":                "RUNNING?[31m",
+		"one\ntwo\r\n\tthree":            "one two   three",
+		"\u009b2J\x7f\a":                 "?2J??",
+		"evil\u202egpj.exe":              "evil?gpj.exe",
+		"wide\u3000and\u00a0fixed\u2028": "wide and fixed ",
+		"Fehler: Größe 世界 \U0001f600":    "Fehler: Größe 世界 \U0001f600",
+		"broken\xff":                     "broken?",
+	} {
+		if got := Sentence(in); got != want {
+			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestHostileSentences: no text of a kubelet, a scheduler or an API server gets into status or events
+// with an escape in it, whichever way it takes.
+func TestHostileSentences(t *testing.T) {
+	for row, list := range troubles {
+		for _, tc := range list {
+			t.Run(row, func(t *testing.T) {
+				w := newWorld(t, testutil.Job("j").Task("a", append([]testutil.TaskOption{testutil.Retries(2), testutil.ResourceRetries(2), testutil.Timeout(60)}, tc.options...)...)).step()
+				tc.begin(w)
+				for _, pod := range w.pods {
+					w.change(pod.Name, hostile)
+				}
+				for i, r := range w.refusals {
+					r.Message += evil
+					w.refusals[i] = r
+				}
+				w.step().wait(2 * DefaultResourceWait).step().step()
+				text, err := json.Marshal([]any{w.job.Status, w.told})
+				if err != nil || strings.Contains(string(text), `\u001b`) {
+					t.Errorf("%s (%v)", text, err)
+				}
+			})
+		}
+	}
+}
+
+// evil turns a terminal red.
+const evil = "\x1b[31m"
+
+// hostile puts evil into each text that somebody else writes on a Pod.
+func hostile(pod *corev1.Pod) {
+	s := &pod.Status
+	s.Message += evil
+	if s.Reason != "" && s.Reason != "Evicted" {
+		s.Reason += evil
+	}
+	for i := range s.Conditions {
+		s.Conditions[i].Message += evil
+	}
+	for i := range s.ContainerStatuses {
+		c := &s.ContainerStatuses[i]
+		c.Image += evil
+		if c.State.Waiting != nil {
+			c.State.Waiting.Message += evil
+		}
+		if c.State.Terminated != nil {
+			c.State.Terminated.Message += evil
+		}
+	}
+	pod.Spec.SchedulerName += evil
+	for i := range pod.Spec.SchedulingGates {
+		pod.Spec.SchedulingGates[i].Name += evil
+	}
 }
 
 // ugly is a message as nobody would write it: long, and full of characters that take six

@@ -24,6 +24,7 @@ func (c *computation) summarize() {
 	c.keepFailures(next)
 	next.ObservedGeneration = c.obs.Job.Generation
 	next.JobID = c.obs.Spec.ID
+	c.keepPodKey(next)
 	next.Run = int64(c.runNumber)
 	if old.State == "" {
 		next.RetryToken = c.obs.Job.Spec.RetryToken // nothing has failed that it could mean
@@ -47,6 +48,18 @@ func (c *computation) summarize() {
 	c.plan.Gather = !c.plan.Urgent && c.moved > 0 && !c.usesEnvs() && (len(c.plan.Create) == 0 || c.isTrickle())
 	c.plan.Urgent = c.plan.Urgent || c.moved > 0
 	c.tell(old)
+}
+
+// keepPodKey notes the key with which Pods of the job are signed, before there are any. The Pods of a
+// job that a version without keys began are not asked for a proof.
+func (c *computation) keepPodKey(next *v1alpha1.BatchJobStatus) {
+	key, fresh := c.obs.PodKey, c.obs.Job.Status.State == ""
+	if key == "" || !fresh && len(next.PodKeys) == 0 || slices.Contains(next.PodKeys, key) {
+		return
+	}
+	next.PodKeys = append(next.PodKeys, key)
+	next.PodKeys = next.PodKeys[max(0, len(next.PodKeys)-v1alpha1.MaxPodKeys):]
+	c.plan.Urgent = true
 }
 
 // usesEnvs reports whether the job has nodes of ComputeEnvs, for which others may wait.
@@ -253,13 +266,13 @@ func (c *computation) setConditions(next *v1alpha1.BatchJobStatus) {
 		set(v1alpha1.ConditionSuspended, metav1.ConditionFalse, v1alpha1.ReasonResumed, "the suspension is over")
 	}
 	meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionInvalidAnnotation)
-	if c.complaint != "" {
+	if c.terminations.complaint != "" {
 		// Kept apart from the removal above so that the time of the transition stays.
 		if was := meta.FindStatusCondition(c.obs.Job.Status.Conditions, v1alpha1.ConditionInvalidAnnotation); was != nil {
 			next.Conditions = append(next.Conditions, *was)
 		}
 		set(v1alpha1.ConditionInvalidAnnotation, metav1.ConditionTrue, v1alpha1.ReasonInvalidAnnotation,
-			cut("annotation "+v1alpha1.AnnotationTerminate+": "+c.complaint))
+			cut("annotation "+v1alpha1.AnnotationTerminate+": "+c.terminations.complaint))
 	}
 	// What stays is set anew and not taken away first: the time of its transition would be
 	// another in every pass.

@@ -5,6 +5,7 @@ package plan
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -347,8 +349,8 @@ func TestBadStatusIsAnError(t *testing.T) {
 		tasks []v1alpha1.TaskStatus
 		want  string
 	}{
-		"unknown task":        {[]v1alpha1.TaskStatus{{Name: "x"}}, `status has a task "x" that the spec does not have there`},
-		"order":               {[]v1alpha1.TaskStatus{{Name: "b"}, {Name: "a"}}, `status has a task "a" that the spec does not have there`},
+		"unknown task":        {[]v1alpha1.TaskStatus{{Name: "x"}}, `it has a task "x" that the spec does not have there`},
+		"order":               {[]v1alpha1.TaskStatus{{Name: "b"}, {Name: "a"}}, `it has a task "a" that the spec does not have there`},
 		"succeeded":           {task(v1alpha1.TaskStatus{Succeeded: "x"}), `status of task "a": succeeded: index "x" must be a decimal number from 0 to 2147483647`},
 		"failed":              {task(v1alpha1.TaskStatus{Failed: "3-1"}), `status of task "a": failed: range "3-1" must begin after -1 and not end before it begins`},
 		"active":              {task(v1alpha1.TaskStatus{Active: active(0, "1,1")}), `status of task "a": active: range "1" must begin after 1 and not end before it begins`},
@@ -359,8 +361,19 @@ func TestBadStatusIsAnError(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(5)).Task("b").Status(v1alpha1.BatchJobStatus{Tasks: tc.tasks}))
-			if _, err := Compute(w.observation(), w.now); err == nil || err.Error() != tc.want {
-				t.Errorf("error is %v, want %s", err, tc.want)
+			_, err := Compute(w.observation(), w.now)
+			if !errors.Is(err, ErrUnreadable) || err.Error() != "the stored status cannot be read: "+tc.want {
+				t.Fatalf("error is %v, want %s", err, tc.want)
+			}
+			p := Unreadable(w.observation(), err, w.now)
+			stalled := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionStalled)
+			if stalled == nil || stalled.Reason != v1alpha1.ReasonStatusUnreadable || !strings.Contains(stalled.Message, tc.want) || len(p.Transitions) != 1 {
+				t.Fatalf("conditions are %+v, transitions %+v", p.Status.Conditions, p.Transitions)
+			}
+			// Once it is stored there is nothing to write or to tell.
+			w.job.Status = p.Status
+			if again := Unreadable(w.observation(), err, w.now.Add(time.Hour)); again.Changed(&w.job.Status) || len(again.Transitions) > 0 || again.RequeueAfter > 0 {
+				t.Errorf("the second plan is %+v", again)
 			}
 		})
 	}
@@ -448,7 +461,7 @@ func TestRefusal(t *testing.T) {
 	t.Run("is said", func(t *testing.T) {
 		p := lost(t).compute()
 		s := p.Status.Tasks[0]
-		if s.Reason != v1alpha1.ReasonCreateRefused || s.Message != `InternalError.CallCvm: the cluster refused to make a Pod: pods "x" is forbidden: violates PodSecurity` || p.Urgent {
+		if s.Reason != v1alpha1.ReasonCreateRefused || s.Message != `InternalError.CallCvm: the cluster refused to make a Pod: remove what asks for more rights (dockerRunOption, computeEnv.kubernetes.securityContext), or use another namespace: violates PodSecurity` || p.Urgent {
 			t.Errorf("the task is %+v, urgent %t", s, p.Urgent)
 		}
 		if p.Status.Reason != v1alpha1.ReasonCreateRefused || p.Status.Tasks[1].Reason != "" {

@@ -112,9 +112,15 @@ func (c *computation) claim(t *task) {
 	room := min(t.MaxConcurrentNum-t.active.len()-t.interrupted.len(), c.waveRoom())
 	room = c.inEnvRoom(t, room)
 	untouched := t.succeeded.Empty() && t.failed.Empty() && len(t.active) == 0 && len(t.retrying) == 0 && len(t.interrupted) == 0
+	var again []ranges.Set
 	for _, g := range t.retrying {
-		room -= c.issue(t, g.history, g.set.First(room))
+		if room <= 0 {
+			break
+		}
+		again = append(again, g.set.First(room))
+		room -= c.issue(t, g.history, again[len(again)-1])
 	}
+	t.retrying = t.retrying.minus(ranges.UnionAll(again...))
 	if room > 0 {
 		c.issue(t, history{}, t.unclaimed().Minus(t.retrying.all()).First(room))
 	}
@@ -126,12 +132,12 @@ func (c *computation) waveRoom() int {
 	return min(cmp.Or(c.obs.Wave, WaveSize), WaveSize) - len(c.plan.Create) - len(c.plan.Adopt)
 }
 
-// issue claims the instances of set and returns how many they are.
+// issue claims the instances of set and returns how many they are. The caller takes them out of
+// t.retrying.
 func (c *computation) issue(t *task, h history, set ranges.Set) int {
 	if set.Empty() {
 		return 0
 	}
-	t.retrying = t.retrying.minus(set)
 	t.active = t.active.plus(h, set)
 	for i := range set.All() {
 		c.plan.Create = append(c.plan.Create, resolve.Instance{Task: t.pos, Index: i, Attempt: h.attempt(), Run: c.runNumber, Machine: h.machines})

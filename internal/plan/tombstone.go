@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -35,6 +36,26 @@ func TombstoneOf(job *v1alpha1.BatchJob) (Tombstone, error) {
 		t.EndTime = *job.Status.EndTime
 	}
 	return t, err
+}
+
+// maxTombstoneSize is more than any tombstone takes. Unit: bytes.
+const maxTombstoneSize = 256
+
+// tombstoneSkew is how far the clock of the process that wrote a tombstone may have been ahead.
+const tombstoneSkew = 24 * time.Hour
+
+// tombstoneForm is what the identifiers of a tombstone look like. A job that was never accepted has none.
+var tombstoneForm = regexp.MustCompile(`^[0-9a-f]{32}/(job-[0-9a-z]{8})?$`)
+
+// ParseTombstone reads a tombstone. Whoever may write the ConfigMap can put any text there, and what
+// it says is shown: so it reports false for what the operator would not have written before now.
+func ParseTombstone(text string, now time.Time) (Tombstone, bool) {
+	var t Tombstone
+	if len(text) > maxTombstoneSize || json.Unmarshal([]byte(text), &t) != nil {
+		return Tombstone{}, false
+	}
+	ok := isTerminal(t.State) && tombstoneForm.MatchString(t.Request+"/"+t.JobID) && t.EndTime.Unix() > 0 && !t.EndTime.After(now.Add(tombstoneSkew))
+	return t, ok
 }
 
 // Digest returns 32 hexadecimal characters that are the same for two jobs that ask for the

@@ -103,7 +103,7 @@ func (f *failure) words(t *task) string {
 	if t.InstanceNum > 1 {
 		out = fmt.Sprintf("instance %d: %s", f.TaskInstanceIndex, out)
 	}
-	if most := t.MaxRetryCount + t.ResourceMaxRetryCount + 1; most > 1 {
+	if most := t.attempts; most > 1 {
 		out = fmt.Sprintf("%s, attempt %d of %d", out, f.Attempt+1, most)
 	}
 	return out

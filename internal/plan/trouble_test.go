@@ -40,6 +40,13 @@ func pool(size, limit int) map[string]EnvView {
 	return map[string]EnvView{"pool": {Env: env, Size: size, Limit: limit}}
 }
 
+// takeName is somebody else's Pod in the place of the one of a/0.
+func takeName(w *world, mayRun bool) {
+	name := w.pod("a/0")
+	w.vanish("a/0")
+	w.taken = map[string]Taken{name: {Message: "the name is taken", MayRun: mayRun, Since: w.now}}
+}
+
 // notMade is a Pod that cannot be made.
 func notMade(reason, message string) func(*world) {
 	return func(w *world) {
@@ -204,6 +211,29 @@ var troubles = map[string][]trouble{
 		}, end: patience,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonZoneNotFound, reason: v1alpha1.ReasonZoneNotFound, after: "m1",
 	}},
+	"no scheduler looks at the Pod: none has the name that `schedulerName` gives": {{
+		begin: func(w *world) {
+			doA(func(_ *world, pod *corev1.Pod) { pod.Spec.SchedulerName = "nope" })(w)
+			w.wait(slowStart)
+		}, end: patience,
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonNoScheduler, reason: v1alpha1.ReasonNoScheduler, after: "m1",
+	}},
+	"the scheduler is in trouble itself: `SchedulerError`": {{
+		begin: doA(func(_ *world, pod *corev1.Pod) {
+			testutil.Unschedulable(pod, "plugin failed")
+			pod.Status.Conditions[0].Reason = corev1.PodReasonSchedulerError
+		}), end: patience,
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonUnschedulable, reason: v1alpha1.ReasonUnschedulable, after: "m1",
+	}},
+	"a Pod that may run, and is not or no longer the job's, has the name of the instance's Pod": {{
+		begin: func(w *world) { takeName(w, true) },
+		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step() },
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonPodNameTaken, after: "0",
+	}},
+	"such a Pod has finished, and still has the name": {{
+		begin: func(w *world) { takeName(w, false) }, end: patience,
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonPodNameTaken, reason: v1alpha1.ReasonPodNameTaken, after: "m1",
+	}},
 	"the Pod has scheduling gates, as Kueue gives it": {{
 		begin: doA(func(_ *world, pod *corev1.Pod) { testutil.Gate(pod, "kueue.x-k8s.io/admission") }),
 		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step() },
@@ -258,6 +288,14 @@ var troubles = map[string][]trouble{
 		begin: func(w *world) {
 			w.bind("a/0").do("a/0", func(pod *corev1.Pod) { pod.Status.Conditions[0].LastTransitionTime.Time = w.now }).wait(slowStart)
 		},
+		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step() },
+		state: v1alpha1.TaskInstanceStarting, waits: v1alpha1.ReasonContainerCreating, after: "0",
+	}},
+	"a node does not report on the Pod": {{
+		begin: doA(func(_ *world, pod *corev1.Pod) {
+			pod.Spec.NodeName = "node-1" // and nothing else
+			pod.CreationTimestamp.Time = pod.CreationTimestamp.Add(-slowStart)
+		}),
 		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step() },
 		state: v1alpha1.TaskInstanceStarting, waits: v1alpha1.ReasonContainerCreating, after: "0",
 	}},
@@ -408,7 +446,7 @@ func TestTroubleThatIsWaitedFor(t *testing.T) {
 	for row, list := range troubles {
 		for _, tc := range list {
 			if !slices.Contains([]string{v1alpha1.ReasonUnschedulable, v1alpha1.ReasonImagePull, v1alpha1.ReasonContainerConfig, v1alpha1.ReasonCreateRefused, v1alpha1.ReasonMachineRefused,
-				v1alpha1.ReasonZoneNotFound, v1alpha1.ReasonHostNotFound, v1alpha1.ReasonMachineUnknown}, tc.waits) {
+				v1alpha1.ReasonZoneNotFound, v1alpha1.ReasonHostNotFound, v1alpha1.ReasonMachineUnknown, v1alpha1.ReasonNoScheduler, v1alpha1.ReasonPodNameTaken}, tc.waits) {
 				continue
 			}
 			t.Run(row, func(t *testing.T) {
@@ -421,7 +459,7 @@ func TestTroubleThatIsWaitedFor(t *testing.T) {
 				if s := w.job.Status; s.Tasks[0].Active != "0" || len(s.Failures) > 0 || len(w.last.Delete) > 0 && w.last.Delete[0].Status.Phase == corev1.PodPending {
 					t.Errorf("the task is %+v, failures %+v, stopped %q", s.Tasks[0], s.Failures, podNames(w.last.Delete))
 				}
-				w.refusals = nil
+				w.refusals, w.taken = nil, nil
 				w.finishAll().want("SUCCEED", "a SUCCEED succeeded=0")
 			})
 		}

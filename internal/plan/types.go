@@ -36,9 +36,20 @@ type Observation struct {
 	// Refusals say, by the position of the task, why the cluster does not make its Pods. One
 	// counts for as long as a claim of the task has no Pod.
 	Refusals map[int]Refusal
+	// Taken are the names of Pods of Job's that Pods of others have, as far as that was found out:
+	// where Absent says that there is no such Pod, there is none any more.
+	Taken map[string]Taken
+	// PodKey is the identifier of the key with which new Pods are signed; empty for none.
+	PodKey string
+	// Scheduled returns when the scheduler of this name is known to have looked at a Pod last; the
+	// zero time where it is not. nil means that it is not known of any.
+	Scheduled func(scheduler string) time.Time
 	// Envs are the ComputeEnvs that tasks name in envId, by that name. One that is not in it
 	// does not exist.
 	Envs map[string]EnvView
+	// Terminations is what Job's annotation said when it was last read, so that it need not be read
+	// again if it is the same. nil means that it was not read.
+	Terminations *Terminations
 	// Nodes knows the cluster's nodes. nil means that they are not known.
 	Nodes Nodes
 	// Wave is how many instances the plan may claim, at most WaveSize; 0 means WaveSize.
@@ -87,6 +98,17 @@ type Refusal struct {
 	Since time.Time
 }
 
+// Taken says that a Pod of somebody else has the name of one of the job's.
+type Taken struct {
+	// Message says whose the Pod is, and what to do about it.
+	Message string
+	// MayRun says that the Pod has not finished. It may have been the instance's once, so while it
+	// may run nothing is started in its place.
+	MayRun bool
+	// Since is when the name was first found taken.
+	Since time.Time
+}
+
 // Plan is what is to be done, in the order that the package comment gives.
 type Plan struct {
 	// NeedLive says that the Pods are ahead of Job: nothing is to be done before Job
@@ -124,6 +146,8 @@ type Plan struct {
 	// Retries count the attempts that failed and are followed by another, by budget and
 	// reason.
 	Retries []Retries
+	// Scheduled is when schedulers, by name, looked at Pods of the job last.
+	Scheduled map[string]time.Time
 	// Expire says that the job's time after its end is over: it is to be deleted.
 	Expire bool
 	// RequeueAfter is when to look again though nothing changed; 0 means never.

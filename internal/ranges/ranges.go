@@ -183,7 +183,30 @@ func (s Set) Union(t Set) Set {
 	return Set{out}
 }
 
-// Minus returns the indexes that are in s and not in t. Cost: O(ranges).
+// UnionAll returns the indexes that are in any of the sets. Cost: O(n log n) for n ranges in all
+// sets together, however many sets they are in: use it instead of Union in a loop.
+func UnionAll(sets ...Set) Set {
+	n := 0
+	for _, s := range sets {
+		n += len(s.spans)
+	}
+	if n == 0 {
+		return Set{}
+	}
+	all := make([]span, 0, n)
+	for _, s := range sets {
+		all = append(all, s.spans...)
+	}
+	slices.SortFunc(all, func(a, b span) int { return a.lo - b.lo })
+	out := all[:0]
+	for _, sp := range all {
+		out = appendSpan(out, sp)
+	}
+	return Set{out}
+}
+
+// Minus returns the indexes that are in s and not in t. Cost: O(ranges); where s has few ranges and
+// t many, O(ranges of s * log ranges of t, and ranges of t that lie in s).
 func (s Set) Minus(t Set) Set {
 	if s.Empty() || t.Empty() {
 		return s
@@ -191,9 +214,7 @@ func (s Set) Minus(t Set) Set {
 	var out []span
 	cut := t.spans
 	for _, sp := range s.spans {
-		for len(cut) > 0 && cut[0].hi < sp.lo {
-			cut = cut[1:]
-		}
+		cut = from(cut, sp.lo)
 		for _, c := range cut {
 			if c.lo > sp.hi {
 				break
@@ -208,6 +229,18 @@ func (s Set) Minus(t Set) Set {
 		}
 	}
 	return Set{out}
+}
+
+// from returns those of the ascending spans that do not end before lo. Cost: O(log spans left out).
+func from(spans []span, lo int) []span {
+	step := 1
+	for step <= len(spans) && spans[step-1].hi < lo {
+		step *= 2
+	}
+	// All before step/2 end before lo, and one at step-1, if there is one, does not.
+	first, last := step/2, min(step, len(spans))
+	at, _ := slices.BinarySearchFunc(spans[first:last], lo, func(sp span, lo int) int { return sp.hi - lo })
+	return spans[first+at:]
 }
 
 // Intersect returns the indexes that are in s and in t. Cost: O(ranges).

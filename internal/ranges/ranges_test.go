@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"batchcompute.dev/operator/internal/testutil/cputime"
 )
 
 func TestParse(t *testing.T) {
@@ -89,6 +91,10 @@ func TestAgainstMap(t *testing.T) {
 		all := want(inA)
 		check("Of", s, all)
 		check("Union", s.Union(u), want(func(i int) bool { return inA(i) || inB(i) }))
+		v := Of(rapid.SliceOfN(rapid.IntRange(0, 41), 0, 3).Draw(t, "c")...)
+		check("UnionAll", UnionAll(s, u, v), want(func(i int) bool { return inA(i) || inB(i) || v.Contains(i) }))
+		check("UnionAll of one", UnionAll(s), all)
+		check("UnionAll of none", UnionAll(), nil)
 		check("Minus", s.Minus(u), want(func(i int) bool { return inA(i) && !inB(i) }))
 		check("First", s.First(n), all[:max(0, min(n, len(all)))])
 		check("operands unchanged", s, all)
@@ -120,4 +126,40 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("Parse(%q) = %q, which parses to %v, %v", text, s, back, err)
 		}
 	})
+}
+
+// every returns n indexes that do not follow one another, from first on.
+func every(first, n int) Set {
+	indexes := make([]int, n)
+	for i := range indexes {
+		indexes[i] = first + 2*i
+	}
+	return Of(indexes...)
+}
+
+// TestCosts: the time grows with the number of ranges and not with the square of it, and what is small is taken out of what
+// is large without a look at all of it.
+func TestCosts(t *testing.T) {
+	parts := func(n int) []Set {
+		out := make([]Set, n)
+		for i := range out {
+			out[i] = Span(2*(i*7919%n), 2*(i*7919%n)) // in no order
+		}
+		return out
+	}
+	few, many := parts(4000), parts(16_000)
+	if got := cputime.Ratio(func() { UnionAll(many...) }, func() { UnionAll(few...) }); got > 8 {
+		t.Errorf("UnionAll of four times as many sets takes %.1f times as long", got)
+	}
+	all := every(0, 100_000)
+	if got := cputime.Ratio(
+		func() {
+			for i := range 100 {
+				Span(2000*i, 2000*i+1).Minus(all)
+			}
+		},
+		func() { every(1, 50_000).Minus(all) },
+	); got > 0.9 {
+		t.Errorf("Minus of 100 small sets from a large one takes %.2f of the time of one large set", got)
+	}
 }

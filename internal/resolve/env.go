@@ -57,7 +57,7 @@ func EnvIDs(job *v1alpha1.BatchJob) []string {
 	return out
 }
 
-// ComputeNodeCount returns how many nodes a ComputeEnv has. kubectl scale goes past admission,
+// ComputeNodeCount returns how many nodes a ComputeEnv has. A scale may go past admission,
 // so a number beyond what the API allows counts as the nearest that it does.
 func ComputeNodeCount(env *v1alpha1.ComputeEnv) int {
 	return int(min(max(valueOr(env.Spec.DesiredComputeNodeCount, 0), 0), v1alpha1.MaxComputeNodeCount))

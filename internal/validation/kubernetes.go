@@ -61,6 +61,7 @@ func (c *checker) checkKubernetes(k *v1alpha1.KubernetesOptions, path *field.Pat
 	}
 	c.checkLabels(k.Labels, true, path, "labels")
 	c.checkAnnotations(k.Annotations, path)
+	c.checkPolicy(k, path)
 }
 
 // wrong records a problem of the field name of the object at path.

@@ -4,6 +4,8 @@
 package validation
 
 import (
+	"slices"
+
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -29,10 +31,20 @@ func (v Validator) ValidateComputeEnvCreate(env *v1alpha1.ComputeEnv) []Problem 
 }
 
 // ValidateComputeEnvUpdate returns what is wrong with a ComputeEnv that is to be another.
-// All may change, so nothing but newEnv counts; unlike in ModifyComputeEnv, which changes
-// some fields and has a code for a request that changes none.
-func (v Validator) ValidateComputeEnvUpdate(_, newEnv *v1alpha1.ComputeEnv) []Problem {
-	return v.ValidateComputeEnvCreate(newEnv)
+// All may change, so newEnv is checked like a new one; unlike in ModifyComputeEnv, which changes
+// some fields and has a code for a request that changes none. What the cluster's policy forbids
+// since then, and oldEnv has already, may stay.
+func (v Validator) ValidateComputeEnvUpdate(oldEnv, newEnv *v1alpha1.ComputeEnv) []Problem {
+	problems := v.ValidateComputeEnvCreate(newEnv)
+	isPolicy := func(p Problem) bool { return p.Code == errcode.UnauthorizedOperation }
+	if !slices.ContainsFunc(problems, isPolicy) {
+		return problems
+	}
+	before := map[string]bool{}
+	for _, p := range v.ValidateComputeEnvCreate(oldEnv) {
+		before[p.Error()] = true
+	}
+	return slices.DeleteFunc(problems, func(p Problem) bool { return isPolicy(p) && before[p.Error()] })
 }
 
 // checkNamedEnv checks the spec of a ComputeEnv.
@@ -54,7 +66,7 @@ func (c *checker) checkNamedEnv(spec *v1alpha1.ComputeEnvSpec, path *field.Path)
 	}
 	// Below zero the API server has answered already, in its own words: kubectl scale changes it.
 	if n, ok := c.requiredNumber(spec.DesiredComputeNodeCount, path, "desiredComputeNodeCount"); ok {
-		c.atMost(int(min(n, v1alpha1.MaxComputeNodeCount+1)), v1alpha1.MaxComputeNodeCount, "nodes", path, "desiredComputeNodeCount")
+		c.checkNodeCount(n, path, "desiredComputeNodeCount")
 	}
 	c.oneOf(spec.EnvType, envTypes, errcode.ComputeEnv, path, "envType")
 	disks := c.checkEnvData(spec.EnvData, spec.AgentRunningMode != nil, path)
@@ -76,6 +88,22 @@ func (c *checker) checkNamedEnv(spec *v1alpha1.ComputeEnvSpec, path *field.Path)
 	c.checkTags(spec.Tags, path)
 	c.checkToken(spec.ClientToken, path, "clientToken")
 	c.checkKubernetes(spec.Kubernetes, path)
+}
+
+func (c *checker) checkNodeCount(n int64, path *field.Path, name string) {
+	if n > v1alpha1.MaxComputeNodeCount {
+		c.fail(errcode.LimitExceeded, path, name, "must be at most %d nodes, got %d", v1alpha1.MaxComputeNodeCount, n)
+	}
+}
+
+// ValidateComputeEnvScale returns what is wrong with a Scale of a ComputeEnv that asks for so many
+// nodes; nil when nothing is.
+func (v Validator) ValidateComputeEnvScale(nodes int64) []Problem {
+	c := v.checker(createComputeEnv)
+	path := field.NewPath("spec")
+	c.notNegative(&nodes, path, "replicas")
+	c.checkNodeCount(nodes, path, "replicas")
+	return c.result()
 }
 
 // ComputeEnvWarnings returns what the user of an accepted ComputeEnv should know: see

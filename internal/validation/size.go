@@ -9,6 +9,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -101,9 +102,24 @@ func encodedSize(s *shape, v reflect.Value) int {
 		}
 		return len("false")
 	default:
-		b, _ := json.Marshal(v.Interface()) // what cannot be encoded never arrives
-		return len(b)
+		return wholeSize(v.Interface())
 	}
+}
+
+// wholeSize is encodedSize of a value that is taken whole. What may be large is not written.
+func wholeSize(v any) int {
+	switch v := v.(type) {
+	case map[string]string:
+		if v != nil {
+			return mapSize(v)
+		}
+	case *metav1.FieldsV1:
+		if v != nil {
+			return max(len(v.GetRawBytes()), len("null"))
+		}
+	}
+	b, _ := json.Marshal(v) // what cannot be encoded never arrives
+	return len(b)
 }
 
 func structSize(s *shape, v reflect.Value) int {
@@ -133,23 +149,37 @@ func isEmpty(v reflect.Value) bool {
 	}
 }
 
-// stringSize is the length of s as a JSON string, with the escapes that encoding/json
-// uses.
+// escape is how many bytes more than itself an ASCII character takes in a JSON string, with
+// the escapes that encoding/json uses.
+var escape = func() (more [utf8.RuneSelf]uint8) {
+	for ch := range byte(utf8.RuneSelf) {
+		switch ch {
+		case '"', '\\', '\n', '\r', '\t', '\b', '\f':
+			more[ch] = 1
+		case '<', '>', '&':
+			more[ch] = uint8(len(`\u0000`) - 1)
+		default:
+			if ch < ' ' {
+				more[ch] = uint8(len(`\u0000`) - 1)
+			}
+		}
+	}
+	return more
+}()
+
+// stringSize is the length of s as a JSON string.
 func stringSize(s string) int {
 	size := len(`""`) + len(s)
 	for i := 0; i < len(s); i++ {
-		switch ch := s[i]; {
-		case ch == '"' || ch == '\\' || ch == '\n' || ch == '\r' || ch == '\t' || ch == '\b' || ch == '\f':
-			size++
-		case ch < ' ' || ch == '<' || ch == '>' || ch == '&':
-			size += len(`\u0000`) - 1
-		case ch >= utf8.RuneSelf:
-			r, n := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && n == 1 || r == '\u2028' || r == '\u2029' {
-				size += len(`\ufffd`) - n
-			}
-			i += n - 1
+		if ch := s[i]; ch < utf8.RuneSelf {
+			size += int(escape[ch])
+			continue
 		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if r == utf8.RuneError && n == 1 || r == '\u2028' || r == '\u2029' {
+			size += len(`\ufffd`) - n
+		}
+		i += n - 1
 	}
 	return size
 }

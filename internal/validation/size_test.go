@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/proof"
 )
 
 // drawSpec draws any spec: every field absent, empty or filled, lists of up to 3 items.
@@ -385,8 +386,11 @@ func fullStatus() v1alpha1.BatchJobStatus {
 	for range v1alpha1.MaxWaiting {
 		s.Waiting = append(s.Waiting, v1alpha1.TaskInstanceWait{TaskName: name, TaskInstanceIndex: 99_999, Reason: reason, Message: longest, PodName: pod})
 	}
-	for _, kind := range []string{
-		v1alpha1.ConditionAccepted, v1alpha1.ConditionSuspended, v1alpha1.ConditionInvalidAnnotation, v1alpha1.ConditionReconciling,
+	for range v1alpha1.MaxPodKeys {
+		s.PodKeys = append(s.PodKeys, strings.Repeat("f", proof.IDLength))
+	}
+	for _, kind := range []string{ // Reconciling ends where DeletionDelayed can begin
+		v1alpha1.ConditionAccepted, v1alpha1.ConditionSuspended, v1alpha1.ConditionInvalidAnnotation, v1alpha1.ConditionDeletionDelayed,
 		v1alpha1.ConditionStalled, v1alpha1.ConditionComplete, v1alpha1.ConditionFailed,
 	} {
 		s.Conditions = append(s.Conditions, metav1.Condition{

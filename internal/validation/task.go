@@ -236,6 +236,8 @@ func (c *checker) checkDockerRunOption(text string, t *v1alpha1.Task, path *fiel
 	case o.AllGPUs && !c.haveGPUs(t.ComputeEnv):
 		c.fail(errcode.InvalidParameterValue, path, "dockerRunOption",
 			"must have after --gpus a number: all needs instanceType or instanceTypes, and %s in each of them", resourceGPU)
+	default:
+		c.checkDockerPolicy(o, path)
 	}
 }
 

@@ -20,8 +20,9 @@ import (
 // cluster knows is not asked then. A Validator may be used by any number of goroutines if
 // its functions may.
 type Validator struct {
-	// Catalog returns the instance catalogue as it is at the moment; it is called once for
-	// each answer. Nil: images and machine types are checked for their form only.
+	// Catalog returns the instance catalogue as it is at the moment, which has the cluster's policy as
+	// well; it is called once for each answer. Nil: images and machine types are checked for
+	// their form only, and everything of that form is allowed.
 	Catalog func() *catalog.Catalog
 	// Envs says what an envId stands for in the namespace of the job. Nil: an envId is
 	// checked for its form only.
@@ -49,6 +50,7 @@ type offers interface {
 	InstanceTypeNames() []string
 	Smallest(cpu, memory int64, categories []string) *catalog.InstanceType
 	ChargeType(name string) (catalog.ChargeType, bool)
+	Policy() *catalog.Policy
 }
 
 // offers returns the catalogue as it is at the moment, or nil.
@@ -125,6 +127,7 @@ func (c *checker) checkPlacement(p *v1alpha1.Placement, path *field.Path, chosen
 	for i, id := range p.DedicatedResourcePackIDs {
 		c.checkLabelValue(id, errcode.InvalidParameterValue, path, "dedicatedResourcePackIds", i)
 	}
+	c.checkHostsPolicy(p, path)
 }
 
 // maxZones is how many of the cluster's zones an answer names.

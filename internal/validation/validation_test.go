@@ -80,7 +80,7 @@ func readRequest(t *testing.T, file string) (*v1alpha1.BatchJob, []string) {
 // a failure, or from a decoder.
 var notFromValidation = []errcode.Code{
 	errcode.InternalError, errcode.CallCvm, errcode.JobQuota, errcode.UserNotAllowedToUseBatch, errcode.UnavailableZone,
-	errcode.InvalidParameter, errcode.UnknownParameter,
+	errcode.InvalidParameter, errcode.UnknownParameter, errcode.UnauthorizedOperation,
 }
 
 // Every request has exactly the problems that its file says, and every code of the
@@ -848,7 +848,10 @@ type fake struct {
 	images map[string]string
 	types  []catalog.InstanceType
 	spot   bool
+	policy catalog.Policy
 }
+
+func (f *fake) Policy() *catalog.Policy { return &f.policy }
 
 func (f *fake) Image(id string) (string, bool) { ref, ok := f.images[id]; return ref, ok }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -35,6 +36,8 @@ const (
 	yesTTL, noTTL = 10 * time.Second, 2 * time.Second
 	// answerCount is how many are kept.
 	answerCount = 1024
+	// maxReviews is how many reviews may be in flight. Further questions are to be asked again.
+	maxReviews = 64
 	// reviewTimeout leaves time for what comes after it.
 	reviewTimeout = 2500 * time.Millisecond
 )
@@ -71,6 +74,9 @@ func newAccess(reviews accessReviewer) *access {
 // same at the same time share one review.
 func (a *access) maySubmit(ctx context.Context, user authnv1.UserInfo, namespace string) (bool, error) {
 	r := a.review(ctx, user, namespace)
+	if r == nil {
+		return false, errManyReviews
+	}
 	select {
 	case <-r.done:
 		return r.allowed, r.err
@@ -79,8 +85,11 @@ func (a *access) maySubmit(ctx context.Context, user authnv1.UserInfo, namespace
 	}
 }
 
+// errManyReviews says that a question was not asked.
+var errManyReviews = errors.New("too many access reviews are in flight")
+
 // review returns the review that answers the question: one that is over, one that is
-// under way, or a new one.
+// in flight, or a new one; nil if too many are in flight for that.
 func (a *access) review(ctx context.Context, user authnv1.UserInfo, namespace string) *review {
 	q := questionOf(user, namespace)
 	a.mu.Lock()
@@ -91,6 +100,9 @@ func (a *access) review(ctx context.Context, user authnv1.UserInfo, namespace st
 		return r
 	}
 	r, ok := a.asking[q]
+	if !ok && len(a.asking) >= maxReviews {
+		return nil
+	}
 	if !ok {
 		r = &review{done: make(chan struct{})}
 		a.asking[q] = r

@@ -84,20 +84,18 @@ func admitCaller(ctx context.Context, a accessChecker, synced func() bool, user 
 	return nil, nil
 }
 
-// count asks the quota for room for the object of a create. The room is taken unless there
-// are problems.
-func (v *verdict) count(ctx context.Context, q quotaChecker, code errcode.Code, req admission.Request, name string) error {
+// count asks the quota for room for the object of a create, with so many bytes. The room is
+// taken unless there are problems.
+func (v *verdict) count(ctx context.Context, q quotaChecker, code errcode.Code, req admission.Request, name string, bytes int64) error {
 	dryRun := req.DryRun != nil && *req.DryRun
-	a, err := q.admit(ctx, req.Namespace, name, len(v.problems) == 0 && !dryRun)
+	a, err := q.admit(ctx, claim{req.Namespace, name, bytes, len(v.problems) == 0 && !dryRun})
 	if err != nil {
 		return temporaryError{err}
 	}
 	if a.refusal != "" {
 		v.problems = append(v.problems, validation.Problem{Code: code, Field: namespaceField, Detail: a.refusal})
 	}
-	if a.warning != "" {
-		v.warnings = append(v.warnings, a.warning)
-	}
+	v.warnings = append(v.warnings, a.warning...)
 	return nil
 }
 

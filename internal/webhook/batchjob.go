@@ -54,7 +54,7 @@ type envFinder interface {
 }
 
 type quotaChecker interface {
-	admit(ctx context.Context, namespace, name string, reserve bool) (answer, error)
+	admit(ctx context.Context, c claim) (answer, error)
 }
 
 // batchJobHandler answers admission requests for BatchJobs.
@@ -107,6 +107,7 @@ func (h *batchJobHandler) validateCreate(ctx context.Context, req admission.Requ
 	if err != nil {
 		return verdict{}, temporaryError{err}
 	}
+	size := validation.StoredSize(job)
 	rules := h.validator(envs)
 	v := verdict{rules.ValidateCreate(job), rules.Warnings(job)}
 	holder, err := h.tokens.holder(ctx, job)
@@ -116,7 +117,7 @@ func (h *batchJobHandler) validateCreate(ctx context.Context, req admission.Requ
 	if holder != nil {
 		v.problems = append(v.problems, h.otherRequest(holder, job)...)
 	}
-	err = v.count(ctx, h.quota, errcode.JobQuota, req, job.Name)
+	err = v.count(ctx, h.quota, errcode.JobQuota, req, job.Name, size)
 	return v, err
 }
 

@@ -63,6 +63,7 @@ type cluster struct {
 	usersErr   error
 	reserved   []string // namespace/name of what the quota was asked to count
 	onlyLooked []string // and only to look
+	bytes      int64    // of the last of them
 }
 
 func (c *cluster) maySubmit(context.Context, authnv1.UserInfo, string) (bool, error) {
@@ -81,12 +82,13 @@ func (c *cluster) jobsOf(context.Context, *v1alpha1.ComputeEnv) ([]string, error
 	return c.users, c.usersErr
 }
 
-func (c *cluster) admit(_ context.Context, namespace, name string, reserve bool) (answer, error) {
+func (c *cluster) admit(_ context.Context, more claim) (answer, error) {
 	list := &c.onlyLooked
-	if reserve {
+	if more.reserve {
 		list = &c.reserved
 	}
-	*list = append(*list, namespace+"/"+name)
+	c.bytes = more.bytes
+	*list = append(*list, more.namespace+"/"+more.name)
 	return c.quotaSays, c.quotaErr
 }
 
@@ -365,7 +367,7 @@ func TestCluster(t *testing.T) {
 			want: []string{"ResourceNotFound.ComputeEnv spec.job.tasks[1].taskName: must stay"}, wantLooked: []string{"ns/job"},
 		},
 		"a warning": {
-			cluster: cluster{quotaSays: answer{warning: "no number"}},
+			cluster: cluster{quotaSays: answer{warning: []string{"no number"}}},
 			rules:   rules{create: accept, warnings: []string{"no effect"}}, req: request(admissionv1.Create),
 			wantWarnings: []string{"no effect", "no number"}, wantReserved: []string{"ns/job"},
 		},

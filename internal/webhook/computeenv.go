@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -19,21 +20,25 @@ import (
 )
 
 // The first webhook is asked about creations and about changes of the spec, as that for
-// BatchJobs is. The second is asked about deletions, so that one by mistake is refused
+// BatchJobs is. The second is asked about the subresource scale, whose object is a Scale. It
+// is not needed: without it a number over the limit is stored, and the reconcilers take it for the
+// limit; so an autoscaler does not wait for a manager that is down. The third is asked about deletions, so that one by mistake is refused
 // before it is under way. It is not needed: the reconciler keeps what is in use with a
 // finalizer. So a deletion does not wait for a manager that is down, and the deletion of a
 // whole namespace never comes here.
 //
 // +kubebuilder:webhook:path=/validate-batchcompute-dev-v1alpha1-computeenv,mutating=false,failurePolicy=fail,sideEffects=None,matchPolicy=Equivalent,timeoutSeconds=5,groups=batchcompute.dev,resources=computeenvs,verbs=create;update,versions=v1alpha1,name=computeenv.batchcompute.dev,admissionReviewVersions=v1,patch=`{"matchConditions":[{"name":"spec-is-new-or-changed","expression":"request.operation == 'CREATE' || has(object.spec) != has(oldObject.spec) || (has(object.spec) && object.spec != oldObject.spec)"}]}`
 // +kubebuilder:webhook:path=/validate-batchcompute-dev-v1alpha1-computeenv,mutating=false,failurePolicy=ignore,sideEffects=None,matchPolicy=Equivalent,timeoutSeconds=5,groups=batchcompute.dev,resources=computeenvs,verbs=delete,versions=v1alpha1,name=computeenv-delete.batchcompute.dev,admissionReviewVersions=v1,patch=`{"matchConditions":[{"name":"not-with-its-namespace","expression":"request.userInfo.username != 'system:serviceaccount:kube-system:namespace-controller'"}]}`
+// +kubebuilder:webhook:path=/validate-batchcompute-dev-v1alpha1-computeenv,mutating=false,failurePolicy=ignore,sideEffects=None,matchPolicy=Equivalent,timeoutSeconds=5,groups=batchcompute.dev,resources=computeenvs/scale,verbs=update,versions=v1alpha1,name=computeenv-scale.batchcompute.dev,admissionReviewVersions=v1
 
-// computeEnvPath is where both webhooks are served; the markers above repeat it.
+// computeEnvPath is where these webhooks are served; the markers above repeat it.
 const computeEnvPath = "/validate-batchcompute-dev-v1alpha1-computeenv"
 
 // computeEnvValidator is what this package needs of internal/validation.
 type computeEnvValidator interface {
 	ValidateComputeEnvCreate(env *v1alpha1.ComputeEnv) []validation.Problem
 	ValidateComputeEnvUpdate(oldEnv, newEnv *v1alpha1.ComputeEnv) []validation.Problem
+	ValidateComputeEnvScale(nodes int64) []validation.Problem
 	ComputeEnvWarnings(env *v1alpha1.ComputeEnv) []string
 }
 
@@ -61,15 +66,10 @@ func (h *computeEnvHandler) validate(ctx context.Context, req admission.Request)
 	case admissionv1.Create:
 		return h.validateCreate(ctx, req)
 	case admissionv1.Update:
-		env, err := decode[v1alpha1.ComputeEnv](req.Object)
-		if err != nil {
-			return verdict{}, err
+		if req.SubResource == subresourceScale {
+			return h.validateScale(req)
 		}
-		old, err := decode[v1alpha1.ComputeEnv](req.OldObject)
-		if err != nil {
-			return verdict{}, err
-		}
-		return verdict{h.validator.ValidateComputeEnvUpdate(old, env), h.validator.ComputeEnvWarnings(env)}, nil
+		return h.validateUpdate(ctx, req)
 	case admissionv1.Delete:
 		return h.validateDelete(ctx, req)
 	default:
@@ -87,8 +87,39 @@ func (h *computeEnvHandler) validateCreate(ctx context.Context, req admission.Re
 		return verdict{problems: refusal}, err
 	}
 	v := verdict{h.validator.ValidateComputeEnvCreate(env), h.validator.ComputeEnvWarnings(env)}
-	err = v.count(ctx, h.quota, errcode.ComputeEnvQuota, req, cmp.Or(env.Name, req.Name, string(req.UID)))
+	err = v.count(ctx, h.quota, errcode.ComputeEnvQuota, req, cmp.Or(env.Name, req.Name, string(req.UID)), 0)
 	return v, err
+}
+
+// validateUpdate asks, as for a create, whether the caller may submit: the spec decides which image
+// the jobs of others run, on which machine and as whom. Nothing of the cache is needed.
+func (h *computeEnvHandler) validateUpdate(ctx context.Context, req admission.Request) (verdict, error) {
+	env, err := decode[v1alpha1.ComputeEnv](req.Object)
+	if err != nil {
+		return verdict{}, err
+	}
+	old, err := decode[v1alpha1.ComputeEnv](req.OldObject)
+	if err != nil {
+		return verdict{}, err
+	}
+	always := func() bool { return true }
+	if refusal, err := admitCaller(ctx, h.access, always, req.UserInfo, req.Namespace); err != nil || refusal != nil {
+		return verdict{problems: refusal}, err
+	}
+	return verdict{h.validator.ValidateComputeEnvUpdate(old, env), h.validator.ComputeEnvWarnings(env)}, nil
+}
+
+// subresourceScale is how a number of nodes is changed without the rest.
+const subresourceScale = "scale"
+
+// validateScale checks the number alone. It does not ask whether the caller may submit: more
+// nodes run nothing that was not submitted, and an autoscaler submits nothing.
+func (h *computeEnvHandler) validateScale(req admission.Request) (verdict, error) {
+	scale, err := decode[autoscalingv1.Scale](req.Object)
+	if err != nil {
+		return verdict{}, err
+	}
+	return verdict{problems: h.validator.ValidateComputeEnvScale(int64(scale.Spec.Replicas))}, nil
 }
 
 // maxUsers is how many jobs a refusal names.

@@ -6,6 +6,8 @@ package webhook
 import (
 	"encoding/json"
 	"errors"
+	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
 	authnv1 "k8s.io/api/authentication/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -48,6 +51,17 @@ func envRequest(op admissionv1.Operation, nodes int64, edit ...func(*v1alpha1.Co
 	if op != admissionv1.Create {
 		req.OldObject = raw(1)
 	}
+	return req
+}
+
+// scaleRequest is a request for so many nodes through the subresource.
+func scaleRequest(nodes int32) admission.Request {
+	req := envRequest(admissionv1.Update, 1)
+	data, err := json.Marshal(autoscalingv1.Scale{Spec: autoscalingv1.ScaleSpec{Replicas: nodes}})
+	if err != nil {
+		panic(err)
+	}
+	req.SubResource, req.Object.Raw = "scale", data
 	return req
 }
 
@@ -87,17 +101,30 @@ func TestComputeEnvs(t *testing.T) {
 				`on batchjobs.batchcompute.dev, as the roles edit and admin have it, got "ns"`},
 		},
 		"a full namespace": {
-			cluster: cluster{quotaSays: answer{refusal: "must be emptier", warning: "no number"}}, req: envRequest(admissionv1.Create, 3),
+			cluster: cluster{quotaSays: answer{refusal: "must be emptier", warning: []string{"no number"}}}, req: envRequest(admissionv1.Create, 3),
 			want: []string{"LimitExceeded.ComputeEnvQuota metadata.namespace: must be emptier"}, wantReserved: []string{"ns/pool"},
 		},
 		"a warning": {
-			cluster: cluster{quotaSays: answer{warning: "no number"}},
+			cluster: cluster{quotaSays: answer{warning: []string{"no number"}}},
 			req: envRequest(admissionv1.Create, 3, func(e *v1alpha1.ComputeEnv) {
 				e.Spec.NotificationTarget = "CMQ"
 			}),
 			wantWarnings: []string{"spec.notificationTarget has no effect yet", "no number"}, wantReserved: []string{"ns/pool"},
 		},
-		"an update asks nobody": {cluster: cluster{forbidden: true, notSynced: true, users: seven}, req: envRequest(admissionv1.Update, 3)},
+		"an update asks only for the right to submit": {cluster: cluster{notSynced: true, users: seven}, req: envRequest(admissionv1.Update, 3)},
+		"an update by a caller who may not submit": {
+			cluster: cluster{forbidden: true}, req: envRequest(admissionv1.Update, 2001),
+			want: []string{`UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace: must be one where user "alice" has the verb submit ` +
+				`on batchjobs.batchcompute.dev, as the roles edit and admin have it, got "ns"`},
+		},
+		"a scale asks nobody": {cluster: cluster{forbidden: true, notSynced: true}, req: scaleRequest(2000)},
+		"a scale too far": {
+			cluster: cluster{forbidden: true}, req: scaleRequest(math.MaxInt32),
+			want: []string{"InvalidParameterValue.LimitExceeded spec.replicas: must be at most 2000 nodes, got 2147483647"},
+		},
+		"a scale below nothing": {
+			req: scaleRequest(-1), want: []string{"InvalidParameterValue.Negative spec.replicas: must not be negative, got -1"},
+		},
 		"an update with a mistake": {
 			req: envRequest(admissionv1.Update, 2001), want: []string{"InvalidParameterValue.LimitExceeded spec.desiredComputeNodeCount: must be at most 2000 nodes, got 2001"},
 		},
@@ -148,6 +175,8 @@ func TestComputeEnvsUndecided(t *testing.T) {
 	broken.Object.Raw = []byte("{")
 	brokenOld := envRequest(admissionv1.Update, 1)
 	brokenOld.OldObject.Raw = nil
+	brokenScale := scaleRequest(1)
+	brokenScale.Object.Raw = []byte("{")
 	for name, tc := range map[string]struct {
 		cluster cluster
 		req     admission.Request
@@ -158,6 +187,8 @@ func TestComputeEnvsUndecided(t *testing.T) {
 		"nor for a deletion":      {cluster{notSynced: true}, envRequest(admissionv1.Delete, 1), true},
 		"the index is not there":  {cluster{usersErr: errors.New("no index")}, envRequest(admissionv1.Delete, 1), true},
 		"no turn in time":         {cluster{quotaErr: errBusy}, envRequest(admissionv1.Create, 1), true},
+		"the review of an update": {cluster{accessErr: errors.New("down")}, envRequest(admissionv1.Update, 1), true},
+		"no Scale":                {cluster{}, brokenScale, false},
 		"no ComputeEnv":           {cluster{}, broken, false},
 		"no old ComputeEnv":       {cluster{}, brokenOld, false},
 		"an operation of others":  {cluster{}, envRequest(admissionv1.Connect, 1), false},
@@ -175,14 +206,17 @@ func TestComputeEnvsUndecided(t *testing.T) {
 
 // The quota of ComputeEnvs speaks of them, and reads the annotation that is theirs.
 func TestQuotaOfComputeEnvs(t *testing.T) {
-	q := newQuota(envQuota, 10)
-	q.sawNamespace("ns", map[string]string{v1alpha1.AnnotationJobQuota: "7", v1alpha1.AnnotationEnvQuota: "2"})
-	q.saw("ns", "a")
-	if a, err := q.admit(t.Context(), "ns", "b", true); err != nil || a != (answer{}) {
+	q := newQuota(envQuota, amount{objects: 10})
+	q.sawNamespace("ns", map[string]string{
+		v1alpha1.AnnotationJobQuota: "7", v1alpha1.AnnotationEnvQuota: "2", v1alpha1.AnnotationJobBytesQuota: "1", "": "no key",
+	})
+	q.saw("ns", "a", 0)
+	if a, err := q.admit(t.Context(), claim{"ns", "b", 0, true}); err != nil || !reflect.DeepEqual(a, answer{}) {
 		t.Fatalf("%+v, %v", a, err)
 	}
-	want := answer{refusal: "must be a namespace that keeps fewer than 2 ComputeEnvs; it has 1, and 1 more just created"}
-	if a, err := q.admit(t.Context(), "ns", "c", true); err != nil || a != want {
+	q.saw("ns", "b", 0)
+	want := answer{refusal: "must be a namespace that keeps fewer than 2 ComputeEnvs; it has 2"}
+	if a, err := q.admit(t.Context(), claim{"ns", "c", 0, true}); err != nil || !reflect.DeepEqual(a, want) {
 		t.Errorf("%+v, %v, want %+v", a, err, want)
 	}
 }

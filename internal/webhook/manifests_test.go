@@ -41,8 +41,8 @@ func manifests(t *testing.T) (m admissionregv1.MutatingWebhookConfiguration, v a
 // seconds. What the conditions leave out is shown by cmd/manager's test without a manager.
 func TestManifestsAreNoDanger(t *testing.T) {
 	m, v := manifests(t)
-	if len(m.Webhooks) != 1 || len(v.Webhooks) != 3 {
-		t.Fatalf("%d mutating and %d validating webhooks, want 1 and 3", len(m.Webhooks), len(v.Webhooks))
+	if len(m.Webhooks) != 1 || len(v.Webhooks) != 4 {
+		t.Fatalf("%d mutating and %d validating webhooks, want 1 and 4", len(m.Webhooks), len(v.Webhooks))
 	}
 	service := func(path string) admissionregv1.WebhookClientConfig {
 		return admissionregv1.WebhookClientConfig{Service: &admissionregv1.ServiceReference{Name: "webhook-service", Namespace: "system", Path: &path}}
@@ -50,7 +50,7 @@ func TestManifestsAreNoDanger(t *testing.T) {
 	rules := func(resource string, operations ...admissionregv1.OperationType) []admissionregv1.RuleWithOperations {
 		return []admissionregv1.RuleWithOperations{{
 			Operations: operations,
-			// No subresource, so not status; our kinds are namespaced, so a scope would add nothing.
+			// Not status; our kinds are namespaced, so a scope would add nothing.
 			Rule: admissionregv1.Rule{APIGroups: []string{"batchcompute.dev"}, APIVersions: []string{"v1alpha1"}, Resources: []string{resource}},
 		}}
 	}
@@ -64,11 +64,11 @@ func TestManifestsAreNoDanger(t *testing.T) {
 	if diff := cmp.Diff(wantMutating, m.Webhooks[0]); diff != "" {
 		t.Errorf("mutating webhook (-want +got):\n%s", diff)
 	}
-	validating := func(name, path string, policy admissionregv1.FailurePolicyType, condition admissionregv1.MatchCondition, rules []admissionregv1.RuleWithOperations) admissionregv1.ValidatingWebhook {
+	validating := func(name, path string, policy admissionregv1.FailurePolicyType, rules []admissionregv1.RuleWithOperations, conditions ...admissionregv1.MatchCondition) admissionregv1.ValidatingWebhook {
 		return admissionregv1.ValidatingWebhook{
 			Name: name, ClientConfig: service(path), Rules: rules,
 			FailurePolicy: &policy, MatchPolicy: ptr(admissionregv1.Equivalent), SideEffects: ptr(admissionregv1.SideEffectClassNone),
-			TimeoutSeconds: ptr(int32(5)), AdmissionReviewVersions: []string{"v1"}, MatchConditions: []admissionregv1.MatchCondition{condition},
+			TimeoutSeconds: ptr(int32(5)), AdmissionReviewVersions: []string{"v1"}, MatchConditions: conditions,
 		}
 	}
 	changed := admissionregv1.MatchCondition{
@@ -80,9 +80,10 @@ func TestManifestsAreNoDanger(t *testing.T) {
 		Name: "not-with-its-namespace", Expression: "request.userInfo.username != 'system:serviceaccount:kube-system:namespace-controller'",
 	}
 	wantValidating := []admissionregv1.ValidatingWebhook{
-		validating("batchjob.batchcompute.dev", batchJobPath, admissionregv1.Fail, changed, rules("batchjobs", admissionregv1.Create, admissionregv1.Update)),
-		validating("computeenv-delete.batchcompute.dev", computeEnvPath, admissionregv1.Ignore, alone, rules("computeenvs", admissionregv1.Delete)),
-		validating("computeenv.batchcompute.dev", computeEnvPath, admissionregv1.Fail, changed, rules("computeenvs", admissionregv1.Create, admissionregv1.Update)),
+		validating("batchjob.batchcompute.dev", batchJobPath, admissionregv1.Fail, rules("batchjobs", admissionregv1.Create, admissionregv1.Update), changed),
+		validating("computeenv-delete.batchcompute.dev", computeEnvPath, admissionregv1.Ignore, rules("computeenvs", admissionregv1.Delete), alone),
+		validating("computeenv-scale.batchcompute.dev", computeEnvPath, admissionregv1.Ignore, rules("computeenvs/scale", admissionregv1.Update)),
+		validating("computeenv.batchcompute.dev", computeEnvPath, admissionregv1.Fail, rules("computeenvs", admissionregv1.Create, admissionregv1.Update), changed),
 	}
 	if diff := cmp.Diff(wantValidating, v.Webhooks); diff != "" {
 		t.Errorf("validating webhooks (-want +got):\n%s", diff)

@@ -6,8 +6,6 @@ package webhook
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -27,71 +25,131 @@ const (
 	// longestRequest is longer than the API server takes for a request. A job that was
 	// let in and not seen after this time will never be.
 	longestRequest = time.Minute
+	// maxReserved bounds the reservations of one namespace, and so what forged requests can
+	// make the manager remember.
+	maxReserved = 1000
 )
 
-// errBusy says that a request's turn did not come in time.
-var errBusy = errors.New("what was let in before is not in the cache yet")
+// errBusy says that a request's turn did not come in time, errNoNamespace that its namespace
+// did not.
+var (
+	errBusy        = errors.New("what was let in before is not in the cache yet")
+	errNoNamespace = errors.New("the namespace is not in the cache yet")
+)
 
 // quotaKind is what a quota counts, and how that is spoken of.
 type quotaKind struct {
-	annotation string // of a namespace, its own limit
-	what       string // as in "fewer than 10 jobs"
-	done       string // as in "2 more just submitted"
+	annotation      string // of a namespace, its own limit
+	bytesAnnotation string // the same for the sizes; empty: they are not counted
+	what            string // as in "fewer than 10 jobs"
 }
 
 var (
-	jobQuota = quotaKind{v1alpha1.AnnotationJobQuota, "jobs, finished ones included", "submitted"}
-	envQuota = quotaKind{v1alpha1.AnnotationEnvQuota, "ComputeEnvs", "created"}
+	jobQuota = quotaKind{v1alpha1.AnnotationJobQuota, v1alpha1.AnnotationJobBytesQuota, "jobs, finished ones included"}
+	envQuota = quotaKind{v1alpha1.AnnotationEnvQuota, "", "ComputeEnvs"}
 )
 
-// quota decides how many objects of a kind a namespace may keep, without asking anybody; what
-// follows speaks of jobs. It hears of jobs and namespaces through informers, which lag behind: so it remembers the names that
-// it has let in until it hears of them, and counts them as kept.
+// amount is a number of objects and their sizes together.
+type amount struct{ objects, bytes int64 }
+
+func (a amount) plus(b amount) amount  { return amount{a.objects + b.objects, a.bytes + b.bytes} }
+func (a amount) minus(b amount) amount { return amount{a.objects - b.objects, a.bytes - b.bytes} }
+
+// fits reports whether a is within a limit.
+func (a amount) fits(limit amount) bool { return a.objects <= limit.objects && a.bytes <= limit.bytes }
+
+// quota decides how many objects of a kind a namespace may keep, and how many bytes they may
+// take together, without asking anybody; what follows speaks of jobs. It hears of jobs and
+// namespaces through informers, which lag behind: so it makes a reservation for each job that
+// it lets in, and counts that until it hears of the job.
 //
 // One manager alone never lets in a job too many. Several do not know of each other's,
 // so each lets in no more than a small part of what is left before it has seen them, and
 // near the limit one. As what it sees comes in the order in which it was stored, seeing
 // its own last job means that it has seen all that others stored before. So each lets in
 // at most one job after the limit was reached; max(1, n/shareAtOnce) if its informer is n
-// jobs behind at that moment.
+// jobs behind at that moment. The same holds for bytes: one job, or a shareAtOnce-th of what
+// is left.
+//
+// An admission request is no proof that a job is being created: somebody may have forged it.
+// So a reservation never refuses anything. Only jobs that were seen do; where reservations
+// take up what is left a request waits, and is told to try again. Meanwhile those that are
+// older than storeTime are looked up in the API server, and end if it has no such job. A namespace
+// that was not seen has no account, so requests about it leave nothing behind.
 type quota struct {
 	kind  quotaKind
-	limit int64 // of a namespace that has none of its own; 0 means none
+	limit amount       // of a namespace that has none of its own; 0 means none
+	live  objectReader // looks reservations up; nil: they end after longestRequest only
 
 	mu       sync.Mutex
 	accounts map[string]*account // by namespace
+	arrived  chan struct{}       // closed when the next namespace is seen; nil if nobody waits for it
+	checks   gate
+}
+
+// objectReader knows what the API server has at this moment.
+type objectReader interface {
+	exists(ctx context.Context, namespace, name string) (bool, error)
 }
 
 // account is what is known of one namespace.
 type account struct {
-	known  bool   // the namespace was seen, and with it the next two
-	limit  *int64 // its own
-	broken string // its annotation, when that is no limit
+	known bool     // the namespace was seen, and with it the next two
+	count ownLimit // its own limits
+	bytes ownLimit
 
-	kept    map[string]struct{}  // names of the jobs that were seen
-	letIn   map[string]time.Time // names of the jobs that were let in and not seen, and when
-	changed chan struct{}        // closed at the next change; nil if nobody waits for it
-	first   chan struct{}        // holds an item while somebody waits for a turn
+	kept     map[string]int64 // the jobs that were seen, by name, and their sizes
+	stored   amount           // the sum of kept
+	reserved map[string]reservation
+	unseen   amount // the sum of reserved
+
+	checking  bool      // a check of reservations is in flight
+	nextCheck time.Time // not before this time is another one begun
+
+	changed chan struct{} // closed at the next change; nil if nobody waits for it
+	first   chan struct{} // holds an item while somebody waits for a turn
 }
 
-func newQuota(kind quotaKind, limit int64) *quota {
-	return &quota{kind: kind, limit: limit, accounts: map[string]*account{}}
+// reservation is a job that was let in and not seen.
+type reservation struct {
+	at      time.Time // when it was let in
+	checked time.Time // when the API server last had it; zero: it was not asked
+	bytes   int64
+}
+
+func (r reservation) amount() amount { return amount{1, r.bytes} }
+
+func newQuota(kind quotaKind, limit amount) *quota {
+	return &quota{kind: kind, limit: limit, accounts: map[string]*account{}, checks: make(gate, maxChecks)}
+}
+
+// claim is one object more.
+type claim struct {
+	namespace, name string
+	bytes           int64
+	// reserve makes a reservation for the object if it is let in; without, nothing changes.
+	reserve bool
 }
 
 // answer is what the quota says to one job. The zero value means: let in.
 type answer struct {
-	refusal string // a sentence
-	warning string // a sentence
+	refusal string   // a sentence
+	warning []string // sentences
 }
 
-// admit decides on one job more. With reserve the job is let in and counted from now on;
-// without, nothing changes. A name that is kept already costs nothing, so that the API
-// server can say that it exists. It waits for its turn, for patience at most, and then
-// returns errBusy.
-func (q *quota) admit(ctx context.Context, namespace, name string, reserve bool) (answer, error) {
+// admit decides on one job more. A name that is kept already costs nothing, so that the API
+// server can say that it exists. A claim with reserve waits for its turn, for patience at most, and
+// then gets errBusy; one without is only compared with what is stored.
+func (q *quota) admit(ctx context.Context, c claim) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	acc, a, wait := q.try(namespace, name, reserve, nil)
+	acc, a, wait := q.try(c, nil)
+	for acc == nil && wait != nil { // the namespace is new, and its informer late
+		if !wait.wait(ctx) {
+			return answer{}, errNoNamespace
+		}
+		acc, a, wait = q.try(c, nil)
+	}
 	if wait == nil {
 		return a, nil
 	}
@@ -103,18 +161,12 @@ func (q *quota) admit(ctx context.Context, namespace, name string, reserve bool)
 		return answer{}, errBusy
 	}
 	for {
-		now, a, wait := q.try(namespace, name, reserve, acc)
+		now, a, wait := q.try(c, acc)
 		if wait == nil {
 			return a, nil
 		}
-		if now != acc {
-			return answer{}, errBusy // the namespace went and came back
-		}
-		select {
-		case <-wait.changed:
-		case <-time.After(wait.in):
-		case <-ctx.Done():
-			return answer{}, errBusy
+		if now != acc || !wait.wait(ctx) {
+			return answer{}, errBusy // the namespace went and came back, or the time is over
 		}
 	}
 }
@@ -125,79 +177,82 @@ type wait struct {
 	in      time.Duration
 }
 
+// wait waits; false when ctx ended first.
+func (w *wait) wait(ctx context.Context) bool {
+	select {
+	case <-w.changed:
+	case <-time.After(w.in):
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
 // try is admit without waiting: it returns an answer, or when to try again. first is the
-// account if the caller is the first of those who wait for it; else nobody may be waiting.
-func (q *quota) try(namespace, name string, reserve bool, first *account) (*account, answer, *wait) {
+// account if the caller is the first of those who wait for it; else nobody may be waiting. It
+// returns no account for a namespace that was not seen.
+func (q *quota) try(c claim, first *account) (*account, answer, *wait) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	acc, now := q.account(namespace), time.Now()
-	if !acc.known {
-		return acc, answer{}, &wait{acc.nextChange(), patience} // it is new, and its informer late
+	acc, now := q.accounts[c.namespace], time.Now()
+	if acc == nil || !acc.known {
+		return nil, answer{}, &wait{q.nextNamespace(), patience}
 	}
 	recent, oldest := acc.forget(now)
-	limit, a := q.limitOf(acc)
-	_, kept := acc.kept[name]
-	_, letIn := acc.letIn[name]
-	if limit == 0 || kept || letIn {
+	limit, a := q.limits(acc)
+	_, kept := acc.kept[c.name]
+	before, reserved := acc.reserved[c.name]
+	if limit == noLimit || kept || reserved && c.bytes <= before.bytes {
 		return acc, a, nil
 	}
-	left := limit - int64(len(acc.kept)+len(acc.letIn))
-	if left <= 0 {
-		a.refusal = q.refusal(acc, limit)
+	more := amount{1, c.bytes}
+	if a.refusal = q.refusal(acc.stored, more, limit); a.refusal != "" || !c.reserve {
 		return acc, a, nil
 	}
-	if !reserve {
-		return acc, a, nil
+	have := acc.stored.plus(acc.unseen)
+	if reserved { // the same job, and larger
+		have = have.minus(before.amount())
 	}
-	if recent >= max(1, left/shareAtOnce) {
+	if !have.plus(more).fits(limit) || len(acc.reserved) >= maxReserved {
+		return acc, answer{}, &wait{acc.nextChange(), q.check(c.namespace, acc, now)}
+	}
+	if left := limit.minus(have); recent.objects > 0 &&
+		(recent.objects >= max(1, left.objects/shareAtOnce) || recent.bytes+c.bytes > left.bytes/shareAtOnce) {
 		return acc, answer{}, &wait{acc.nextChange(), usualLag - now.Sub(oldest)}
 	}
 	if acc != first && len(acc.first) > 0 {
 		return acc, answer{}, &wait{}
 	}
-	acc.letIn[name] = now
+	acc.drop(c.name)
+	acc.reserved[c.name] = reservation{at: now, bytes: c.bytes}
+	acc.unseen = acc.unseen.plus(more)
 	return acc, a, nil
 }
 
-// limitOf returns the limit of a namespace, and a warning where the one that it was
-// given is none.
-func (q *quota) limitOf(acc *account) (int64, answer) {
-	switch {
-	case acc.limit != nil:
-		return *acc.limit, answer{}
-	case acc.broken != "":
-		return q.limit, answer{warning: fmt.Sprintf(
-			"the namespace's annotation %s must be a number from 0, got %s; the default, %d, applies",
-			q.kind.annotation, acc.broken, q.limit)}
-	}
-	return q.limit, answer{}
-}
-
-// forget drops the names that were let in so long ago that they will never be seen. It
-// returns how many of the rest are recent, and when the oldest of these was let in.
-func (a *account) forget(now time.Time) (recent int64, oldest time.Time) {
+// forget drops the reservations that are so old that their jobs will never be seen. It
+// returns how many of the rest are recent, and when the oldest of these was made.
+func (a *account) forget(now time.Time) (recent amount, oldest time.Time) {
 	oldest = now
-	for name, at := range a.letIn {
-		switch age := now.Sub(at); {
-		case age >= longestRequest:
-			delete(a.letIn, name)
+	for name, r := range a.reserved {
+		switch age := now.Sub(r.at); {
+		case age >= longestRequest && now.Sub(r.checked) >= longestRequest:
+			a.drop(name)
 		case age < usualLag:
-			recent++
-			if at.Before(oldest) {
-				oldest = at
+			recent = recent.plus(r.amount())
+			if r.at.Before(oldest) {
+				oldest = r.at
 			}
 		}
 	}
 	return recent, oldest
 }
 
-// refusal is the sentence for a namespace that is full.
-func (q *quota) refusal(acc *account, limit int64) string {
-	coming := ""
-	if n := len(acc.letIn); n > 0 {
-		coming = fmt.Sprintf(", and %d more just %s", n, q.kind.done)
+// drop ends a reservation, if there is one of this name.
+func (a *account) drop(name string) {
+	if r, ok := a.reserved[name]; ok {
+		a.unseen = a.unseen.minus(r.amount())
+		delete(a.reserved, name)
 	}
-	return fmt.Sprintf("must be a namespace that keeps fewer than %d %s; it has %d%s", limit, q.kind.what, len(acc.kept), coming)
 }
 
 // nextChange is closed at the next change of the account.
@@ -208,25 +263,38 @@ func (a *account) nextChange() <-chan struct{} {
 	return a.changed
 }
 
-// account returns that of a namespace.
-func (q *quota) account(namespace string) *account {
-	acc := q.accounts[namespace]
-	if acc == nil {
-		acc = &account{kept: map[string]struct{}{}, letIn: map[string]time.Time{}, first: make(chan struct{}, 1)}
-		q.accounts[namespace] = acc
+// wake wakes those who wait for a change.
+func (a *account) wake() {
+	if a.changed != nil {
+		close(a.changed)
+		a.changed = nil
 	}
-	return acc
 }
 
-// change changes the account of a namespace and wakes those who wait for that.
+// nextNamespace is closed when the next namespace is seen.
+func (q *quota) nextNamespace() <-chan struct{} {
+	if q.arrived == nil {
+		q.arrived = make(chan struct{})
+	}
+	return q.arrived
+}
+
+// change changes the account of a namespace that an informer told of, and wakes those who
+// wait for that.
 func (q *quota) change(namespace string, f func(*account)) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	acc := q.account(namespace)
+	acc := q.accounts[namespace]
+	if acc == nil {
+		acc = &account{kept: map[string]int64{}, reserved: map[string]reservation{}, first: make(chan struct{}, 1)}
+		q.accounts[namespace] = acc
+	}
+	known := acc.known
 	f(acc)
-	if acc.changed != nil {
-		close(acc.changed)
-		acc.changed = nil
+	acc.wake()
+	if acc.known && !known && q.arrived != nil {
+		close(q.arrived)
+		q.arrived = nil
 	}
 	if !acc.known && len(acc.kept) == 0 {
 		delete(q.accounts, namespace)
@@ -235,29 +303,31 @@ func (q *quota) change(namespace string, f func(*account)) {
 
 // saw, sawGone, sawNamespace and sawNoNamespace are told by the informers.
 
-func (q *quota) saw(namespace, name string) {
+func (q *quota) saw(namespace, name string, bytes int64) {
 	q.change(namespace, func(a *account) {
-		a.kept[name] = struct{}{}
-		delete(a.letIn, name)
+		a.drop(name)
+		a.sawGone(name)
+		a.kept[name] = bytes
+		a.stored = a.stored.plus(amount{1, bytes})
 	})
 }
 
 func (q *quota) sawGone(namespace, name string) {
-	q.change(namespace, func(a *account) { delete(a.kept, name) })
+	q.change(namespace, func(a *account) { a.sawGone(name) })
+}
+
+func (a *account) sawGone(name string) {
+	if bytes, ok := a.kept[name]; ok {
+		a.stored = a.stored.minus(amount{1, bytes})
+		delete(a.kept, name)
+	}
 }
 
 func (q *quota) sawNamespace(name string, annotations map[string]string) {
 	q.change(name, func(a *account) {
-		a.known, a.limit, a.broken = true, nil, ""
-		text, ok := annotations[q.kind.annotation]
-		if !ok {
-			return
-		}
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 {
-			a.limit = &n
-		} else {
-			a.broken = quoted(text)
-		}
+		a.known = true
+		a.count = readLimit(annotations, q.kind.annotation, parseCount)
+		a.bytes = readLimit(annotations, q.kind.bytesAnnotation, ParseBytes)
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -20,14 +21,14 @@ import (
 // known is a quota that has seen the namespace ns, with its annotation unless empty, and
 // jobs old-0, old-1 and so on.
 func known(limit int64, annotation string, jobs int) *quota {
-	q := newQuota(jobQuota, limit)
+	q := newQuota(jobQuota, amount{objects: limit})
 	var annotations map[string]string
 	if annotation != "" {
 		annotations = map[string]string{v1alpha1.AnnotationJobQuota: annotation}
 	}
 	q.sawNamespace("ns", annotations)
 	for i := range jobs {
-		q.saw("ns", fmt.Sprintf("old-%d", i))
+		q.saw("ns", fmt.Sprintf("old-%d", i), 100)
 	}
 	return q
 }
@@ -53,9 +54,9 @@ func TestQuotaAnswers(t *testing.T) {
 		"a smaller one of its own":        {2, "1", 1, "new", refusal("1", "1")},
 		"none of its own":                 {2, "0", 9999, "new", answer{}},
 		"one of its own, no default":      {0, "1", 1, "new", refusal("1", "1")},
-		"negative":                        {2, "-1", 1, "new", answer{warning: fmt.Sprintf(broken, `"-1"`)}},
+		"negative":                        {2, "-1", 1, "new", answer{warning: []string{fmt.Sprintf(broken, `"-1"`)}}},
 		"a word": {2, "many\n", 2, "new", answer{
-			refusal: fmt.Sprintf(full, "2", "2"), warning: fmt.Sprintf(broken, `"many\n"`),
+			refusal: fmt.Sprintf(full, "2", "2"), warning: []string{fmt.Sprintf(broken, `"many\n"`)},
 		}},
 	}
 	for name, tc := range tests {
@@ -63,7 +64,7 @@ func TestQuotaAnswers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q := known(tc.limit, tc.annotation, tc.jobs)
 				for _, reserve := range []bool{false, true} {
-					if got, err := q.admit(t.Context(), "ns", tc.name, reserve); err != nil || got != tc.want {
+					if got, err := q.admit(t.Context(), claim{"ns", tc.name, 100, reserve}); err != nil || !reflect.DeepEqual(got, tc.want) {
 						t.Errorf("reserve %v: %+v, error %v, want %+v", reserve, got, err, tc.want)
 					}
 				}
@@ -78,7 +79,7 @@ func TestQuotaRemembers(t *testing.T) {
 		q := known(3, "", 1)
 		admit := func(name string, reserve bool) answer {
 			t.Helper()
-			a, err := q.admit(t.Context(), "ns", name, reserve)
+			a, err := q.admit(t.Context(), claim{"ns", name, 100, reserve})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,26 +88,28 @@ func TestQuotaRemembers(t *testing.T) {
 		for i := range 5 {
 			admit(fmt.Sprint("dry-", i), false)
 		}
-		if a := admit("a", true); a != (answer{}) {
+		if a := admit("a", true); !reflect.DeepEqual(a, answer{}) {
 			t.Fatalf("dry runs were counted: %+v", a)
 		}
-		if a := admit("a", true); a != (answer{}) {
+		if a := admit("a", true); !reflect.DeepEqual(a, answer{}) {
 			t.Fatalf("the same name again was counted: %+v", a)
 		}
 		time.Sleep(usualLag) // something behind us refused it
 		admit("b", true)
-		q.saw("ns", "b")
-		want := "must be a namespace that keeps fewer than 3 jobs, finished ones included; it has 2, and 1 more just submitted"
-		if a := admit("c", true); a.refusal != want {
-			t.Errorf("refusal %q, want %q", a.refusal, want)
+		q.saw("ns", "b", 100)
+		if a := admit("dry", false); !reflect.DeepEqual(a, answer{}) {
+			t.Errorf("a job that was not seen refuses another: %+v", a)
+		}
+		if a, err := q.admit(t.Context(), claim{"ns", "c", 100, true}); !errors.Is(err, errBusy) {
+			t.Errorf("%+v, error %v: a job that was not seen is not counted", a, err)
 		}
 		time.Sleep(longestRequest)
-		if a := admit("c", true); a != (answer{}) {
+		if a := admit("c", true); !reflect.DeepEqual(a, answer{}) {
 			t.Errorf("a job that never came is still counted: %+v", a)
 		}
-		q.saw("ns", "c")
+		q.saw("ns", "c", 100)
 		q.sawGone("ns", "old-0")
-		if a := admit("d", true); a != (answer{}) {
+		if a := admit("d", true); !reflect.DeepEqual(a, answer{}) {
 			t.Errorf("a deleted job is still counted: %+v", a)
 		}
 	})
@@ -118,7 +121,7 @@ func TestQuotaOneAtATime(t *testing.T) {
 		q := known(100, "", 0)
 		begin := time.Now()
 		admit := func(name string) error {
-			_, err := q.admit(t.Context(), "ns", name, true)
+			_, err := q.admit(t.Context(), claim{"ns", name, 100, true})
 			return err
 		}
 		if err := admit("a"); err != nil || time.Since(begin) > 0 {
@@ -129,13 +132,13 @@ func TestQuotaOneAtATime(t *testing.T) {
 		}
 		go func() {
 			time.Sleep(10 * time.Millisecond)
-			q.saw("ns", "a")
+			q.saw("ns", "a", 100)
 		}()
 		begin = time.Now()
 		if err := admit("b"); err != nil || time.Since(begin) != 10*time.Millisecond {
 			t.Fatalf("the second waits %s: %v", time.Since(begin), err)
 		}
-		if a, err := q.admit(t.Context(), "ns", "look", false); err != nil || a != (answer{}) {
+		if a, err := q.admit(t.Context(), claim{"ns", "look", 100, false}); err != nil || !reflect.DeepEqual(a, answer{}) {
 			t.Fatalf("a dry run waits: %+v %v", a, err)
 		}
 		time.Sleep(usualLag - 5*time.Millisecond) // b was refused behind us
@@ -145,7 +148,7 @@ func TestQuotaOneAtATime(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if _, err := q.admit(ctx, "ns", "d", true); !errors.Is(err, errBusy) {
+		if _, err := q.admit(ctx, claim{"ns", "d", 100, true}); !errors.Is(err, errBusy) {
 			t.Fatalf("error %v", err)
 		}
 	})
@@ -154,18 +157,18 @@ func TestQuotaOneAtATime(t *testing.T) {
 // TestQuotaNewNamespace shows that a namespace's limit is waited for.
 func TestQuotaNewNamespace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := newQuota(jobQuota, 1000)
+		q := newQuota(jobQuota, amount{objects: 1000})
 		go func() {
 			time.Sleep(time.Millisecond)
 			q.sawNamespace("other", nil)
-			q.saw("ns", "a")
+			q.saw("ns", "a", 100)
 			q.sawNamespace("ns", map[string]string{v1alpha1.AnnotationJobQuota: "1"})
 		}()
-		if a, err := q.admit(t.Context(), "ns", "b", true); err != nil || a.refusal == "" {
+		if a, err := q.admit(t.Context(), claim{"ns", "b", 100, true}); err != nil || a.refusal == "" {
 			t.Errorf("%+v, error %v: the limit did not come in time", a, err)
 		}
 		q.sawNoNamespace("ns")
-		if _, err := q.admit(t.Context(), "ns", "b", true); !errors.Is(err, errBusy) {
+		if _, err := q.admit(t.Context(), claim{"ns", "b", 100, true}); !errors.Is(err, errNoNamespace) {
 			t.Errorf("error %v", err)
 		}
 		q.sawGone("ns", "a")
@@ -181,23 +184,25 @@ func TestQuotaNewNamespace(t *testing.T) {
 type store struct {
 	mu       sync.Mutex
 	jobs     int
+	bytes    int64
 	replicas []*quota
-	events   []chan string
+	events   []chan claim
 }
 
-func newStore(t *testing.T, limit int64, jobs int, lag ...func() time.Duration) *store {
-	s := &store{jobs: jobs}
+func newStore(t *testing.T, limit amount, jobs int, lag ...func() time.Duration) *store {
+	s := &store{jobs: jobs, bytes: 100 * int64(jobs)}
 	var done sync.WaitGroup
 	for i := range lag {
-		q, events := known(limit, "", jobs), make(chan string, 10_000)
+		q, events := known(limit.objects, "", jobs), make(chan claim, 10_000)
+		q.limit = limit
 		s.replicas, s.events = append(s.replicas, q), append(s.events, events)
 		done.Go(func() {
 			for {
 				select {
-				case name := <-events:
+				case job := <-events:
 					select {
 					case <-time.After(lag[i]()):
-						q.saw("ns", name)
+						q.saw("ns", job.name, job.bytes)
 					case <-t.Context().Done():
 						return
 					}
@@ -213,8 +218,12 @@ func newStore(t *testing.T, limit int64, jobs int, lag ...func() time.Duration) 
 
 // create asks a replica and stores the job; it says whether it was refused for good.
 func (s *store) create(ctx context.Context, replica int, name string, write time.Duration) (refused bool) {
+	return s.createOf(ctx, replica, claim{"ns", name, 100, true}, write)
+}
+
+func (s *store) createOf(ctx context.Context, replica int, job claim, write time.Duration) (refused bool) {
 	for {
-		a, err := s.replicas[replica].admit(ctx, "ns", name, true)
+		a, err := s.replicas[replica].admit(ctx, job)
 		if err != nil {
 			continue // as client-go does
 		}
@@ -224,8 +233,9 @@ func (s *store) create(ctx context.Context, replica int, name string, write time
 		time.Sleep(write)
 		s.mu.Lock()
 		s.jobs++
+		s.bytes += job.bytes
 		for i := range s.events {
-			s.events[i] <- name
+			s.events[i] <- job
 		}
 		s.mu.Unlock()
 		return false
@@ -255,7 +265,7 @@ func TestQuotaUnderLoad(t *testing.T) {
 					for i := range lags {
 						lags[i] = func() time.Duration { return some(2 * time.Millisecond) }
 					}
-					s := newStore(t, tc.limit, tc.jobs, lags...)
+					s := newStore(t, amount{objects: tc.limit}, tc.jobs, lags...)
 					var wg sync.WaitGroup
 					begin := time.Now()
 					for i := range tc.creates {
@@ -278,7 +288,7 @@ func TestQuotaUnderLoad(t *testing.T) {
 func TestQuotaBlindReplica(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		blind, quick := func() time.Duration { return time.Hour }, func() time.Duration { return 0 }
-		s := newStore(t, 1000, 0, quick, blind)
+		s := newStore(t, amount{objects: 1000}, 0, quick, blind)
 		for i := 0; ; i++ {
 			if s.create(t.Context(), 0, fmt.Sprint("a-", i), 0) {
 				break
@@ -286,7 +296,7 @@ func TestQuotaBlindReplica(t *testing.T) {
 		}
 		let := 0
 		for i := range 100 {
-			if a, err := s.replicas[1].admit(t.Context(), "ns", fmt.Sprint("b-", i), true); err != nil || a.refusal != "" {
+			if a, err := s.replicas[1].admit(t.Context(), claim{"ns", fmt.Sprint("b-", i), 100, true}); err != nil || a.refusal != "" {
 				break
 			}
 			let++
@@ -301,18 +311,18 @@ func BenchmarkQuota(b *testing.B) {
 	q := known(1_000_000, "", 10_000)
 	for i := range b.N {
 		name := fmt.Sprint("new-", i)
-		if _, err := q.admit(b.Context(), "ns", name, true); err != nil {
+		if _, err := q.admit(b.Context(), claim{"ns", name, 100, true}); err != nil {
 			b.Fatal(err)
 		}
-		q.saw("ns", name)
+		q.saw("ns", name, 100)
 		q.sawGone("ns", name)
 	}
 }
 
 func TestRefusalIsShort(t *testing.T) {
 	q := known(1, strings.Repeat("9", 10_000), 5)
-	a, err := q.admit(t.Context(), "ns", "a", true)
-	if err != nil || len(a.refusal)+len(a.warning) > 600 {
-		t.Errorf("%d and %d bytes, error %v", len(a.refusal), len(a.warning), err)
+	a, err := q.admit(t.Context(), claim{"ns", "a", 100, true})
+	if err != nil || len(a.refusal)+len(strings.Join(a.warning, "")) > 600 {
+		t.Errorf("%d and %d bytes, error %v", len(a.refusal), len(strings.Join(a.warning, "")), err)
 	}
 }

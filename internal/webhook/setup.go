@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -16,6 +17,7 @@ import (
 	authzclient "k8s.io/client-go/kubernetes/typed/authorization/v1"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/flowcontrol"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -41,6 +43,9 @@ type Options struct {
 	// JobQuota is how many BatchJobs a namespace may keep that says nothing itself. 0
 	// means any number.
 	JobQuota int64
+	// JobBytesQuota is how many bytes its BatchJobs may take together, see
+	// validation.StoredSize. 0 means any number.
+	JobBytesQuota int64
 	// ComputeEnvQuota is the same for ComputeEnvs.
 	ComputeEnvQuota int64
 }
@@ -59,8 +64,10 @@ func stripNamespace(o any) (any, error) {
 	}
 	meta := metav1.ObjectMeta{Name: ns.Name, UID: ns.UID, ResourceVersion: ns.ResourceVersion}
 	for _, kind := range []quotaKind{jobQuota, envQuota} {
-		if quota, ok := ns.Annotations[kind.annotation]; ok {
-			metav1.SetMetaDataAnnotation(&meta, kind.annotation, quota)
+		for _, key := range []string{kind.annotation, kind.bytesAnnotation} {
+			if quota, ok := ns.Annotations[key]; ok {
+				metav1.SetMetaDataAnnotation(&meta, key, quota)
+			}
 		}
 	}
 	return &metav1.PartialObjectMetadata{TypeMeta: ns.TypeMeta, ObjectMeta: meta}, nil
@@ -70,19 +77,27 @@ func stripNamespace(o any) (any, error) {
 // replica, and makes the manager unready until they know what the cluster holds. The
 // manager's cache must be built with CacheOptions.
 func Setup(mgr ctrl.Manager, o Options) error {
+	// Requests do not wait for the reconcilers, and what they make the manager ask is bounded.
 	own := rest.CopyConfig(mgr.GetConfig())
-	own.RateLimiter = nil // a limit of its own: requests do not wait for the reconcilers
+	own.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(askQPS, askBurst)
 	authz, err := authzclient.NewForConfigAndClient(own, mgr.GetHTTPClient())
 	if err != nil {
 		return fmt.Errorf("making the client for access reviews: %w", err)
 	}
+	direct, err := client.New(own, client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient()})
+	if err != nil {
+		return fmt.Errorf("making the client for live reads: %w", err)
+	}
+	live := gatedReader{direct, make(gate, maxLiveReads)}
 	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.BatchJob{}, jobsByToken, indexToken); err != nil {
 		return fmt.Errorf("indexing jobs by token: %w", err)
 	}
 	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.BatchJob{}, jobsByEnv, indexEnvs); err != nil {
 		return fmt.Errorf("indexing jobs by ComputeEnv: %w", err)
 	}
-	jobs, envs := newQuota(jobQuota, o.JobQuota), newQuota(envQuota, o.ComputeEnvQuota)
+	jobs, envs := newQuota(jobQuota, amount{o.JobQuota, o.JobBytesQuota}), newQuota(envQuota, amount{objects: o.ComputeEnvQuota})
+	jobs.live = liveObjects{direct, v1alpha1.GroupVersion.WithKind("BatchJob")}
+	envs.live = liveObjects{direct, v1alpha1.GroupVersion.WithKind("ComputeEnv")}
 	jobsSynced, err := jobs.listen(mgr.GetCache(), &v1alpha1.BatchJob{})
 	if err != nil {
 		return err
@@ -116,8 +131,8 @@ func Setup(mgr ctrl.Manager, o Options) error {
 			return v
 		},
 		access: access,
-		envs:   environments{cache: mgr.GetCache(), live: mgr.GetAPIReader()},
-		tokens: tokens{cache: mgr.GetCache(), live: mgr.GetAPIReader()},
+		envs:   environments{cache: mgr.GetCache(), live: live},
+		tokens: tokens{cache: mgr.GetCache(), live: live},
 		quota:  jobs,
 		synced: hasSynced,
 	})
@@ -125,6 +140,63 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		validator: o.Validator, access: access, users: users{mgr.GetCache()}, quota: envs, synced: hasSynced,
 	})
 	return nil
+}
+
+// Paths returns the paths that Setup serves, by the names of the webhooks that lead there in
+// config/webhook.
+func Paths() map[string]string {
+	return map[string]string{
+		"batchjob-name.batchcompute.dev":     namePath,
+		"batchjob.batchcompute.dev":          batchJobPath,
+		"computeenv.batchcompute.dev":        computeEnvPath,
+		"computeenv-delete.batchcompute.dev": computeEnvPath,
+		"computeenv-scale.batchcompute.dev":  computeEnvPath,
+	}
+}
+
+// What the webhooks ask of the API server, for all requests together: so many calls a second
+// and in a burst, and so many live reads at once. An answer about a user is kept, so this is
+// enough for some hundred users who submit all the time.
+const (
+	askQPS, askBurst = 100, 200
+	maxLiveReads     = 4
+)
+
+// gatedReader reads with a bounded number of calls at once.
+type gatedReader struct {
+	client.Reader
+	gate gate
+}
+
+// Get reads an object when there is a place for it.
+func (r gatedReader) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	if err := r.gate.enter(ctx); err != nil {
+		return err
+	}
+	defer r.gate.leave()
+	return r.Reader.Get(ctx, key, obj, opts...)
+}
+
+// List reads objects when there is a place for it.
+func (r gatedReader) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	if err := r.gate.enter(ctx); err != nil {
+		return err
+	}
+	defer r.gate.leave()
+	return r.Reader.List(ctx, list, opts...)
+}
+
+// storedSize is what a job in the cache counts for in the quota of bytes; 0 for other
+// objects. The cache notes it, since it does not keep all of a job.
+func storedSize(o client.Object) int64 {
+	job, ok := o.(*v1alpha1.BatchJob)
+	if !ok {
+		return 0
+	}
+	if n, err := strconv.ParseInt(job.Annotations[v1alpha1.AnnotationStoredSize], 10, 64); err == nil {
+		return n
+	}
+	return validation.StoredSize(job)
 }
 
 // errNotSynced says that the manager has just started.
@@ -136,7 +208,7 @@ func (q *quota) listen(c cache.Cache, kind client.Object) (hasSynced func() bool
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	objects, err := register(c, kind, handler(
-		func(o client.Object) { q.saw(o.GetNamespace(), o.GetName()) },
+		func(o client.Object) { q.saw(o.GetNamespace(), o.GetName(), storedSize(o)) },
 		func(o client.Object) { q.sawGone(o.GetNamespace(), o.GetName()) }))
 	if err != nil {
 		return nil, err

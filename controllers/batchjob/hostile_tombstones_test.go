@@ -1,0 +1,197 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/testutil"
+)
+
+// submitTTL submits a job of one task that is deleted ten seconds after its end.
+func (e *env) submitTTL(name string) *v1alpha1.BatchJob {
+	e.t.Helper()
+	job := testutil.Job(name).Task("a").New(e.ns)
+	job.Spec.TTLSecondsAfterFinished = new(int64(10))
+	if err := e.Create(context.Background(), job); err != nil {
+		e.t.Fatal(err)
+	}
+	e.sync()
+	return job
+}
+
+// exists reports whether there is a job of that name.
+func (e *env) exists(name string) bool {
+	e.t.Helper()
+	err := e.Get(context.Background(), client.ObjectKey{Namespace: e.ns, Name: name}, &v1alpha1.BatchJob{})
+	if client.IgnoreNotFound(err) != nil {
+		e.t.Fatal(err)
+	}
+	return err == nil
+}
+
+// stones is the ConfigMap of tombstones; nil if there is none.
+func (e *env) stones() *corev1.ConfigMap {
+	e.t.Helper()
+	out := &corev1.ConfigMap{}
+	err := e.Get(context.Background(), client.ObjectKey{Namespace: e.ns, Name: v1alpha1.TombstonesName}, out)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return out
+}
+
+// TestHostileTombstones: the ConfigMap cannot be written. The job's status and an event say so, and the
+// job is deleted even so, also if another process has taken over meanwhile.
+func TestHostileTombstones(t *testing.T) {
+	for name, obstruct := range map[string]func(*env, *process){
+		"a quota of no ConfigMaps": func(e *env, _ *process) {
+			quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "none", Namespace: e.ns}}
+			quota.Spec.Hard = corev1.ResourceList{corev1.ResourceConfigMaps: resource.MustParse("0")}
+			if err := e.Create(context.Background(), quota); err != nil {
+				e.t.Fatal(err)
+			}
+			quota.Status.Hard, quota.Status.Used = quota.Spec.Hard, corev1.ResourceList{corev1.ResourceConfigMaps: resource.MustParse("0")}
+			if err := e.Status().Update(context.Background(), quota); err != nil {
+				e.t.Fatal(err)
+			}
+			e.eventually("the quota holds", func() bool {
+				probe := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "probe", Namespace: e.ns}}
+				return apierrors.IsForbidden(e.Create(context.Background(), probe, client.DryRunAll))
+			})
+		},
+		"an immutable ConfigMap": func(e *env, _ *process) {
+			mine := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.TombstonesName, Namespace: e.ns}, Immutable: new(true)}
+			if err := e.Create(context.Background(), mine); err != nil {
+				e.t.Fatal(err)
+			}
+		},
+		"a policy": func(_ *env, p *process) {
+			p.refusal = func(_ int, call, name string) error {
+				if strings.HasSuffix(call, "tombstones") {
+					return apierrors.NewForbidden(corev1.Resource("configmaps"), name, fmt.Errorf("denied by\x1b[31m a policy"))
+				}
+				return nil
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t)
+			p := e.start(nil)
+			obstruct(e, p)
+			e.submitTTL("j")
+			p.play("j")
+			e.clock.SetTime(e.clock.Now().Add(time.Minute))
+			p.must("j")
+			c := meta.FindStatusCondition(e.job("j").Status.Conditions, v1alpha1.ConditionDeletionDelayed)
+			if c == nil || c.Reason != v1alpha1.ReasonTombstoneRefused || !strings.Contains(c.Message, v1alpha1.TombstonesName) || strings.Contains(c.Message, "\x1b") {
+				t.Fatalf("the condition is %+v", c)
+			}
+			wait := p.must("j").RequeueAfter
+			if wait <= 0 || wait > tombstoneRetry {
+				t.Errorf("it is tried again after %s", wait)
+			}
+			p = e.start(&line{refusal: p.refusal}) // another process goes on
+			e.clock.SetTime(e.clock.Now().Add(deletionDelay - time.Minute))
+			p.must("j")
+			if !e.exists("j") {
+				t.Error("the job was deleted too soon")
+			}
+			e.clock.SetTime(e.clock.Now().Add(2 * time.Minute))
+			p.must("j")
+			if e.exists("j") {
+				t.Error("the job was not deleted")
+			}
+			told := strings.Join(p.recorder.(*news).told, "\n")
+			if !strings.Contains(told, "Warning TombstoneRefused: deleted after its ttlSecondsAfterFinished; a manifest that is applied again will run again") {
+				t.Errorf("the events are %q", told)
+			}
+			t.Logf("hostile: %s: %s; deleted after %s", name, c.Message, deletionDelay)
+		})
+	}
+}
+
+// TestHostileTombstonesFull: somebody has filled the ConfigMap up. What is no tombstone goes, and the
+// job's own is stored.
+func TestHostileTombstonesFull(t *testing.T) {
+	e := newEnv(t)
+	junk := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.TombstonesName, Namespace: e.ns}}
+	junk.Data = map[string]string{"junk": strings.Repeat("x", 500<<10)}
+	junk.BinaryData = map[string][]byte{"more": make([]byte, 523<<10)}
+	if err := e.Create(context.Background(), junk); err != nil {
+		t.Fatal(err)
+	}
+	p := e.start(nil)
+	e.submitTTL("j")
+	p.play("j")
+	e.clock.SetTime(e.clock.Now().Add(time.Minute))
+	p.must("j")
+	stones := e.stones()
+	if _, ok := plan.ParseTombstone(stones.Data["j"], e.clock.Now()); !ok || len(stones.Data) != 1 || len(stones.BinaryData) > 0 || e.exists("j") {
+		t.Errorf("the ConfigMap has %d and %d entries, the job is there: %t", len(stones.Data), len(stones.BinaryData), e.exists("j"))
+	}
+	t.Logf("hostile: a full ConfigMap: swept, 1 tombstone stored, job deleted")
+}
+
+// TestHostileTombstonesForged: what the operator would not have written is not believed, and the job
+// runs; what it would have written is.
+func TestHostileTombstonesForged(t *testing.T) {
+	for name, tc := range map[string]struct {
+		forge map[string]any
+		want  v1alpha1.JobState
+	}{
+		"as the operator writes it":      {nil, v1alpha1.JobSucceed},
+		"an escape in the state":         {map[string]any{"state": "RUNNING\x1b[31m"}, v1alpha1.JobRunnable},
+		"a state that is no end":         {map[string]any{"state": "RUNNING"}, v1alpha1.JobRunnable},
+		"an escape in the identifier":    {map[string]any{"jobId": "job-\x1b[31mab"}, v1alpha1.JobRunnable},
+		"a long identifier":              {map[string]any{"jobId": "job-0a1b2c3d" + strings.Repeat("0", 100)}, v1alpha1.JobRunnable},
+		"a time that has not come":       {map[string]any{"endTime": "2999-01-02T03:04:05Z"}, v1alpha1.JobRunnable},
+		"no time":                        {map[string]any{"endTime": nil}, v1alpha1.JobRunnable},
+		"more than a tombstone can have": {map[string]any{"more": strings.Repeat("x", 300)}, v1alpha1.JobRunnable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t)
+			p := e.start(nil)
+			e.submitTTL("j")
+			digest, err := plan.Digest(e.job("j"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			entry := map[string]any{"request": digest, "jobId": "job-0a1b2c3d", "state": "SUCCEED", "endTime": "2026-01-02T03:04:05Z"}
+			maps.Copy(entry, tc.forge)
+			text, err := json.Marshal(entry)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stones := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.TombstonesName, Namespace: e.ns}, Data: map[string]string{"j": string(text)}}
+			if err := e.Create(context.Background(), stones); err != nil {
+				t.Fatal(err)
+			}
+			p.must("j")
+			s := e.job("j").Status
+			if s.State != tc.want || (s.Reason == v1alpha1.ReasonAlreadyRan) != (tc.forge == nil) {
+				t.Errorf("the job is %q, %s", s.State, s.Reason)
+			}
+			t.Logf("hostile: a tombstone, %s: job %s", name, s.State)
+		})
+	}
+}

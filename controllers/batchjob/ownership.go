@@ -1,0 +1,206 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/proof"
+	"batchcompute.dev/operator/internal/resolve"
+)
+
+// Who may create or patch Pods in a namespace can give any Pod our labels, our finalizer and an
+// owner reference to a job, and can take them off ours. So a Pod is a job's if nobody else controls
+// it, if it is the one that its name says, and if it carries the proof that the operator made it.
+
+// ensureKey gets the key that proves which Pods are the operator's, unless this process has it.
+func (r *Reconciler) ensureKey(ctx context.Context) error {
+	if r.options.PodKey == nil || r.key.Load() != nil {
+		return nil
+	}
+	key, err := r.options.PodKey(ctx)
+	if err != nil {
+		return fmt.Errorf("getting the key of Pods: %w", err)
+	}
+	r.key.Store(key)
+	return nil
+}
+
+// keyID returns the identifier of the key that new Pods are signed with; empty for none.
+func (r *Reconciler) keyID() string {
+	if key := r.key.Load(); key != nil {
+		return key.ID()
+	}
+	return ""
+}
+
+// sign adds the proof to the metadata of a Pod that is to be made.
+func (r *Reconciler) sign(meta *metav1.ObjectMeta) {
+	if key := r.key.Load(); key != nil {
+		meta.Annotations[v1alpha1.AnnotationProof] = key.Sign(meta.Namespace, meta.Name)
+	}
+}
+
+// owns reports whether a Pod is the job's: it has no other controller, and the operator made it. One
+// whose owner reference was taken off is the job's as well, unless the job is being deleted: then it
+// was orphaned on purpose. known are Pods of the job that have proved it before, by UID; it may be nil.
+func (r *Reconciler) owns(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[types.UID]bool) bool {
+	owner := metav1.GetControllerOfNoCopy(pod)
+	switch {
+	case owner != nil && owner.UID != job.UID:
+		return false
+	case owner == nil && (job.DeletionTimestamp != nil || pod.Labels[v1alpha1.LabelJobID] != naming.JobID(job.UID)):
+		return false
+	}
+	return r.made(job, pod, known)
+}
+
+// ownsName is owns for a Pod that has the name of one of the job's: it may have lost its labels.
+func (r *Reconciler) ownsName(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[types.UID]bool) bool {
+	if metav1.GetControllerOfNoCopy(pod) == nil && job.DeletionTimestamp == nil && r.isSigned(pod) {
+		return true
+	}
+	return r.owns(job, pod, known)
+}
+
+// made reports whether the operator made a Pod for the job. Without the key that the Pod was signed
+// with, since its Secret was lost, the job's status says whether there was such a key. A job that an
+// earlier version began has Pods without proof.
+func (r *Reconciler) made(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[types.UID]bool) bool {
+	key := r.key.Load()
+	if key == nil || known[pod.UID] {
+		return true
+	}
+	id := proof.IDOf(pod.Annotations[v1alpha1.AnnotationProof])
+	switch {
+	case id == key.ID():
+		return r.isSigned(pod)
+	case len(job.Status.PodKeys) == 0:
+		return job.Status.State != ""
+	}
+	return slices.Contains(job.Status.PodKeys, id)
+}
+
+// isSigned reports whether a Pod carries a proof of the key that this process has; false without one.
+func (r *Reconciler) isSigned(pod *corev1.Pod) bool {
+	key := r.key.Load()
+	return key != nil && key.Verify(pod.Namespace, pod.Name, pod.Annotations[v1alpha1.AnnotationProof])
+}
+
+// divide returns which Pods that name the job are its own, and remembers those that have proved it:
+// checking a proof takes longer than all else that a pass does with a Pod.
+func (r *Reconciler) divide(job *v1alpha1.BatchJob, pods []*corev1.Pod, m *memory) (own, foreign []*corev1.Pod) {
+	var known map[types.UID]bool
+	if m != nil {
+		known = m.proven
+	}
+	own, foreign = partition(pods, func(pod *corev1.Pod) bool { return r.owns(job, pod, known) })
+	if m == nil || r.key.Load() == nil {
+		return own, foreign
+	}
+	if len(known) > 2*len(own)+knownSlack { // most have gone
+		known = nil
+	}
+	if known == nil {
+		known = make(map[types.UID]bool, len(own))
+	}
+	for _, pod := range own {
+		known[pod.UID] = true
+	}
+	m.proven = known
+	return own, foreign
+}
+
+// knownSlack is how many Pods that have gone a job may remember at least.
+const knownSlack = 64
+
+// taken is a Pod of somebody else that has the name of an instance's Pod.
+type taken struct {
+	plan.Taken
+	// tries is how often in a row it was found; the name is not asked for again before until.
+	tries int
+	until time.Time
+}
+
+// takenError says that the name of a Pod is taken.
+type takenError struct {
+	name   string
+	taken  plan.Taken
+	detail string
+}
+
+func (e *takenError) Error() string { return e.detail }
+
+// takenBy says what is known of a Pod that has the name of one of a job's and is not the job's.
+func takenBy(pod *corev1.Pod) *takenError {
+	e := &takenError{name: pod.Name, taken: plan.Taken{MayRun: !plan.HasFinished(pod)}}
+	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil && !(owner.Kind == "BatchJob" && isOurs(owner.APIVersion)) {
+		e.detail = fmt.Sprintf("Pod %q has been given to %s %q; delete the Pod, or take that owner reference off it", pod.Name, owner.Kind, owner.Name)
+	} else {
+		e.detail = fmt.Sprintf("the name %q is taken by a Pod that the operator did not make; delete that Pod", pod.Name)
+	}
+	e.taken.Message = e.detail
+	return e
+}
+
+// giveUp removes our finalizer from a Pod that has the name of one of a job's and is not the job's: it
+// may have been, and no cache may show it any more.
+func (r *Reconciler) giveUp(ctx context.Context, pod *corev1.Pod) error {
+	if !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) || pod.Labels[v1alpha1.LabelTracked] == "true" && r.holdsNode(pod) {
+		return nil
+	}
+	_, err := r.releasePod(ctx, pod)
+	return ignoreOther(err)
+}
+
+// take notes that a name is taken, and how long not to ask for it again.
+func (m *memory) take(e *takenError, now time.Time) {
+	t := m.taken[e.name]
+	if t == nil {
+		t = &taken{Taken: plan.Taken{Since: now}}
+		if m.taken == nil {
+			m.taken = map[string]*taken{}
+		}
+		m.taken[e.name] = t
+	}
+	t.Message, t.MayRun = e.taken.Message, e.taken.MayRun
+	t.until = now.Add(min(refusalWait<<min(t.tries, 10), maxRefusalWait))
+	t.tries++
+}
+
+// takenNames returns what plan is to know of the names that are taken.
+func (m *memory) takenNames() map[string]plan.Taken {
+	if len(m.taken) == 0 {
+		return nil
+	}
+	out := make(map[string]plan.Taken, len(m.taken))
+	for name, t := range m.taken {
+		out[name] = t.Taken
+	}
+	return out
+}
+
+// forgetTaken drops the names that are not wanted any more.
+func (m *memory) forgetTaken(spec *resolve.Job, wanted []resolve.Instance) {
+	if len(m.taken) == 0 {
+		return
+	}
+	still := make(map[string]*taken, len(m.taken))
+	for _, in := range wanted {
+		if name := spec.PodName(in); m.taken[name] != nil {
+			still[name] = m.taken[name]
+		}
+	}
+	m.taken = still
+}

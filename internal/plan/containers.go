@@ -1,0 +1,172 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/podspec"
+	"batchcompute.dev/operator/internal/resolve"
+)
+
+// A service mesh, a log agent or a policy may add containers to every Pod. The outcome of an
+// attempt is that of the container that runs the command, whatever the others do.
+
+// sidecarGrace is how long the added containers of a Pod may go on after the command has ended,
+// to send what they still have. Those that are made for jobs end by themselves within it.
+const sidecarGrace = 15 * time.Second
+
+// stopSidecars stops a Pod whose command has ended and in which other containers still run.
+// Its outcome is taken when all of it has ended, so that no attempt starts beside it.
+func (c *computation) stopSidecars(t *task, in resolve.Instance, pod *corev1.Pod) {
+	if len(runningSidecars(pod)) == 0 {
+		return // the kubelet is about to say that the Pod has ended
+	}
+	left := min(stateOf(pod).Terminated.FinishedAt.Add(sidecarGrace).Sub(c.now), sidecarGrace) // a node's clock may be ahead
+	if left > 0 {
+		c.lookAgain(left)
+		return
+	}
+	c.plan.Delete = append(c.plan.Delete, pod)
+	c.waitForSidecars(t, in, pod)
+}
+
+// waitForSidecars says that a Pod is being stopped whose command has ended, if it is one.
+func (c *computation) waitForSidecars(t *task, in resolve.Instance, pod *corev1.Pod) {
+	end, others := stateOf(pod).Terminated, runningSidecars(pod)
+	if end == nil || len(others) == 0 {
+		return
+	}
+	c.wait(t, in.Index, pod.Name, v1alpha1.ReasonSidecarsStopped, fmt.Sprintf(
+		"the command ended with exit code %d, and %s still ran %d s later: the Pod is being stopped, and the attempt counts as the command ended",
+		end.ExitCode, named(others), int(sidecarGrace/time.Second)))
+}
+
+// runningSidecars returns the names of the containers beside the command's that have not ended. The kubelet
+// itself stops init containers that run on, and ephemeral containers, when those have ended.
+func runningSidecars(pod *corev1.Pod) []string {
+	var names []string
+	for i := range pod.Status.ContainerStatuses {
+		if s := &pod.Status.ContainerStatuses[i]; s.Name != podspec.ContainerName && s.State.Terminated == nil {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// stoppedSidecars returns the names of the containers that ran on when the command had ended, until
+// the Pod was stopped.
+func stoppedSidecars(pod *corev1.Pod) []string {
+	if pod.DeletionTimestamp == nil {
+		return nil
+	}
+	asked, names := askedToStop(pod), runningSidecars(pod)
+	for i := range pod.Status.ContainerStatuses {
+		s := &pod.Status.ContainerStatuses[i]
+		if t := s.State.Terminated; s.Name != podspec.ContainerName && t != nil && !t.FinishedAt.Time.Before(asked) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// withSidecars is a sentence about how the command ended, and which containers were stopped then.
+func withSidecars(pod *corev1.Pod, sentence string) string {
+	if names := stoppedSidecars(pod); len(names) > 0 {
+		return sentence + "; stopped after it: " + named(names)
+	}
+	return sentence
+}
+
+// commandSucceeded reports whether the command ended with 0, in whatever way the Pod as a whole
+// ended.
+func commandSucceeded(pod *corev1.Pod) bool {
+	if pod.Status.Phase == corev1.PodSucceeded {
+		return true
+	}
+	end := terminated(pod)
+	// A kubelet that evicts says since when, by which gaveWay goes. One that does not is not
+	// believed: a command that heeds the signal may end with 0.
+	return end != nil && end.ExitCode == 0 && !isStartError(end) && (pod.Status.Reason == "" || disruption(pod) != nil)
+}
+
+// failedInit says which init container failed, so that the command was never started; it is empty
+// for a Pod in which none did. Only a cluster's policy or webhook adds any.
+func failedInit(pod *corev1.Pod) string {
+	for i := range pod.Status.InitContainerStatuses {
+		s := &pod.Status.InitContainerStatuses[i]
+		end := s.State.Terminated
+		if end == nil || end.ExitCode == 0 {
+			continue
+		}
+		out := fmt.Sprintf("init container %q ended with exit code %d", s.Name, end.ExitCode)
+		if end.Reason != "" && end.Reason != "Error" {
+			out += ", " + end.Reason
+		}
+		return out + because("", end.Message)
+	}
+	return ""
+}
+
+// runningInit returns the init container that the start of the command waits for; nil if it waits
+// for none that runs. One that is to run beside the command holds up nothing once it has started,
+// and the kubelet says of the Pod then that it is initialized.
+func runningInit(pod *corev1.Pod) *corev1.ContainerStatus {
+	if !slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodInitialized && c.Status == corev1.ConditionFalse
+	}) {
+		return nil
+	}
+	var last *corev1.ContainerStatus // they run in order
+	for i := range pod.Status.InitContainerStatuses {
+		if s := &pod.Status.InitContainerStatuses[i]; s.State.Running != nil {
+			last = s
+		}
+	}
+	return last
+}
+
+// waitingContainer says why a container is not made, if that is worth telling.
+func waitingContainer(s *corev1.ContainerStatus, isInit bool) (reason, detail string) {
+	w := s.State.Waiting
+	if w == nil {
+		return "", ""
+	}
+	whose := ""
+	switch {
+	case isInit:
+		whose = fmt.Sprintf("init container %q: ", s.Name)
+	case s.Name != podspec.ContainerName:
+		whose = fmt.Sprintf("container %q: ", s.Name)
+	}
+	switch w.Reason {
+	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable":
+		return v1alpha1.ReasonImagePull, fmt.Sprintf("%sthe image %q cannot be pulled: %s", whose, s.Image, w.Message)
+	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+		return v1alpha1.ReasonContainerConfig, whose + "the container cannot be made: " + w.Message
+	case "CrashLoopBackOff":
+		if isInit {
+			return v1alpha1.ReasonInitContainerFailed, whose + "it fails again and again: " + w.Message
+		}
+	}
+	return "", ""
+}
+
+// named lists containers in a sentence.
+func named(containers []string) string {
+	quoted := make([]string, len(containers))
+	for i, name := range containers {
+		quoted[i] = fmt.Sprintf("%q", name)
+	}
+	if len(quoted) == 1 {
+		return "container " + quoted[0]
+	}
+	return "containers " + strings.Join(quoted, ", ")
+}

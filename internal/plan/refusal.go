@@ -1,0 +1,68 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"regexp"
+	"strings"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+)
+
+// reason is the reason of the task that is refused.
+func (r Refusal) reason() string {
+	switch {
+	case r.Quota:
+		return v1alpha1.ReasonQuota
+	case r.Reason != "":
+		return r.Reason
+	}
+	return v1alpha1.ReasonCreateRefused
+}
+
+// refusalMessage is the sentence for a task whose Pods are refused: what to do, where that is known,
+// and then the cluster's own words, of which the end may be cut off.
+func refusalMessage(r Refusal) string {
+	if r.reason() != v1alpha1.ReasonCreateRefused {
+		return cut(r.Message)
+	}
+	words := refusedPod.ReplaceAllString(r.Message, "")
+	if advice := refusalAdvice(words); advice != "" {
+		words = advice + ": " + words
+	}
+	return cut("InternalError.CallCvm: the cluster refused to make a Pod: " + words)
+}
+
+// refusedPod is how the API server begins: the Pod's name says nothing to the user.
+var refusedPod = regexp.MustCompile(`^pods? "[^"]*" is (?:forbidden|invalid): `)
+
+// advices say what mends a common refusal, by what the API server's sentence has. The first that
+// fits counts. docs/execution.md has them as a table.
+var advices = []struct {
+	sentence *regexp.Regexp
+	advice   string
+}{
+	{regexp.MustCompile(`must specify (?:limits|requests)\.`), "set what is missing in computeEnv.kubernetes.resources"},
+	{regexp.MustCompile(`must be less than or equal to (\S+) limit`), "set computeEnv.kubernetes.resources.limits to at least the request, or ask for less"},
+	{regexp.MustCompile(`(?:maximum|minimum) \S+ usage per|max limit to request ratio per`), "change computeEnv.kubernetes.resources or the instanceType to fit the namespace's LimitRange"},
+	{regexp.MustCompile(`violates PodSecurity`), "remove what asks for more rights (dockerRunOption, computeEnv.kubernetes.securityContext), or use another namespace"},
+	{regexp.MustCompile(`no PriorityClass with name`), "name a PriorityClass that exists in computeEnv.kubernetes.priorityClassName"},
+	{regexp.MustCompile(`insufficient quota to match these scopes: .*PriorityClass`), "use another computeEnv.kubernetes.priorityClassName: none of its quota is given to this namespace"},
+	{regexp.MustCompile(`error looking up service account|serviceaccount "[^"]*" not found`), "create the ServiceAccount, or change computeEnv.kubernetes.serviceAccountName"},
+	{regexp.MustCompile(`RuntimeClass "[^"]*" not found|RuntimeClass.*not found`), "name a RuntimeClass that exists in computeEnv.kubernetes.runtimeClassName"},
+	{regexp.MustCompile(`image policy webhook|ImagePolicyWebhook`), "use an image that the cluster's image policy allows (application.docker.image, imageId)"},
+	{regexp.MustCompile(`conflicts with its namespace node label selector`), "change computeEnv.kubernetes.nodeSelector to fit the namespace's"},
+	{regexp.MustCompile(`pod tolerations .*conflict`), "change computeEnv.kubernetes.tolerations to those that the namespace allows"},
+	{regexp.MustCompile(`admission webhook "[^"]*" denied|ValidatingAdmissionPolicy '[^']*'`), "a policy of the cluster forbids it; labels, annotations and more are set in computeEnv.kubernetes"},
+}
+
+// refusalAdvice returns what mends a refusal, "" where that is not known.
+func refusalAdvice(words string) string {
+	for _, a := range advices {
+		if a.sentence.MatchString(strings.ReplaceAll(words, "\n", " ")) {
+			return a.advice
+		}
+	}
+	return ""
+}

@@ -1,0 +1,131 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+)
+
+// Bounds of the checks of reservations.
+const (
+	// storeTime is longer than the API server takes to store what was let in here, other
+	// webhooks included: 10 s is the timeout of one that does not say another. A
+	// reservation that is older, and whose object the API server does not have, ends. An object that
+	// another webhook holds for longer is not counted until it is seen.
+	storeTime = 10 * time.Second
+	// checkInterval is the least time between two checks in one namespace, checkCount how many
+	// objects each reads, checkTimeout how long it may take, and maxChecks how many are made
+	// at once in all namespaces.
+	checkInterval = time.Second
+	checkCount    = 20
+	checkTimeout  = 2500 * time.Millisecond
+	maxChecks     = 4
+)
+
+// check begins a check of the reservations that are due for one, if there are any and the last
+// check is long enough ago. It returns how long to wait for the next change at most. The caller has the lock.
+func (q *quota) check(namespace string, acc *account, now time.Time) time.Duration {
+	if q.live == nil || acc.checking {
+		return patience
+	}
+	if left := acc.nextCheck.Sub(now); left > 0 {
+		return left
+	}
+	next, due := patience, map[string]reservation{}
+	for name, r := range acc.reserved {
+		since := r.at
+		if r.checked.After(since) {
+			since = r.checked
+		}
+		if left := storeTime - now.Sub(since); left > 0 {
+			next = min(next, left)
+		} else if len(due) < checkCount {
+			due[name] = r
+		}
+	}
+	if len(due) > 0 {
+		acc.checking = true
+		go q.lookUp(namespace, acc, due)
+	}
+	return next
+}
+
+// lookUp reads objects from the API server, and ends the reservations of those that it
+// does not have. They are read one by one: a list would bring the metadata of all objects of the
+// namespace, of up to 1 MiB each.
+func (q *quota) lookUp(namespace string, acc *account, due map[string]reservation) {
+	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
+	defer cancel()
+	found := make(map[string]bool, len(due))
+	err := q.checks.enter(ctx)
+	if err == nil {
+		for name := range due {
+			if found[name], err = q.live.exists(ctx, namespace, name); err != nil {
+				delete(found, name)
+				break
+			}
+		}
+		q.checks.leave()
+	}
+	if err != nil {
+		log.Log.Error(err, "Could not look up what was let in", "namespace", klog.KRef("", namespace))
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	for name, exists := range found {
+		r, ok := acc.reserved[name]
+		switch {
+		case !ok || r.at != due[name].at: // seen, or let in anew
+		case exists:
+			r.checked = now
+			acc.reserved[name] = r
+		default:
+			acc.drop(name)
+		}
+	}
+	acc.checking, acc.nextCheck = false, now.Add(checkInterval)
+	acc.wake()
+}
+
+// liveObjects are the objects of a kind in the API server.
+type liveObjects struct {
+	reader client.Reader
+	kind   schema.GroupVersionKind
+}
+
+// exists reads the metadata of an object.
+func (l liveObjects) exists(ctx context.Context, namespace, name string) (bool, error) {
+	obj := &metav1.PartialObjectMetadata{}
+	obj.SetGroupVersionKind(l.kind)
+	err := l.reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, obj)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("reading the metadata of %s %s: %w", l.kind.Kind, name, err)
+	}
+	return !apierrors.IsNotFound(err), nil
+}
+
+// gate lets a number of callers in at once.
+type gate chan struct{}
+
+// enter waits for a place; it returns an error when ctx ends first. Whoever got in must leave.
+func (g gate) enter(ctx context.Context) error {
+	select {
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("too many others at once: %w", ctx.Err())
+	}
+}
+
+func (g gate) leave() { <-g }
