@@ -193,11 +193,11 @@ func (c *checker) checkImageID(id string, path *field.Path) {
 	identifier = identifier && !strings.ContainsAny(name, "/:@")
 	switch {
 	case known:
-	case identifier && c.offers != nil:
-		c.fail(errcode.CvmParameters, path, "imageId", "must be in the image catalogue or be a container image, got %s", quote(id))
 	case identifier && (name == "" || !only(name, "-")), !identifier && !isImageReference(id):
 		c.fail(c.action.imageID, path, "imageId",
 			"must be an identifier such as img-bd78fy2t or a container image such as registry.example/app:1.2, got %s", quote(id))
+	case identifier && c.offers != nil:
+		c.fail(errcode.CvmParameters, path, "imageId", "must be in the image catalogue or be a container image, got %s", quote(id))
 	}
 }
 

@@ -99,6 +99,21 @@ func TestComputeEnvInACluster(t *testing.T) {
 	}
 }
 
+// A malformed image has the code of a malformed one, whether there is a catalogue or not; what is
+// well-formed and unknown has that of a task.
+func TestComputeEnvImages(t *testing.T) {
+	env, _ := readComputeEnv(t, "testdata/computeenvs/ok-smallest.yaml")
+	for id, want := range map[string]string{"img-": "InvalidParameter.ImageIdMalformed", "img-a_b": "InvalidParameter.ImageIdMalformed", "A B": "InvalidParameter.ImageIdMalformed", "img-0a1b2c3d": "InvalidParameter.CvmParameters"} {
+		env.Spec.EnvData = &v1alpha1.EnvData{ImageID: id}
+		c := Validator{}.checker(createComputeEnv)
+		c.offers = machines
+		c.checkNamedEnv(&env.Spec, nil)
+		if got := summary(c.result()); !slices.Equal(got, []string{want + " envData.imageId"}) {
+			t.Errorf("%q: %v", id, got)
+		}
+	}
+}
+
 // Not in testdata: which types there are depends on the catalogue.
 func TestComputeEnvTooManyInstanceTypes(t *testing.T) {
 	env, _ := readComputeEnv(t, "testdata/computeenvs/ok-smallest.yaml")
