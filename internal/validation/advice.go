@@ -30,6 +30,10 @@ type adviceRow struct {
 
 const derivedText = "is no machine type of the operator's catalogue: its size is derived from its name"
 
+// secretText is said of every reference to a Secret that pulls images, since the operator has
+// no right to read Secrets.
+const secretText = "was not checked, since the operator reads no Secrets: without the Secret an image that is on a node already may run all the same, and others are not pulled"
+
 // machine is what a task's computeEnv and a ComputeEnv have in common for advice.
 type machine struct {
 	data   *v1alpha1.EnvData
@@ -109,6 +113,8 @@ var advice = []adviceRow{
 		when:  func(v reflect.Value) bool { return holdsCredential(v.String()) },
 		text:  "seems to hold a credential, which everybody who can read the BatchJob or its Pods can read",
 	},
+	{field: "job.tasks[].application.docker.passwordSecretRef", when: given, text: secretText},
+	{field: "job.tasks[].computeEnv.kubernetes.imagePullSecrets", text: secretText},
 	{
 		field:   "job.tasks[].computeEnv.envData.instanceChargeType",
 		when:    is("SPOTPAID"),
