@@ -98,6 +98,9 @@ func (c *conversion) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	for _, note := range request.Notes {
+		fmt.Fprintf(stderr, "note: %s\n", note)
+	}
 	problems, err := c.problems(request)
 	if err != nil {
 		return err
@@ -119,7 +122,7 @@ func (c *conversion) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if _, err := stdout.Write(out); err != nil {
 		return fmt.Errorf("writing the result: %w", err)
 	}
-	for _, note := range slices.Concat(request.Notes, notes) {
+	for _, note := range notes {
 		fmt.Fprintf(stderr, "note: %s\n", note)
 	}
 	for _, p := range problems {

@@ -5,6 +5,7 @@ package convert
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,30 +47,59 @@ func TestSeveralParametersOnALine(t *testing.T) {
 	}
 }
 
+func unencoded(parameter int) string {
+	return fmt.Sprintf("InvalidParameter: parameter %d is empty or has + or %%, and the body has spaces, so it is not URL-encoded as a whole: encode all of it, or write it as JSON", parameter)
+}
+
+// A request as the vendor's newer pages print it converts, whatever stands in its headers.
+func TestHTTPRequest(t *testing.T) {
+	for _, body := range []string{`{"ComputeEnv": {"EnvName": "e"}, "Placement": {"Zone": "z"}}`, "ComputeEnv.EnvName=e&Placement.Zone=z", `{"Placement": {"Zone": "z"}}`} {
+		for _, end := range []string{"\n", "\r\n"} {
+			head := strings.Join([]string{"POST / HTTP/1.1", "Host: batch.tencentcloudapi.com", "Authorization: TC3 Credential=AKID", "x-tc-action: CreateComputeEnv", "X-TC-Version: 2017-03-12", "<Common request parameters>", "", ""}, end)
+			r, err := FromBody([]byte(head+body), Options{})
+			if err != nil || r.Env == nil || r.Env.Spec.Placement.Zone != "z" {
+				t.Errorf("%q: %+v, %v", body, r, err)
+				continue
+			}
+			if want := []string{`"<Common request parameters>" is a placeholder, and was passed over`}; !slices.Equal(r.Notes, want) {
+				t.Errorf("notes %q", r.Notes)
+			}
+		}
+	}
+}
+
 func TestOddBodies(t *testing.T) {
 	for name, tc := range map[string]struct{ body, want string }{
-		"unclear line":         {"Placement.Zone=z\nJob.Tasks.0.Application.Command=serve &Token=x run", "InvalidParameter: line 2 has &Token= in a value: write the parameter on a line of its own, or, if it belongs to the value, the body as JSON or URL-encoded"},
-		"null":                 {"null", "InvalidParameter: must be an object, got null"},
-		"a text":               {`"x"`, "InvalidParameter: must be an object, got a text"},
-		"a number":             {`5`, "InvalidParameter: must be an object, got a number"},
-		"a task that is null":  {`{"Job": {"Priority": null, "Tasks": [{"TaskName": null}, null]}}`, "InvalidParameter: Job.Tasks.1: must be an object, got null"},
-		"a text that is null":  {`{"Placement": {"HostIds": ["a", null]}}`, "InvalidParameter: Placement.HostIds.1: must be a text, got null"},
-		"lone high surrogate":  {`{"Job": {"JobName": "\ud83d"}}`, "InvalidParameter: the body has an escape at byte 21 that is half a character: a surrogate without its other half"},
-		"lone low surrogate":   {`{"Job": {"JobName": "\\\udc00"}}`, "InvalidParameter: the body has an escape at byte 23 that is half a character: a surrogate without its other half"},
-		"half a pair":          {`{"Job": {"JobName": "\ud83dx"}}`, "InvalidParameter: the body has an escape at byte 21 that is half a character: a surrogate without its other half"},
-		"UTF-16":               {"\xff\xfe{\x00}\x00", "InvalidParameter: the body must be UTF-8"},
-		"another version":      {`{"Version": "2020-01-01"}`, `InvalidParameterValue: Version: must be 2017-03-12, got "2020-01-01"`},
-		"another version, too": {`Version=2017-03-13&Placement.Zone=z`, `InvalidParameterValue: Version: must be 2017-03-12, got "2017-03-13"`},
-		"a version of no text": {`{"Version": 2017}`, `InvalidParameterValue: Version: must be 2017-03-12, got ""`},
-		"a field of the other": {`{"Action": "CreateComputeEnv", "Job": {}}`, `UnknownParameter: CreateComputeEnv has no field "Job"`},
-		"both":                 {`{"Job": {}, "ComputeEnv": {}}`, `UnknownParameter: SubmitJob has no field "ComputeEnv"`},
-		"open quote":           {`tccli batch SubmitJob --Job.JobName 'x`, "InvalidParameter: the command must be words that a shell can split: a quote or a bracket is open, or out of place"},
-		"a shell's work":       {`--Job.JobName $(date)`, "InvalidParameter: the command must have nothing for a shell to do: no $, `, ;, &, |, < and >, and no line ends, outside single quotes"},
-		"no value":             {`--Job.JobName`, "InvalidParameter: Job.JobName: must have a value"},
-		"two values":           {`--Job.JobName a b`, "InvalidParameter: the command must be options and a value for each; there is a word between them"},
-		"both kinds":           {`--Job '{}' --Placement.Zone z`, `InvalidParameter: the command must have either whole objects, as in --Job, or their fields, got "Placement.Zone" as well`},
-		"no JSON":              {`--Job x`, "InvalidParameter: Job: must be JSON"},
-		"another action":       {`tccli batch DeleteJob --JobId x`, "InvalidParameterValue: Action: must be SubmitJob or CreateComputeEnv\nUnknownParameter: SubmitJob has no field \"JobId\"; did you mean Job?"},
+		"unclear line":               {"Placement.Zone=z\nJob.Tasks.0.Application.Command=serve &Token=x run", "InvalidParameter: line 2 has &Token= in a value: write the parameter on a line of its own, or, if it belongs to the value, the body as JSON or URL-encoded"},
+		"null":                       {"null", "InvalidParameter: the body must be an object, got null"},
+		"a text":                     {`"x"`, "InvalidParameter: the body must be an object, got a text"},
+		"a number":                   {`5`, "InvalidParameter: the body must be an object, got a number"},
+		"a task that is null":        {`{"Job": {"Priority": null, "Tasks": [{"TaskName": null}, null]}}`, "InvalidParameter: Job.Tasks.1: must be an object, got null"},
+		"a text that is null":        {`{"Placement": {"HostIds": ["a", null]}}`, "InvalidParameter: Placement.HostIds.1: must be a text, got null"},
+		"lone high surrogate":        {`{"Job": {"JobName": "\ud83d"}}`, "InvalidParameter: the body has an escape at byte 21 that is half a character: a surrogate without its other half"},
+		"lone low surrogate":         {`{"Job": {"JobName": "\\\udc00"}}`, "InvalidParameter: the body has an escape at byte 23 that is half a character: a surrogate without its other half"},
+		"half a pair":                {`{"Job": {"JobName": "\ud83dx"}}`, "InvalidParameter: the body has an escape at byte 21 that is half a character: a surrogate without its other half"},
+		"UTF-16":                     {"\xff\xfe{\x00}\x00", "InvalidParameter: the body must be UTF-8"},
+		"another version":            {`{"Version": "2020-01-01"}`, `InvalidParameterValue: Version: must be 2017-03-12, got "2020-01-01"`},
+		"another version, too":       {`Version=2017-03-13&Placement.Zone=z`, `InvalidParameterValue: Version: must be 2017-03-12, got "2017-03-13"`},
+		"a version of no text":       {`{"Version": 2017}`, `InvalidParameterValue: Version: must be 2017-03-12, got ""`},
+		"a field of the other":       {`{"Action": "CreateComputeEnv", "Job": {}}`, `UnknownParameter: CreateComputeEnv has no field "Job"`},
+		"both":                       {`{"Job": {}, "ComputeEnv": {}}`, `UnknownParameter: SubmitJob has no field "ComputeEnv"`},
+		"open quote":                 {`tccli batch SubmitJob --Job.JobName 'x`, "InvalidParameter: the command must be words that a shell can split: a quote or a bracket is open, or out of place"},
+		"a shell's work":             {`--Job.JobName $(date)`, "InvalidParameter: the command must have nothing for a shell to do: no $, `, ;, &, |, < and >, and no line ends, outside single quotes"},
+		"no value":                   {`--Job.JobName`, "InvalidParameter: Job.JobName: must have a value"},
+		"two values":                 {`--Job.JobName a b`, "InvalidParameter: the command must be options and a value for each; there is a word between them"},
+		"both kinds":                 {`--Job '{}' --Placement.Zone z`, `InvalidParameter: the command must have either whole objects, as in --Job, or their fields, got "Placement.Zone" as well`},
+		"no JSON":                    {`--Job x`, "InvalidParameter: Job: must be JSON"},
+		"another action":             {`tccli batch DeleteJob --JobId x`, "InvalidParameterValue: Action: must be SubmitJob or CreateComputeEnv"},
+		"a command of several lines": {"Placement.Zone=z\nJob.Tasks.0.Application.Command=a; \\\nb", "InvalidParameter: line 3 must be a key, = and a value; if it belongs to the value before, write the body as JSON or URL-encoded"},
+		"half encoded, +":            {"Placement.Zone=z&Job.JobName=a+b&Job.Tasks.0.Application.Command=expr 1 + 1", unencoded(2) + "\n" + unencoded(3)},
+		"half encoded, %":            {"Job.Tasks.0.Application.Command=echo a%20b", unencoded(1)},
+		"half encoded, &&":           {"Job.Tasks.0.Application.Command=sleep 1 &&wait&x=1", unencoded(2) + "\nInvalidParameter: parameter 3 must be a key, = and a value, both UTF-8 and encoded for a URL\nUnknownParameter: SubmitJob has no field \"x\""},
+		"half encoded, &":            {"&Job.Tasks.0.Application.Command=sleep 1 &", unencoded(2)},
+		"headers of another action":  {"POST / HTTP/1.1\r\nX-TC-Action: DescribeJob\r\nX-TC-Version: 2020-01-01\r\n\r\n{}", "InvalidParameterValue: X-TC-Action: must be SubmitJob or CreateComputeEnv\nInvalidParameterValue: X-TC-Version: must be 2017-03-12"},
+		"headers alone":              {"POST / HTTP/1.1\nX-TC-Action: SubmitJob", "MissingParameter: the body is empty"},
+		"headers and the other body": {"POST / HTTP/1.1\nX-TC-Action: CreateComputeEnv\n\n{\"Job\": {}}", `UnknownParameter: CreateComputeEnv has no field "Job"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := FromBody([]byte(tc.body), Options{}); errorOf(err) != tc.want {
@@ -93,7 +123,7 @@ func TestCommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, body := range []string{
-		`tccli batch SubmitJob --cli-unfold-argument --region ap-x --Placement.Zone z \
+		`$ tccli batch SubmitJob --cli-unfold-argument --region ap-x --Placement.Zone z \
   --Job.JobName n --Job.Priority 1 --Job.Tasks.0.Application.Command "--x 'y'" \
   --Job.Tasks.0.Application.DeliveryForm 'LOCAL' --ClientToken 5 --detail`,
 		`--Placement.Zone z --Job.JobName n --Job.Priority 1 --Job.Tasks.0.Application.Command '--x '"'y'" --Job.Tasks.0.Application.DeliveryForm LOCAL --ClientToken 5`,
@@ -188,8 +218,9 @@ func TestCreateComputeEnv(t *testing.T) {
 		t.Errorf("(-want +got):\n%s\n%v", diff, notes)
 	}
 	single := strings.NewReplacer("\"Notifications\": [\n      {", "\"Notifications\": {", "        ]\n      }\n    ],\n    \"Action", "        ]\n      },\n    \"Action").Replace(envBody)
+	spaced := "https://h/?Action=CreateComputeEnv&Signature=a%2Bb&ComputeEnv.EnvName=Test Env&ComputeEnv.Notifications.EventConfigs.0.EventName=COMPUTE_ENV_CREATED"
 	flat := "Action=CreateComputeEnv\n&ComputeEnv.EnvName=Test Env\nComputeEnv.Notifications.TopicName=t\nComputeEnv.Notifications.EventConfigs.0.EventName=COMPUTE_ENV_CREATED"
-	for _, body := range []string{single, flat, strings.ReplaceAll(strings.ReplaceAll(flat, "\n", "&"), " ", "+")} {
+	for _, body := range []string{single, spaced, flat, strings.ReplaceAll(strings.ReplaceAll(flat, "\n", "&"), " ", "+")} {
 		got, err := FromBody([]byte(body), Options{})
 		if err != nil || got.Env == nil || got.Env.Spec.EnvName != "Test Env" || got.Env.Spec.Notifications[0].EventConfigs[0].EventName != "COMPUTE_ENV_CREATED" {
 			t.Errorf("%s\n%+v, %v", body, got, err)

@@ -17,8 +17,12 @@ import (
 // tools are the names of the vendor's command line tool, the first of which is today's.
 var tools = []string{"tccli", "qcloudcli"}
 
+// prompt is printed before a command by some pages.
+var prompt = []byte("$ ")
+
 // isCommandLine says whether a body is a command of the vendor's tool, or its options.
 func isCommandLine(body []byte) bool {
+	body = bytes.TrimPrefix(body, prompt)
 	return bytes.HasPrefix(body, []byte("--")) ||
 		slices.ContainsFunc(tools, func(tool string) bool { return bytes.HasPrefix(body, []byte(tool+" ")) })
 }
@@ -33,7 +37,7 @@ var switches = map[string]bool{"--cli-unfold-argument": true, "--use-cvm-role": 
 //
 // Fields begin with a capital letter. Other options are the tool's own, and passed over.
 func (d *decoder) decodeCommandLine(body string) {
-	words, err := dockerrun.Split(body)
+	words, err := dockerrun.Split(strings.TrimPrefix(body, string(prompt)))
 	if err != nil {
 		d.fail(errcode.InvalidParameter, "", "the command %s", err.Error())
 		return

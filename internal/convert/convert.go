@@ -52,13 +52,13 @@ func (r *Request) action() (*action, reflect.Value) {
 // byteOrderMark begins what some editors save as UTF-8.
 var byteOrderMark = []byte("\ufeff")
 
-// FromBody converts a body of SubmitJob or CreateComputeEnv: JSON; else a command of the
-// vendor's tool if it begins as one; else lines of key=value if there are several; else an
+// FromBody converts a body of SubmitJob or CreateComputeEnv, with the headers of an HTTP request
+// before it or without: JSON; else a command of the vendor's tool if it begins as one; else lines of key=value if there are several; else an
 // encoded form. The error is of type Problems. The result is not validated: see package
 // validation for that. Cost: linear in the body, but for sorting.
 func FromBody(body []byte, o Options) (*Request, error) {
 	d := &decoder{action: submitJob}
-	body = bytes.TrimPrefix(body, byteOrderMark)
+	body = d.withoutHeaders(bytes.TrimPrefix(body, byteOrderMark))
 	trimmed := bytes.TrimSpace(body)
 	switch {
 	case len(trimmed) == 0:

@@ -282,7 +282,7 @@ func TestProblems(t *testing.T) {
 	}{
 		"nothing":   {" \n", []string{"MissingParameter: the body is empty"}},
 		"not UTF-8": {"Job.JobName=\xff", []string{"InvalidParameter: the body must be UTF-8"}},
-		"list":      {"[]", []string{"InvalidParameter: must be an object, got a list"}},
+		"list":      {"[]", []string{"InvalidParameter: the body must be an object, got a list"}},
 		"cut off":   {`{"Job": {`, []string{"InvalidParameter: the body is no valid JSON: it ends too early at byte 9"}},
 		"cut off in a list": {`{"Job": {"Tasks": [{`, []string{
 			"InvalidParameter: the body is no valid JSON: it ends too early at byte 20",
@@ -350,12 +350,12 @@ func TestProblems(t *testing.T) {
 			"InvalidParameter: parameter 3 must be a key, = and a value, both UTF-8 and encoded for a URL",
 		}},
 		"form not UTF-8":       {"Placement.Zone=%ff", []string{"InvalidParameter: parameter 1 must be a key, = and a value, both UTF-8 and encoded for a URL"}},
-		"lines without a sign": {"Placement.Zone=z\nsecret\n", []string{"InvalidParameter: line 2 must be a key, = and a value"}},
+		"lines without a sign": {"Placement.Zone=z\nsecret\n", []string{"InvalidParameter: line 2 must be a key, = and a value; if it belongs to the value before, write the body as JSON or URL-encoded"}},
 		"paths": {
 			"=x&Job=x&Job.Tasks=x&Job.Tasks.0=x&Job.Tasks.=x&Job.=x&Job.JobName.x=x&Job.JobName.=x&Job.Tasks.N.TaskName=x&Job.Tasks.01.TaskName=x" +
 				"&Job.Tasks.-1.TaskName=x&Job.Tasks.99999999999.TaskName=x&Job.Taskz.0.TaskName=x",
 			[]string{
-				"InvalidParameter: must be an object, got a text",
+				"InvalidParameter: the body must be an object, got a text",
 				"InvalidParameter: Job: must be an object, got a text",
 				"InvalidParameter: Job.Tasks: must be a list, got a text",
 				"InvalidParameter: Job.Tasks.0: must be an object, got a text",

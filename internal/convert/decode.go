@@ -36,7 +36,7 @@ const (
 
 // decodeJSON reads a JSON body.
 func (d *decoder) decodeJSON(data []byte) {
-	d.action = actionOfJSON(data)
+	d.action = actionOfJSON(data, d.named)
 	if at := loneSurrogate(data); at >= 0 {
 		d.fail(errcode.InvalidParameter, "", "the body has an escape at byte %d that is half a character: a surrogate without its other half", at)
 		return
@@ -57,16 +57,15 @@ func (d *decoder) decodeJSON(data []byte) {
 	d.fail(errcode.InvalidParameter, "", "the body is no valid JSON: %s at byte %d", jsonFault(err), dec.InputOffset())
 }
 
-// actionOfJSON says which action a body is meant for: the one that it names, else the one
-// whose object it has.
-func actionOfJSON(data []byte) *action {
+// actionOfJSON says which action a body is meant for: the one that it names, else the one with the
+// name, else the one whose object it has.
+func actionOfJSON(data []byte, name string) *action {
 	var top map[string]json.RawMessage
 	if json.Unmarshal(data, &top) != nil {
 		return submitJob // what is wrong is said later
 	}
-	var name string
-	if json.Unmarshal(top[actionParameter], &name) != nil {
-		name = ""
+	if own := ""; json.Unmarshal(top[actionParameter], &own) == nil {
+		name = own
 	}
 	_, env := top["ComputeEnv"]
 	_, job := top["Job"]

@@ -20,12 +20,16 @@ import (
 // list items counted from 0, as in Job.Tasks.0.TaskName.
 type Parameter struct{ Key, Value string }
 
-// decodeForm reads an encoded form (a=b&c=d).
+// decodeForm reads an encoded form (a=b&c=d). A form with spaces in it was not encoded, or not
+// wholly: what could be read in two ways then, an empty parameter (the && of a shell?) and one
+// with + or %, is refused.
 func (d *decoder) decodeForm(body string) {
 	var params []Parameter
+	pairs := strings.Split(queryOf(body), "&")
+	spaces := slices.ContainsFunc(pairs, func(pair string) bool { return strings.Contains(pair, " ") && !isPlaceholder(pair) })
 	count := 0
-	for pair := range strings.SplitSeq(queryOf(body), "&") {
-		if pair == "" {
+	for i, pair := range pairs {
+		if pair == "" && (!spaces || i == 0) {
 			continue
 		}
 		count++
@@ -34,6 +38,11 @@ func (d *decoder) decodeForm(body string) {
 			continue
 		}
 		key, value, ok := strings.Cut(pair, "=")
+		if spaces && !commonParameters[key] && (pair == "" || strings.ContainsAny(pair, "+%")) {
+			d.fail(errcode.InvalidParameter, "", "parameter %d is empty or has + or %%, and the body has spaces, so it is not URL-encoded as a whole: "+
+				"encode all of it, or write it as JSON", count)
+			continue
+		}
 		key, keyErr := url.QueryUnescape(key)
 		value, valueErr := url.QueryUnescape(value)
 		if !ok || keyErr != nil || valueErr != nil || !utf8.ValidString(key) || !utf8.ValidString(value) {
@@ -67,7 +76,7 @@ func (d *decoder) decodeLines(body string) {
 			continue
 		}
 		if !strings.Contains(text, "=") {
-			d.fail(errcode.InvalidParameter, "", "line %d must be a key, = and a value", line)
+			d.fail(errcode.InvalidParameter, "", "line %d must be a key, = and a value; if it belongs to the value before, write the body as JSON or URL-encoded", line)
 			continue
 		}
 		found, placeholder, unclear := splitLine(text)
@@ -162,8 +171,8 @@ type place struct {
 }
 
 // actionOfParameters is actionOfJSON for flattened fields.
-func actionOfParameters(params []Parameter) *action {
-	name, env, job := "", false, false
+func actionOfParameters(params []Parameter, name string) *action {
+	env, job := false, false
 	for _, p := range params {
 		switch first, _, _ := strings.Cut(p.Key, "."); {
 		case p.Key == actionParameter:
@@ -177,11 +186,28 @@ func actionOfParameters(params []Parameter) *action {
 	return actionOf(name, env && !job)
 }
 
+// isAction checks the action that parameters name, if they do.
+func (d *decoder) isAction(params []Parameter) bool {
+	before := len(d.problems)
+	for _, p := range params {
+		if p.Key == actionParameter {
+			d.checkCommon(p.Key, strings.TrimSpace(p.Value))
+		}
+	}
+	return len(d.problems) == before
+}
+
 // parameters reads flattened fields, in whatever order they come.
 func (d *decoder) parameters(params []Parameter) {
-	d.action = actionOfParameters(params)
+	d.action = actionOfParameters(params, d.named)
+	if !d.isAction(params) {
+		return // its fields are none of ours
+	}
 	places := make([]place, 0, len(params))
 	for _, p := range params {
+		if p.Key == actionParameter {
+			continue
+		}
 		if commonParameters[p.Key] {
 			d.checkCommon(p.Key, strings.TrimSpace(p.Value))
 			continue

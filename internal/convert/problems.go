@@ -56,6 +56,7 @@ type decoder struct {
 	notes    []string
 	secrets  []string // by the number that stands for them
 	null     bool     // the JSON value that was read last was null
+	named    string   // the action in the headers of an HTTP request, if there are any
 }
 
 // root is the spec that the body is decoded into.
@@ -96,7 +97,11 @@ func (d *decoder) failUnknown(s *shape, path, name string) {
 
 // failType reports a value of the wrong type.
 func (d *decoder) failType(s *shape, path, got string) {
-	d.fail(errcode.InvalidParameter, path, "must be %s, got %s", s.kind, got)
+	what := ""
+	if path == "" {
+		what = "the body "
+	}
+	d.fail(errcode.InvalidParameter, path, "%smust be %s, got %s", what, s.kind, got)
 }
 
 // join appends a name to a path.
