@@ -28,6 +28,7 @@ const convertUsage = `Usage: kubectl batchjob convert -f FILE [flags]
 Turns a SubmitJob or CreateComputeEnv request into a manifest of a BatchJob or a
 ComputeEnv: the JSON body; its flattened form (Job.Tasks.0.Application.Command=…),
 URL-encoded or one parameter a line; or a command of the vendor's command line tool.
+HTTP headers may stand before a body.
 A password or key in it becomes a Secret that is written before the object.
 
 What the cluster would refuse is an error, and nothing is written: else the Secret

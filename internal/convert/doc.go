@@ -20,8 +20,11 @@
 // a number may be written as a text ("Priority": "1"), and so may a switch
 // ("PublicIpAssigned": "TRUE").
 //
+// The headers of an HTTP request may stand before a body; they name the action and the version.
+//
 // Nothing of a body is lost without a word: several parameters on one line are split or
-// the line is refused, and what is passed over as a placeholder is in Request.Notes.
+// the line is refused, as is what may be URL-encoded or not, and what is passed over as a
+// placeholder is in Request.Notes.
 //
 // No object holds credentials. A password or key in a body becomes a Secret beside
 // the object, which refers to it by name; on the way back it is left out. No error

@@ -359,7 +359,7 @@ func Table() []Entry {
 		},
 		{
 			Code:     UnknownParameter,
-			When:     "A SubmitJob body has a field that the API does not have. The converter says so; for a manifest the API server does, in its own words.",
+			When:     "A body of SubmitJob or CreateComputeEnv has a field that the API does not have. The converter says so; for a manifest the API server does, in its own words.",
 			Example:  `{"Job": {"Taskz": []}}`,
 			WhatToDo: "Correct the name; the message suggests the nearest one.",
 			Source:   common,
