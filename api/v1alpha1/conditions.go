@@ -141,6 +141,9 @@ const (
 	ReasonComputeEnvFull = "ComputeEnvFull"
 	// ReasonComputeEnvNotFound: there is no ComputeEnv of that name or identifier.
 	ReasonComputeEnvNotFound = "ComputeEnvNotFound"
+	// ReasonOperatorMemory: the job is a large one, and the operator has no memory for it as long as
+	// others have started.
+	ReasonOperatorMemory = "OperatorMemory"
 	// ReasonZoneNotFound: no node is in any of the zones that may be used.
 	ReasonZoneNotFound = "ZoneNotFound"
 	// ReasonHostNotFound: no node has any of the hosts or addresses that may be used.

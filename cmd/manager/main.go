@@ -167,6 +167,7 @@ func setUp(mgr ctrl.Manager, cat *catalogfile.File, o *options) error {
 	if err := batchjob.Setup(mgr, batchjob.Options{
 		Catalog: cat.Current, Nodes: known, Slots: shared,
 		Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait, Metrics: counted, PodKey: podKey.Key,
+		LargeJobMemory: o.largeJobMemory,
 	}); err != nil {
 		return fmt.Errorf("setting up the reconciler of BatchJob: %w", err)
 	}
@@ -203,7 +204,7 @@ func newManager(ctx context.Context, cfg *rest.Config, o *options, certOpts cert
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
 		Scheme:                              scheme,
 		MapperProvider:                      func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return mapper, nil },
-		Cache:                               cache.Options{ByObject: byObject, DefaultTransform: cache.TransformStripManagedFields(), DefaultWatchErrorHandler: api.watchFailed},
+		Cache:                               cache.Options{ByObject: byObject, NewInformer: batchjob.NewInformer, DefaultTransform: cache.TransformStripManagedFields(), DefaultWatchErrorHandler: api.watchFailed},
 		Controller:                          config.Controller{CacheSyncTimeout: cacheSyncTimeout},
 		Metrics:                             metricsserver.Options{BindAddress: "0"}, // see startServers
 		HealthProbeBindAddress:              "0",

@@ -9,15 +9,18 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/url"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/controllers/batchjob"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/webhook"
 )
@@ -38,6 +41,7 @@ type options struct {
 	jobQuota        int64
 	jobBytesQuota   int64
 	envQuota        int64
+	largeJobMemory  int
 	unknownZones    string
 	workers         int
 	resourceWait    time.Duration
@@ -91,6 +95,9 @@ func parseOptions(args []string) (*options, error) {
 	fs.Func("job-bytes-quota", "How many bytes the BatchJobs of a namespace may take together, finished ones included, each with the largest "+
 		"status that it can still reach, unless the namespace's annotation "+v1alpha1.AnnotationJobBytesQuota+
 		" says another number; 0 means any number. (default 64Mi)", o.setJobBytesQuota)
+	o.largeJobMemory = largeJobMemory(debug.SetMemoryLimit(-1))
+	fs.Func("large-job-memory", "How much of the manager's memory large jobs may take that have started, those of more than some 20 tasks; "+
+		"others wait. At least 16Mi. (default a quarter of GOMEMLIMIT, 128Mi without one)", o.setLargeJobMemory)
 	fs.Int64Var(&o.envQuota, "compute-env-quota", 10, "How many ComputeEnvs a namespace may keep, unless its annotation "+
 		v1alpha1.AnnotationEnvQuota+" says another number; 0 means any number.")
 	fs.StringVar(&o.unknownZones, "unknown-zones", zonesWait, "What becomes of a request for a zone that no node is in: "+
@@ -128,6 +135,26 @@ func (o *options) setWebhookURL(s string) error {
 
 func (o *options) setJobBytesQuota(s string) (err error) {
 	o.jobBytesQuota, err = webhook.ParseBytes(s)
+	return err
+}
+
+// leastLargeJobMemory is what the largest job takes that there is.
+const leastLargeJobMemory = 16 << 20
+
+// largeJobMemory is the default of --large-job-memory where the memory limit of Go is limit bytes.
+func largeJobMemory(limit int64) int {
+	if limit == math.MaxInt64 { // there is none
+		return batchjob.DefaultLargeJobMemory
+	}
+	return int(max(limit/4, leastLargeJobMemory))
+}
+
+func (o *options) setLargeJobMemory(s string) error {
+	n, err := webhook.ParseBytes(s)
+	if err == nil && n < leastLargeJobMemory {
+		err = errors.New("must be at least 16Mi")
+	}
+	o.largeJobMemory = int(n)
 	return err
 }
 

@@ -5,6 +5,7 @@ package main
 
 import (
 	"log/slog"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,17 @@ func TestParseOptions(t *testing.T) {
 	}
 }
 
+func TestLargeJobMemory(t *testing.T) {
+	for limit, want := range map[int64]int{math.MaxInt64: 128 << 20, 460 << 20: 115 << 20, 1 << 20: 16 << 20} {
+		if got := largeJobMemory(limit); got != want {
+			t.Errorf("of %d bytes it is %d, want %d", limit, got, want)
+		}
+	}
+	if o, err := parseOptions([]string{"--large-job-memory=1Gi"}); err != nil || o.largeJobMemory != 1<<30 {
+		t.Errorf("options %+v, error %v", o, err)
+	}
+}
+
 func TestParseOptionsDefaultNamespace(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "")
 	if o, err := parseOptions(nil); err != nil || o.namespace != defaultNamespace {
@@ -56,6 +68,7 @@ func TestParseOptionsErrors(t *testing.T) {
 		"negative quota of bytes":       {[]string{"--job-bytes-quota=-1"}, "must be a number of bytes such as 64Mi"},
 		"too many bytes":                {[]string{"--job-bytes-quota=2Pi"}, "from 0 to 1Pi"},
 		"negative quota of ComputeEnvs": {[]string{"--compute-env-quota=-1"}, "--compute-env-quota must not be negative"},
+		"too little memory":             {[]string{"--large-job-memory=1Mi"}, "must be at least 16Mi"},
 		"zones":                         {[]string{"--unknown-zones=maybe"}, "--unknown-zones must be wait or reject"},
 		"no requests":                   {[]string{"--kube-api-qps=0"}, "--kube-api-qps must be more than 0"},
 		"no burst":                      {[]string{"--kube-api-burst=0"}, "--kube-api-burst at least 1"},

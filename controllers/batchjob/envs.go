@@ -101,7 +101,7 @@ func (r *Reconciler) askForNodes(ctx context.Context, obs *observation) error {
 		r.resize(env)
 		known := m.envs[ref]
 		if known.uid != env.UID || known.generation != env.Generation {
-			known = resolvedEnv{env.UID, env.Generation, resolve.Named(env, job)}
+			known = resolvedEnv{env.UID, env.Generation, resolve.Named(env, m.spec.Tags)}
 			if m.envs == nil {
 				m.envs = map[string]resolvedEnv{}
 			}

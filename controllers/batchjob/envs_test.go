@@ -73,7 +73,10 @@ func (e *env) finish(job string) {
 // woken has a process note whom its ledger wakes.
 func (p *process) woken() *[]string {
 	names := new([]string)
-	p.options.Slots.OnWake(func(place slots.Place) { *names = append(*names, place.Job.Name) })
+	p.options.Slots.OnWake(func(place slots.Place) {
+		*names = append(*names, place.Job.Name)
+		p.wake(place)
+	})
 	return names
 }
 

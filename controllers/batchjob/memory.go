@@ -28,9 +28,16 @@ type memory struct {
 	// version is the resource version of our last write to the job, and at its time.
 	version string
 	at      time.Time
-	// spec is what the job resolves to; code and message say why it must not run.
+	// spec is what the job resolves to; code and message say why it must not run. A large job that is
+	// idle has none between two passes: see endLarge. It is set under the reconciler's lock.
 	spec          *resolve.Job
 	code, message string
+	// priority is that of the spec, and startedSize the plan.StartedSize of the job.
+	priority, startedSize int
+	// settled is what the last pass over a large job came to; nil if there is something to do. looks
+	// counts what happened since that no object in the cache tells of. Both need the reconciler's lock.
+	settled *settled
+	looks   int
 	// usesEnvs says that a task names a ComputeEnv, and mostInEnv how many instances of such
 	// tasks may be under way at once.
 	usesEnvs  bool
@@ -82,17 +89,21 @@ func (r *Reconciler) recall(key types.NamespacedName, job *v1alpha1.BatchJob) *m
 
 // remember makes a memory of the job, which must be whole.
 func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) *memory {
-	m := &memory{uid: job.UID, token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}, released: map[types.UID]string{}}
+	m := &memory{
+		uid: job.UID, token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}, released: map[types.UID]string{},
+		priority: v1alpha1.DefaultPriority, startedSize: plan.StartedSize(job),
+	}
 	if !isAccepted(job) { // what an earlier version accepted goes on
 		m.code, m.message = r.options.Validate(job)
 	}
 	if m.code == "" {
 		var err error
 		if m.spec, err = resolve.Resolve(job); err != nil {
-			m.code, m.message = "InternalError", err.Error()
+			m.code, m.message = codeUnresolved, err.Error()
 		}
 	}
 	if m.spec != nil {
+		m.priority = m.spec.Priority
 		for i := range m.spec.Tasks {
 			t := &m.spec.Tasks[i]
 			if t.EnvID != "" {
@@ -105,8 +116,12 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 	}
 	m.specSize, m.statusSize = jsonSize(&job.Spec), jsonSize(&job.Status)
 	r.mu.Lock()
+	before := r.memories[key]
 	r.memories[key] = m
 	r.mu.Unlock()
+	if before != nil {
+		r.started.Release(key) // another job of this name, which is gone
+	}
 	return m
 }
 
@@ -131,6 +146,7 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	if m != nil {
 		r.tokens.forget(m.token, m.uid)
 		r.quotas.leave(key.Namespace, m.uid)
+		r.started.Release(key)
 	}
 }
 

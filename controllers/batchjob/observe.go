@@ -34,18 +34,28 @@ type observation struct {
 	tombstone *plan.Tombstone
 	// stale says that the cache has not seen our own last write.
 	stale bool
-	// wrote says that the status was stored in this pass.
-	wrote bool
+	// wrote says that the status was stored in this pass, and stored is what it is then.
+	wrote  bool
+	stored *v1alpha1.BatchJobStatus
 	// known is when the API server last said that the job is as observed; zero if it did not.
 	known time.Time
+	// large says that the cache has but an outline of the job, which has not ended; looks is
+	// memory.looks as it was before the pass.
+	large bool
+	looks int
+	// settled says that there is nothing to do before the time of wait; 0 means before something changes.
+	settled bool
+	wait    time.Duration
+	// memory of the operator that the pass has taken for the whole job.
+	lease *lease
 }
 
 // podReader returns the Pods in the cache that name a job. They are not to be changed.
 type podReader func(ctx context.Context, job types.NamespacedName) ([]*corev1.Pod, error)
 
-// observe reads the job and its Pods from the cache. It returns nil when there is
-// nothing to do.
-func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*observation, error) {
+// observe reads the job and its Pods from the cache, and what of the job the cache does not have from
+// the API server, with lease. It returns nil when there is nothing to do.
+func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, lease *lease) (*observation, error) {
 	job := &v1alpha1.BatchJob{}
 	err := r.client.Get(ctx, key, job)
 	if client.IgnoreNotFound(err) != nil {
@@ -88,21 +98,34 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 			return nil, nil // all were let go of, and the event that shows it brings us here again
 		}
 	}
-	cached := job
-	if done {
-		if job, err = r.whole(ctx, cached); err != nil {
+	cached, looks, large := job, r.looksOf(m), !done && plan.IsOutline(job)
+	if large {
+		if m != nil && isOlder(job.ResourceVersion, m.version) {
+			return &observation{stale: true}, nil
+		}
+		if wait, ok := r.isSettled(m, job); ok && len(own) == 0 {
+			return &observation{Observation: plan.Observation{Job: job}, settled: true, wait: wait}, nil
+		}
+	}
+	if done || large && needsWhole(m, job) {
+		if job, err = r.whole(ctx, cached, lease); err != nil {
 			return nil, client.IgnoreNotFound(err)
 		}
-		if isOlder(cached.ResourceVersion, job.ResourceVersion) {
+		// All that is decided here goes by what one version of the job says.
+		if isOlder(cached.ResourceVersion, job.ResourceVersion) || large && job.ResourceVersion != cached.ResourceVersion {
 			return &observation{stale: true}, nil
 		}
 	}
-	if m == nil {
+	switch {
+	case m == nil:
 		m = r.remember(key, job)
+	case m.spec == nil && m.code == "":
+		m = r.resolve(m, job)
 	}
 	obs := &observation{memory: m, code: m.code, message: m.message, stale: isOlder(job.ResourceVersion, m.version)}
+	obs.large, obs.looks, obs.lease = large, looks, lease
 	if m.code == "" && job.DeletionTimestamp == nil {
-		switch obs.original, err = r.original(ctx, job); {
+		switch obs.original, err = r.original(ctx, job, lease); {
 		case apierrors.IsNotFound(err):
 			return &observation{stale: true}, nil // what had the token is gone, and the cache behind
 		case err != nil:
@@ -167,12 +190,21 @@ func (r *Reconciler) unfinished(ctx context.Context, job *v1alpha1.BatchJob) (in
 
 // observeLive puts the job as the API server has it in the place of the cached one.
 func (r *Reconciler) observeLive(ctx context.Context, obs *observation) error {
+	if obs.large {
+		if err := r.take(ctx, obs.lease, obs.Job.Namespace, obs.memory.startedSize); err != nil {
+			return err
+		}
+	}
 	job := &v1alpha1.BatchJob{}
 	if err := r.live.Get(ctx, client.ObjectKeyFromObject(obs.Job), job); err != nil {
 		return fmt.Errorf("reading the job from the API server: %w", err)
 	}
 	if job.UID != obs.Job.UID {
 		return fmt.Errorf("job %s was replaced", obs.Job.UID)
+	}
+	if obs.large && obs.Spec != nil {
+		job.Spec.Job.Tasks, job.Spec.Job.Dependences = nil, nil // they are in Spec
+		obs.lease.end()
 	}
 	obs.Job, obs.Live, obs.known = job, true, r.options.Clock.Now()
 	if plan.RetryDue(job) {
@@ -183,11 +215,14 @@ func (r *Reconciler) observeLive(ctx context.Context, obs *observation) error {
 	return nil
 }
 
-// whole returns a job with all that the API server has of it: the cache has but outlines of
-// those at rest. It may be newer than job.
-func (r *Reconciler) whole(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.BatchJob, error) {
+// whole returns a job with all that the API server has of it: of many the cache has but outlines. It
+// may be newer than job. A large one is read when lease has memory for it.
+func (r *Reconciler) whole(ctx context.Context, job *v1alpha1.BatchJob, lease *lease) (*v1alpha1.BatchJob, error) {
 	if !plan.IsOutline(job) {
 		return job, nil
+	}
+	if err := r.take(ctx, lease, job.Namespace, plan.OutlineSize(job)); err != nil {
+		return nil, err
 	}
 	now := &v1alpha1.BatchJob{}
 	if err := r.live.Get(ctx, client.ObjectKeyFromObject(job), now); err != nil {

@@ -58,8 +58,8 @@ func (r *Reconciler) priority(key types.NamespacedName, o client.Object) int {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m := r.memories[key]; m != nil && m.spec != nil {
-		return m.spec.Priority
+	if m := r.memories[key]; m != nil {
+		return m.priority
 	}
 	return v1alpha1.DefaultPriority
 }

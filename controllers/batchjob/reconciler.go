@@ -22,6 +22,7 @@ import (
 
 	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/fairrate"
+	"batchcompute.dev/operator/internal/membudget"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/proof"
@@ -37,6 +38,9 @@ type Reconciler struct {
 
 	limits *limits
 	pace   pace
+	// loads bounds the large jobs that passes have in memory, and started those that stay there.
+	loads   *membudget.Gate
+	started *membudget.Shares
 
 	tokens tokens
 	quotas quotas
@@ -63,20 +67,28 @@ type Reconciler struct {
 
 // Reconcile does one pass over one job, in the order that package plan demands: store
 // the status, then stop and create Pods, and let go of those that are recorded.
-func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
 	ctx = fairrate.WithTenant(ctx, req.Namespace)
 	begin := r.options.Clock.Now()
 	if err := r.ensureKey(ctx); err != nil {
 		return ctrl.Result{}, err
 	}
-	obs, err := r.observe(ctx, req.NamespacedName)
+	lease := &lease{}
+	defer lease.end()
+	obs, err := r.observe(ctx, req.NamespacedName, lease)
 	if obs == nil || err != nil {
 		return ctrl.Result{RequeueAfter: r.goneWait(req.NamespacedName)}, err
 	}
 	if obs.stale {
 		return ctrl.Result{RequeueAfter: staleRetry}, nil
 	}
+	if obs.settled {
+		r.options.Metrics.Observe(req.NamespacedName, metrics.Snapshot{Instances: obs.Job.Status.TaskInstanceMetrics})
+		return ctrl.Result{RequeueAfter: soonest(obs.wait, r.goneWait(req.NamespacedName))}, nil
+	}
 	defer r.rest(obs)
+	defer func() { r.endLarge(obs, result, err) }()
+	r.askForMemory(obs)
 	err = r.askForNodes(ctx, obs)
 	switch {
 	case errors.Is(err, errNotCaughtUp):
@@ -101,6 +113,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	case gathering:
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
+	lease.end() // what follows may take long
 	delErr := r.delete(ctx, obs, p.Delete)
 	release := p.Release
 	if delErr != nil {
@@ -135,7 +148,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{RequeueAfter: wait}, err
 	}
 	unseen := obs.memory.unseen(r.options.Clock.Now())
-	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen, young)}, nil
+	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen, young, obs.wait)}, nil
 }
 
 // letGo releases Pods and remembers it.

@@ -45,7 +45,7 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 	if err != nil {
 		return 0, false, fmt.Errorf("storing the status: %w", err)
 	}
-	obs.memory.version, obs.memory.at, obs.wrote = version, now, true
+	obs.memory.version, obs.memory.at, obs.wrote, obs.stored = version, now, true, &p.Status
 	r.count(&obs.Job.Status, p)
 	end := r.options.Clock.Now()
 	obs.Live, obs.known = true, end // what we act on is what the API server has

@@ -20,6 +20,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/naming"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/slots"
 )
 
@@ -106,8 +107,21 @@ func (r *Reconciler) isGone(ctx context.Context, was *metav1.PartialObjectMetada
 	return apierrors.IsNotFound(err) || err == nil && now.UID != was.UID
 }
 
-// seedJob counts what a job has.
+// seedJob counts what a job has. Of one that is idle that is nothing; of another the cache may have but
+// an outline.
 func (r *Reconciler) seedJob(ctx context.Context, job *v1alpha1.BatchJob) error {
+	if plan.IsIdle(job) || len(resolve.EnvIDs(job)) == 0 {
+		return nil
+	}
+	cached := job
+	// One is read at a time. To wait for memory here could be for ever: those who have it may wait for seeds.
+	job, err := r.whole(ctx, cached, unlimited())
+	if apierrors.IsNotFound(err) || err == nil && isOlder(job.ResourceVersion, cached.ResourceVersion) {
+		return errNotCaughtUp
+	}
+	if err != nil {
+		return err
+	}
 	refs := map[string]string{} // by the name of the task
 	for i := range job.Spec.Job.Tasks {
 		if t := &job.Spec.Job.Tasks[i]; t.EnvID != "" {

@@ -6,6 +6,7 @@
 package batchjob
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -31,6 +32,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/fairqueue"
+	"batchcompute.dev/operator/internal/membudget"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/plan"
@@ -88,6 +90,9 @@ type Options struct {
 	// ResourceWait is how long the first machine of an instance is waited for, and scales
 	// the waits for later ones. 0 means plan.DefaultResourceWait.
 	ResourceWait time.Duration
+	// LargeJobMemory is how much memory large jobs may take that have started, see plan.LargeJob;
+	// others wait. Unit: bytes. 0 means DefaultLargeJobMemory.
+	LargeJobMemory int
 	// PodKey returns the key that proves which Pods the operator has created. It is asked at the
 	// beginning of each pass until it has returned one. nil: Pods get no proof and need none.
 	PodKey func(context.Context) (*proof.Key, error)
@@ -98,8 +103,8 @@ type Options struct {
 }
 
 // CacheOptions says what the manager's cache must hold for Setup: all BatchJobs, of those at
-// rest an outline, and the Pods whose outcome has not been recorded yet, stripped of what is
-// not read.
+// rest and of large ones an outline, and the Pods whose outcome has not been recorded yet, stripped of
+// what is not read.
 // Objects are not copied when they are read, so no reader may change one.
 func CacheOptions() map[client.Object]cache.ByObject {
 	shared := true
@@ -134,7 +139,6 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	// it does not know, which it does by reading everything twice.
 	writer := client.WithFieldValidation(mgr.GetClient(), metav1.FieldValidationIgnore)
 	r := NewReconciler(writer, pods, mgr.GetAPIReader(), mgr.GetEventRecorder("batchjob-controller"), o)
-	r.options.Slots.OnWake(r.wake)
 	if o.Nodes != nil {
 		if err := r.followNodes(mgr.GetCache()); err != nil {
 			return err
@@ -214,9 +218,12 @@ func NewReconciler(c client.Client, pods podReader, live client.Reader, recorder
 		o.Slots = slots.New()
 	}
 	r := &Reconciler{client: c, pods: pods, live: live, recorder: recorder, options: o, limits: newLimits(leastAlone, leastBeside, mostCalls, o.Clock),
+		loads: membudget.NewGate(loadMemory), started: membudget.NewShares(cmp.Or(o.LargeJobMemory, DefaultLargeJobMemory)),
 		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{},
 		gone: map[types.NamespacedName]map[string]bool{}, seeded: map[string]bool{}, fences: map[string]map[types.UID]*metav1.PartialObjectMetadata{}}
 	r.schedulers.begin = o.Clock.Now()
+	o.Slots.OnWake(r.wake)
+	r.started.OnWake(func(j membudget.Job) { r.look(j.Name, j.Priority) })
 	return r
 }
 
@@ -241,14 +248,21 @@ func indexPod(pod client.Object) []string {
 	return nil
 }
 
-// stripJob keeps what is read of a job; of one at rest that is an outline. See Reconciler.whole.
-func stripJob(o any) (any, error) {
+// stripJob keeps what is read of a job; of one at rest, and of a large one, that is an outline. See
+// Reconciler.whole.
+func stripJob(o any) (any, error) { return stripJobFrom(o, plan.LargeJob) }
+
+// stripJobFrom is stripJob where jobs are large from another size on.
+func stripJobFrom(o any, large int) (any, error) {
 	job, ok := o.(*v1alpha1.BatchJob)
 	if !ok {
 		return o, nil
 	}
+	if len(job.ManagedFields) > 0 && job.ManagedFields[0].Operation == stripped[0].Operation {
+		return job, nil
+	}
 	size := strconv.FormatInt(validation.StoredSize(job), 10) // as the API server has it
-	job.ManagedFields, job.Labels = nil, nil
+	job.ManagedFields, job.Labels = stripped, nil
 	terminate, ok := job.Annotations[v1alpha1.AnnotationTerminate]
 	job.Annotations = map[string]string{v1alpha1.AnnotationStoredSize: size}
 	if ok {
@@ -256,8 +270,15 @@ func stripJob(o any) (any, error) {
 		terminate = strings.Clone(terminate[:min(len(terminate), v1alpha1.MaxTerminateLength+1)])
 		job.Annotations[v1alpha1.AnnotationTerminate] = terminate
 	}
-	return plan.Outline(job), nil
+	out := plan.OutlineFrom(job, large)
+	out.ManagedFields = stripped
+	return out, nil
 }
+
+// stripped marks what stripJob has returned: an informer that begins calls it twice for each object, and
+// the second time it would take the size of what is left for that of the job. The API server stores no such
+// operation, so nobody can forge the mark.
+var stripped = []metav1.ManagedFieldsEntry{{Operation: "Stripped"}}
 
 // stripNode keeps what tells where a node is.
 func stripNode(o any) (any, error) {

@@ -50,6 +50,8 @@ type simAPI struct {
 	floor int
 	// digesting says that views get a digest, which costs time.
 	digesting bool
+	// large is the size from which a cache has but outlines of jobs.
+	large int
 }
 
 // simView is what a cache shows at one time: all jobs, and the Pods that are tracked, both
@@ -74,7 +76,7 @@ func (a *simAPI) remember() {
 		before = a.history[n]
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.jobs)) {
-		v.jobs = append(v.jobs, asCached(before.jobs, a.jobs[name], stripJob))
+		v.jobs = append(v.jobs, asCached(before.jobs, a.jobs[name], a.stripJob))
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.pods)) {
 		if pod := a.pods[name]; pod.Labels[v1alpha1.LabelTracked] == "true" {
@@ -100,6 +102,8 @@ func (a *simAPI) remember() {
 	}
 	a.history = append(a.history, v)
 }
+
+func (a *simAPI) stripJob(o any) (any, error) { return stripJobFrom(o, a.large) }
 
 // asCached is an object as a cache has it, the same pointer as in old, by name, as long as the
 // object is the same.

@@ -53,6 +53,10 @@ func TestSimCases(t *testing.T) {
 			testutil.Job("sim").Task("a"),
 			[]string{"running", "suspend or resume"},
 		},
+		"a signal ends a command, and a person deletes its Pod while the job is suspended": {
+			testutil.Job("sim").Task("a").Task("b").Edges("a->b"),
+			[]string{"exit 143 of", "time passes", "suspend or resume", "a person deletes"},
+		},
 		"a resumption while that which was suspended still runs": {
 			testutil.Job("sim").Task("a"),
 			[]string{"running", "suspend or resume", "crash after", "suspend or resume"},
@@ -99,13 +103,15 @@ func TestSimCases(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSimulation(simSetup{jobs: []*v1alpha1.BatchJob{tc.job.Obj()}})
-			s.script = append([]string{}, tc.script...)
-			if err := s.play(maxRounds); err != nil {
-				t.Fatal(err)
-			}
-			if len(s.script) > 0 {
-				t.Fatalf("I8: it did not come to %q", s.script)
+			for _, outlines := range []bool{false, true} {
+				s := newSimulation(simSetup{jobs: []*v1alpha1.BatchJob{tc.job.Obj()}, outlines: outlines})
+				s.script = append([]string{}, tc.script...)
+				if err := s.play(maxRounds); err != nil {
+					t.Fatal(err)
+				}
+				if len(s.script) > 0 {
+					t.Fatalf("I8: it did not come to %q", s.script)
+				}
 			}
 		})
 	}

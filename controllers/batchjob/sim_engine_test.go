@@ -22,6 +22,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
 )
 
@@ -66,6 +67,8 @@ type simulation struct {
 // simSetup is what a run begins with.
 type simSetup struct {
 	jobs []*v1alpha1.BatchJob
+	// outlines says that a cache has but outlines of all jobs, as if they were large.
+	outlines bool
 	// representatives says that of Pods that differ only in their index one is acted on.
 	representatives bool
 	digesting       bool
@@ -117,6 +120,9 @@ type simEndOfPass struct {
 
 func newSimulation(setup simSetup) *simulation {
 	s := &simulation{simAPI: newSimAPI(setup.digesting), setup: setup, specs: map[string]*resolve.Job{}}
+	if s.large = plan.LargeJob; setup.outlines {
+		s.large = 0
+	}
 	s.free = func() bool { return true }
 	s.boundary = func() bool { return true }
 	s.remember() // a cache may be from before the job

@@ -615,6 +615,10 @@ func (s *simulation) digestMemory(m *memory, ahead bool) string {
 	for _, uid := range slices.Sorted(maps.Keys(m.released)) {
 		fmt.Fprint(&out, uid, m.released[uid])
 	}
+	fmt.Fprint(&out, m.spec != nil)
+	if st := m.settled; st != nil {
+		fmt.Fprint(&out, st.version, st.looks == m.looks, st.until.UnixNano(), st.waits)
+	}
 	for _, name := range slices.Sorted(maps.Keys(m.taken)) {
 		t := m.taken[name]
 		fmt.Fprint(&out, name, t.MayRun, t.Since.UnixNano(), t.tries, t.until.UnixNano())

@@ -36,18 +36,23 @@ func simJobs() map[string]*testutil.JobBuilder {
 	}
 	n, again := testutil.Instances, testutil.Retries
 	return map[string]*testutil.JobBuilder{
-		"1 one":      job("").Task("a"),
-		"1 retried":  job("").Task("a", again(1)),
-		"1 timeout":  job("").Task("a", again(1), testutil.Timeout(30)),
-		"1 held":     job("").Task("a", action(v1alpha1.FailedActionInterrupt), again(1)),
-		"1 machine":  job("").Task("a", machines(1), again(1)),
-		"2 in turn":  job("").Task("a", n(2), testutil.Concurrent(1), again(1)),
-		"2 at once":  job("").Task("a", n(2), again(1)),
-		"2 chain":    job("").Task("a").Task("b").Edges("a->b"),
-		"3 partly":   job(v1alpha1.PreTaskAtLeastPartlySucceed).Task("a", n(2)).Task("b").Edges("a->b"),
-		"4 finished": job(v1alpha1.PreTaskFinished).Task("a", n(2)).Task("b", n(2), testutil.Concurrent(1)).Edges("a->b"),
-		"5 join":     job("").Task("a", n(2)).Task("b").Task("c", n(2)).Edges("a->c b->c"),
-		"6 line":     job("").Task("a", n(2)).Task("b", n(2), again(1)).Task("c", n(2)).Edges("a->b b->c"),
+		"1 one": job("").Task("a"),
+		// Those with this word are played with a cache that has but outlines.
+		"1 one outlined":       job("").Task("a"),
+		"2 in turn outlined":   job("").Task("a", n(2), testutil.Concurrent(1), again(1)),
+		"2 chain outlined":     job("").Task("a").Task("b").Edges("a->b"),
+		"2 suspended outlined": job("").Task("a").Suspended().Task("b"),
+		"1 retried":            job("").Task("a", again(1)),
+		"1 timeout":            job("").Task("a", again(1), testutil.Timeout(30)),
+		"1 held":               job("").Task("a", action(v1alpha1.FailedActionInterrupt), again(1)),
+		"1 machine":            job("").Task("a", machines(1), again(1)),
+		"2 in turn":            job("").Task("a", n(2), testutil.Concurrent(1), again(1)),
+		"2 at once":            job("").Task("a", n(2), again(1)),
+		"2 chain":              job("").Task("a").Task("b").Edges("a->b"),
+		"3 partly":             job(v1alpha1.PreTaskAtLeastPartlySucceed).Task("a", n(2)).Task("b").Edges("a->b"),
+		"4 finished":           job(v1alpha1.PreTaskFinished).Task("a", n(2)).Task("b", n(2), testutil.Concurrent(1)).Edges("a->b"),
+		"5 join":               job("").Task("a", n(2)).Task("b").Task("c", n(2)).Edges("a->c b->c"),
+		"6 line":               job("").Task("a", n(2)).Task("b", n(2), again(1)).Task("c", n(2)).Edges("a->b b->c"),
 	}
 }
 
@@ -190,7 +195,7 @@ func TestSimSearch(t *testing.T) {
 	for name, job := range jobs {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
-			x := newSimSearch(simSetup{jobs: []*v1alpha1.BatchJob{job.Obj()}}, *simDeviations)
+			x := newSimSearch(simSetup{jobs: []*v1alpha1.BatchJob{job.Obj()}, outlines: strings.Contains(name, "outlined")}, *simDeviations)
 			for end := time.Now().Add(each); len(x.queue) > 0 && time.Now().Before(end); {
 				if err := x.step(); err != nil {
 					t.Fatal(err)
@@ -213,7 +218,7 @@ func randomSimulation(t *rapid.T) *simulation {
 	for i := range rapid.SampledFrom([]int{5, 20, 50}).Draw(t, "odds") {
 		odds[99-i] = true
 	}
-	s := newSimulation(simSetup{jobs: []*v1alpha1.BatchJob{randomJob(t)}})
+	s := newSimulation(simSetup{jobs: []*v1alpha1.BatchJob{randomJob(t)}, outlines: rapid.Bool().Draw(t, "outlines")})
 	s.choose = func(n int) int {
 		if n == 1 || !rapid.SampledFrom(odds).Draw(t, "deviate") {
 			return 0

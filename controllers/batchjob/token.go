@@ -73,7 +73,7 @@ func isDuplicate(job *v1alpha1.BatchJob) bool {
 }
 
 // original returns the whole of the job that runs in the place of job; nil if job itself does.
-func (r *Reconciler) original(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.BatchJob, error) {
+func (r *Reconciler) original(ctx context.Context, job *v1alpha1.BatchJob, lease *lease) (*v1alpha1.BatchJob, error) {
 	if job.Spec.ClientToken == "" || isAccepted(job) {
 		return nil, nil
 	}
@@ -86,7 +86,7 @@ func (r *Reconciler) original(ctx context.Context, job *v1alpha1.BatchJob) (*v1a
 	if original == nil {
 		return nil, nil
 	}
-	return r.whole(ctx, original)
+	return r.whole(ctx, original, lease)
 }
 
 // isSameRequest reports whether two jobs ask for the same.

@@ -61,7 +61,9 @@ func (r *Reconciler) tombstones(ctx context.Context, namespace string) (*corev1.
 // expire notes what became of the job and deletes it, if it is still as it was seen. It returns when
 // to try again where that cannot be noted.
 func (r *Reconciler) expire(ctx context.Context, job *v1alpha1.BatchJob) (time.Duration, error) {
-	whole, err := r.whole(ctx, job)
+	lease := &lease{}
+	defer lease.end()
+	whole, err := r.whole(ctx, job, lease)
 	switch {
 	case err != nil:
 		return 0, client.IgnoreNotFound(err)

@@ -38,12 +38,18 @@ func (r *Reconciler) takeQueue(_ context.Context, q queue) error {
 }
 
 // wake puts a job into the queue that was given nodes.
-func (r *Reconciler) wake(p slots.Place) {
+func (r *Reconciler) wake(p slots.Place) { r.look(p.Job, p.Priority) }
+
+// look puts a job into the queue for what no object in the cache tells of.
+func (r *Reconciler) look(key types.NamespacedName, priority int) {
 	r.mu.Lock()
 	q := r.queue
+	if m := r.memories[key]; m != nil {
+		m.looks++
+	}
 	r.mu.Unlock()
 	if q != nil {
-		put(q, p.Job, p.Priority, 0)
+		put(q, key, priority, 0)
 	}
 }
 
@@ -60,7 +66,7 @@ func put(q queue, key types.NamespacedName, priority int, after time.Duration) {
 // onEnv tells the ledger how large ComputeEnvs are, and wakes the jobs that name one which
 // comes or goes.
 func (r *Reconciler) onEnv() handler.EventHandler {
-	users := func(ctx context.Context, o client.Object, q queue) {
+	users := func(ctx context.Context, o client.Object, _ queue) {
 		for _, ref := range []string{o.GetName(), naming.EnvID(o.GetUID())} {
 			var jobs v1alpha1.BatchJobList
 			err := r.client.List(ctx, &jobs, client.InNamespace(o.GetNamespace()), client.MatchingFields{jobsByEnv: o.GetNamespace() + "/" + ref})
@@ -68,7 +74,7 @@ func (r *Reconciler) onEnv() handler.EventHandler {
 				log.FromContext(ctx).Error(err, "Could not look for the jobs of a ComputeEnv")
 			}
 			for i := range jobs.Items {
-				put(q, client.ObjectKeyFromObject(&jobs.Items[i]), placeOf(&jobs.Items[i]).Priority, 0)
+				r.look(client.ObjectKeyFromObject(&jobs.Items[i]), placeOf(&jobs.Items[i]).Priority)
 			}
 		}
 	}
@@ -131,8 +137,9 @@ func (r *Reconciler) wakeSeekers() {
 		return
 	}
 	for key, m := range r.memories {
-		if m.seeksHosts && m.spec != nil {
-			put(r.queue, key, m.spec.Priority, 0)
+		if m.seeksHosts {
+			m.looks++
+			put(r.queue, key, m.priority, 0)
 		}
 	}
 }

@@ -151,6 +151,9 @@ func (c *computation) explainLack(t *task) {
 			detail = fmt.Sprintf("ComputeEnv %q has no node to spare: its %s are in use, or others are first", e.Env.Name, count(e.Size, "node"))
 		}
 	}
+	if t.lacking == v1alpha1.ReasonOperatorMemory {
+		detail = c.obs.NoMemory
+	}
 	next := ranges.Span(0, t.InstanceNum-1).Minus(t.succeeded).Minus(t.failed).First(1)
 	for i := range next.All() {
 		c.wait(t, i, "", t.lacking, detail)

@@ -189,7 +189,7 @@ func TestZoneNotFound(t *testing.T) {
 
 // TestEnvRoom: what a job may have of a ComputeEnv bounds all its tasks there together.
 func TestEnvRoom(t *testing.T) {
-	env := resolve.Named(&v1alpha1.ComputeEnv{ObjectMeta: metav1.ObjectMeta{Name: "pool", UID: "u"}}, &v1alpha1.BatchJob{})
+	env := resolve.Named(&v1alpha1.ComputeEnv{ObjectMeta: metav1.ObjectMeta{Name: "pool", UID: "u"}}, nil)
 	for name, tc := range map[string]struct {
 		view   EnvView
 		issued int

@@ -109,6 +109,10 @@ func (c *computation) claim(t *task) {
 	if _, ok := c.obs.Refusals[t.pos]; ok && t.adopting > 0 {
 		return // what is claimed already must be created first
 	}
+	if c.obs.NoMemory != "" {
+		t.lacking = v1alpha1.ReasonOperatorMemory
+		return
+	}
 	room := min(t.MaxConcurrentNum-t.active.len()-t.interrupted.len(), c.waveRoom())
 	room = c.inEnvRoom(t, room)
 	untouched := t.succeeded.Empty() && t.failed.Empty() && len(t.active) == 0 && len(t.retrying) == 0 && len(t.interrupted) == 0

@@ -54,6 +54,9 @@ type Observation struct {
 	Nodes Nodes
 	// Wave is how many instances the plan may claim, at most WaveSize; 0 means WaveSize.
 	Wave int
+	// NoMemory says, in a sentence, why no instance may be issued though all allows it: the operator has no
+	// memory for the job. Empty: it has.
+	NoMemory string
 	// ResourceWait is the first entry of the table of patience; 0 means DefaultResourceWait.
 	ResourceWait time.Duration
 	// Unfinished is how many Pods there are that may still run and are not tracked any

@@ -188,7 +188,7 @@ func envOf(job *v1alpha1.BatchJob, task *resolve.Task, pool *v1alpha1.ComputeEnv
 	}
 	env := &v1alpha1.ComputeEnv{Spec: *pool}
 	env.Name, env.UID = task.EnvID, "00000000-0000-4000-8000-000000000002"
-	return resolve.Named(env, job)
+	return resolve.Named(env, job.Spec.Job.Tags)
 }
 
 func build(t testing.TB, job *v1alpha1.BatchJob, in resolve.Instance, pool ...*v1alpha1.ComputeEnvSpec) *corev1.Pod {

@@ -71,11 +71,11 @@ func anonymous(task *v1alpha1.AnonymousComputeEnv, placement *v1alpha1.Placement
 	return newEnv(task.EnvData, task.MountDataDisks, task.Kubernetes, placement, tags)
 }
 
-// Named returns the Env that a ComputeEnv is for the tasks of a job that name it. Of a tag
-// of both, the job's value counts.
-func Named(env *v1alpha1.ComputeEnv, job *v1alpha1.BatchJob) *Env {
+// Named returns the Env that a ComputeEnv is for the tasks that name it of a job with these tags. Of a
+// tag of both, the job's value counts.
+func Named(env *v1alpha1.ComputeEnv, tags []v1alpha1.Tag) *Env {
 	s := &env.Spec
-	out := newEnv(s.EnvData, s.MountDataDisks, s.Kubernetes, &s.Placement, splitTags(s.Tags, job.Spec.Job.Tags))
+	out := newEnv(s.EnvData, s.MountDataDisks, s.Kubernetes, &s.Placement, splitTags(s.Tags, tags))
 	out.Name, out.ID = env.Name, naming.EnvID(env.UID)
 	out.Labels[v1alpha1.LabelEnvID] = out.ID
 	out.ResourceMaxRetryCount = int(min(max(valueOr(s.ResourceMaxRetryCount, v1alpha1.DefaultEnvResourceMaxRetryCount), 0), v1alpha1.MaxResourceRetryCount))

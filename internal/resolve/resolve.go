@@ -45,6 +45,8 @@ type Job struct {
 	// WaitsForMachine says that an instance which cannot have a machine waits for ever,
 	// and does not fail.
 	WaitsForMachine bool
+	// Tags are those of the job.
+	Tags []v1alpha1.Tag
 
 	name    string
 	uid     types.UID
@@ -114,6 +116,7 @@ func Resolve(job *v1alpha1.BatchJob) (*Job, error) {
 		uid:      job.UID,
 		Tasks:    make([]Task, len(spec.Tasks)),
 		DependOn: spec.TaskExecutionDependOn,
+		Tags:     spec.Tags,
 		byLabel:  make(map[string]int, len(spec.Tasks)),
 	}
 	switch spec.StateIfCreateCvmFailed {

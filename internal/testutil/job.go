@@ -75,6 +75,12 @@ func (b *JobBuilder) Priority(n int64) *JobBuilder {
 	return b
 }
 
+// Suspended sets suspend.
+func (b *JobBuilder) Suspended() *JobBuilder {
+	b.job.Spec.Suspend = true
+	return b
+}
+
 // HostIPs sets placement.hostIps.
 func (b *JobBuilder) HostIPs(ips ...string) *JobBuilder {
 	b.job.Spec.Placement.HostIPs = ips
