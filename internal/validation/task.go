@@ -200,11 +200,12 @@ func (c *checker) checkCommands(a *v1alpha1.Application, path *field.Path) {
 }
 
 func (c *checker) checkCommand(command string, path *field.Path) {
-	if strings.TrimSpace(command) == "" {
+	switch {
+	case strings.TrimSpace(command) == "":
 		c.fail(errcode.InvalidParameterValue, path, "command", "must not be blank")
-	} else if len(command) > maxCommand {
+	case len(command) > maxCommand:
 		c.fail(errcode.InvalidParameterValue, path, "command", "must be at most %d bytes, got %d", maxCommand, len(command))
-	} else if strings.IndexByte(command, 0) >= 0 {
+	case strings.IndexByte(command, 0) >= 0:
 		c.fail(errcode.InvalidParameterValue, path, "command", "must not have a NUL character")
 	}
 }
