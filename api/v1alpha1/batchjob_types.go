@@ -61,8 +61,8 @@ type BatchJobSpec struct {
 	Job Job `json:"job,omitempty"`
 
 	// clientToken makes a request repeatable: chosen by the client, at most 64
-	// ASCII characters, different for every different request. Absent: the
-	// request is not idempotent. Source: BatchCompute, SubmitJob.ClientToken.
+	// ASCII characters, not all of them spaces, different for every different request.
+	// Absent: the request is not idempotent. Source: BatchCompute, SubmitJob.ClientToken.
 	// +optional
 	ClientToken string `json:"clientToken,omitempty"`
 
@@ -123,13 +123,36 @@ type Placement struct {
 	// +listType=atomic
 	// +optional
 	HostIPs []string `json:"hostIps,omitempty"`
+
+	// hostId is a host that the API names in its answers. No effect: hostIds choose
+	// hosts. Source: BatchCompute, Placement.HostId.
+	// +optional
+	HostID string `json:"hostId,omitempty"`
+
+	// rackId is a rack that the API names in its answers. No effect.
+	// Source: BatchCompute, Placement.RackId.
+	// +optional
+	RackID string `json:"rackId,omitempty"`
+
+	// dedicatedResourcePackTenancy says how reserved resources are used: ResourcePool.
+	// Required with dedicatedResourcePackIds. No effect on Kubernetes.
+	// Source: BatchCompute, Placement.DedicatedResourcePackTenancy.
+	// +optional
+	DedicatedResourcePackTenancy string `json:"dedicatedResourcePackTenancy,omitempty"`
+
+	// dedicatedResourcePackIds are packs of reserved resources, such as rpp-7eumgm3l.
+	// No effect on Kubernetes. Source: BatchCompute, Placement.DedicatedResourcePackIds.
+	// +listType=atomic
+	// +optional
+	DedicatedResourcePackIDs []string `json:"dedicatedResourcePackIds,omitempty"`
 }
 
 // Job is a set of tasks and the order between them.
 // Source: BatchCompute, Job.
 type Job struct {
 	// jobName is a name for people; it need not be unique. At most 60
-	// characters. Source: BatchCompute, Job.JobName.
+	// characters, none of them a line end or another control character.
+	// Source: BatchCompute, Job.JobName.
 	// +optional
 	JobName string `json:"jobName,omitempty"`
 
@@ -186,6 +209,11 @@ type Job struct {
 	// +listType=atomic
 	// +optional
 	Tags []Tag `json:"tags,omitempty"`
+
+	// notificationTarget is the message service of the topics in notifications: CMQ or
+	// TDMQ_CMQ. Default: CMQ. Source: BatchCompute, Job.NotificationTarget.
+	// +optional
+	NotificationTarget string `json:"notificationTarget,omitempty"`
 }
 
 // TaskExecutionDependOn says when a task may start. See Job.

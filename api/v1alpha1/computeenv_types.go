@@ -16,7 +16,8 @@ type AnonymousComputeEnv struct {
 	// +optional
 	EnvData *EnvData `json:"envData,omitempty"`
 
-	// mountDataDisks say where the data disks are mounted, in their order.
+	// mountDataDisks say where the data disks are mounted, in their order. Without data
+	// disks they are directories of the system disk.
 	// Source: BatchCompute, AnonymousComputeEnv.MountDataDisks.
 	// +listType=atomic
 	// +optional
@@ -165,6 +166,21 @@ type SystemDisk struct {
 	// Source: BatchCompute, SystemDisk.CdcId.
 	// +optional
 	CdcID string `json:"cdcId,omitempty"`
+
+	// diskName is the disk's display name, at most 128 characters. No effect on
+	// Kubernetes. Source: BatchCompute, SystemDisk.DiskName.
+	// +optional
+	DiskName string `json:"diskName,omitempty"`
+
+	// encrypt asks for encryption at rest. Default: false. No effect on Kubernetes.
+	// Source: BatchCompute, SystemDisk.Encrypt.
+	// +optional
+	Encrypt *bool `json:"encrypt,omitempty"`
+
+	// kmsKeyId is the key for encrypt. No effect on Kubernetes.
+	// Source: BatchCompute, SystemDisk.KmsKeyId.
+	// +optional
+	KmsKeyID string `json:"kmsKeyId,omitempty"`
 }
 
 // DataDisk is a further disk of a machine. Source: BatchCompute, DataDisk.
@@ -211,12 +227,23 @@ type DataDisk struct {
 	// Source: BatchCompute, DataDisk.CdcId.
 	// +optional
 	CdcID string `json:"cdcId,omitempty"`
+
+	// burstPerformance lets the disk be faster for a while. Default: false. No effect on
+	// Kubernetes. Source: BatchCompute, DataDisk.BurstPerformance.
+	// +optional
+	BurstPerformance *bool `json:"burstPerformance,omitempty"`
+
+	// diskName is the disk's display name, at most 128 characters. No effect on
+	// Kubernetes. Source: BatchCompute, DataDisk.DiskName.
+	// +optional
+	DiskName string `json:"diskName,omitempty"`
 }
 
 // MountDataDisk says where a data disk is mounted.
 // Source: BatchCompute, MountDataDisk.
 type MountDataDisk struct {
-	// localPath is an absolute path, or a drive on Windows. Required.
+	// localPath is an absolute path. One of Windows, such as H: or H:\, is refused.
+	// Required.
 	// Source: BatchCompute, MountDataDisk.LocalPath.
 	// +optional
 	LocalPath string `json:"localPath,omitempty"`
@@ -295,6 +322,26 @@ type InternetAccessible struct {
 	// Source: BatchCompute, InternetAccessible.BandwidthPackageId.
 	// +optional
 	BandwidthPackageID string `json:"bandwidthPackageId,omitempty"`
+
+	// internetServiceProvider is the kind of line: BGP, CMCC, CTCC or CUCC. Default: BGP.
+	// Source: BatchCompute, InternetAccessible.InternetServiceProvider.
+	// +optional
+	InternetServiceProvider string `json:"internetServiceProvider,omitempty"`
+
+	// ipv4AddressType is the kind of public IPv4 address: WanIP, HighQualityEIP or
+	// AntiDDoSEIP. Source: BatchCompute, InternetAccessible.IPv4AddressType.
+	// +optional
+	IPv4AddressType string `json:"ipv4AddressType,omitempty"`
+
+	// ipv6AddressType is the kind of public IPv6 address: EIPv6 or HighQualityEIPv6.
+	// Source: BatchCompute, InternetAccessible.IPv6AddressType.
+	// +optional
+	IPv6AddressType string `json:"ipv6AddressType,omitempty"`
+
+	// antiDDoSPackageId is the protection package that AntiDDoSEIP needs.
+	// Source: BatchCompute, InternetAccessible.AntiDDoSPackageId.
+	// +optional
+	AntiDDoSPackageID string `json:"antiDDoSPackageId,omitempty"`
 }
 
 // LoginSettings say who may log in. Source: BatchCompute, LoginSettings.
@@ -310,7 +357,8 @@ type LoginSettings struct {
 	// +optional
 	KeyIDs []string `json:"keyIds,omitempty"`
 
-	// keepImageLogin is TRUE or FALSE. Source: BatchCompute, LoginSettings.KeepImageLogin.
+	// keepImageLogin is TRUE or FALSE, in any case of letters.
+	// Source: BatchCompute, LoginSettings.KeepImageLogin.
 	// +optional
 	KeepImageLogin string `json:"keepImageLogin,omitempty"`
 }
@@ -326,10 +374,15 @@ type EnhancedService struct {
 	// Source: BatchCompute, EnhancedService.MonitorService.
 	// +optional
 	MonitorService *RunService `json:"monitorService,omitempty"`
+
+	// automationService is the agent that runs commands from the console. Default: that
+	// of the image. Source: BatchCompute, EnhancedService.AutomationService.
+	// +optional
+	AutomationService *RunService `json:"automationService,omitempty"`
 }
 
-// RunService switches an agent. Source: BatchCompute, RunSecurityServiceEnabled
-// and RunMonitorServiceEnabled.
+// RunService switches an agent. Source: BatchCompute, RunSecurityServiceEnabled,
+// RunMonitorServiceEnabled and RunAutomationServiceEnabled.
 type RunService struct {
 	// enabled switches the agent. Default: true.
 	// +optional

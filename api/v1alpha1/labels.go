@@ -31,6 +31,10 @@ const (
 	ReservedPrefix = "batchcompute.dev/"
 )
 
+// LabelCredentialsOf is, on a Secret that the converter made out of a body's password or
+// key, the name of the BatchJob or ComputeEnv that refers to it.
+const LabelCredentialsOf = "batchcompute.dev/credentials-of"
+
 // AnnotationTags has, on a Pod, the job's tags that cannot be labels, as a JSON object.
 const AnnotationTags = "batchcompute.dev/tags"
 

@@ -84,13 +84,26 @@ type ComputeEnvSpec struct {
 	// +optional
 	EnvData *EnvData `json:"envData,omitempty"`
 
-	// mountDataDisks say where the data disks are mounted, in their order.
+	// mountDataDisks say where the data disks are mounted, in their order. Without data
+	// disks they are directories of the system disk.
 	// Source: BatchCompute, NamedComputeEnv.MountDataDisks.
 	// +listType=atomic
 	// +optional
 	MountDataDisks []MountDataDisk `json:"mountDataDisks,omitempty"`
 
-	// inputMappings mount remote directories on every node.
+	// agentRunningMode is for Windows machines only.
+	// Source: BatchCompute, NamedComputeEnv.AgentRunningMode.
+	// +optional
+	AgentRunningMode *AgentRunningMode `json:"agentRunningMode,omitempty"`
+
+	// authentications are keys for storage of another account.
+	// Source: BatchCompute, NamedComputeEnv.Authentications.
+	// +listType=atomic
+	// +optional
+	Authentications []Authentication `json:"authentications,omitempty"`
+
+	// inputMappings mount remote directories on every node. They are refused: this
+	// version cannot mount remote data.
 	// Source: BatchCompute, NamedComputeEnv.InputMappings.
 	// +listType=atomic
 	// +optional
@@ -101,6 +114,11 @@ type ComputeEnvSpec struct {
 	// +listType=atomic
 	// +optional
 	Notifications []Notification `json:"notifications,omitempty"`
+
+	// notificationTarget is the message service of the topics in notifications: CMQ or
+	// TDMQ_CMQ. Default: CMQ. Source: BatchCompute, NamedComputeEnv.NotificationTarget.
+	// +optional
+	NotificationTarget string `json:"notificationTarget,omitempty"`
 
 	// actionIfComputeNodeInactive is RECREATE: an instance whose node is lost, or cannot
 	// be had, gets another. Default: RECREATE.
@@ -119,6 +137,13 @@ type ComputeEnvSpec struct {
 	// +listType=atomic
 	// +optional
 	Tags []Tag `json:"tags,omitempty"`
+
+	// clientToken makes a creation with metadata.generateName repeatable: the name is a
+	// function of both, so that a second one is the same object. Chosen by the client, at
+	// most 64 ASCII characters, not all of them spaces. No effect with metadata.name, and
+	// when it is changed. Source: BatchCompute, CreateComputeEnv.ClientToken.
+	// +optional
+	ClientToken string `json:"clientToken,omitempty"`
 
 	// kubernetes is what the Pods need beyond the BatchCompute API.
 	// +optional

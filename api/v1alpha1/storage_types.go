@@ -19,6 +19,11 @@ type InputMapping struct {
 	// Source: BatchCompute, InputMapping.MountOptionParameter.
 	// +optional
 	MountOptionParameter string `json:"mountOptionParameter,omitempty"`
+
+	// mountType is the program that mounts cos://: COSFS or GooseFS-Lite.
+	// Source: BatchCompute, InputMapping.MountType.
+	// +optional
+	MountType string `json:"mountType,omitempty"`
 }
 
 // OutputMapping copies a local directory to a remote one.
@@ -33,6 +38,21 @@ type OutputMapping struct {
 	// Source: BatchCompute, OutputMapping.DestinationPath.
 	// +optional
 	DestinationPath string `json:"destinationPath,omitempty"`
+
+	// outputMappingOption says how sourcePath is read when the command runs in a
+	// container. Source: BatchCompute, OutputMapping.OutputMappingOption.
+	// +optional
+	OutputMappingOption *OutputMappingOption `json:"outputMappingOption,omitempty"`
+}
+
+// OutputMappingOption says how the path of an output is read.
+// Source: BatchCompute, OutputMappingOption.
+type OutputMappingOption struct {
+	// workspace is where sourcePath is on the machine: BATCH_WORKSPACE, in a directory of
+	// the job; GLOBAL_WORKSPACE, in the machine's file system. Default: BATCH_WORKSPACE.
+	// Source: BatchCompute, OutputMappingOption.Workspace.
+	// +optional
+	Workspace string `json:"workspace,omitempty"`
 }
 
 // OutputMappingConfig tunes uploads. Source: BatchCompute, OutputMappingConfig.

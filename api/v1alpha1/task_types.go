@@ -129,10 +129,17 @@ type Application struct {
 	// +optional
 	DeliveryForm DeliveryForm `json:"deliveryForm,omitempty"`
 
-	// command is run by /bin/sh -c. At most 16 KiB. Required.
+	// command is run by /bin/sh -c. At most 16 KiB, and not blank. Required.
 	// Source: BatchCompute, Application.Command.
 	// +optional
 	Command string `json:"command,omitempty"`
+
+	// commands are the commands of a tightly coupled task, in the place of command.
+	// They are refused: this version cannot run them.
+	// Source: BatchCompute, Application.Commands.
+	// +listType=atomic
+	// +optional
+	Commands []CommandLine `json:"commands,omitempty"`
 
 	// packagePath is the remote archive, .tgz or .tar.gz, for PACKAGE.
 	// Source: BatchCompute, Application.PackagePath.
@@ -143,6 +150,14 @@ type Application struct {
 	// computeEnv.envData.imageId. Source: BatchCompute, Application.Docker.
 	// +optional
 	Docker *Docker `json:"docker,omitempty"`
+}
+
+// CommandLine is one command of a tightly coupled task.
+// Source: BatchCompute, CommandLine.
+type CommandLine struct {
+	// command is the command. Required. Source: BatchCompute, CommandLine.Command.
+	// +optional
+	Command string `json:"command,omitempty"`
 }
 
 // DeliveryForm says where the program of a task comes from. See Application.
@@ -175,6 +190,18 @@ type Docker struct {
 	// that the image is pulled with. It stands for Docker.Password.
 	// +optional
 	PasswordSecretRef *SecretRef `json:"passwordSecretRef,omitempty"`
+
+	// maxRetryCount is how often a pull of the image is tried again: 0-10. Default: 0.
+	// No effect on Kubernetes: the kubelet retries by itself.
+	// Source: BatchCompute, Docker.MaxRetryCount.
+	// +optional
+	MaxRetryCount *int64 `json:"maxRetryCount,omitempty"`
+
+	// delayOnRetry is the time between two pulls of the image: 1-360. Unit: seconds. No
+	// effect on Kubernetes: the kubelet backs off by itself.
+	// Source: BatchCompute, Docker.DelayOnRetry.
+	// +optional
+	DelayOnRetry *int64 `json:"delayOnRetry,omitempty"`
 
 	// dockerRunOption has options of docker run: -u (--user) user[:group] as numbers or
 	// root, -e (--env) name=value, -w (--workdir) directory, --shm-size size and --gpus

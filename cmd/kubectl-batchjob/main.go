@@ -25,7 +25,7 @@ const (
 const usage = `Usage: kubectl batchjob COMMAND
 
 Commands:
-  convert              turn a SubmitJob request into a BatchJob manifest, and back
+  convert              turn a SubmitJob or CreateComputeEnv request into a manifest, and back
   release-finalizers   after the operator was removed: free Pods and ComputeEnvs of its finalizers
 
 "kubectl batchjob COMMAND -h" says more about a command.

@@ -28,6 +28,8 @@ kind: Secret
 metadata:
   name: mine-registry
   namespace: team
+  labels:
+    batchcompute.dev/credentials-of: mine
 stringData:
   .dockerconfigjson: '{"auths":{"r.example":{"username":"u","password":"p","auth":"dTpw"}}}'
 type: kubernetes.io/dockerconfigjson
@@ -119,14 +121,15 @@ func TestRun(t *testing.T) {
 		"manifest to lines":          {"convert -f - --to lines", small, exitOK, "Placement.Zone=z\nJob.Tasks.0.Application.DeliveryForm=LOCAL\nJob.Tasks.0.Application.Command=echo a b\nJob.Tasks.0.ComputeEnv.EnvType=MANAGED\n", ""},
 		"JSON that begins otherwise": {"convert -f - --to form", sorted, exitOK, "Placement.Zone=z\n", "the cluster would refuse this"},
 		"manifest to form":           {"convert -f - --to form", small, exitOK, "Placement.Zone=z&Job.Tasks.0.Application.DeliveryForm=LOCAL&Job.Tasks.0.Application.Command=echo+a+b&Job.Tasks.0.ComputeEnv.EnvType=MANAGED\n", ""},
-		"form to manifest":           {"convert -f - --name x", "Placement.Zone=z", exitOK, "apiVersion: batchcompute.dev/v1alpha1\nkind: BatchJob\nmetadata:\n  name: x\nspec:\n  placement:\n    zone: z\n  job: {}\n", "note: the cluster would refuse this: MissingParameter: spec.job.tasks: must have at least one task\n"},
-		"what lines cannot hold":     {"convert -f - --to lines", strings.ReplaceAll(small, "echo a b", `a\nb`), exitFailed, "", "error: Job.Tasks.0.Application.Command has line ends or outer space"},
+		"what would be refused":      {"convert -f - --name x", "Placement.Zone=z", exitFailed, "", "error: the cluster would refuse this, so nothing is written:\nMissingParameter: spec.job.tasks: must have at least one task\n"},
+		"form to manifest":           {"convert -f - --name x --validate=false", "Placement.Zone=z", exitOK, "apiVersion: batchcompute.dev/v1alpha1\nkind: BatchJob\nmetadata:\n  name: x\nspec:\n  placement:\n    zone: z\n  job: {}\n", "note: the cluster would refuse this: MissingParameter: spec.job.tasks: must have at least one task\n"},
+		"what lines cannot hold":     {"convert -f - --to lines", strings.ReplaceAll(small, "echo a b", `a\nb`), exitFailed, "", "error: Job.Tasks.0.Application.Command has line ends, which lines cannot hold"},
 		"what no form can say":       {"convert -f - --to form", body, exitFailed, "", "error: Job.Tasks.0.ComputeEnv is empty"},
 		"unknown field":              {"convert -f -", `{"Jobs": {}}`, exitFailed, "", `error: UnknownParameter: SubmitJob has no field "Jobs"; did you mean Job?`},
 		"unknown manifest field":     {"convert -f -", strings.ReplaceAll(small, "envType", "envTyp"), exitFailed, "", "error: reading the BatchJob: "},
-		"another kind":               {"convert -f -", "apiVersion: v1\nkind: Pod\n", exitFailed, "", "error: the manifest has no BatchJob of batchcompute.dev/v1alpha1\n"},
+		"another kind":               {"convert -f -", "apiVersion: v1\nkind: Pod\n", exitFailed, "", "error: the manifest has no BatchJob and no ComputeEnv of batchcompute.dev/v1alpha1\n"},
 		"broken YAML":                {"convert -f -", "kind: {\n", exitFailed, "", "error: reading the manifest: "},
-		"two BatchJobs":              {"convert -f -", manifest + "---\n" + manifest, exitFailed, "", "error: the manifest has more than one BatchJob\n"},
+		"two BatchJobs":              {"convert -f -", manifest + "---\n" + manifest, exitFailed, "", "error: the manifest has more than one BatchJob or ComputeEnv\n"},
 		"no file":                    {"convert -f /does/not/exist", "", exitFailed, "", "error: reading: open /does/not/exist"},
 		"no -f":                      {"convert", "", exitUsage, "", "Usage: kubectl batchjob convert -f FILE"},
 		"an argument":                {"convert -f - x", "", exitUsage, "", "Usage:"},

@@ -37,18 +37,21 @@ func TestAdmission(t *testing.T) {
 	c := startCluster(t)
 	// The images and the machine types that the requests of internal/validation name.
 	catalog := filepath.Join(t.TempDir(), "catalog.yaml")
-	must(t, os.WriteFile(catalog, []byte(`{apiVersion: config.batchcompute.dev/v1alpha1, kind: Catalog, defaultImage: busybox,
+	must(t, os.WriteFile(catalog, []byte(`{apiVersion: config.batchcompute.dev/v1alpha1, kind: Catalog, defaultImage: busybox, deriveInstanceTypes: true,
   images: {img-bd78fy2t: busybox, img-0a1b2c3d: busybox, img-er9shcln: busybox},
   instanceTypes: {S1.SMALL1: {cpu: 1, memory: 1Gi}, S2.SMALL1: {cpu: 1, memory: 1Gi}, S2.SMALL2: {cpu: 1, memory: 2Gi}, S1.LARGE8: {cpu: 4, memory: 8Gi},
     S5.MEDIUM4: {cpu: 2, memory: 4Gi}, S5.LARGE8: {cpu: 4, memory: 8Gi}, S5.2XLARGE32: {cpu: 8, memory: 32Gi, category: GENERAL_3}}}`), 0o600))
 	c.startManager(t, "--catalog", catalog)
 	t.Run("client token", c.testClientToken)
+	t.Run("client token of a ComputeEnv", c.testEnvClientToken)
 	t.Run("quota", c.testQuota)
 	t.Run("permission", c.testPermission)
 	t.Run("compute environments", c.testComputeEnvs)
 	t.Run("built-in roles", c.testBuiltInRoles)
 	t.Run("apply ten times", c.testApplyTenTimes)
 	t.Run("converted requests", c.testConverted)
+	t.Run("converted credentials", c.testConvertedCredentials)
+	t.Run("warnings", c.testWarnings)
 	t.Run("every code", c.testCodes)
 }
 

@@ -48,14 +48,20 @@ func newAPIServer(cfg *rest.Config) *apiServer {
 	return &apiServer{host: cfg.Host, err: errors.New("it was not asked yet")}
 }
 
-// ready is a check that fails, and says why, until all caches have synced once.
+// ready is a check that fails, and says why, until all caches have synced once. It is the first
+// check that there is; the others are added before the caches begin to sync.
 func (a *apiServer) ready(*http.Request) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.synced || a.err == nil {
+	switch {
+	case a.synced:
 		return nil
+	case a.err != nil:
+		return fmt.Errorf("waiting for the API server at %s: %w", a.host, a.err)
 	}
-	return fmt.Errorf("waiting for the API server at %s: %w", a.host, a.err)
+	// Without this the manager would be ready between the answer and its other checks, which are
+	// added only then.
+	return errors.New("the caches have not synced yet")
 }
 
 func (a *apiServer) set(err error) {

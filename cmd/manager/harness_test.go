@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -151,7 +152,20 @@ func (c *cluster) startManager(t *testing.T, args ...string) *process {
 	p := c.launch(t, append([]string{"--webhook-bind-address", addr, "--webhook-url", "https://" + addr}, args...)...)
 	p.webhook = addr
 	eventually(t, p.ready)
+	eventually(t, c.webhooksReached)
 	return p
+}
+
+// webhooksReached returns nil when the API server calls the webhooks where the manager serves
+// them: it hears of a changed configuration through a watch, so later than the manager is ready.
+func (c *cluster) webhooksReached() error {
+	job := &v1alpha1.BatchJob{ObjectMeta: metav1.ObjectMeta{Namespace: "default", GenerateName: "reached-"}}
+	job.Spec.ClientToken = "reached" // so that the webhook that names jobs is called as well
+	err := c.Create(context.Background(), job, client.DryRunAll)
+	if err != nil && strings.Contains(err.Error(), "failed calling webhook") {
+		return err
+	}
+	return nil
 }
 
 // launch starts a manager and does not wait.

@@ -12,6 +12,7 @@
 //	instanceTypes:
 //	  S5.MEDIUM4: {cpu: 2, memory: 4Gi, category: GENERAL_3}
 //	  GN7.2XLARGE32: {cpu: 8, memory: 32Gi, resources: {nvidia.com/gpu: 1}, nodeLabels: {gpu: t4}}
+//	deriveInstanceTypes: true
 //	diskTypes:
 //	  CLOUD_SSD: {storageClassName: fast}
 //	chargeTypes:
@@ -53,7 +54,9 @@ type Catalog struct {
 	images map[string]string
 	// instanceTypes are by name, bySize are those that Smallest chooses from.
 	instanceTypes map[string]*InstanceType
-	bySize        []sizedType
+	// derive says that a type which is not in instanceTypes has the size in its name.
+	derive bool
+	bySize []sizedType
 	// storageClasses are by disk type.
 	storageClasses map[string]string
 	chargeTypes    map[string]ChargeType

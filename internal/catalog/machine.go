@@ -5,9 +5,12 @@ package catalog
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // InstanceType is a machine type.
@@ -22,6 +25,8 @@ type InstanceType struct {
 	// NodeLabels are labels that its nodes carry. Empty: any node that is large enough
 	// will do. Never changed.
 	NodeLabels map[string]string
+	// Derived says that the file does not have the type: its size is that in its name.
+	Derived bool
 }
 
 // ChargeType is what the cluster has for an instanceChargeType.
@@ -52,8 +57,47 @@ type sizedType struct {
 	it               *InstanceType
 }
 
-// InstanceType returns the machine type of this name, or nil.
-func (c *Catalog) InstanceType(name string) *InstanceType { return c.instanceTypes[name] }
+// InstanceType returns the machine type of this name, or nil. With deriveInstanceTypes it
+// may be one that the file does not have.
+func (c *Catalog) InstanceType(name string) *InstanceType {
+	if it := c.instanceTypes[name]; it != nil || !c.derive {
+		return it
+	}
+	return derived(name)
+}
+
+// typeName is FAMILY.nSIZEm: n times the cores of the size, and m GB.
+var typeName = regexp.MustCompile(`^([A-Z][A-Za-z0-9]{0,15})\.([0-9]{1,3})?(SMALL|MEDIUM|LARGE|XLARGE)([0-9]{1,5})$`)
+
+// coresOf are the cores of a size without a number.
+var coresOf = map[string]int64{"SMALL": 1, "MEDIUM": 2, "LARGE": 4, "XLARGE": 4}
+
+// derived returns the machine type that a name describes; nil if it describes none, or if
+// its family is none of plainFamily.
+func derived(name string) *InstanceType {
+	m := typeName.FindStringSubmatch(name)
+	if m == nil || !plainFamily.MatchString(m[1]) {
+		return nil
+	}
+	cores := coresOf[m[3]]
+	if m[2] != "" {
+		n, _ := strconv.ParseInt(m[2], 10, 64) // of three digits
+		cores *= n
+	}
+	memory, _ := strconv.ParseInt(m[4], 10, 64) // of five digits
+	if cores == 0 || memory == 0 {
+		return nil
+	}
+	return &InstanceType{Name: name, Derived: true, Resources: corev1.ResourceList{
+		corev1.ResourceCPU:    *resource.NewQuantity(cores, resource.DecimalSI),
+		corev1.ResourceMemory: *resource.NewQuantity(memory<<30, resource.BinarySI),
+	}}
+}
+
+// plainFamily are the families with CPU and memory only: standard, memory, compute and
+// batch, and those with an A (AMD), N (network) or R (ARM) behind. What others have besides,
+// such as GPUs, a name does not say.
+var plainFamily = regexp.MustCompile(`^(S|SA|SN|SR|M|MA|C|CA|CN|BS|BC)[0-9]{1,2}[a-z]?$`)
 
 // Smallest returns the machine type with the least CPU, of these the one with the least
 // memory, and of these the first by name, that has at least cpu cores and memory GiB and is

@@ -237,6 +237,18 @@ func (r *reader) integer(f field, low, high int64) (int64, bool) {
 	return 0, false
 }
 
+// toggle returns true or false; false when it is not given.
+func (r *reader) toggle(f field) bool {
+	if !f.given() {
+		return false
+	}
+	if f.node.Kind != yaml.ScalarNode || f.node.ShortTag() != "!!bool" {
+		r.fail(f, "must be true or false, got %s", describe(f.node))
+		return false
+	}
+	return strings.EqualFold(f.node.Value, "true")
+}
+
 // simpleName is what a path shows without quotes.
 var simpleName = regexp.MustCompile(`^[A-Za-z0-9._/:-]{1,128}$`)
 

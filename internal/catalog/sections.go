@@ -56,6 +56,8 @@ func (r *reader) catalog(root field) *Catalog {
 			c.images = r.images(f)
 		case "instanceTypes":
 			c.instanceTypes = r.instanceTypes(f)
+		case "deriveInstanceTypes":
+			c.derive = r.toggle(f)
 		case "diskTypes":
 			c.storageClasses = r.diskTypes(f)
 		case "chargeTypes":
@@ -67,7 +69,7 @@ func (r *reader) catalog(root field) *Catalog {
 		case "policy":
 			c.policy = r.policy(f)
 		default:
-			r.unknown(f, "apiVersion", "kind", "defaultImage", "images", "instanceTypes", "diskTypes", "chargeTypes",
+			r.unknown(f, "apiVersion", "kind", "defaultImage", "images", "instanceTypes", "deriveInstanceTypes", "diskTypes", "chargeTypes",
 				"priorityClasses", "registryMirrors", "policy")
 		}
 	}

@@ -5,10 +5,13 @@ package convert
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"reflect"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,65 +23,93 @@ import (
 
 // Options say what a body does not.
 type Options struct {
-	// Name is the name of the BatchJob. Empty: one is made from the job's name and
-	// content, so that the same body always gets the same name.
+	// Name is the name of the BatchJob or ComputeEnv. Empty: one is made from what the
+	// body calls it and from its content, so that the same body always gets the same name.
 	Name string
 	// Namespace is that of all objects. Empty: none is written.
 	Namespace string
 }
 
-// Request is a body in the cluster's terms.
+// Request is a body in the cluster's terms: one of Job and Env.
 type Request struct {
-	Job *v1alpha1.BatchJob
+	Job *v1alpha1.BatchJob   // of SubmitJob
+	Env *v1alpha1.ComputeEnv // of CreateComputeEnv
 	// Secrets are the credentials of the body, in its order. They must be there
 	// before Job is.
 	Secrets []corev1.Secret
+	// Notes say what of the body was passed over, other than common parameters.
+	Notes []string
 }
 
-// FromBody converts a SubmitJob body: JSON if it begins with a brace, else lines of
-// key=value if there are several, else an encoded form. The error is of type Problems.
-// The result is not validated: see package validation for that. Cost: linear in the
-// body, but for sorting.
+// action returns the action of the request, its spec, and the name of its object.
+func (r *Request) action() (*action, reflect.Value) {
+	if r.Env != nil {
+		return createComputeEnv, reflect.ValueOf(&r.Env.Spec).Elem()
+	}
+	return submitJob, reflect.ValueOf(&r.Job.Spec).Elem()
+}
+
+// byteOrderMark begins what some editors save as UTF-8.
+var byteOrderMark = []byte("\ufeff")
+
+// FromBody converts a body of SubmitJob or CreateComputeEnv, with the headers of an HTTP request
+// before it or without: JSON; else a command of the vendor's tool if it begins as one; else lines of key=value if there are several; else an
+// encoded form. The error is of type Problems. The result is not validated: see package
+// validation for that. Cost: linear in the body, but for sorting.
 func FromBody(body []byte, o Options) (*Request, error) {
-	d, spec := &decoder{}, v1alpha1.BatchJobSpec{}
-	switch body = bytes.TrimSpace(body); {
-	case len(body) == 0:
+	d := &decoder{action: submitJob}
+	body = d.withoutHeaders(bytes.TrimPrefix(body, byteOrderMark))
+	trimmed := bytes.TrimSpace(body)
+	switch {
+	case len(trimmed) == 0:
 		d.fail(errcode.MissingParameter, "", "the body is empty")
 	case !utf8.Valid(body):
 		d.fail(errcode.InvalidParameter, "", "the body must be UTF-8")
-	case body[0] == '{' || body[0] == '[':
-		d.decodeJSON(body, &spec)
-	case bytes.IndexByte(body, '\n') >= 0:
-		d.decodeLines(string(body), &spec)
-	default:
-		d.decodeForm(string(body), &spec)
+	case trimmed[0] == '{' || trimmed[0] == '[' || json.Valid(trimmed):
+		d.decodeJSON(trimmed)
+	case isCommandLine(trimmed):
+		d.decodeCommandLine(string(trimmed))
+	case bytes.IndexByte(trimmed, '\n') >= 0:
+		d.decodeLines(string(body))
+	default: // the spaces at its end may be those of a command
+		d.decodeForm(strings.TrimRight(strings.TrimLeftFunc(string(body), unicode.IsSpace), "\r\n"))
 	}
 	if len(d.problems) > 0 {
 		return nil, d.problems
 	}
-	job := &v1alpha1.BatchJob{
-		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "BatchJob"},
-		ObjectMeta: metav1.ObjectMeta{Name: o.Name, Namespace: o.Namespace},
-		Spec:       spec,
+	return d.result(o), nil
+}
+
+// result returns what was decoded.
+func (d *decoder) result(o Options) *Request {
+	types := metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: d.action.kind}
+	meta := metav1.ObjectMeta{Name: o.Name, Namespace: o.Namespace}
+	r := &Request{Notes: d.notes}
+	if d.action == createComputeEnv {
+		meta.Name = cmp.Or(meta.Name, nameOf(d.env.EnvName, defaultEnvName, &d.env))
+		r.Env = &v1alpha1.ComputeEnv{TypeMeta: types, ObjectMeta: meta, Spec: d.env}
+		r.Secrets = d.makeSecrets(&r.Env.ObjectMeta, func(m *secretMaker) { m.ofEnv(&r.Env.Spec) })
+		return r
 	}
-	if job.Name == "" {
-		job.Name = nameOf(&spec)
-	}
-	return &Request{Job: job, Secrets: d.makeSecrets(job)}, nil
+	meta.Name = cmp.Or(meta.Name, nameOf(d.job.Job.JobName, defaultName, &d.job))
+	r.Job = &v1alpha1.BatchJob{TypeMeta: types, ObjectMeta: meta, Spec: d.job}
+	r.Secrets = d.makeSecrets(&r.Job.ObjectMeta, func(m *secretMaker) { m.ofJob(&r.Job.Spec.Job) })
+	return r
 }
 
 // Length of a generated name: what is left for the Secrets' suffixes fits into a label.
 const (
-	maxBaseName = 40
-	hashLength  = 8
-	defaultName = "batchjob"
+	maxBaseName    = 40
+	hashLength     = 8
+	defaultName    = "batchjob"
+	defaultEnvName = "computeenv"
 )
 
-// nameOf makes a name out of what a job is called and a hash of what it is. At this
-// point a credential is only a number in spec, so the hash says nothing about it.
-func nameOf(spec *v1alpha1.BatchJobSpec) string {
+// nameOf makes a name out of what an object is called, or a default, and a hash of what it
+// is. At this point a credential is only a number in spec, so the hash says nothing about it.
+func nameOf(called, otherwise string, spec any) string {
 	var b strings.Builder
-	for _, r := range strings.ToLower(spec.Job.JobName) {
+	for _, r := range strings.ToLower(called) {
 		switch {
 		case b.Len() == maxBaseName:
 		case 'a' <= r && r <= 'z' || '0' <= r && r <= '9':
@@ -89,7 +120,7 @@ func nameOf(spec *v1alpha1.BatchJobSpec) string {
 	}
 	base := strings.Trim(b.String(), "-")
 	if base == "" {
-		base = defaultName
+		base = otherwise
 	}
 	content, _ := json.Marshal(spec) // the types have nothing that cannot be encoded
 	sum := sha256.Sum256(content)

@@ -62,62 +62,69 @@ func TestBodiesOfThePages(t *testing.T) {
 			if diff := cmp.Diff(want.Spec, got.Job.Spec, ignoreSecretNames); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			checkRoundTrip(t, got.Job)
+			checkRoundTrip(t, got)
 		})
 	}
 }
 
-// checkRoundTrip writes a job in both forms and reads it back. References to Secrets are
+// checkRoundTrip writes a request in every form and reads it back. References to Secrets are
 // not written.
 func checkRoundTrip(t interface {
 	Helper()
 	Fatalf(string, ...any)
-}, job *v1alpha1.BatchJob) {
+}, r *Request) {
 	t.Helper()
-	want := withoutRefs(job)
-	body, notes := ToJSON(job)
-	if len(notes) != countRefs(job) {
-		t.Fatalf("%d notes for %d references: %v", len(notes), countRefs(job), notes)
+	want := withoutRefs(r)
+	body, notes := ToJSON(r)
+	if len(notes) != countRefs(r) {
+		t.Fatalf("%d notes for %d references: %v", len(notes), countRefs(r), notes)
 	}
-	again, err := FromBody(body, Options{})
+	again := func(form string, body []byte) {
+		t.Helper()
+		got, err := FromBody(body, Options{})
+		if err != nil {
+			t.Fatalf("reading back: %v\n%s", err, body)
+		}
+		if diff := cmp.Diff(specOf(want), specOf(got), cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("%s (-want +got):\n%s\n%q", form, diff, body)
+		}
+	}
+	again("JSON", body)
+	params, flatNotes, err := ToParameters(r)
 	if err != nil {
-		t.Fatalf("reading back: %v\n%s", err, body)
-	}
-	if diff := cmp.Diff(want.Spec, again.Job.Spec, cmpopts.EquateEmpty()); diff != "" {
-		t.Fatalf("JSON (-want +got):\n%s\n%s", diff, body)
-	}
-	params, flatNotes, err := ToParameters(job)
-	if err != nil {
-		return // a job that the form cannot carry
+		return // a request that the form cannot carry
 	}
 	if diff := cmp.Diff(notes, flatNotes); diff != "" {
 		t.Fatalf("notes (-json +flattened):\n%s", diff)
 	}
 	if len(params) == 0 {
-		return // an empty job
+		return // an empty request
 	}
-	again, err = FromBody([]byte(Form(params)), Options{})
-	if err != nil {
-		t.Fatalf("reading back: %v\n%s", err, Form(params))
-	}
-	if diff := cmp.Diff(want.Spec, again.Job.Spec, cmpopts.EquateEmpty()); diff != "" {
-		t.Fatalf("form (-want +got):\n%s\n%s", diff, Form(params))
+	again("form", []byte(Form(params)))
+	if lines, err := Lines(params); err == nil && len(params) > 1 {
+		again("lines", lines)
 	}
 }
 
-func withoutRefs(job *v1alpha1.BatchJob) *v1alpha1.BatchJob {
-	job = job.DeepCopy()
-	eachRef(job, func(ref **v1alpha1.SecretRef) { *ref = nil })
-	return job
+func specOf(r *Request) any {
+	_, spec := r.action()
+	return spec.Interface()
 }
 
-func countRefs(job *v1alpha1.BatchJob) (n int) {
-	eachRef(job.DeepCopy(), func(**v1alpha1.SecretRef) { n++ })
+func withoutRefs(r *Request) *Request {
+	r = &Request{Job: r.Job.DeepCopy(), Env: r.Env.DeepCopy()}
+	eachRef(r, func(ref **v1alpha1.SecretRef) { *ref = nil })
+	return r
+}
+
+func countRefs(r *Request) (n int) {
+	eachRef(r, func(**v1alpha1.SecretRef) { n++ })
 	return n
 }
 
-func eachRef(job *v1alpha1.BatchJob, do func(ref **v1alpha1.SecretRef)) {
-	walk(reflect.ValueOf(&job.Spec).Elem(), func(v reflect.Value) {
+func eachRef(r *Request, do func(ref **v1alpha1.SecretRef)) {
+	_, spec := r.action()
+	walk(spec, func(v reflect.Value) {
 		if ref, ok := v.Addr().Interface().(**v1alpha1.SecretRef); ok && *ref != nil {
 			do(ref)
 		}
@@ -185,7 +192,7 @@ func fill(t *rapid.T, v reflect.Value) {
 
 func TestPropertyRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		checkRoundTrip(t, &v1alpha1.BatchJob{Spec: *drawSpec(t)})
+		checkRoundTrip(t, &Request{Job: &v1alpha1.BatchJob{Spec: *drawSpec(t)}})
 	})
 }
 
@@ -275,7 +282,7 @@ func TestProblems(t *testing.T) {
 	}{
 		"nothing":   {" \n", []string{"MissingParameter: the body is empty"}},
 		"not UTF-8": {"Job.JobName=\xff", []string{"InvalidParameter: the body must be UTF-8"}},
-		"list":      {"[]", []string{"InvalidParameter: must be an object, got a list"}},
+		"list":      {"[]", []string{"InvalidParameter: the body must be an object, got a list"}},
 		"cut off":   {`{"Job": {`, []string{"InvalidParameter: the body is no valid JSON: it ends too early at byte 9"}},
 		"cut off in a list": {`{"Job": {"Tasks": [{`, []string{
 			"InvalidParameter: the body is no valid JSON: it ends too early at byte 20",
@@ -286,8 +293,8 @@ func TestProblems(t *testing.T) {
 		"a bad character":                     {`{"Job" secret}`, []string{"InvalidParameter: the body is no valid JSON: a character is out of place at byte 7"}},
 		"a bad key":                           {`{secret: 1}`, []string{"InvalidParameter: the body is no valid JSON: a character is out of place at byte 1"}},
 		"something behind":                    {`{} {}`, []string{"InvalidParameter: the body is no valid JSON: must end after the first value at byte 4"}},
-		"another action":                      {`{"Action": "DeleteJob"}`, []string{"InvalidParameterValue: Action: must be SubmitJob"}},
-		"another action in a form":            {"Action=DeleteJob&Placement.Zone=z", []string{"InvalidParameterValue: Action: must be SubmitJob"}},
+		"another action":                      {`{"Action": "DeleteJob"}`, []string{"InvalidParameterValue: Action: must be SubmitJob or CreateComputeEnv"}},
+		"another action in a form":            {"Action=DeleteJob&Placement.Zone=z", []string{"InvalidParameterValue: Action: must be SubmitJob or CreateComputeEnv"}},
 		"unknown at the top, in other case":   {`{"job": {}}`, []string{`UnknownParameter: SubmitJob has no field "job"; did you mean Job?`}},
 		"an action is common only at the top": {`{"Job": {"Action": 1}}`, []string{`UnknownParameter: Job: has no field "Action"`}},
 		"unknown fields": {
@@ -343,12 +350,12 @@ func TestProblems(t *testing.T) {
 			"InvalidParameter: parameter 3 must be a key, = and a value, both UTF-8 and encoded for a URL",
 		}},
 		"form not UTF-8":       {"Placement.Zone=%ff", []string{"InvalidParameter: parameter 1 must be a key, = and a value, both UTF-8 and encoded for a URL"}},
-		"lines without a sign": {"Placement.Zone=z\nsecret\n", []string{"InvalidParameter: line 2 must be a key, = and a value"}},
+		"lines without a sign": {"Placement.Zone=z\nsecret\n", []string{"InvalidParameter: line 2 must be a key, = and a value; if it belongs to the value before, write the body as JSON or URL-encoded"}},
 		"paths": {
 			"=x&Job=x&Job.Tasks=x&Job.Tasks.0=x&Job.Tasks.=x&Job.=x&Job.JobName.x=x&Job.JobName.=x&Job.Tasks.N.TaskName=x&Job.Tasks.01.TaskName=x" +
 				"&Job.Tasks.-1.TaskName=x&Job.Tasks.99999999999.TaskName=x&Job.Taskz.0.TaskName=x",
 			[]string{
-				"InvalidParameter: must be an object, got a text",
+				"InvalidParameter: the body must be an object, got a text",
 				"InvalidParameter: Job: must be an object, got a text",
 				"InvalidParameter: Job.Tasks: must be a list, got a text",
 				"InvalidParameter: Job.Tasks.0: must be an object, got a text",
@@ -462,7 +469,7 @@ func TestSecrets(t *testing.T) {
 		t.Errorf("secrets (-want +got):\n%s", diff)
 	}
 	var refs []string
-	eachRef(r.Job, func(ref **v1alpha1.SecretRef) { refs = append(refs, strings.TrimPrefix((*ref).Name, name)) })
+	eachRef(r, func(ref **v1alpha1.SecretRef) { refs = append(refs, strings.TrimPrefix((*ref).Name, name)) })
 	wantRefs := []string{"-registry", "-key", "-key-2", "-registry", "-key", "-registry-2", "-registry-3", "-login", "-registry-4"}
 	if diff := cmp.Diff(wantRefs, refs); diff != "" {
 		t.Errorf("references (-want +got):\n%s", diff)
@@ -470,7 +477,7 @@ func TestSecrets(t *testing.T) {
 	if spec, err := json.Marshal(r.Job); err != nil || strings.Contains(string(spec), "p1") || strings.Contains(string(spec), "k1") {
 		t.Errorf("the job has a credential: %s", spec)
 	}
-	_, notes := ToJSON(r.Job)
+	_, notes := ToJSON(r)
 	if len(notes) != len(wantRefs) || notes[1] != `Job.Tasks.0.Authentications.0.SecretKey is left out; a BatchJob has it in a Secret, here "`+name+`-key"` {
 		t.Errorf("notes %v", notes)
 	}
@@ -498,7 +505,7 @@ func TestEveryReferenceGetsASecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := count(request); got != len(r.Secrets) || got != countRefs(r.Job) {
+	if got := count(submitJob.shape); got != len(r.Secrets) || got != countRefs(r) {
 		t.Errorf("the types have %d references, %d became Secrets", got, len(r.Secrets))
 	}
 }
@@ -549,7 +556,7 @@ func TestFlattenedFormCannotSayEverything(t *testing.T) {
 		job := &v1alpha1.BatchJob{}
 		job.Spec.Job.Tasks = make([]v1alpha1.Task, 1)
 		edit(job)
-		if _, _, err := ToParameters(job); errorOf(err) != want+" is empty, which the flattened form cannot say" {
+		if _, _, err := ToParameters(&Request{Job: job}); errorOf(err) != want+" is empty, which the flattened form cannot say" {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
@@ -569,7 +576,7 @@ func TestAPINames(t *testing.T) {
 			list1(join(path, f.name), f.shape)
 		}
 	}
-	list1("", request)
+	list1("", submitJob.shape)
 	all := strings.Join(names, "\n") + "\n"
 	for _, name := range []string{
 		"Placement.HostIps", "Placement.ProjectId", "ClientToken", "Job.Tasks.N.EnvId", "Job.Tasks.N.Application.Docker.Password",
@@ -653,9 +660,13 @@ func checkBody(t *testing.T, body []byte) {
 		}
 		return
 	}
-	checkRoundTrip(t, r.Job)
-	if countRefs(r.Job) < len(r.Secrets) {
-		t.Errorf("%d Secrets for %d references", len(r.Secrets), countRefs(r.Job))
+	checkRoundTrip(t, r)
+	if countRefs(r) < len(r.Secrets) {
+		t.Errorf("%d Secrets for %d references", len(r.Secrets), countRefs(r))
+	}
+	if r.Env != nil {
+		validation.Validator{}.ValidateComputeEnvCreate(r.Env)
+		return
 	}
 	validation.Validator{}.ValidateCreate(r.Job)
 }

@@ -11,6 +11,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf16"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/errcode"
@@ -26,15 +28,26 @@ var commonParameters = map[string]bool{
 }
 
 const (
-	actionParameter = "Action"
-	submitJob       = "SubmitJob"
+	actionParameter  = "Action"
+	versionParameter = "Version"
+	// version is the only one of the API that there is.
+	version = "2017-03-12"
 )
 
-// decodeJSON reads a JSON body into spec.
-func (d *decoder) decodeJSON(data []byte, spec *v1alpha1.BatchJobSpec) {
+// decodeJSON reads a JSON body.
+func (d *decoder) decodeJSON(data []byte) {
+	d.action = actionOfJSON(data, d.named)
+	if at := loneSurrogate(data); at >= 0 {
+		d.fail(errcode.InvalidParameter, "", "the body has an escape at byte %d that is half a character: a surrogate without its other half", at)
+		return
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	err := d.value(dec, request, reflect.ValueOf(spec).Elem(), "")
+	if bytes.Equal(data, []byte("null")) {
+		d.failType(d.action.shape, "", "null")
+		return
+	}
+	err := d.value(dec, d.action.shape, d.root(), "")
 	if err == nil {
 		if _, err = dec.Token(); errors.Is(err, io.EOF) {
 			return
@@ -42,6 +55,68 @@ func (d *decoder) decodeJSON(data []byte, spec *v1alpha1.BatchJobSpec) {
 		err = errors.New("must end after the first value")
 	}
 	d.fail(errcode.InvalidParameter, "", "the body is no valid JSON: %s at byte %d", jsonFault(err), dec.InputOffset())
+}
+
+// actionOfJSON says which action a body is meant for: the one that it names, else the one with the
+// name, else the one whose object it has.
+func actionOfJSON(data []byte, name string) *action {
+	var top map[string]json.RawMessage
+	if json.Unmarshal(data, &top) != nil {
+		return submitJob // what is wrong is said later
+	}
+	if own := ""; json.Unmarshal(top[actionParameter], &own) == nil {
+		name = own
+	}
+	_, env := top["ComputeEnv"]
+	_, job := top["Job"]
+	return actionOf(name, env && !job)
+}
+
+// actionOf returns the action with the name; env says what it is if there is no such one.
+func actionOf(name string, env bool) *action {
+	for _, a := range actions {
+		if a.name == name {
+			return a
+		}
+	}
+	if env {
+		return createComputeEnv
+	}
+	return submitJob
+}
+
+// loneSurrogate returns where JSON has an escaped surrogate without its other half, for
+// which the decoder would put another character; -1 if nowhere. A backslash stands only in
+// texts.
+func loneSurrogate(data []byte) int {
+	for i := 0; i < len(data); i++ {
+		if data[i] != '\\' {
+			continue
+		}
+		switch high := escaped(data[i:]); {
+		case utf16.IsSurrogate(high):
+			if utf16.DecodeRune(high, escaped(data[min(i+6, len(data)):])) == unicode.ReplacementChar {
+				return i
+			}
+			i += 11
+		default:
+			i++ // what is escaped may be a backslash
+		}
+	}
+	return -1
+}
+
+// escaped returns the character of the escape that data begins with, 0 for none of the form
+// \uXXXX.
+func escaped(data []byte) rune {
+	if len(data) < 6 || data[0] != '\\' || data[1] != 'u' {
+		return 0
+	}
+	n, err := strconv.ParseUint(string(data[2:6]), 16, 16)
+	if err != nil {
+		return 0
+	}
+	return rune(n)
 }
 
 // jsonFault describes a syntax error without repeating the body.
@@ -66,6 +141,7 @@ func (d *decoder) value(dec *json.Decoder, s *shape, v reflect.Value, path strin
 	}
 	switch t := token.(type) {
 	case nil: // as good as absent
+		d.null = true
 		return nil
 	case json.Delim:
 		switch {
@@ -73,6 +149,9 @@ func (d *decoder) value(dec *json.Decoder, s *shape, v reflect.Value, path strin
 			return d.object(dec, s, present(v), path)
 		case t == '[' && s.kind == list:
 			return d.list(dec, s, v, path)
+		case t == '{' && s.kind == list && s.orItem:
+			v.Set(reflect.MakeSlice(v.Type(), 0, 1))
+			return d.object(dec, s.item, present(grow(v)), path)
 		}
 		got := "an object"
 		if t == '[' {
@@ -107,11 +186,11 @@ func (d *decoder) object(dec *json.Decoder, s *shape, v reflect.Value, path stri
 		switch {
 		case known && !seen[name]:
 			seen[name] = true
-			err = d.value(dec, f.shape, v.Field(f.index), join(path, name))
+			err = d.value(dec, f.shape, f.of(v), join(path, name))
 		case known:
 			d.fail(errcode.InvalidParameter, join(path, name), "must be given once")
 			err = skipValue(dec)
-		case s == request && commonParameters[name]:
+		case s == d.action.shape && commonParameters[name]:
 			err = d.common(dec, name)
 		default:
 			d.failUnknown(s, path, name)
@@ -122,35 +201,50 @@ func (d *decoder) object(dec *json.Decoder, s *shape, v reflect.Value, path stri
 		}
 	}
 	_, err := dec.Token()
+	d.null = false
 	return err
 }
 
-// common passes over a common parameter; an action must be the right one.
+// common passes over a common parameter; an action and a version must be known.
 func (d *decoder) common(dec *json.Decoder, name string) error {
 	var value json.RawMessage
 	if err := dec.Decode(&value); err != nil {
 		return err
 	}
-	var action string
-	if name == actionParameter && (json.Unmarshal(value, &action) != nil || action != submitJob) {
-		d.failAction()
+	var s string
+	if json.Unmarshal(value, &s) != nil {
+		s = "" // is none of those that are known
 	}
+	d.checkCommon(name, s)
 	return nil
 }
 
-func (d *decoder) failAction() {
-	d.fail(errcode.InvalidParameterValue, actionParameter, "must be %s", submitJob)
+// checkCommon checks a common parameter.
+func (d *decoder) checkCommon(name, value string) {
+	switch {
+	case name == actionParameter && value != d.action.name:
+		d.fail(errcode.InvalidParameterValue, name, "must be %s or %s", submitJob.name, createComputeEnv.name)
+	case name == versionParameter && value != version:
+		d.fail(errcode.InvalidParameterValue, name, "must be %s, got %s", version, validation.Quote(value))
+	}
 }
 
 // list reads the items of a list whose bracket has been read.
 func (d *decoder) list(dec *json.Decoder, s *shape, v reflect.Value, path string) error {
 	v.Set(reflect.MakeSlice(v.Type(), 0, 0))
 	for i := 0; dec.More(); i++ {
-		if err := d.value(dec, s.item, grow(v), join(path, strconv.Itoa(i))); err != nil {
+		item := join(path, strconv.Itoa(i))
+		d.null = false
+		if err := d.value(dec, s.item, grow(v), item); err != nil {
 			return err
+		}
+		if d.null { // as good as absent, and a list has no absent items
+			d.failType(s.item, item, "null")
+			d.null = false
 		}
 	}
 	_, err := dec.Token()
+	d.null = false
 	return err
 }
 

@@ -17,22 +17,24 @@ import (
 
 // encoder writes a spec field by field. A note says what had to be left out.
 type encoder struct {
+	kind  string // of the object
 	notes []string
 }
 
 // leaveOut notes a credential.
 func (e *encoder) leaveOut(path string, v reflect.Value) {
 	ref, _ := v.Interface().(v1alpha1.SecretRef)
-	e.notes = append(e.notes, fmt.Sprintf("%s is left out; a BatchJob has it in a Secret, here %s", path, strconv.Quote(ref.Name)))
+	e.notes = append(e.notes, fmt.Sprintf("%s is left out; a %s has it in a Secret, here %s", path, e.kind, strconv.Quote(ref.Name)))
 }
 
-// ToJSON returns the SubmitJob body of a BatchJob, indented, and a note for each field
-// that is left out because it is in a Secret. Fields come in the order of the types;
-// absent ones are not written.
-func ToJSON(job *v1alpha1.BatchJob) (body []byte, notes []string) {
-	e := &encoder{}
+// ToJSON returns the body of a request, indented, and a note for each field that is left
+// out because it is in a Secret. Fields come in the order of the types; absent ones are not
+// written.
+func ToJSON(r *Request) (body []byte, notes []string) {
+	a, spec := r.action()
+	e := &encoder{kind: a.kind}
 	var b bytes.Buffer
-	e.json(&b, request, reflect.ValueOf(&job.Spec).Elem(), "")
+	e.json(&b, a.shape, spec, "")
 	var indented bytes.Buffer
 	_ = json.Indent(&indented, b.Bytes(), "", "  ") // what is written above is JSON
 	indented.WriteByte('\n')
@@ -48,7 +50,7 @@ func (e *encoder) json(b *bytes.Buffer, s *shape, v reflect.Value, path string) 
 	case object:
 		separator := "{"
 		for _, f := range s.fields {
-			value := v.Field(f.index)
+			value := f.of(v)
 			if isAbsent(value) && !f.always {
 				continue
 			}
@@ -113,12 +115,13 @@ func scalarText(s *shape, v reflect.Value) string {
 	}
 }
 
-// ToParameters returns the flattened SubmitJob body of a BatchJob, in the order of the
-// types, and notes as ToJSON does. This form has no way to write an empty object or an
-// empty item of a list; such a BatchJob is an error that names the first.
-func ToParameters(job *v1alpha1.BatchJob) (params []Parameter, notes []string, err error) {
-	e := &flatEncoder{}
-	e.value(request, reflect.ValueOf(&job.Spec).Elem(), "", false)
+// ToParameters returns the flattened body of a request, in the order of the types, and
+// notes as ToJSON does. This form has no way to write an empty object or an empty item of a
+// list; such a request is an error that names the first.
+func ToParameters(r *Request) (params []Parameter, notes []string, err error) {
+	a, spec := r.action()
+	e := &flatEncoder{encoder: encoder{kind: a.kind}}
+	e.value(a.shape, spec, "", false)
 	if e.empty != "" {
 		return nil, nil, fmt.Errorf("%s is empty, which the flattened form cannot say", e.empty)
 	}
@@ -141,8 +144,8 @@ func (e *flatEncoder) value(s *shape, v reflect.Value, path string, must bool) {
 	switch s.kind {
 	case object:
 		for _, f := range s.fields {
-			if value := v.Field(f.index); !isAbsent(value) {
-				e.value(f.shape, value, join(path, f.name), false)
+			if value := f.of(v); !isAbsent(value) {
+				e.value(f.shape, value, join(path, f.name), f.inline) // which names the action
 			}
 		}
 	case list:
@@ -160,6 +163,22 @@ func (e *flatEncoder) value(s *shape, v reflect.Value, path string, must bool) {
 	if (must || pointer) && len(e.params) == before && e.empty == "" {
 		e.empty = path
 	}
+}
+
+// Lines writes one parameter a line. A value with a line end in it, and one that would be
+// read as several parameters, cannot be written so.
+func Lines(params []Parameter) ([]byte, error) {
+	var b bytes.Buffer
+	for _, p := range params {
+		if strings.ContainsAny(p.Value, "\r\n") {
+			return nil, fmt.Errorf("%s has line ends, which lines cannot hold; write another form", p.Key)
+		}
+		if found, _, unclear := splitLine(p.Key + "=" + p.Value); unclear != "" || len(found) != 1 || found[0] != p {
+			return nil, fmt.Errorf("%s has an & that begins a parameter in lines; write another form", p.Key)
+		}
+		fmt.Fprintf(&b, "%s=%s\n", p.Key, p.Value)
+	}
+	return b.Bytes(), nil
 }
 
 // Form encodes parameters as the body of a POST or the query of a GET.

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
-	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/validation"
 )
@@ -20,16 +20,29 @@ import (
 // list items counted from 0, as in Job.Tasks.0.TaskName.
 type Parameter struct{ Key, Value string }
 
-// decodeForm reads an encoded form (a=b&c=d) into spec.
-func (d *decoder) decodeForm(body string, spec *v1alpha1.BatchJobSpec) {
+// decodeForm reads an encoded form (a=b&c=d). A form with spaces in it was not encoded, or not
+// wholly: what could be read in two ways then, an empty parameter (the && of a shell?) and one
+// with + or %, is refused.
+func (d *decoder) decodeForm(body string) {
 	var params []Parameter
+	pairs := strings.Split(queryOf(body), "&")
+	spaces := slices.ContainsFunc(pairs, func(pair string) bool { return strings.Contains(pair, " ") && !isPlaceholder(pair) })
 	count := 0
-	for pair := range strings.SplitSeq(queryOf(body), "&") {
-		if pair == "" {
+	for i, pair := range pairs {
+		if pair == "" && (!spaces || i == 0) {
 			continue
 		}
 		count++
+		if isPlaceholder(pair) {
+			d.skipped(pair)
+			continue
+		}
 		key, value, ok := strings.Cut(pair, "=")
+		if spaces && !commonParameters[key] && (pair == "" || strings.ContainsAny(pair, "+%")) {
+			d.fail(errcode.InvalidParameter, "", "parameter %d is empty or has + or %%, and the body has spaces, so it is not URL-encoded as a whole: "+
+				"encode all of it, or write it as JSON", count)
+			continue
+		}
 		key, keyErr := url.QueryUnescape(key)
 		value, valueErr := url.QueryUnescape(value)
 		if !ok || keyErr != nil || valueErr != nil || !utf8.ValidString(key) || !utf8.ValidString(value) {
@@ -38,32 +51,106 @@ func (d *decoder) decodeForm(body string, spec *v1alpha1.BatchJobSpec) {
 		}
 		params = append(params, Parameter{key, value})
 	}
-	d.parameters(params, spec)
+	d.parameters(params)
 }
 
-// decodeLines reads lines of the form key=value into spec. Values stand as they are. An
-// & before a key, as the vendor's pages print it, and a URL before the first are passed
-// over.
-func (d *decoder) decodeLines(body string, spec *v1alpha1.BatchJobSpec) {
+// decodeLines reads lines of the form key=value. Values stand as they are, spaces at their
+// end included. An & before a key, as the vendor's pages print it, and a URL before the
+// first are passed over. A line may have several parameters with & between them: see
+// splitLine.
+func (d *decoder) decodeLines(body string) {
 	var params []Parameter
 	line := 0
 	for text := range strings.SplitSeq(body, "\n") {
 		line++
-		text = strings.TrimPrefix(strings.TrimSpace(text), "&")
+		text = strings.TrimSuffix(strings.TrimLeftFunc(text, unicode.IsSpace), "\r")
+		text = strings.TrimPrefix(text, "&")
 		if len(params) == 0 {
 			text = queryOf(text)
 		}
-		if text == "" {
+		if strings.TrimSpace(text) == "" {
 			continue
 		}
-		key, value, ok := strings.Cut(text, "=")
-		if !ok {
-			d.fail(errcode.InvalidParameter, "", "line %d must be a key, = and a value", line)
+		if isPlaceholder(text) {
+			d.skipped(text)
 			continue
 		}
-		params = append(params, Parameter{key, value})
+		if !strings.Contains(text, "=") {
+			d.fail(errcode.InvalidParameter, "", "line %d must be a key, = and a value; if it belongs to the value before, write the body as JSON or URL-encoded", line)
+			continue
+		}
+		found, placeholder, unclear := splitLine(text)
+		if unclear != "" {
+			d.fail(errcode.InvalidParameter, "", "line %d has &%s= in a value: write the parameter on a line of its own, "+
+				"or, if it belongs to the value, the body as JSON or URL-encoded", line, unclear)
+			continue
+		}
+		if placeholder != "" {
+			d.skipped(placeholder)
+		}
+		params = append(params, found...)
 	}
-	d.parameters(params, spec)
+	d.parameters(params)
+}
+
+// splitLine splits a line at each & that a parameter follows. A value may be a command, in
+// which & means something, so only what no shell would take for an assignment begins a
+// parameter: a name with a dot whose first part is an object of a body. Behind a common
+// parameter, the value of which never has an &, any parameter's name does. Elsewhere unclear
+// is such a name without a dot: it could be either, and nothing is to be lost.
+// placeholder is what a page prints for the common parameters, if it ends the line.
+func splitLine(text string) (params []Parameter, placeholder, unclear string) {
+	for {
+		key, value, _ := strings.Cut(text, "=")
+		common := commonParameters[key] || key == clientToken
+		next, rest := -1, ""
+		for i := 0; i < len(value) && next < 0; i++ {
+			if value[i] != '&' {
+				continue
+			}
+			rest = value[i+1:]
+			name, _, assigned := strings.Cut(rest, "=")
+			first, _, dotted := strings.Cut(name, ".")
+			switch {
+			case common && isPlaceholder(rest):
+				return append(params, Parameter{key, value[:i]}), rest, ""
+			case common && strings.HasPrefix(rest, "<") && strings.Contains(rest, ">&"):
+				next = i
+				placeholder, rest, _ = strings.Cut(rest, "&")
+			case !assigned:
+			case dotted && bodyObjects[first]:
+				next = i
+			case commonParameters[name] || name == clientToken:
+				if !common {
+					return nil, "", name
+				}
+				next = i
+			}
+		}
+		if next < 0 {
+			return append(params, Parameter{key, value}), placeholder, ""
+		}
+		params = append(params, Parameter{key, value[:next]})
+		text = rest
+	}
+}
+
+// clientToken is the only parameter of a body without a dot.
+const clientToken = "ClientToken"
+
+// bodyObjects are the objects of the bodies.
+var bodyObjects = map[string]bool{"Placement": true, "Job": true, "ComputeEnv": true}
+
+// isPlaceholder says whether a text is <…>, which the vendor's pages print in the place of
+// the common parameters.
+func isPlaceholder(s string) bool {
+	s = strings.TrimSpace(s)
+	return strings.HasPrefix(s, "<") && strings.HasSuffix(s, ">") && strings.Count(s, "<") == 1
+}
+
+// skipped notes a placeholder.
+func (d *decoder) skipped(placeholder string) {
+	d.note("%s is a placeholder, and was passed over", validation.Quote(strings.TrimSpace(placeholder)))
 }
 
 // queryOf cuts off what stands before the query of a URL.
@@ -83,14 +170,46 @@ type place struct {
 	value string
 }
 
-// parameters reads flattened fields into spec, in whatever order they come.
-func (d *decoder) parameters(params []Parameter, spec *v1alpha1.BatchJobSpec) {
+// actionOfParameters is actionOfJSON for flattened fields.
+func actionOfParameters(params []Parameter, name string) *action {
+	env, job := false, false
+	for _, p := range params {
+		switch first, _, _ := strings.Cut(p.Key, "."); {
+		case p.Key == actionParameter:
+			name = strings.TrimSpace(p.Value)
+		case first == "ComputeEnv":
+			env = true
+		case first == "Job":
+			job = true
+		}
+	}
+	return actionOf(name, env && !job)
+}
+
+// isAction checks the action that parameters name, if they do.
+func (d *decoder) isAction(params []Parameter) bool {
+	before := len(d.problems)
+	for _, p := range params {
+		if p.Key == actionParameter {
+			d.checkCommon(p.Key, strings.TrimSpace(p.Value))
+		}
+	}
+	return len(d.problems) == before
+}
+
+// parameters reads flattened fields, in whatever order they come.
+func (d *decoder) parameters(params []Parameter) {
+	d.action = actionOfParameters(params, d.named)
+	if !d.isAction(params) {
+		return // its fields are none of ours
+	}
 	places := make([]place, 0, len(params))
 	for _, p := range params {
+		if p.Key == actionParameter {
+			continue
+		}
 		if commonParameters[p.Key] {
-			if p.Key == actionParameter && p.Value != submitJob {
-				d.failAction()
-			}
+			d.checkCommon(p.Key, strings.TrimSpace(p.Value))
 			continue
 		}
 		if at, ok := d.find(p); ok {
@@ -98,7 +217,7 @@ func (d *decoder) parameters(params []Parameter, spec *v1alpha1.BatchJobSpec) {
 		}
 	}
 	slices.SortStableFunc(places, func(a, b place) int { return slices.Compare(a.steps, b.steps) })
-	root := reflect.ValueOf(spec).Elem()
+	root := d.root()
 	for i, at := range places {
 		if i > 0 && slices.Equal(at.steps, places[i-1].steps) {
 			d.fail(errcode.InvalidParameter, at.key, "must be given once")
@@ -111,7 +230,7 @@ func (d *decoder) parameters(params []Parameter, spec *v1alpha1.BatchJobSpec) {
 // find follows the path of a parameter through the shapes. It never goes deeper than
 // they are.
 func (d *decoder) find(p Parameter) (place, bool) {
-	s, rest, done := request, p.Key, ""
+	s, rest, done := d.action.shape, p.Key, ""
 	at := place{key: p.Key, value: p.Value}
 	for s.kind == object || s.kind == list {
 		if rest == "" {
@@ -121,6 +240,10 @@ func (d *decoder) find(p Parameter) (place, bool) {
 		name, tail, _ := strings.Cut(rest, ".")
 		if s.kind == list {
 			i, ok := position(name)
+			if _, item := s.item.field(name); !ok && s.orItem && item {
+				at.steps, s = append(at.steps, 0), s.item
+				continue
+			}
 			if !ok {
 				d.fail(errcode.InvalidParameter, done, "must be followed by the position of an item, such as 0, got %s", validation.Quote(name))
 				return at, false
@@ -155,11 +278,11 @@ func position(s string) (int, bool) {
 // That is reported and not made up for, since a list as long as any number that is
 // written in a body would not fit anywhere.
 func (d *decoder) put(v reflect.Value, at place) {
-	s, path := request, ""
+	s, path := d.action.shape, ""
 	for _, step := range at.steps {
 		if s.kind == object {
 			f := fieldAt(s, step)
-			v, s, path = present(v).Field(step), f.shape, join(path, f.name)
+			v, s, path = f.of(present(v)), f.shape, join(path, f.name)
 			continue
 		}
 		if step > v.Len() {
@@ -171,7 +294,11 @@ func (d *decoder) put(v reflect.Value, at place) {
 		}
 		v, s, path = v.Index(step), s.item, join(path, strconv.Itoa(step))
 	}
-	d.scalar(at.leaf, v, at.key, at.value, "a text")
+	value := at.value
+	if at.leaf.kind == number || at.leaf.kind == toggle {
+		value = strings.TrimSpace(value)
+	}
+	d.scalar(at.leaf, v, at.key, value, "a text")
 }
 
 // fieldAt returns the field of s that has the position in the Go struct.

@@ -5,8 +5,10 @@ package convert
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 
+	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/validation"
 )
@@ -44,10 +46,32 @@ func (p Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// decoder holds what decoding has found so far.
+// decoder holds what decoding has found so far. action says which of job and env the body
+// is decoded into.
 type decoder struct {
+	action   *action
+	job      v1alpha1.BatchJobSpec
+	env      v1alpha1.ComputeEnvSpec
 	problems Problems
+	notes    []string
 	secrets  []string // by the number that stands for them
+	null     bool     // the JSON value that was read last was null
+	named    string   // the action in the headers of an HTTP request, if there are any
+}
+
+// root is the spec that the body is decoded into.
+func (d *decoder) root() reflect.Value {
+	if d.action == createComputeEnv {
+		return reflect.ValueOf(&d.env).Elem()
+	}
+	return reflect.ValueOf(&d.job).Elem()
+}
+
+// note records what the user should know of a body that was converted.
+func (d *decoder) note(format string, args ...any) {
+	if len(d.notes) < MaxProblems {
+		d.notes = append(d.notes, fmt.Sprintf(format, args...))
+	}
 }
 
 func (d *decoder) fail(code errcode.Code, path, format string, args ...any) {
@@ -66,14 +90,18 @@ func (d *decoder) failUnknown(s *shape, path, name string) {
 		detail += "; did you mean " + near + "?"
 	}
 	if path == "" {
-		detail = "SubmitJob " + detail
+		detail = d.action.name + " " + detail
 	}
 	d.fail(errcode.UnknownParameter, path, "%s", detail)
 }
 
 // failType reports a value of the wrong type.
 func (d *decoder) failType(s *shape, path, got string) {
-	d.fail(errcode.InvalidParameter, path, "must be %s, got %s", s.kind, got)
+	what := ""
+	if path == "" {
+		what = "the body "
+	}
+	d.fail(errcode.InvalidParameter, path, "%smust be %s, got %s", what, s.kind, got)
 }
 
 // join appends a name to a path.

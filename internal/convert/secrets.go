@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	k8svalidation "k8s.io/apimachinery/pkg/util/validation"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 )
@@ -26,7 +27,7 @@ const dockerHub = "https://index.docker.io/v1/"
 
 // secretMaker makes one Secret for each different credential.
 type secretMaker struct {
-	job     *v1alpha1.BatchJob
+	owner   *metav1.ObjectMeta
 	texts   []string
 	secrets []corev1.Secret
 	names   map[string]string // by kind and content
@@ -35,27 +36,49 @@ type secretMaker struct {
 
 // makeSecrets turns the credentials that decoding met into Secrets. Until then a
 // reference to one has its number as its name.
-func (d *decoder) makeSecrets(job *v1alpha1.BatchJob) []corev1.Secret {
-	m := &secretMaker{job: job, texts: d.secrets, names: map[string]string{}, counts: map[string]int{}}
-	for i := range job.Spec.Job.Tasks {
-		t := &job.Spec.Job.Tasks[i]
+func (d *decoder) makeSecrets(owner *metav1.ObjectMeta, of func(*secretMaker)) []corev1.Secret {
+	m := &secretMaker{owner: owner, texts: d.secrets, names: map[string]string{}, counts: map[string]int{}}
+	of(m)
+	return m.secrets
+}
+
+// ofJob makes the Secrets of a job.
+func (m *secretMaker) ofJob(job *v1alpha1.Job) {
+	for i := range job.Tasks {
+		t := &job.Tasks[i]
 		if docker := t.Application.Docker; docker != nil {
 			m.make(docker.PasswordSecretRef, "registry", func(password string) (corev1.SecretType, string, string) {
 				return corev1.SecretTypeDockerConfigJson, corev1.DockerConfigJsonKey, dockerConfig(docker, password)
 			})
 		}
-		if env := t.ComputeEnv; env != nil && env.EnvData != nil && env.EnvData.LoginSettings != nil {
-			m.make(env.EnvData.LoginSettings.PasswordSecretRef, "login", func(password string) (corev1.SecretType, string, string) {
-				return corev1.SecretTypeOpaque, passwordEntry, password
-			})
+		if env := t.ComputeEnv; env != nil {
+			m.ofMachine(env.EnvData)
 		}
-		for k := range t.Authentications {
-			m.make(t.Authentications[k].SecretKeySecretRef, "key", func(key string) (corev1.SecretType, string, string) {
-				return corev1.SecretTypeOpaque, secretKeyEntry, key
-			})
-		}
+		m.ofKeys(t.Authentications)
 	}
-	return m.secrets
+}
+
+// ofEnv makes the Secrets of a ComputeEnv.
+func (m *secretMaker) ofEnv(env *v1alpha1.ComputeEnvSpec) {
+	m.ofMachine(env.EnvData)
+	m.ofKeys(env.Authentications)
+}
+
+func (m *secretMaker) ofMachine(data *v1alpha1.EnvData) {
+	if data == nil || data.LoginSettings == nil {
+		return
+	}
+	m.make(data.LoginSettings.PasswordSecretRef, "login", func(password string) (corev1.SecretType, string, string) {
+		return corev1.SecretTypeOpaque, passwordEntry, password
+	})
+}
+
+func (m *secretMaker) ofKeys(keys []v1alpha1.Authentication) {
+	for k := range keys {
+		m.make(keys[k].SecretKeySecretRef, "key", func(key string) (corev1.SecretType, string, string) {
+			return corev1.SecretTypeOpaque, secretKeyEntry, key
+		})
+	}
 }
 
 // make gives a reference the name of the Secret that content describes, which it makes
@@ -69,17 +92,21 @@ func (m *secretMaker) make(ref *v1alpha1.SecretRef, kind string, content func(te
 	key := kind + "\x00" + value
 	if m.names[key] == "" {
 		m.counts[kind]++
-		name := m.job.Name + "-" + kind
+		name := m.owner.Name + "-" + kind
 		if n := m.counts[kind]; n > 1 {
 			name += "-" + strconv.Itoa(n)
 		}
 		m.names[key] = name
-		m.secrets = append(m.secrets, corev1.Secret{
+		secret := corev1.Secret{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: m.job.Namespace},
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: m.owner.Namespace},
 			Type:       kindOfSecret,
 			StringData: map[string]string{entry: value},
-		})
+		}
+		if len(k8svalidation.IsValidLabelValue(m.owner.Name)) == 0 { // a longer name is the caller's
+			secret.Labels = map[string]string{v1alpha1.LabelCredentialsOf: m.owner.Name}
+		}
+		m.secrets = append(m.secrets, secret)
 	}
 	ref.Name = m.names[key]
 }

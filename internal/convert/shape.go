@@ -30,6 +30,8 @@ type shape struct {
 	item   *shape      // of a list
 	fields []fieldInfo // of an object
 	names  []string    // API names of fields
+	// orItem is set for a list in whose place its only item may stand.
+	orItem bool
 }
 
 type fieldInfo struct {
@@ -38,6 +40,17 @@ type fieldInfo struct {
 	shape *shape
 	// always is set for texts that the API requires although they may be empty.
 	always bool
+	// inline is set for an object of the API whose fields are those of the Go struct
+	// that it is in. Its index is -1.
+	inline bool
+}
+
+// of returns the field's value in the Go struct v.
+func (f fieldInfo) of(v reflect.Value) reflect.Value {
+	if f.inline {
+		return v
+	}
+	return v.Field(f.index)
 }
 
 // exceptions are the fields whose API name is not their JSON name with a capital first
@@ -45,6 +58,8 @@ type fieldInfo struct {
 var exceptions = map[reflect.Type]map[string]string{
 	reflect.TypeFor[v1alpha1.InstanceTypeOptions](): {"cpu": "CPU"},
 	reflect.TypeFor[v1alpha1.AnonymousComputeEnv](): {"kubernetes": ""},
+	reflect.TypeFor[v1alpha1.ComputeEnvSpec]():      {"kubernetes": ""},
+	reflect.TypeFor[v1alpha1.InternetAccessible]():  {"ipv4AddressType": "IPv4AddressType", "ipv6AddressType": "IPv6AddressType"},
 }
 
 // alwaysWritten are fields that the API requires and that may be empty.
@@ -58,8 +73,41 @@ var alwaysWritten = map[reflect.Type]string{
 // before it is the credential's name.
 const secretSuffix = "SecretRef"
 
-// request is the shape of a SubmitJob body. It is built once and only read.
-var request = shapeOf(reflect.TypeFor[v1alpha1.BatchJobSpec]())
+// action is an action of the API whose bodies are converted.
+type action struct {
+	name  string
+	kind  string // of the object that a body becomes
+	shape *shape // of a body
+}
+
+// The actions. They are built once and only read.
+var (
+	submitJob        = &action{"SubmitJob", "BatchJob", shapeOf(reflect.TypeFor[v1alpha1.BatchJobSpec]())}
+	createComputeEnv = &action{"CreateComputeEnv", "ComputeEnv", shapeOfCreateComputeEnv()}
+	actions          = []*action{submitJob, createComputeEnv}
+)
+
+// shapeOfCreateComputeEnv is that of a ComputeEnv's spec, in which the fields that are none
+// of the request itself are in the object ComputeEnv. The first SDKs had one notification
+// there, not a list.
+func shapeOfCreateComputeEnv() *shape {
+	env, top := &shape{kind: object}, &shape{kind: object}
+	add := func(to *shape, f fieldInfo) {
+		to.fields, to.names = append(to.fields, f), append(to.names, f.name)
+	}
+	add(top, fieldInfo{name: "ComputeEnv", index: -1, shape: env, inline: true})
+	for _, f := range shapeOf(reflect.TypeFor[v1alpha1.ComputeEnvSpec]()).fields {
+		switch f.name {
+		case "Placement", "ClientToken":
+			add(top, f)
+			continue
+		case "Notifications":
+			f.shape.orItem = true
+		}
+		add(env, f)
+	}
+	return top
+}
 
 // shapeOf follows the nesting of Go types.
 func shapeOf(t reflect.Type) *shape {

@@ -63,7 +63,7 @@ func Parse(text string) (Options, error) {
 	if len(text) > MaxText {
 		return Options{}, fmt.Errorf("must be at most %d bytes, got %d", MaxText, len(text))
 	}
-	args, err := split(text)
+	args, err := Split(text)
 	if err != nil {
 		return Options{}, err
 	}

@@ -24,9 +24,9 @@ var (
 	errShell  = errors.New("must have nothing for a shell to do: no $, `, ;, &, |, < and >, and no line ends, outside single quotes")
 )
 
-// split splits a text into words as a POSIX shell does, and takes their quotes away. A
-// text that is more than words is an error.
-func split(text string) ([]string, error) {
+// Split splits a text into words as a POSIX shell does, and takes their quotes away. A
+// text that is more than words is an error, which does not repeat the text.
+func Split(text string) ([]string, error) {
 	if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
 		return nil, errText
 	}

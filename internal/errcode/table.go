@@ -124,7 +124,7 @@ func Table() []Entry {
 		{
 			Code: ComputeEnv,
 			When: "The compute environment does not hold together: `envType` is not MANAGED, more than one way to choose the machine, more than 10 machine types, " +
-				"more mounts than data disks, an unknown file system, or an incomplete `agentRunningMode`.",
+				"more mounts than data disks where there are any, an unknown file system, or an incomplete `agentRunningMode`.",
 			Field:    "spec.job.tasks[].computeEnv; spec of a ComputeEnv",
 			Example:  `computeEnv: {envData: {instanceType: S2.SMALL1, instanceTypes: [S2.SMALL2]}}`,
 			WhatToDo: "Change what the message names.",
@@ -159,8 +159,8 @@ func Table() []Entry {
 		},
 		{
 			Code:     MaxRetryCount,
-			When:     "`maxRetryCount` is over 5, or `resourceMaxRetryCount` is over 100.",
-			Field:    "spec.job.tasks[].maxRetryCount, spec.job.tasks[].resourceMaxRetryCount",
+			When:     "`maxRetryCount` is over 5, `resourceMaxRetryCount` over 100, or `maxRetryCount` of `docker` over 10.",
+			Field:    "spec.job.tasks[].maxRetryCount, spec.job.tasks[].resourceMaxRetryCount, spec.job.tasks[].application.docker.maxRetryCount",
 			Example:  `maxRetryCount: 6`,
 			WhatToDo: "Use a smaller number.",
 			Source:   submitJob,
@@ -220,8 +220,8 @@ func Table() []Entry {
 		},
 		{
 			Code:     InvalidParameterCombination,
-			When:     "More than one of `zones`, `virtualPrivateCloud` and `virtualPrivateClouds` is given.",
-			Field:    "spec.job.tasks[].computeEnv.envData",
+			When:     "More than one of `zones`, `virtualPrivateCloud` and `virtualPrivateClouds` is given, or both `command` and `commands`.",
+			Field:    "spec.job.tasks[].computeEnv.envData, spec.job.tasks[].application.commands",
 			Example:  `envData: {zones: [z1], virtualPrivateCloud: {vpcId: DEFAULT, subnetId: DEFAULT}}`,
 			WhatToDo: "Keep one of them.",
 			Source:   later,
@@ -288,7 +288,7 @@ func Table() []Entry {
 		},
 		{
 			Code:     ImageIDMalformed,
-			When:     "The image is neither an identifier that the operator's catalogue has nor a container image. For a task this is `InvalidParameter.CvmParameters`.",
+			When:     "The image can be neither an identifier nor a container image. For a task, and for an identifier that the operator's catalogue does not have, this is `InvalidParameter.CvmParameters`.",
 			Field:    "spec.envData.imageId",
 			Kind:     computeEnv,
 			Example:  `envData: {imageId: img-}`,
@@ -323,8 +323,8 @@ func Table() []Entry {
 		},
 		{
 			Code: InvalidParameterValue,
-			When: "A value is outside what its field takes and no other code fits: an unlisted enumeration value, a priority over 100, a bad `clientToken`, tag, variable, image or zone, " +
-				"a `dockerRunOption` other than the allowed ones, something in `computeEnv.kubernetes` that no Pod may have, a command longer than 16 KiB, or a `clientToken` that another job of the namespace has with other content.",
+			When: "A value is outside what its field takes and no other code fits: an unlisted enumeration value, a priority over 100, a bad `clientToken`, tag, variable, image or zone, a name with control characters, " +
+				"a `dockerRunOption` other than the allowed ones, something in `computeEnv.kubernetes` that no Pod may have, a command that is blank or longer than 16 KiB, or a `clientToken` that another job of the namespace has with other content.",
 			Field:    "any",
 			Example:  `priority: 101`,
 			WhatToDo: "Use a value that the message names.",
@@ -359,7 +359,7 @@ func Table() []Entry {
 		},
 		{
 			Code:     UnknownParameter,
-			When:     "A SubmitJob body has a field that the API does not have. The converter says so; for a manifest the API server does, in its own words.",
+			When:     "A body of SubmitJob or CreateComputeEnv has a field that the API does not have. The converter says so; for a manifest the API server does, in its own words.",
 			Example:  `{"Job": {"Taskz": []}}`,
 			WhatToDo: "Correct the name; the message suggests the nearest one.",
 			Source:   common,
@@ -368,8 +368,8 @@ func Table() []Entry {
 		{
 			Code: UnsupportedOperation,
 			When: "The request needs a part of BatchCompute that this version does not have yet, or changes a job after it was submitted.",
-			Field: "spec.job.tasks[].application.deliveryForm, spec.job.tasks[].inputMappings, spec.job.tasks[].outputMappings, " +
-				"spec.job.tasks[].computeEnv.envData.dataDisks[].snapshotId, spec.job.tasks[].computeEnv.mountDataDisks[].localPath; on update, the field that changed",
+			Field: "spec.job.tasks[].application.deliveryForm, spec.job.tasks[].application.commands, spec.job.tasks[].inputMappings, spec.job.tasks[].outputMappings, " +
+				"spec.job.tasks[].computeEnv.envData.dataDisks[].snapshotId, spec.job.tasks[].computeEnv.mountDataDisks[].localPath; spec.inputMappings of a ComputeEnv; on update, the field that changed",
 			Example:  `application: {deliveryForm: PACKAGE, packagePath: "cos://b-1.cos.ap-x.myqcloud.com/p.tgz", command: ./run}`,
 			WhatToDo: "Put the program into the image, and have the command fetch and store its data; to change a job, submit another.",
 			Source:   common,

@@ -133,6 +133,7 @@ type world struct {
 	// refusals, nodes and live are handed to Compute.
 	refusals map[int]Refusal
 	taken    map[string]Taken
+	noMemory string
 	// scheduled is when the scheduler looked at a Pod last.
 	scheduled time.Time
 	nodes     Nodes
@@ -149,7 +150,7 @@ func newWorld(t *testing.T, job *testutil.JobBuilder) *world {
 }
 
 func (w *world) observation() Observation {
-	return Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusals: w.refusals, Envs: w.envs, Nodes: w.nodes, Live: w.live, Taken: w.taken,
+	return Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusals: w.refusals, Envs: w.envs, Nodes: w.nodes, Live: w.live, Taken: w.taken, NoMemory: w.noMemory,
 		Scheduled: func(string) time.Time { return w.scheduled }}
 }
 

@@ -148,7 +148,11 @@ func waitingContainer(s *corev1.ContainerStatus, isInit bool) (reason, detail st
 	}
 	switch w.Reason {
 	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable":
-		return v1alpha1.ReasonImagePull, fmt.Sprintf("%sthe image %q cannot be pulled: %s", whose, s.Image, w.Message)
+		advice := ""
+		if whose == "" {
+			advice = loginAdvice(w.Message)
+		}
+		return v1alpha1.ReasonImagePull, fmt.Sprintf("%sthe image %q cannot be pulled%s: %s", whose, s.Image, advice, w.Message)
 	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
 		return v1alpha1.ReasonContainerConfig, whose + "the container cannot be made: " + w.Message
 	case "CrashLoopBackOff":
@@ -157,6 +161,19 @@ func waitingContainer(s *corev1.ContainerStatus, isInit bool) (reason, detail st
 		}
 	}
 	return "", ""
+}
+
+// loginWords are, in lower case, what registries and runtimes say where a login is missing or wrong.
+var loginWords = [...]string{"authorization", "authorize", "unauthorized", "authentication", "access denied", "403 forbidden", "credentials"}
+
+// loginAdvice says what to look at where a registry did not let the kubelet in; "" elsewhere. The
+// kubelet says nothing of a Secret that does not exist: it tries without.
+func loginAdvice(message string) string {
+	message = strings.ToLower(message)
+	if !slices.ContainsFunc(loginWords[:], func(word string) bool { return strings.Contains(message, word) }) {
+		return ""
+	}
+	return "; if it exists, check the Secret of passwordSecretRef or imagePullSecrets"
 }
 
 // named lists containers in a sentence.

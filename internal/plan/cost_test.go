@@ -17,7 +17,7 @@ import (
 
 // fourTimes is by how much the time may grow with four times as much to do. It would be by 16 if it
 // grew with the square of that.
-const fourTimes = 8
+const fourTimes = 12
 
 // resolved returns what the job resolves to.
 func resolved(t *testing.T, b *testutil.JobBuilder) *resolve.Job {

@@ -318,16 +318,22 @@ func TestWaits(t *testing.T) {
 	waiting := func(reason string) func(*corev1.Pod) {
 		return func(pod *corev1.Pod) { testutil.Bind(pod, "node-1"); testutil.Wait(pod, reason, "it says so") }
 	}
+	noLogin := func(pod *corev1.Pod) {
+		testutil.Bind(pod, "node-1")
+		testutil.Wait(pod, "ErrImagePull", "pull access denied, repository does not exist or may require authorization")
+	}
 	for name, tc := range map[string]struct {
 		zones []string
 		pods  []func(*corev1.Pod) // of the instances 0, 1, …
 		want  string
 	}{
-		"nothing":               {nil, []func(*corev1.Pod){waiting("ContainerCreating"), waiting("PodInitializing")}, ": "},
-		"no node":               {nil, []func(*corev1.Pod){unschedulable}, "Unschedulable: 1 instance waits: no node fits in zone zone-a: 0/3 nodes are available"},
-		"no node in two zones":  {[]string{"b", "c"}, []func(*corev1.Pod){unschedulable, unschedulable}, "Unschedulable: 2 instances wait: no node fits in zones b, c: 0/3 nodes are available"},
-		"gates":                 {nil, []func(*corev1.Pod){gated, gated}, "SchedulingGated: 2 instances wait: the Pod is held back by its scheduling gates: kueue.x-k8s.io/admission, example.com/b"},
-		"no image":              {nil, []func(*corev1.Pod){waiting("ImagePullBackOff"), waiting("ErrImagePull"), waiting("InvalidImageName")}, `ImagePullFailed: 3 instances wait: the image "busybox:1.37" cannot be pulled: it says so`},
+		"nothing":              {nil, []func(*corev1.Pod){waiting("ContainerCreating"), waiting("PodInitializing")}, ": "},
+		"no node":              {nil, []func(*corev1.Pod){unschedulable}, "Unschedulable: 1 instance waits: no node fits in zone zone-a: 0/3 nodes are available"},
+		"no node in two zones": {[]string{"b", "c"}, []func(*corev1.Pod){unschedulable, unschedulable}, "Unschedulable: 2 instances wait: no node fits in zones b, c: 0/3 nodes are available"},
+		"gates":                {nil, []func(*corev1.Pod){gated, gated}, "SchedulingGated: 2 instances wait: the Pod is held back by its scheduling gates: kueue.x-k8s.io/admission, example.com/b"},
+		"no image":             {nil, []func(*corev1.Pod){waiting("ImagePullBackOff"), waiting("ErrImagePull"), waiting("InvalidImageName")}, `ImagePullFailed: 3 instances wait: the image "busybox:1.37" cannot be pulled: it says so`},
+		"no login": {nil, []func(*corev1.Pod){noLogin}, `ImagePullFailed: 1 instance waits: the image "busybox:1.37" cannot be pulled; if it exists, ` +
+			`check the Secret of passwordSecretRef or imagePullSecrets: pull access denied, repository does not exist or may require authorization`},
 		"a Secret is missing":   {nil, []func(*corev1.Pod){waiting("CreateContainerConfigError")}, "ContainerConfigError: 1 instance waits: the container cannot be made: it says so"},
 		"the first one's words": {nil, []func(*corev1.Pod){waiting("ContainerCreating"), unschedulable, waiting("ErrImagePull"), waiting("ErrImagePull")}, "Unschedulable: 1 instance waits: no node fits in zone zone-a: 0/3 nodes are available"},
 	} {

@@ -247,6 +247,14 @@ var troubles = map[string][]trouble{
 		begin: notMade(v1alpha1.ReasonMachineUnknown, `the operator's catalogue has no machine type "S5.SMALL1" any more`), end: patience,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonMachineUnknown, reason: v1alpha1.ReasonMachineUnknown, after: "m1",
 	}},
+	"the job is a large one, and those that have started take all of the operator's memory that is for them (`--large-job-memory`)": {{
+		begin: func(w *world) { // from before its first instance was issued
+			*w = *newWorld(w.t, testutil.Job("j").Task("a", testutil.Retries(2), testutil.ResourceRetries(2)))
+			w.noMemory = "the operator has no memory for it"
+		},
+		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step().noMemory = "" },
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonOperatorMemory, after: "0",
+	}},
 	"the nodes of the ComputeEnv are in use, or others are first; or it has none": {fullEnv(1), fullEnv(0)},
 	"there is no ComputeEnv of that name": {{
 		options: []testutil.TaskOption{testutil.EnvID("pool")},
@@ -398,8 +406,8 @@ func (tc trouble) check(t *testing.T, cells []string) {
 	w.step()
 	if tc.end != nil {
 		want := "0"
-		if w.spec.Tasks[0].EnvID != "" {
-			want = "" // nothing is claimed without a node
+		if w.spec.Tasks[0].EnvID != "" || w.noMemory != "" {
+			want = "" // nothing is claimed
 		}
 		if got := w.job.Status.Tasks[0].Active; got != want {
 			t.Errorf("active is %q while the trouble lasts, want %q", got, want)

@@ -145,7 +145,7 @@ func (b *builder) disks() func(yield func(disk) bool) {
 // defaultDiskType is that of a data disk. Source: BatchCompute, DataDisk.DiskType.
 const defaultDiskType = "LOCAL_BASIC"
 
-// addDisks gives the Pod its data disks. Each is its own: a directory of the node with a
+// addDisks gives the Pod its data disks and what is mounted without one. Each disk is its own: a directory of the node with a
 // bound, or a volume of a storage class that comes and goes with the Pod.
 func (b *builder) addDisks() {
 	for d := range b.disks() {
@@ -163,6 +163,16 @@ func (b *builder) addDisks() {
 			}}
 		}
 		b.mount(v, d.path)
+	}
+	// Admission takes more mounts than disks only where there is no disk: then each is a
+	// directory of the system disk, whose bound is that of the whole Pod.
+	if slices.ContainsFunc(b.env.Data.DataDisks, func(d v1alpha1.DataDisk) bool { return valueOf(d.DiskSize) != 0 }) {
+		return
+	}
+	for i, m := range b.env.Mounts {
+		b.mount(corev1.Volume{
+			Name: fmt.Sprintf("directory-%d", i), VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}},
+		}, m.LocalPath)
 	}
 }
 

@@ -23,8 +23,16 @@ type adviceRow struct {
 	// item, if given, chooses the item of the list that field ends with, by the machine that
 	// the list is part of; negative: none.
 	item func(machine) int
-	text string
+	// derive restricts the row to machine types whose size the catalogue derives.
+	derive bool
+	text   string
 }
+
+const derivedText = "is no machine type of the operator's catalogue: its size is derived from its name"
+
+// secretText is said of every reference to a Secret that pulls images, since the operator has
+// no right to read Secrets.
+const secretText = "was not checked, since the operator reads no Secrets: without the Secret an image that is on a node already may run all the same, and others are not pulled"
 
 // machine is what a task's computeEnv and a ComputeEnv have in common for advice.
 type machine struct {
@@ -56,6 +64,14 @@ func notMounted(m machine) int {
 	return -1
 }
 
+// withoutDisk returns the first mount if there is no data disk at all, or -1.
+func withoutDisk(m machine) int {
+	if len(m.mounts) == 0 || m.data != nil && slices.ContainsFunc(m.data.DataDisks, isDisk) {
+		return -1
+	}
+	return 0
+}
+
 // advice are the rows for BatchJobs; those for job.tasks[].computeEnv hold for ComputeEnvs
 // as well.
 var advice = []adviceRow{
@@ -63,6 +79,11 @@ var advice = []adviceRow{
 		field: "job.tasks[].application.command",
 		when:  func(v reflect.Value) bool { return holdsCredential(v.String()) },
 		text:  "seems to hold a credential, which everybody who can read the BatchJob or its Pods can read",
+	},
+	{
+		field: "job.tasks[].application.command",
+		when:  func(v reflect.Value) bool { return strings.ContainsRune(v.String(), '\r') },
+		text:  `has carriage returns (\r), as lines of Windows end with: the shell takes them for a part of its words`,
 	},
 	{
 		field: "job.tasks[].application",
@@ -92,6 +113,8 @@ var advice = []adviceRow{
 		when:  func(v reflect.Value) bool { return holdsCredential(v.String()) },
 		text:  "seems to hold a credential, which everybody who can read the BatchJob or its Pods can read",
 	},
+	{field: "job.tasks[].application.docker.passwordSecretRef", when: given, text: secretText},
+	{field: "job.tasks[].computeEnv.kubernetes.imagePullSecrets", text: secretText},
 	{
 		field:   "job.tasks[].computeEnv.envData.instanceChargeType",
 		when:    is("SPOTPAID"),
@@ -102,6 +125,21 @@ var advice = []adviceRow{
 		field: "job.tasks[].computeEnv.envData.dataDisks[]",
 		item:  notMounted,
 		text:  "is not mounted, and has no effect",
+	},
+	{
+		field:  "job.tasks[].computeEnv.envData.instanceType",
+		derive: true,
+		text:   derivedText,
+	},
+	{
+		field:  "job.tasks[].computeEnv.envData.instanceTypes[]",
+		derive: true,
+		text:   derivedText,
+	},
+	{
+		field: "job.tasks[].computeEnv.mountDataDisks[]",
+		item:  withoutDisk,
+		text:  "has no data disk: it is a directory of the system disk",
 	},
 	{
 		field: "job.tasks[].resourceMaxRetryCount",

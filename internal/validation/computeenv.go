@@ -32,7 +32,13 @@ var (
 	marketTypes         = []string{"spot"}
 	spotInstanceTypes   = []string{"one-time"}
 	keepImageLogins     = []string{"TRUE", "FALSE"}
+	serviceProviders    = []string{"BGP", "CMCC", "CTCC", "CUCC"}
+	ipv4AddressTypes    = []string{"WanIP", "HighQualityEIP", antiDDoSAddress}
+	ipv6AddressTypes    = []string{"EIPv6", "HighQualityEIPv6"}
 )
+
+// antiDDoSAddress is the kind of IPv4 address that needs a package.
+const antiDDoSAddress = "AntiDDoSEIP"
 
 // Limits of a machine.
 const (
@@ -42,6 +48,8 @@ const (
 	maxDataDisks = 20
 	// maxInstanceName is the API's. Unit: bytes. Source: BatchCompute, EnvData.InstanceName.
 	maxInstanceName = 60
+	// maxDiskName is the API's, in characters. Source: BatchCompute, SystemDisk.DiskName.
+	maxDiskName = 128
 	// diskStep is the step of a data disk's size. Unit: GB. Source: BatchCompute, DataDisk.DiskSize.
 	diskStep = 10
 	// maxCPU, maxGB and maxRate are far above any machine, and far below where a
@@ -185,11 +193,11 @@ func (c *checker) checkImageID(id string, path *field.Path) {
 	identifier = identifier && !strings.ContainsAny(name, "/:@")
 	switch {
 	case known:
-	case identifier && c.offers != nil:
-		c.fail(c.action.imageID, path, "imageId", "must be in the image catalogue or be a container image, got %s", quote(id))
 	case identifier && (name == "" || !only(name, "-")), !identifier && !isImageReference(id):
 		c.fail(c.action.imageID, path, "imageId",
 			"must be an identifier such as img-bd78fy2t or a container image such as registry.example/app:1.2, got %s", quote(id))
+	case identifier && c.offers != nil:
+		c.fail(errcode.CvmParameters, path, "imageId", "must be in the image catalogue or be a container image, got %s", quote(id))
 	}
 }
 
@@ -200,6 +208,7 @@ func (c *checker) checkDisks(data *v1alpha1.EnvData, path *field.Path) int {
 		c.oneOf(d.DiskType, diskTypes, errcode.CvmParameters, p, "diskType")
 		c.within(d.DiskSize, 1, maxGB, errcode.CvmParameters, p, "diskSize")
 		c.notAccepted(d.DiskID, p, "diskId")
+		c.checkDiskName(d.DiskName, p)
 	}
 	if n := len(data.DataDisks); n > maxDataDisks {
 		c.fail(errcode.CvmParameters, path, "dataDisks", "must be at most %d disks, got %d", maxDataDisks, n)
@@ -207,11 +216,10 @@ func (c *checker) checkDisks(data *v1alpha1.EnvData, path *field.Path) int {
 	}
 	count := 0
 	for i := range data.DataDisks {
-		d := &data.DataDisks[i]
-		if d.DiskSize == nil || *d.DiskSize != 0 {
+		if isDisk(data.DataDisks[i]) {
 			count++
 		}
-		c.checkDataDisk(d, path.Child("dataDisks").Index(i))
+		c.checkDataDisk(&data.DataDisks[i], path.Child("dataDisks").Index(i))
 	}
 	return count
 }
@@ -226,6 +234,16 @@ func (c *checker) checkDataDisk(d *v1alpha1.DataDisk, path *field.Path) {
 		c.refuse("job.tasks[].computeEnv.envData.dataDisks[].snapshotId", path, "snapshotId")
 	}
 	c.within(d.ThroughputPerformance, 0, maxRate, errcode.CvmParameters, path, "throughputPerformance")
+	c.checkDiskName(d.DiskName, path)
+}
+
+// isDisk says whether a data disk is one: size 0 means none.
+func isDisk(d v1alpha1.DataDisk) bool { return d.DiskSize == nil || *d.DiskSize != 0 }
+
+func (c *checker) checkDiskName(name string, path *field.Path) {
+	if longerThan(name, maxDiskName) {
+		c.fail(errcode.CvmParameters, path, "diskName", "must be at most %d characters, got %s", maxDiskName, quote(name))
+	}
 }
 
 // notAccepted refuses a field that the API has for answers only.
@@ -293,6 +311,12 @@ func (c *checker) checkInternet(in *v1alpha1.InternetAccessible, path *field.Pat
 	if in.PublicIPAssigned != nil && *in.PublicIPAssigned && (in.InternetMaxBandwidthOut == nil || *in.InternetMaxBandwidthOut == 0) {
 		c.fail(errcode.CvmParameters, path, "publicIpAssigned", "must not be true without internetMaxBandwidthOut")
 	}
+	c.oneOf(in.InternetServiceProvider, serviceProviders, errcode.CvmParameters, path, "internetServiceProvider")
+	c.oneOf(in.IPv4AddressType, ipv4AddressTypes, errcode.CvmParameters, path, "ipv4AddressType")
+	c.oneOf(in.IPv6AddressType, ipv6AddressTypes, errcode.CvmParameters, path, "ipv6AddressType")
+	if in.IPv4AddressType == antiDDoSAddress && in.AntiDDoSPackageID == "" {
+		c.fail(errcode.MissingParameter, path, "antiDDoSPackageId", "must be given when ipv4AddressType is %s", antiDDoSAddress)
+	}
 }
 
 // checkLogin checks who may log in to the machine.
@@ -300,7 +324,7 @@ func (c *checker) checkLogin(data *v1alpha1.EnvData, windows bool, path *field.P
 	if l := data.LoginSettings; l != nil {
 		p := path.Child("loginSettings")
 		ways := 0
-		for _, given := range [...]bool{l.PasswordSecretRef != nil, len(l.KeyIDs) > 0, l.KeepImageLogin == "TRUE"} {
+		for _, given := range [...]bool{l.PasswordSecretRef != nil, len(l.KeyIDs) > 0, strings.EqualFold(l.KeepImageLogin, "TRUE")} {
 			if given {
 				ways++
 			}
@@ -313,11 +337,16 @@ func (c *checker) checkLogin(data *v1alpha1.EnvData, windows bool, path *field.P
 			c.fail(errcode.CvmParameters, p, "keyIds", "must be at most 1 key, got %d", n)
 		} else if n == 1 && windows {
 			c.fail(errcode.CvmParameters, p, "keyIds", "must not be given for a Windows machine")
+		} else if n == 1 {
+			c.checkLabelValue(l.KeyIDs[0], errcode.CvmParameters, p, "keyIds", 0)
 		}
-		c.oneOf(l.KeepImageLogin, keepImageLogins, errcode.CvmParameters, p, "keepImageLogin")
+		// The vendor's pages write TRUE, its samples True.
+		c.oneOf(strings.ToUpper(l.KeepImageLogin), keepImageLogins, errcode.CvmParameters, p, "keepImageLogin")
 	}
 	if n := len(data.SecurityGroupIDs); n > 1 {
 		c.fail(errcode.CvmParameters, path, "securityGroupIds", "must be at most 1 security group, got %d", n)
+	} else if n == 1 {
+		c.checkLabelValue(data.SecurityGroupIDs[0], errcode.CvmParameters, path, "securityGroupIds", 0)
 	}
 }
 
@@ -353,7 +382,9 @@ func (c *checker) checkMountDataDisks(mounts []v1alpha1.MountDataDisk, disks int
 	if len(mounts) == 0 {
 		return
 	}
-	if len(mounts) > disks {
+	// Without any disk the mounts are directories of the system disk, as in the vendor's own
+	// samples. With too few, nobody knows which of the mounts was meant to have one.
+	if len(mounts) > disks && disks > 0 {
 		c.fail(errcode.ComputeEnv, path, "mountDataDisks", "must be at most as many as envData.dataDisks has disks, %d, got %d", disks, len(mounts))
 	}
 	for i := range mounts {

@@ -5,6 +5,7 @@ package validation
 
 import (
 	"strings"
+	"unicode"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -24,10 +25,14 @@ var (
 func (c *checker) checkJob(job *v1alpha1.Job, path *field.Path) {
 	if longerThan(job.JobName, v1alpha1.MaxJobNameLength) {
 		c.fail(errcode.JobNameTooLong, path, "jobName", "must be at most %d characters, got %s", v1alpha1.MaxJobNameLength, quote(job.JobName))
+	} else {
+		c.checkPlainText(job.JobName, "", path, "jobName")
 	}
 	if longerThan(job.JobDescription, v1alpha1.MaxJobDescriptionLength) {
 		c.fail(errcode.JobDescriptionTooLong, path, "jobDescription",
 			"must be at most %d characters, got %s", v1alpha1.MaxJobDescriptionLength, quote(job.JobDescription))
+	} else {
+		c.checkPlainText(job.JobDescription, descriptionSpace, path, "jobDescription")
 	}
 	c.within(job.Priority, 0, v1alpha1.MaxPriority, errcode.InvalidParameterValue, path, "priority")
 	names := c.checkTasks(job.Tasks, path)
@@ -36,6 +41,21 @@ func (c *checker) checkJob(job *v1alpha1.Job, path *field.Path) {
 	c.oneOf(string(job.StateIfCreateCvmFailed), statesIfCreateCvmFailed, errcode.InvalidParameterValue, path, "stateIfCreateCvmFailed")
 	c.checkNotifications(job.Notifications, path)
 	c.checkTags(job.Tags, path)
+	c.oneOf(job.NotificationTarget, notificationTargets, errcode.InvalidParameterValue, path, "notificationTarget")
+}
+
+// descriptionSpace are the control characters that a description of several lines has.
+const descriptionSpace = "\n\r\t"
+
+// checkPlainText checks a text for people, which terminals print as it is: it has no
+// control characters other than those in allowed.
+func (c *checker) checkPlainText(text, allowed string, path *field.Path, name string) {
+	for _, r := range text {
+		if unicode.IsControl(r) && !strings.ContainsRune(allowed, r) {
+			c.fail(errcode.InvalidParameterValue, path, name, "must not have line ends or other control characters, got %s", quote(text))
+			return
+		}
+	}
 }
 
 // Limits of tags. Source: Tencent Cloud, Tag use limits.

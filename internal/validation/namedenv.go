@@ -56,22 +56,37 @@ func (c *checker) checkNamedEnv(spec *v1alpha1.ComputeEnvSpec, path *field.Path)
 	c.checkPlacement(&spec.Placement, path.Child("placement"), zones, "envData.zones is")
 	if c.required(spec.EnvName, path, "envName") && longerThan(spec.EnvName, maxEnvName) {
 		c.fail(errcode.EnvNameTooLong, path, "envName", "must be at most %d characters, got %s", maxEnvName, quote(spec.EnvName))
+	} else {
+		c.checkPlainText(spec.EnvName, "", path, "envName")
 	}
 	if longerThan(spec.EnvDescription, maxEnvDescription) {
 		c.fail(errcode.EnvDescriptionTooLong, path, "envDescription", "must be at most %d characters, got %s", maxEnvDescription, quote(spec.EnvDescription))
+	} else {
+		c.checkPlainText(spec.EnvDescription, descriptionSpace, path, "envDescription")
 	}
 	// Below zero the API server has answered already, in its own words: kubectl scale changes it.
 	if n, ok := c.requiredNumber(spec.DesiredComputeNodeCount, path, "desiredComputeNodeCount"); ok {
 		c.checkNodeCount(n, path, "desiredComputeNodeCount")
 	}
 	c.oneOf(spec.EnvType, envTypes, errcode.ComputeEnv, path, "envType")
-	disks := c.checkEnvData(spec.EnvData, false, path)
+	disks := c.checkEnvData(spec.EnvData, spec.AgentRunningMode != nil, path)
 	c.checkMountDataDisks(spec.MountDataDisks, disks, path)
+	if mode := spec.AgentRunningMode; mode != nil {
+		c.checkAgentRunningMode(mode, path.Child("agentRunningMode"))
+	}
+	for i := range spec.Authentications {
+		c.checkAuthentication(&spec.Authentications[i], path.Child("authentications").Index(i))
+	}
 	c.checkInputMappings(spec.InputMappings, path)
+	if len(spec.InputMappings) > 0 {
+		c.refuse("inputMappings", path, "inputMappings")
+	}
 	c.checkNotifications(spec.Notifications, path)
+	c.oneOf(spec.NotificationTarget, notificationTargets, errcode.InvalidParameterValue, path, "notificationTarget")
 	c.oneOf(spec.ActionIfComputeNodeInactive, actionsIfInactive, errcode.InvalidParameterValue, path, "actionIfComputeNodeInactive")
 	c.within(spec.ResourceMaxRetryCount, 0, v1alpha1.MaxResourceRetryCount, errcode.InvalidParameterValue, path, "resourceMaxRetryCount")
 	c.checkTags(spec.Tags, path)
+	c.checkToken(spec.ClientToken, path, "clientToken")
 	c.checkKubernetes(spec.Kubernetes, path)
 }
 

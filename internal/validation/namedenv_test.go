@@ -91,11 +91,26 @@ func TestComputeEnvInACluster(t *testing.T) {
 	want := []string{
 		`InvalidParameterValue.UnavailableZone: placement.zone: must be a zone of this cluster: no node is in zone "ap-guangzhou-2"; zones here: z-1`,
 		`InvalidParameterValue.InstanceType: envData.instanceTypes[1]: must be a machine type of the operator's catalogue, got "S5.MEDUIM4"; did you mean "S5.MEDIUM4"?`,
-		`InvalidParameter.ImageIdMalformed: envData.imageId: must be in the image catalogue or be a container image, got "img-0a1b2c3d"`,
+		`InvalidParameter.CvmParameters: envData.imageId: must be in the image catalogue or be a container image, got "img-0a1b2c3d"`,
 		`InvalidParameterValue.UnavailableZone: envData.zones[0]: must be a zone of this cluster: no node is in zone "z-2"; zones here: z-1`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A malformed image has the code of a malformed one, whether there is a catalogue or not; what is
+// well-formed and unknown has that of a task.
+func TestComputeEnvImages(t *testing.T) {
+	env, _ := readComputeEnv(t, "testdata/computeenvs/ok-smallest.yaml")
+	for id, want := range map[string]string{"img-": "InvalidParameter.ImageIdMalformed", "img-a_b": "InvalidParameter.ImageIdMalformed", "A B": "InvalidParameter.ImageIdMalformed", "img-0a1b2c3d": "InvalidParameter.CvmParameters"} {
+		env.Spec.EnvData = &v1alpha1.EnvData{ImageID: id}
+		c := Validator{}.checker(createComputeEnv)
+		c.offers = machines
+		c.checkNamedEnv(&env.Spec, nil)
+		if got := summary(c.result()); !slices.Equal(got, []string{want + " envData.imageId"}) {
+			t.Errorf("%q: %v", id, got)
+		}
 	}
 }
 
@@ -138,8 +153,9 @@ func TestComputeEnvWarnings(t *testing.T) {
 			"spec.envData.dataDisks[1].encrypt has no effect on Kubernetes",
 			"spec.envData.instanceName has no effect on Kubernetes",
 			"spec.mountDataDisks[0].fileSystemType has no effect on Kubernetes",
-			"spec.inputMappings has no effect yet",
+			"spec.authentications has no effect yet",
 			"spec.notifications has no effect yet",
+			"spec.notificationTarget has no effect yet",
 		}},
 		{&fake{}, []string{
 			"spec.envData.systemDisk.diskType has no effect on Kubernetes",
@@ -148,8 +164,9 @@ func TestComputeEnvWarnings(t *testing.T) {
 			"spec.envData.instanceName has no effect on Kubernetes",
 			"spec.envData.instanceChargeType has no effect in this cluster: the operator's catalogue has no charge type SPOTPAID",
 			"spec.mountDataDisks[0].fileSystemType has no effect on Kubernetes",
-			"spec.inputMappings has no effect yet",
+			"spec.authentications has no effect yet",
 			"spec.notifications has no effect yet",
+			"spec.notificationTarget has no effect yet",
 		}},
 	} {
 		got := envWarnings(env, tc.offers)

@@ -15,6 +15,10 @@ import (
 // maxTopicName is the message queue's limit. Source: CMQ, CreateTopic.
 const maxTopicName = 64
 
+// notificationTargets are the message services that a topic may be of.
+// Source: BatchCompute, Job.NotificationTarget.
+var notificationTargets = []string{"CMQ", "TDMQ_CMQ"}
+
 // event is one event of one topic.
 type event struct{ topic, name string }
 

@@ -181,8 +181,8 @@ func redact(s string) string {
 
 // localPathFault checks a local directory. Nothing says whether a task runs on Linux
 // or on Windows, so both forms are taken: an absolute path such as /data/in or
-// /data/in/, other than / itself; or a drive, with folders or without, such as H:, H:\
-// or D:\scene\. Neither may have a ".." segment, a character that does not print, or
+// /data/in/, other than / itself; or a drive, with folders or without, such as H:,
+// H:\, D:\scene\ or D:/scene/. Neither may have a ".." segment, a character that does not print, or
 // more than maxPath bytes.
 func localPathFault(value string) fault {
 	bad := func(detail string) fault {
@@ -210,13 +210,13 @@ func localPathFault(value string) fault {
 	return fault{}
 }
 
-// isWindowsPath is ^[A-Za-z]:(\\+[^<>:"/\\|?*]*)*$.
+// isWindowsPath is ^[A-Za-z]:([\\/]+[^<>:"/\\|?*]*)*$.
 func isWindowsPath(s string) bool {
 	if len(s) < 2 || !isLetter(s[0]) || s[1] != ':' {
 		return false
 	}
 	s = s[2:]
-	return (s == "" || s[0] == '\\') && !strings.ContainsAny(s, `<>:"/|?*`)
+	return (s == "" || s[0] == '\\' || s[0] == '/') && !strings.ContainsAny(s, `<>:"|?*`)
 }
 
 // samePlace returns a key that two local paths share if they mean the same directory.

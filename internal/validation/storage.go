@@ -10,6 +10,13 @@ import (
 	"batchcompute.dev/operator/internal/errcode"
 )
 
+// mountTypes and workspaces are the values of inputMappings[].mountType and of
+// outputMappings[].outputMappingOption.workspace.
+var (
+	mountTypes = []string{"COSFS", "GooseFS-Lite"}
+	workspaces = []string{"BATCH_WORKSPACE", "GLOBAL_WORKSPACE"}
+)
+
 // scenes are the storages that keys and upload settings can be for.
 var scenes = []string{"COS"}
 
@@ -57,6 +64,7 @@ func (c *checker) checkInputMappings(mappings []v1alpha1.InputMapping, path *fie
 			c.failFault(remoteDirectoryFault(m.SourcePath, schemes), p, "sourcePath")
 		}
 		c.checkMountPoint(m.DestinationPath, p, "destinationPath")
+		c.oneOf(m.MountType, mountTypes, errcode.InvalidParameterValue, p, "mountType")
 	}
 }
 
@@ -72,6 +80,9 @@ func (c *checker) checkOutputMappings(mappings []v1alpha1.OutputMapping, path *f
 		}
 		if c.required(m.DestinationPath, p, "destinationPath") {
 			c.failFault(remoteDirectoryFault(m.DestinationPath, outputSchemes), p, "destinationPath")
+		}
+		if o := m.OutputMappingOption; o != nil {
+			c.oneOf(o.Workspace, workspaces, errcode.InvalidParameterValue, p.Child("outputMappingOption"), "workspace")
 		}
 	}
 	c.refuse("job.tasks[].outputMappings", path, "outputMappings")

@@ -63,17 +63,28 @@ func (c *checker) checkSecretRef(ref *v1alpha1.SecretRef, path *field.Path, name
 	}
 }
 
-// isObjectName is what Kubernetes calls a DNS-1123 subdomain.
+// isObjectName is what Kubernetes calls a DNS-1123 subdomain, of which the labels may be as
+// long as the whole.
 func isObjectName(s string) bool {
-	return len(s) <= maxObjectName && isHost(s) && s == strings.ToLower(s)
+	return isDotted(s, maxObjectName) && s == strings.ToLower(s)
 }
 
-// isHost says whether s is labels of letters, digits and inner hyphens, joined by
-// single dots. An IPv4 address is a host too.
-func isHost(s string) bool {
+// maxHostLabel is the length of a label of a host name. Source: RFC 1035. Unit: bytes.
+const maxHostLabel = 63
+
+// isHost says whether s is a host name: labels of letters, digits and inner hyphens, joined
+// by single dots. An IPv4 address is a host too.
+func isHost(s string) bool { return isDotted(s, maxHostLabel) }
+
+// isDotted says whether s is at most 253 bytes of labels that a host name could have, each
+// at most maxLabel bytes long.
+func isDotted(s string, maxLabel int) bool {
+	if len(s) > maxObjectName {
+		return false
+	}
 	for {
 		label, rest, more := strings.Cut(s, ".")
-		if label == "" || !isAlphanumeric(label[0]) || !isAlphanumeric(label[len(label)-1]) || !only(label, "-") {
+		if label == "" || len(label) > maxLabel || !isAlphanumeric(label[0]) || !isAlphanumeric(label[len(label)-1]) || !only(label, "-") {
 			return false
 		}
 		if !more {
@@ -86,7 +97,7 @@ func isHost(s string) bool {
 // isRegistry says whether s is a host, with a port or without.
 func isRegistry(s string) bool {
 	host, port, ok := strings.Cut(s, ":")
-	return len(s) <= maxObjectName && isHost(host) && (!ok || isPort(port))
+	return isHost(host) && (!ok || isPort(port))
 }
 
 func isPort(s string) bool {

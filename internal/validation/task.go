@@ -4,6 +4,7 @@
 package validation
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -20,6 +21,12 @@ import (
 const (
 	// maxCommand is the length of application.command. Unit: bytes.
 	maxCommand = 16 << 10
+	// maxCommands counts the commands of one task; the API documents no number.
+	maxCommands = 100
+	// maxPullRetries and maxPullDelay are the API's. Source: BatchCompute, Docker. The delay
+	// is in seconds.
+	maxPullRetries = 10
+	maxPullDelay   = 360
 	// maxMaxConcurrentNum is the API's. Source: BatchCompute, Task.MaxConcurrentNum.
 	maxMaxConcurrentNum = 200_000
 	// maxTimeout is the longest deadline that a Pod can have. Unit: seconds.
@@ -50,12 +57,12 @@ func (c *checker) checkTasks(tasks []v1alpha1.Task, job *field.Path) taskNames {
 	}
 	c.atMost(len(tasks), v1alpha1.MaxTasks, "tasks", job, "tasks")
 	names := make(taskNames, len(tasks))
-	instances := instanceSum{tasks: tasks}
+	instances := sumInstances(tasks)
 	path := job.Child("tasks")
 	for i := range tasks {
 		p := path.Index(i)
 		c.checkTaskName(tasks, i, names, p)
-		c.checkInstanceNum(&instances, i, p)
+		c.checkInstanceNum(tasks, instances, i, p)
 		c.checkTask(&tasks[i], p)
 	}
 	return names
@@ -100,18 +107,28 @@ func isDigit(ch byte) bool { return '0' <= ch && ch <= '9' }
 
 func isAlphanumeric(ch byte) bool { return isLetter(ch) || isDigit(ch) }
 
-// instanceSum counts the instances of a job task by task.
+// instanceSum is how many instances a job has.
 type instanceSum struct {
-	tasks []v1alpha1.Task
-	sum   int64
-	over  bool
+	sum  int64
+	most int // the first task of those with the most instances
 }
 
-// checkInstanceNum checks the number of instances of task i, and, at the task where
-// it is passed, the limit of the job.
-func (c *checker) checkInstanceNum(s *instanceSum, i int, path *field.Path) {
+func sumInstances(tasks []v1alpha1.Task) instanceSum {
+	var s instanceSum
+	for i := range tasks {
+		s.sum += min(instancesOf(&tasks[i]), 1<<40) // so that it cannot overflow
+		if instancesOf(&tasks[i]) > instancesOf(&tasks[s.most]) {
+			s.most = i
+		}
+	}
+	return s
+}
+
+// checkInstanceNum checks the number of instances of task i, and, at the task that has the
+// most, the limit of the job.
+func (c *checker) checkInstanceNum(tasks []v1alpha1.Task, s instanceSum, i int, path *field.Path) {
 	n := int64(1)
-	if given := s.tasks[i].TaskInstanceNum; given != nil {
+	if given := tasks[i].TaskInstanceNum; given != nil {
 		var ok bool
 		if n, ok = c.notNegative(given, path, "taskInstanceNum"); !ok {
 			return
@@ -121,11 +138,13 @@ func (c *checker) checkInstanceNum(s *instanceSum, i int, path *field.Path) {
 		c.fail(errcode.TaskInstanceNum, path, "taskInstanceNum", "must be 1 or more, got 0")
 		return
 	}
-	s.sum += min(n, v1alpha1.MaxTaskInstances+1) // so that it cannot overflow
-	if s.sum > v1alpha1.MaxTaskInstances && !s.over {
-		s.over = true
+	if s.sum > v1alpha1.MaxTaskInstances && i == s.most {
+		most := ""
+		if len(tasks) > 1 {
+			most = fmt.Sprintf(", %d of them in this task", n)
+		}
 		c.fail(errcode.TaskInstanceNum, path, "taskInstanceNum",
-			"must be at most %d over all tasks of the job together, got %d for this task", v1alpha1.MaxTaskInstances, n)
+			"must be at most %d over all tasks of the job together, got %d%s", v1alpha1.MaxTaskInstances, s.sum, most)
 	}
 }
 
@@ -149,9 +168,7 @@ func (c *checker) checkApplication(t *v1alpha1.Task, path *field.Path) {
 	if c.required(form, path, "deliveryForm") {
 		c.oneOf(form, deliveryForms, errcode.InvalidParameterValue, path, "deliveryForm")
 	}
-	if c.required(a.Command, path, "command") {
-		c.checkCommand(a.Command, path)
-	}
+	c.checkCommands(a, path)
 	c.checkPackage(a, path)
 	if d := a.Docker; d != nil {
 		c.checkDocker(d, path.Child("docker"))
@@ -161,10 +178,34 @@ func (c *checker) checkApplication(t *v1alpha1.Task, path *field.Path) {
 	}
 }
 
+// checkCommands checks that exactly one of command and commands is given, and that one.
+func (c *checker) checkCommands(a *v1alpha1.Application, path *field.Path) {
+	if len(a.Commands) == 0 {
+		if c.required(a.Command, path, "command") {
+			c.checkCommand(a.Command, path)
+		}
+		return
+	}
+	if a.Command != "" {
+		c.fail(errcode.InvalidParameterCombination, path, "commands", "must not be given together with command")
+	}
+	c.atMost(len(a.Commands), maxCommands, "commands", path, "commands")
+	for i := range a.Commands {
+		p := path.Child("commands").Index(i)
+		if c.required(a.Commands[i].Command, p, "command") {
+			c.checkCommand(a.Commands[i].Command, p)
+		}
+	}
+	c.refuse("job.tasks[].application.commands", path, "commands")
+}
+
 func (c *checker) checkCommand(command string, path *field.Path) {
-	if len(command) > maxCommand {
+	switch {
+	case strings.TrimSpace(command) == "":
+		c.fail(errcode.InvalidParameterValue, path, "command", "must not be blank")
+	case len(command) > maxCommand:
 		c.fail(errcode.InvalidParameterValue, path, "command", "must be at most %d bytes, got %d", maxCommand, len(command))
-	} else if strings.IndexByte(command, 0) >= 0 {
+	case strings.IndexByte(command, 0) >= 0:
 		c.fail(errcode.InvalidParameterValue, path, "command", "must not have a NUL character")
 	}
 }
@@ -177,6 +218,8 @@ func (c *checker) checkDocker(d *v1alpha1.Docker, path *field.Path) {
 		c.fail(errcode.InvalidParameterValue, path, "server", "must be a host name, with a port or without, got %s", quote(redact(d.Server)))
 	}
 	c.checkSecretRef(d.PasswordSecretRef, path, "passwordSecretRef")
+	c.within(d.MaxRetryCount, 0, maxPullRetries, errcode.MaxRetryCount, path, "maxRetryCount")
+	c.within(d.DelayOnRetry, 1, maxPullDelay, errcode.InvalidParameterValue, path, "delayOnRetry")
 }
 
 // checkDockerRunOption checks the options that a task has for docker run.

@@ -5,6 +5,7 @@ package validation
 
 import (
 	"reflect"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -16,7 +17,7 @@ import (
 // BatchCompute.
 type carried struct {
 	// field is the path below spec of a BatchJob, or of a ComputeEnv; [] stands for every
-	// item. A row for job.tasks[].computeEnv holds for a ComputeEnv as well.
+	// item. A row for job.tasks[].computeEnv or for placement holds for a ComputeEnv as well.
 	field string
 	// when says for which of the values that are given there is something to say; nil: for
 	// all of them, but a number or a switch only when it is not zero.
@@ -34,36 +35,54 @@ type carried struct {
 var notBuiltYet = []carried{
 	{field: "job.tasks[].application.deliveryForm", when: is(string(v1alpha1.DeliveryFormPackage)),
 		refuse: "must be LOCAL: this version cannot unpack packages yet"},
+	{field: "job.tasks[].application.commands", refuse: "must not be given: this version cannot run tightly coupled tasks; give command"},
 	{field: "job.tasks[].computeEnv.envData.dataDisks[].snapshotId",
 		refuse: "must not be given: this version cannot start a disk from a snapshot"},
 	{field: "job.tasks[].computeEnv.mountDataDisks[].localPath", when: func(v reflect.Value) bool { return isWindowsPath(v.String()) },
 		refuse: "must be a path of Linux, such as /data: this version has no Windows machines"},
-	{field: "job.tasks[].inputMappings", refuse: "must not be given: this version cannot mount remote data yet"},
+	{field: "job.tasks[].inputMappings", refuse: inputMappingsRefused},
 	{field: "job.tasks[].outputMappings", refuse: "must not be given: this version cannot store results yet"},
 	{field: "job.tasks[].outputMappingConfigs"},
 	{field: "job.tasks[].redirectInfo", note: "the logs are the Pods'"},
 	{field: "job.tasks[].redirectLocalInfo", note: "the logs are the Pods'"},
 	{field: "job.tasks[].authentications"},
 	{field: "job.notifications"},
+	{field: "job.notificationTarget"},
 }
 
-// envNotBuiltYet are those of a ComputeEnv. Its inputMappings are for nodes that a job's data
-// would be on beforehand, and nothing is lost without them.
+// inputMappingsRefused is said of a task's and of a ComputeEnv's: a command would run
+// without its data with either.
+const inputMappingsRefused = "must not be given: this version cannot mount remote data yet"
+
+// envNotBuiltYet are those of a ComputeEnv.
 var envNotBuiltYet = []carried{
-	{field: "inputMappings"},
+	{field: "authentications"},
+	{field: "inputMappings", refuse: inputMappingsRefused},
 	{field: "notifications"},
+	{field: "notificationTarget"},
 }
 
 // neverOnKubernetes are the fields that mean nothing on Kubernetes.
 var neverOnKubernetes = []carried{
+	{field: "placement.hostId", note: "hostIds choose hosts"},
+	{field: "placement.rackId"},
+	{field: "placement.dedicatedResourcePackTenancy"},
+	{field: "placement.dedicatedResourcePackIds"},
+	{field: "job.tasks[].application.docker.maxRetryCount", note: "the kubelet retries a pull by itself"},
+	{field: "job.tasks[].application.docker.delayOnRetry", note: "the kubelet backs off by itself"},
 	{field: "job.tasks[].application.docker.user", note: "it is in the Secret of passwordSecretRef"},
 	{field: "job.tasks[].computeEnv.envData.systemDisk.diskType"},
 	{field: "job.tasks[].computeEnv.envData.systemDisk.cdcId"},
+	{field: "job.tasks[].computeEnv.envData.systemDisk.diskName"},
+	{field: "job.tasks[].computeEnv.envData.systemDisk.encrypt"},
+	{field: "job.tasks[].computeEnv.envData.systemDisk.kmsKeyId"},
 	{field: "job.tasks[].computeEnv.envData.dataDisks[].deleteWithInstance", when: func(v reflect.Value) bool { return !v.Bool() }},
 	{field: "job.tasks[].computeEnv.envData.dataDisks[].encrypt"},
 	{field: "job.tasks[].computeEnv.envData.dataDisks[].kmsKeyId"},
 	{field: "job.tasks[].computeEnv.envData.dataDisks[].throughputPerformance"},
 	{field: "job.tasks[].computeEnv.envData.dataDisks[].cdcId"},
+	{field: "job.tasks[].computeEnv.envData.dataDisks[].burstPerformance"},
+	{field: "job.tasks[].computeEnv.envData.dataDisks[].diskName"},
 	{field: "job.tasks[].computeEnv.mountDataDisks[].fileSystemType"},
 	{field: "job.tasks[].computeEnv.envData.virtualPrivateCloud"},
 	{field: "job.tasks[].computeEnv.envData.virtualPrivateClouds"},
@@ -84,7 +103,7 @@ func is(text string) func(reflect.Value) bool {
 // refusals are the sentences of the fields that are refused, by field.
 var refusals = func() map[string]string {
 	m := map[string]string{}
-	for _, row := range notBuiltYet {
+	for _, row := range slices.Concat(notBuiltYet, envNotBuiltYet) {
 		if row.refuse != "" {
 			m[row.field] = row.refuse
 		}

@@ -94,8 +94,12 @@ func (c *checker) checkBatchJob(job *v1alpha1.BatchJob) {
 	c.checkTTL(spec.TTLSecondsAfterFinished, path)
 }
 
-// maxHosts counts the hosts, and the addresses, of a placement.
+// maxHosts counts the hosts, the addresses and the resource packs of a placement.
 const maxHosts = 100
+
+// packTenancies are the ways to use a resource pack.
+// Source: BatchCompute, Placement.DedicatedResourcePackTenancy.
+var packTenancies = []string{"ResourcePool"}
 
 // checkPlacement checks spec.placement. Its zone is required, unless zones are chosen
 // elsewhere; otherwise says where.
@@ -114,6 +118,14 @@ func (c *checker) checkPlacement(p *v1alpha1.Placement, path *field.Path, chosen
 	c.atMost(len(p.HostIPs), maxHosts, "addresses", path, "hostIps")
 	for i, ip := range p.HostIPs {
 		c.checkIP(ip, errcode.InvalidParameterValue, path, "hostIps", i)
+	}
+	c.oneOf(p.DedicatedResourcePackTenancy, packTenancies, errcode.InvalidParameterValue, path, "dedicatedResourcePackTenancy")
+	if len(p.DedicatedResourcePackIDs) > 0 {
+		c.required(p.DedicatedResourcePackTenancy, path, "dedicatedResourcePackTenancy")
+	}
+	c.atMost(len(p.DedicatedResourcePackIDs), maxHosts, "packs", path, "dedicatedResourcePackIds")
+	for i, id := range p.DedicatedResourcePackIDs {
+		c.checkLabelValue(id, errcode.InvalidParameterValue, path, "dedicatedResourcePackIds", i)
 	}
 	c.checkHostsPolicy(p, path)
 }
@@ -150,8 +162,9 @@ func allChooseZones(tasks []v1alpha1.Task) bool {
 	return len(tasks) > 0
 }
 
-// checkToken checks spec.clientToken or spec.retryToken. A token is a name for a request,
-// so control characters, which nobody could see, are not taken though they are ASCII.
+// checkToken checks a clientToken or a retryToken. A token is a name for a request, so
+// control characters and spaces alone, which nobody could see, are not taken though they
+// are ASCII.
 func (c *checker) checkToken(token string, path *field.Path, name string) {
 	if len(token) > v1alpha1.MaxTokenLength {
 		c.fail(errcode.InvalidParameterValue, path, name, "must be at most %d ASCII characters, got %d bytes", v1alpha1.MaxTokenLength, len(token))
@@ -162,6 +175,9 @@ func (c *checker) checkToken(token string, path *field.Path, name string) {
 			c.fail(errcode.InvalidParameterValue, path, name, "must be printable ASCII characters, got %s", quote(token))
 			return
 		}
+	}
+	if token != "" && strings.TrimLeft(token, " ") == "" {
+		c.fail(errcode.InvalidParameterValue, path, name, "must not be only spaces, got %s", quote(token))
 	}
 }
 

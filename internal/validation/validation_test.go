@@ -270,12 +270,122 @@ func TestRules(t *testing.T) {
 			},
 			[]string{"InvalidParameterValue.TaskInstanceNum spec.job.tasks[0].taskInstanceNum: at most 100000 over all tasks"},
 		},
+		"the task with the most is blamed for too many instances": {
+			func(j *v1alpha1.BatchJob) {
+				names := strings.Split("abcdefghij", "")
+				j.Spec = request(names...).Spec
+				for i := range names {
+					j.Spec.Job.Tasks[i].TaskInstanceNum = ptr(int64(10000))
+				}
+				j.Spec.Job.Tasks[0].TaskInstanceNum = ptr(int64(10001))
+			},
+			[]string{"InvalidParameterValue.TaskInstanceNum spec.job.tasks[0].taskInstanceNum: got 100001, 10001 of them in this task"},
+		},
 		"the task that passes the limit has no number": {
 			func(j *v1alpha1.BatchJob) {
 				j.Spec = request("a", "b").Spec
 				j.Spec.Job.Tasks[0].TaskInstanceNum = ptr(int64(100000))
 			},
-			[]string{"InvalidParameterValue.TaskInstanceNum spec.job.tasks[1].taskInstanceNum: got 1 for this task"},
+			[]string{"InvalidParameterValue.TaskInstanceNum spec.job.tasks[0].taskInstanceNum: got 100001, 100000 of them in this task"},
+		},
+		"a blank command": {
+			app(func(a *v1alpha1.Application) { a.Command = " \n\t" }),
+			[]string{"InvalidParameterValue " + task + ".application.command: must not be blank"},
+		},
+		"command and commands": {
+			app(func(a *v1alpha1.Application) { a.Commands = []v1alpha1.CommandLine{{Command: "a"}, {}} }),
+			[]string{
+				"InvalidParameter.InvalidParameterCombination " + task + ".application.commands: must not be given together with command",
+				"MissingParameter " + task + ".application.commands[1].command: must be given",
+				"UnsupportedOperation " + task + ".application.commands: must not be given",
+			},
+		},
+		"pulls": {
+			app(func(a *v1alpha1.Application) {
+				a.Docker = &v1alpha1.Docker{Image: "a", MaxRetryCount: ptr(int64(11)), DelayOnRetry: ptr(int64(0))}
+			}),
+			[]string{
+				"InvalidParameterValue.MaxRetryCount " + task + ".application.docker.maxRetryCount: from 0 to 10, got 11",
+				"InvalidParameterValue " + task + ".application.docker.delayOnRetry: from 1 to 360, got 0",
+			},
+		},
+		"a name with control characters": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec.Job.JobName, j.Spec.Job.JobDescription = "a\nb", "several\r\n\tlines \x1b[2J"
+			},
+			[]string{
+				`InvalidParameterValue spec.job.jobName: must not have line ends or other control characters, got "a\nb"`,
+				`InvalidParameterValue spec.job.jobDescription: got "several\r\n\tlines \x1b[2J"`,
+			},
+		},
+		"a description of several lines": {func(j *v1alpha1.BatchJob) { j.Spec.Job.JobDescription = "a\r\n\tb" }, nil},
+		"a token of spaces": {
+			func(j *v1alpha1.BatchJob) { j.Spec.ClientToken = "  " },
+			[]string{"InvalidParameterValue spec.clientToken: must not be only spaces"},
+		},
+		"a host label of 64 characters": {
+			app(func(a *v1alpha1.Application) {
+				a.Docker = &v1alpha1.Docker{Image: "a", Server: strings.Repeat("h", 64) + ".example"}
+			}),
+			[]string{"InvalidParameterValue " + task + ".application.docker.server: must be a host name"},
+		},
+		"empty items": {
+			env(func(e *v1alpha1.EnvData) {
+				e.SecurityGroupIDs, e.LoginSettings = []string{""}, &v1alpha1.LoginSettings{KeyIDs: []string{""}}
+			}),
+			[]string{
+				"InvalidParameter.CvmParameters " + data + ".loginSettings.keyIds[0]: must be 1-63 letters",
+				"InvalidParameter.CvmParameters " + data + ".securityGroupIds[0]: must be 1-63 letters",
+			},
+		},
+		"keepImageLogin as the samples write it": {
+			env(func(e *v1alpha1.EnvData) { e.LoginSettings = &v1alpha1.LoginSettings{KeepImageLogin: "True"} }), nil,
+		},
+		"keepImageLogin and a key": {
+			env(func(e *v1alpha1.EnvData) {
+				e.LoginSettings = &v1alpha1.LoginSettings{KeepImageLogin: "true", KeyIDs: []string{"skey-1"}}
+			}),
+			[]string{"InvalidParameter.CvmParameters " + data + ".loginSettings: must have at most one of"},
+		},
+		"mounts without disks": {
+			first(func(t *v1alpha1.Task) {
+				t.ComputeEnv.MountDataDisks = []v1alpha1.MountDataDisk{{LocalPath: "/data"}, {LocalPath: "/more"}}
+			}), nil,
+		},
+		"a drive as a page writes it": {
+			first(func(t *v1alpha1.Task) { t.ComputeEnv.MountDataDisks = []v1alpha1.MountDataDisk{{LocalPath: "J://"}} }),
+			[]string{"UnsupportedOperation " + task + ".computeEnv.mountDataDisks[0].localPath: must be a path of Linux"},
+		},
+		"resource packs": {
+			func(j *v1alpha1.BatchJob) { j.Spec.Placement.DedicatedResourcePackIDs = []string{"rpp-7eumgm3l", ""} },
+			[]string{
+				"MissingParameter spec.placement.dedicatedResourcePackTenancy: must be given",
+				"InvalidParameterValue spec.placement.dedicatedResourcePackIds[1]: must be 1-63 letters",
+			},
+		},
+		"enumerations of later versions": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec.Placement.DedicatedResourcePackTenancy, j.Spec.Job.NotificationTarget = "x", "KAFKA"
+				t := &j.Spec.Job.Tasks[0]
+				t.InputMappings = []v1alpha1.InputMapping{{SourcePath: "cos://h/", DestinationPath: "/a", MountType: "s3fs"}}
+				t.OutputMappings = []v1alpha1.OutputMapping{{SourcePath: "/a", DestinationPath: "cos://h/", OutputMappingOption: &v1alpha1.OutputMappingOption{Workspace: "x"}}}
+				t.ComputeEnv.EnvData = &v1alpha1.EnvData{
+					SystemDisk:         &v1alpha1.SystemDisk{DiskName: strings.Repeat("x", 129)},
+					InternetAccessible: &v1alpha1.InternetAccessible{InternetServiceProvider: "x", IPv4AddressType: "AntiDDoSEIP", IPv6AddressType: "x"},
+				}
+			},
+			[]string{
+				"InvalidParameterValue spec.placement.dedicatedResourcePackTenancy: must be ResourcePool",
+				"InvalidParameter.CvmParameters " + data + ".systemDisk.diskName: at most 128 characters",
+				"InvalidParameter.CvmParameters " + data + ".internetAccessible.internetServiceProvider: BGP, CMCC, CTCC or CUCC",
+				"InvalidParameter.CvmParameters " + data + ".internetAccessible.ipv6AddressType: EIPv6 or HighQualityEIPv6",
+				"MissingParameter " + data + ".internetAccessible.antiDDoSPackageId: must be given when ipv4AddressType is AntiDDoSEIP",
+				"InvalidParameterValue " + task + ".inputMappings[0].mountType: COSFS or GooseFS-Lite",
+				"UnsupportedOperation " + task + ".inputMappings: ",
+				"InvalidParameterValue " + task + ".outputMappings[0].outputMappingOption.workspace: BATCH_WORKSPACE or GLOBAL_WORKSPACE",
+				"UnsupportedOperation " + task + ".outputMappings: ",
+				"InvalidParameterValue spec.job.notificationTarget: CMQ or TDMQ_CMQ",
+			},
 		},
 		"command too long": {
 			app(func(a *v1alpha1.Application) { a.Command = strings.Repeat("x", 16<<10+1) }),

@@ -80,6 +80,15 @@ func (r *rule) concerns(s *subject) bool {
 		(r.offered == nil || s.offers != nil && r.offered(s.offers))
 }
 
+// isDerived says whether the size of a machine type comes from its name.
+func (s *subject) isDerived(v reflect.Value) bool {
+	if s.offers == nil {
+		return false
+	}
+	it := s.offers.InstanceType(v.String())
+	return it != nil && it.Derived
+}
+
 // step leads from a struct to a field of it, and, if that is a list and items is set,
 // on to each of its items.
 type step struct {
@@ -117,12 +126,13 @@ func jobAdvice() []adviceRow {
 
 const noEffectYet = "has no effect yet"
 
-// envRules are the rows for ComputeEnvs, in the order of their fields: those of a task's
-// computeEnv, and a few of their own.
+// envRules are the rows for ComputeEnvs, in the order of their fields: those of a placement
+// and of a task's computeEnv, and a few of their own.
 var envRules = func() []rule {
 	rows := carriedAdvice(envNotBuiltYet, noEffectYet)
 	for _, row := range jobAdvice() {
-		if field, ok := strings.CutPrefix(row.field, "job.tasks[].computeEnv."); ok && stepsTo(envShape, field) != nil {
+		field, ok := strings.CutPrefix(row.field, "job.tasks[].computeEnv.")
+		if ok = ok || strings.HasPrefix(field, "placement."); ok && stepsTo(envShape, field) != nil {
 			row.field = field
 			rows = append(rows, row)
 		}
@@ -263,7 +273,11 @@ func (w *warner) search(r *rule, v reflect.Value) ([]int, bool) {
 		i := r.item(w.subject.machine)
 		return []int{i}, i >= 0
 	}
-	return search(r.steps, r.when, v, nil)
+	when := r.when
+	if r.derive {
+		when = w.subject.isDerived
+	}
+	return search(r.steps, when, v, nil)
 }
 
 // find is search, and returns the path of the field, or of the first such item.

@@ -5,12 +5,14 @@ package validation
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/catalog"
 )
 
 func TestWarningsOfRequests(t *testing.T) {
@@ -31,6 +33,7 @@ func TestWarningsOfRequests(t *testing.T) {
 		},
 		"api-docker-and-named-environment": {
 			task + "application.docker.user has no effect on Kubernetes; it is in the Secret of passwordSecretRef",
+			task + "application.docker.passwordSecretRef " + secretText,
 			data + "instanceMarketOptions has no effect on Kubernetes",
 			"spec.job.tasks[1].restartComputeNode has no effect on Kubernetes",
 			"spec.job.stateIfCreateCvmFailed has no effect for tasks with envId",
@@ -158,6 +161,71 @@ func TestWarnings(t *testing.T) {
 			func(j *v1alpha1.BatchJob) { j.Spec.Job.Tasks[0].Application.PackagePath = "cos://b/p.tgz" },
 			[]string{"spec.job.tasks[0].application has a packagePath, which has no effect when deliveryForm is LOCAL"},
 		},
+		"lines of Windows": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec = request("a", "b", "c").Spec
+				j.Spec.Job.Tasks[0].Application.Command = "echo a\nexit 0\n"
+				j.Spec.Job.Tasks[1].Application.Command = "echo a\r\nexit 0\r\n"
+				j.Spec.Job.Tasks[2].Application.Command = "exit 0\r"
+			},
+			[]string{`spec.job.tasks[1].application.command (and in 1 more task) has carriage returns (\r), as lines of Windows end with: the shell takes them for a part of its words`},
+		},
+		"mounts without disks": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec = request("a", "b", "c").Spec
+				mounts := []v1alpha1.MountDataDisk{{LocalPath: "/data"}, {LocalPath: "/more"}}
+				none := []v1alpha1.DataDisk{{DiskSize: ptr(int64(0))}}
+				j.Spec.Job.Tasks[0].ComputeEnv = &v1alpha1.AnonymousComputeEnv{MountDataDisks: mounts[:1], EnvData: &v1alpha1.EnvData{DataDisks: []v1alpha1.DataDisk{{DiskSize: ptr(int64(10))}}}}
+				j.Spec.Job.Tasks[1].ComputeEnv = &v1alpha1.AnonymousComputeEnv{MountDataDisks: mounts}
+				j.Spec.Job.Tasks[2].ComputeEnv = &v1alpha1.AnonymousComputeEnv{MountDataDisks: mounts, EnvData: &v1alpha1.EnvData{DataDisks: none}}
+			},
+			[]string{"spec.job.tasks[1].computeEnv.mountDataDisks[0] (and in 1 more task) has no data disk: it is a directory of the system disk"},
+		},
+		"Secrets for images": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec = request("a", "b").Spec
+				for i := range j.Spec.Job.Tasks {
+					j.Spec.Job.Tasks[i].Application.Docker = &v1alpha1.Docker{Image: "r.example/a", PasswordSecretRef: &v1alpha1.SecretRef{Name: "r"}}
+				}
+				j.Spec.Job.Tasks[1].ComputeEnv.Kubernetes = &v1alpha1.KubernetesOptions{ImagePullSecrets: []v1alpha1.SecretRef{{Name: "s"}}}
+			},
+			[]string{
+				"spec.job.tasks[0].application.docker.passwordSecretRef (and in 1 more task) " + secretText,
+				"spec.job.tasks[1].computeEnv.kubernetes.imagePullSecrets " + secretText,
+			},
+		},
+		"fields of later versions of the API": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec.Placement = v1alpha1.Placement{
+					Zone: "z", HostID: "host-1", RackID: "rack-1", DedicatedResourcePackTenancy: "ResourcePool", DedicatedResourcePackIDs: []string{"rpp-7eumgm3l"},
+				}
+				j.Spec.Job.NotificationTarget = "TDMQ_CMQ"
+				task := &j.Spec.Job.Tasks[0]
+				task.Application.Docker = &v1alpha1.Docker{Image: "a", MaxRetryCount: ptr(int64(3)), DelayOnRetry: ptr(int64(10))}
+				task.ComputeEnv.EnvData = &v1alpha1.EnvData{
+					SystemDisk:         &v1alpha1.SystemDisk{DiskName: "n", Encrypt: ptr(true), KmsKeyID: "k"},
+					DataDisks:          []v1alpha1.DataDisk{{DiskSize: ptr(int64(0)), DiskName: "n", BurstPerformance: ptr(true)}},
+					InternetAccessible: &v1alpha1.InternetAccessible{InternetServiceProvider: "BGP", IPv4AddressType: "WanIP", IPv6AddressType: "EIPv6", AntiDDoSPackageID: "p"},
+					EnhancedService:    &v1alpha1.EnhancedService{AutomationService: &v1alpha1.RunService{}},
+				}
+			},
+			[]string{
+				"spec.placement.hostId has no effect on Kubernetes; hostIds choose hosts",
+				"spec.placement.rackId has no effect on Kubernetes",
+				"spec.placement.dedicatedResourcePackTenancy has no effect on Kubernetes",
+				"spec.placement.dedicatedResourcePackIds has no effect on Kubernetes",
+				"spec.job.tasks[0].application.docker.maxRetryCount has no effect on Kubernetes; the kubelet retries a pull by itself",
+				"spec.job.tasks[0].application.docker.delayOnRetry has no effect on Kubernetes; the kubelet backs off by itself",
+				"spec.job.tasks[0].computeEnv.envData.systemDisk.diskName has no effect on Kubernetes",
+				"spec.job.tasks[0].computeEnv.envData.systemDisk.encrypt has no effect on Kubernetes",
+				"spec.job.tasks[0].computeEnv.envData.systemDisk.kmsKeyId has no effect on Kubernetes",
+				"spec.job.tasks[0].computeEnv.envData.dataDisks[0].burstPerformance has no effect on Kubernetes",
+				"spec.job.tasks[0].computeEnv.envData.dataDisks[0].diskName has no effect on Kubernetes",
+				"spec.job.tasks[0].computeEnv.envData.internetAccessible has no effect on Kubernetes",
+				"spec.job.tasks[0].computeEnv.envData.enhancedService has no effect on Kubernetes",
+				"spec.job.notificationTarget has no effect yet",
+			},
+		},
 		"variables": {
 			func(j *v1alpha1.BatchJob) {
 				j.Spec.Job.Tasks[0].EnvVars = []v1alpha1.EnvVar{{Name: "A", Value: "1"}, {Name: "DB_PASSWORD", Value: "hunter22"}, {Name: "A", Value: "2"}}
@@ -227,6 +295,54 @@ func TestWarningsAreBounded(t *testing.T) {
 	checkWarnings(t, got)
 	if len(got) != MaxWarnings || got[MaxWarnings-1] != "3 more warnings are not shown" {
 		t.Errorf("%d warnings, last %q", len(got), got[len(got)-1])
+	}
+}
+
+// A machine type whose size the catalogue derives from its name is no mistake, but may be a slip.
+func TestDerivedTypeWarning(t *testing.T) {
+	offers, err := catalog.Parse([]byte("apiVersion: config.batchcompute.dev/v1alpha1\nkind: Catalog\nderiveInstanceTypes: true\n" +
+		"defaultImage: busybox\ninstanceTypes: {S5.MEDIUM4: {cpu: 2, memory: 4Gi}}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := Validator{Catalog: func() *catalog.Catalog { return offers }}
+	job := request("a", "b", "c")
+	for i, data := range []*v1alpha1.EnvData{{InstanceType: "S5.MEDIUM4"}, {InstanceType: "S12.LARGE8"}, {InstanceTypes: []string{"S5.MEDIUM4", "S12.LARGE8", "S12.LARGE16"}}} {
+		job.Spec.Job.Tasks[i].ComputeEnv = &v1alpha1.AnonymousComputeEnv{EnvData: data}
+	}
+	want := []string{
+		"spec.job.tasks[1].computeEnv.envData.instanceType " + derivedText,
+		"spec.job.tasks[2].computeEnv.envData.instanceTypes[1] " + derivedText,
+	}
+	if problems := v.ValidateCreate(job); problems != nil {
+		t.Errorf("refused: %v", problems)
+	}
+	got := v.Warnings(job)
+	checkWarnings(t, got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	env, _ := readComputeEnv(t, "testdata/computeenvs/ok-smallest.yaml")
+	env.Spec.EnvData = &v1alpha1.EnvData{InstanceTypes: []string{"S12.LARGE8"}}
+	env.Spec.Kubernetes = &v1alpha1.KubernetesOptions{ImagePullSecrets: []v1alpha1.SecretRef{{Name: "s"}}}
+	env.Spec.MountDataDisks = []v1alpha1.MountDataDisk{{LocalPath: "/data"}}
+	want = []string{
+		"spec.envData.instanceTypes[0] " + derivedText,
+		"spec.mountDataDisks[0] has no data disk: it is a directory of the system disk",
+		"spec.kubernetes.imagePullSecrets " + secretText,
+	}
+	if problems := v.ValidateComputeEnvCreate(env); problems != nil {
+		t.Errorf("refused: %v", problems)
+	}
+	if diff := cmp.Diff(want, v.ComputeEnvWarnings(env)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := (Validator{}).ComputeEnvWarnings(env); len(got) != 2 {
+		t.Errorf("nobody was asked: %v", got)
+	}
+	job.Spec.Job.Tasks[1].ComputeEnv.EnvData.InstanceType = "GN12.LARGE8" // may have GPUs
+	if got := summary(v.ValidateCreate(job)); !slices.Equal(got, []string{"InvalidParameter.CvmParameters spec.job.tasks[1].computeEnv.envData.instanceType"}) {
+		t.Errorf("problems %v", got)
 	}
 }
 

@@ -107,9 +107,9 @@ func TestComputeEnvs(t *testing.T) {
 		"a warning": {
 			cluster: cluster{quotaSays: answer{warning: []string{"no number"}}},
 			req: envRequest(admissionv1.Create, 3, func(e *v1alpha1.ComputeEnv) {
-				e.Spec.InputMappings = []v1alpha1.InputMapping{{SourcePath: "nfs://10.0.0.1/a/", DestinationPath: "/a"}}
+				e.Spec.NotificationTarget = "CMQ"
 			}),
-			wantWarnings: []string{"spec.inputMappings has no effect yet", "no number"}, wantReserved: []string{"ns/pool"},
+			wantWarnings: []string{"spec.notificationTarget has no effect yet", "no number"}, wantReserved: []string{"ns/pool"},
 		},
 		"an update asks only for the right to submit": {cluster: cluster{notSynced: true, users: seven}, req: envRequest(admissionv1.Update, 3)},
 		"an update by a caller who may not submit": {

@@ -60,6 +60,7 @@ func TestManifestsAreNoDanger(t *testing.T) {
 		TimeoutSeconds: ptr(int32(5)), AdmissionReviewVersions: []string{"v1"}, ReinvocationPolicy: ptr(admissionregv1.NeverReinvocationPolicy),
 		MatchConditions: m.Webhooks[0].MatchConditions,
 	}
+	wantMutating.Rules[0].Resources = []string{"batchjobs", "computeenvs"}
 	if diff := cmp.Diff(wantMutating, m.Webhooks[0]); diff != "" {
 		t.Errorf("mutating webhook (-want +got):\n%s", diff)
 	}

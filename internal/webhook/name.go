@@ -20,7 +20,7 @@ import (
 // etcd says that it exists. No other request comes here. A spec that is no object is left
 // to the schema.
 //
-// +kubebuilder:webhook:path=/mutate-batchcompute-dev-v1alpha1-batchjob,mutating=true,failurePolicy=fail,sideEffects=None,matchPolicy=Equivalent,reinvocationPolicy=Never,timeoutSeconds=5,groups=batchcompute.dev,resources=batchjobs,verbs=create,versions=v1alpha1,name=batchjob-name.batchcompute.dev,admissionReviewVersions=v1,patch=`{"matchConditions":[{"name":"name-is-to-come-from-the-client-token","expression":"has(object.metadata.generateName) && object.metadata.generateName != '' && (!has(object.metadata.name) || object.metadata.name == '') && has(object.spec) && type(object.spec) == map && has(object.spec.clientToken) && object.spec.clientToken != ''"}]}`
+// +kubebuilder:webhook:path=/mutate-batchcompute-dev-v1alpha1-batchjob,mutating=true,failurePolicy=fail,sideEffects=None,matchPolicy=Equivalent,reinvocationPolicy=Never,timeoutSeconds=5,groups=batchcompute.dev,resources=batchjobs;computeenvs,verbs=create,versions=v1alpha1,name=batchjob-name.batchcompute.dev,admissionReviewVersions=v1,patch=`{"matchConditions":[{"name":"name-is-to-come-from-the-client-token","expression":"has(object.metadata.generateName) && object.metadata.generateName != '' && (!has(object.metadata.name) || object.metadata.name == '') && has(object.spec) && type(object.spec) == map && has(object.spec.clientToken) && object.spec.clientToken != ''"}]}`
 
 // namePath is where the webhook is served; the marker above repeats it.
 const namePath = "/mutate-batchcompute-dev-v1alpha1-batchjob"
@@ -37,7 +37,7 @@ type patch struct {
 	Value string `json:"value,omitempty"`
 }
 
-// nameFromToken names the job, and takes generateName off: the API server would else
+// nameFromToken names the job or ComputeEnv, and takes generateName off: the API server would else
 // try other names, or say that it found none, where the name is taken.
 func nameFromToken(_ context.Context, req admission.Request) admission.Response {
 	var job struct {
