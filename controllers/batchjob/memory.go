@@ -21,7 +21,7 @@ import (
 // lost at any moment together with the process: it saves work and waiting. While the process
 // lives, the ledger of nodes depends on doubt.
 //
-// Only the worker that has the job uses it, so it needs no lock, but for rests.
+// Only the worker that has the job uses it, so it needs no lock, but for rests and podEvent.
 type memory struct {
 	uid   types.UID
 	token tokenKey
@@ -75,6 +75,9 @@ type memory struct {
 	news allowance
 	// rests is until when events wait before they bring the next pass. It needs the reconciler's lock.
 	rests time.Time
+	// podEvent is when the first event of a Pod came that no pass has recorded; zero if none has since.
+	// It needs the reconciler's lock.
+	podEvent time.Time
 }
 
 // recall returns the memory of the job; nil if there is none.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -29,7 +30,8 @@ func requestForPod(pod client.Object) types.NamespacedName {
 func (r *Reconciler) enqueue(of request) handler.EventHandler {
 	add := func(q queue, o client.Object) {
 		if key := of(o); key.Name != "" {
-			put(q, key, r.priority(key, o), r.rested(key))
+			_, isPod := o.(*corev1.Pod)
+			put(q, key, r.priority(key, o), r.debounce(key, isPod))
 		}
 	}
 	return handler.Funcs{
@@ -89,13 +91,39 @@ func (r *Reconciler) rest(obs *observation) {
 	obs.memory.rests = until
 }
 
-// rested returns how long the events of a job are to wait.
-func (r *Reconciler) rested(key types.NamespacedName) time.Duration {
+// debounce returns how long an event of a job is to wait, and notes when the first one of a Pod came.
+func (r *Reconciler) debounce(key types.NamespacedName, isPod bool) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.memories[key]
-	if m == nil || m.rests.IsZero() {
+	if m == nil {
 		return 0
 	}
-	return min(max(m.rests.Sub(r.options.Clock.Now()), 0), mostRest)
+	now := r.options.Clock.Now()
+	if isPod && m.podEvent.IsZero() {
+		m.podEvent = now
+	}
+	if m.rests.IsZero() {
+		return 0
+	}
+	return min(max(m.rests.Sub(now), 0), mostRest)
+}
+
+// takePodEvent returns when the first event of a Pod came that no pass has recorded, and forgets it; now
+// if there was none.
+func (r *Reconciler) takePodEvent(m *memory, now time.Time) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first := m.podEvent
+	if m.podEvent = (time.Time{}); first.IsZero() {
+		return now
+	}
+	return first
+}
+
+// putPodEvent puts back what takePodEvent has returned, since the pass recorded nothing.
+func (r *Reconciler) putPodEvent(m *memory, first time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m.podEvent = first
 }

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	testingclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -75,4 +76,35 @@ func TestEventsRest(t *testing.T) {
 			t.Errorf("%s, %s after its pass: %s waits %s, want %s", test.job, test.at, q.of, q.after, test.want)
 		}
 	}
+}
+
+// TestPodEventIsKept: the first event of a Pod counts until a pass has recorded what it told of.
+func TestPodEventIsKept(t *testing.T) {
+	t.Parallel()
+	begin := time.Unix(1000, 0)
+	c, key, m := testingclock.NewFakePassiveClock(begin), types.NamespacedName{Namespace: "ns", Name: "j"}, &memory{}
+	r := &Reconciler{memories: map[types.NamespacedName]*memory{key: m}, options: Options{Clock: c}}
+	event := func(after time.Duration, isPod bool) {
+		c.SetTime(begin.Add(after))
+		r.debounce(key, isPod)
+	}
+	event(1*time.Second, false)
+	if got := r.takePodEvent(m, c.Now()); got != c.Now() {
+		t.Errorf("without an event of a Pod: %s, want now", got)
+	}
+	event(2*time.Second, true)
+	event(3*time.Second, true)
+	first := r.takePodEvent(m, c.Now())
+	if want := begin.Add(2 * time.Second); first != want {
+		t.Errorf("first event at %s, want %s", first, want)
+	}
+	r.putPodEvent(m, first) // the pass recorded nothing
+	event(9*time.Second, true)
+	if got := r.takePodEvent(m, c.Now()); got != first {
+		t.Errorf("after a pass that recorded nothing: %s, want %s", got, first)
+	}
+	if got := r.takePodEvent(m, c.Now()); got != c.Now() {
+		t.Errorf("after a pass that recorded it: %s, want now", got)
+	}
+	r.debounce(types.NamespacedName{Name: "unknown"}, true)
 }

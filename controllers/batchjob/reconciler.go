@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/fairrate"
@@ -88,6 +89,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 	}
 	defer r.rest(obs)
 	defer func() { r.endLarge(obs, result, err) }()
+	first, recorded := r.takePodEvent(obs.memory, begin), false
+	defer func() {
+		if !recorded {
+			r.putPodEvent(obs.memory, first)
+		}
+	}()
 	r.askForMemory(obs)
 	err = r.askForNodes(ctx, obs)
 	switch {
@@ -112,6 +119,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	case gathering:
 		return ctrl.Result{RequeueAfter: wait}, nil
+	}
+	recorded = true
+	if logger := log.FromContext(ctx).V(2); logger.Enabled() {
+		logger.Info("Acting on the plan", "jobId", p.Status.JobID, "state", p.Status.State, "pods", len(obs.Pods), "stored", obs.wrote,
+			"create", len(p.Create), "adopt", len(p.Adopt), "delete", len(p.Delete), "release", len(p.Release))
 	}
 	lease.end() // what follows may take long
 	delErr := r.delete(ctx, obs, p.Delete)
@@ -139,7 +151,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		func() { relErr = r.letGo(ctx, obs, staying) },
 	)
 	relErr = errors.Join(relErr, r.letGo(ctx, obs, going))
-	r.measure(req.NamespacedName, obs, p, begin, relErr == nil && young == 0)
+	r.measure(req.NamespacedName, obs, p, first, relErr == nil && young == 0)
 	if err := errors.Join(delErr, actErr, relErr); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -186,12 +198,12 @@ func partition(pods []*corev1.Pod, is func(*corev1.Pod) bool) (yes, no []*corev1
 }
 
 // measure tells the metrics where the job is, and how soon the successors of a task got
-// their first Pods: counted from the beginning of the pass that saw the task end. A job that
+// their first Pods: counted from first, when the first event came that this pass has recorded. A job that
 // has ended counts for as long as its Pods could not be let go of.
-func (r *Reconciler) measure(key types.NamespacedName, obs *observation, p *plan.Plan, begin time.Time, released bool) {
+func (r *Reconciler) measure(key types.NamespacedName, obs *observation, p *plan.Plan, first time.Time, released bool) {
 	m := r.options.Metrics
 	if p.Opened {
-		m.DependenceLatency(r.options.Clock.Since(begin))
+		m.DependenceLatency(r.options.Clock.Since(first))
 	}
 	if p.Status.EndTime != nil && released {
 		m.Forget(key)

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/plan"
@@ -49,6 +50,11 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 	r.count(&obs.Job.Status, p)
 	end := r.options.Clock.Now()
 	obs.Live, obs.known = true, end // what we act on is what the API server has
+	if logger := log.FromContext(ctx).V(1); logger.Enabled() {
+		for _, t := range p.Transitions {
+			logger.Info("Changed state", "jobId", p.Status.JobID, "reason", t.Reason, "message", t.Message)
+		}
+	}
 	r.tell(obs, p.Transitions, now)
 	obs.memory.storing = end.Sub(now)
 	if p.Urgent {

@@ -82,7 +82,7 @@ func NewJobs(reg prometheus.Registerer) (*Jobs, error) {
 		}),
 		dependence: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "batchjob_dependence_latency_seconds",
-			Help:    "Time from the end of a task's last predecessor to the creation of the task's first Pod.",
+			Help:    "Time from the first event of a Pod that ended a task's last predecessor to the creation of the task's first Pod.",
 			Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800},
 		}),
 	}
