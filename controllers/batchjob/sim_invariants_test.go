@@ -311,8 +311,8 @@ func (s *simulation) checkStopping() {
 	}
 }
 
-// checkAtRest: of a job that is suspended nothing runs, nothing is claimed and no Pod has the
-// finalizer once all is idle.
+// checkAtRest: of a job that is suspended nothing runs, nothing is claimed and no Pod but those of
+// interrupted instances has the finalizer once all is idle.
 func (s *simulation) checkAtRest(job *v1alpha1.BatchJob) {
 	for _, b := range s.bodies {
 		if b.live && !b.stray && b.job.UID == job.UID {
@@ -322,7 +322,10 @@ func (s *simulation) checkAtRest(job *v1alpha1.BatchJob) {
 	for _, name := range s.podNames() {
 		pod := s.pods[name]
 		b := s.body(pod)
-		if b.job.UID == job.UID && !b.stray && !b.hidden && !b.taken && slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
+		if b.job.UID != job.UID || b.stray || b.hidden || b.taken || s.standings(job, b.in.Task)[b.in.Index].where == simInterrupted {
+			continue
+		}
+		if slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
 			s.fail("I9: the job is suspended, and %s is still held", name)
 		}
 	}
