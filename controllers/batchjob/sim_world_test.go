@@ -149,6 +149,8 @@ func (s *simulation) advancePod(name string, code int32) bool {
 func (s *simulation) finish(name string, code int32) {
 	pod := s.pods[name]
 	b, deleting := s.body(pod), pod.DeletionTimestamp != nil
+	// When its node has confirmed the end, the API server has forgotten when the Pod was asked to stop.
+	b.late = b.late || deleting && s.isLate(b, pod, 0)
 	before := deleting && askedToStop(pod).Before(s.now.Truncate(time.Second))
 	b.live = false
 	b.ends = append(b.ends, simEnding{code: code, stopped: before || deleting && code > 128})
