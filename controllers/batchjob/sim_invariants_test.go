@@ -134,8 +134,9 @@ func (s *simulation) endings(job *v1alpha1.BatchJob, in resolve.Instance) (out s
 		}
 		// The end of a Pod that was asked to stop, and whose node says nothing, may be
 		// counted where nothing comes after it.
-		if pod := s.pods[b.name]; len(b.ends) == 0 && pod != nil && pod.UID == b.uid && pod.DeletionTimestamp != nil && !s.now.Before(pod.DeletionTimestamp.Add(time.Minute)) {
-			out.any, out.machine, out.command = true, !b.timedOut, b.timedOut || b.late
+		silent := len(b.ends) == 0 || b.taken && len(b.ends) == 1 // the one for which it was taken
+		if pod := s.pods[b.name]; silent && pod != nil && pod.UID == b.uid && pod.DeletionTimestamp != nil && !s.now.Before(pod.DeletionTimestamp.Add(time.Minute)) {
+			out.any, out.machine, out.command = true, out.machine || !b.timedOut, out.command || b.timedOut || b.late
 		}
 	}
 	if !found {
