@@ -112,8 +112,8 @@ func (r *Reconciler) delayDeletion(ctx context.Context, job *v1alpha1.BatchJob, 
 		return max(min(left, tombstoneRetry), 0), nil
 	}
 	next := job.Status.DeepCopy()
-	message := plan.Sentence(fmt.Sprintf("the job is deleted in %[2]d s, though ConfigMap %[1]s cannot be written and a manifest that is applied again will run again: %[3]v",
-		v1alpha1.TombstonesName, int(deletionDelay/time.Second), refusal))
+	message := plan.Sentence(fmt.Sprintf("ConfigMap %[1]s cannot be written; delete it or allow the write, else the job is deleted at %[2]s all the same, and a manifest that is applied again runs again: %[3]v",
+		v1alpha1.TombstonesName, now.Add(deletionDelay).UTC().Format(time.RFC3339), refusal))
 	meta.SetStatusCondition(&next.Conditions, metav1.Condition{
 		Type: v1alpha1.ConditionDeletionDelayed, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonTombstoneRefused, Message: message,
 		ObservedGeneration: job.Generation, LastTransitionTime: metav1.NewTime(now.UTC().Truncate(time.Second)),

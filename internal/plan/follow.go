@@ -98,7 +98,7 @@ func (c *computation) waitsFor(pod *corev1.Pod, t *task) (reason, detail string)
 		return c.explainUnschedulable(t, message)
 	}
 	if isUnscheduled(pod) && !c.now.Before(pod.CreationTimestamp.Add(slowStart)) {
-		return v1alpha1.ReasonNoScheduler, fmt.Sprintf("no scheduler has looked at the Pod for more than %d s: its schedulerName is %q, and no scheduler of that name may run",
+		return v1alpha1.ReasonNoScheduler, fmt.Sprintf("no scheduler has looked at the Pod for more than %d s: its schedulerName is %q, which no running scheduler may have: start that scheduler, or create the job again with another computeEnv.kubernetes.schedulerName",
 			int(slowStart/time.Second), schedulerOf(pod))
 	}
 	for i := range pod.Status.InitContainerStatuses {

@@ -77,7 +77,7 @@ func Command(ctx context.Context, program string, args []string, stdout, stderr 
 	if running := new(RunningError); errors.As(err, &running) {
 		return exitFailed
 	}
-	fmt.Fprintf(stdout, "%d Pods, %d ComputeEnvs, %d ConfigMaps; %d failed\n", s.Pods, s.ComputeEnvs, s.ConfigMaps, s.Failed)
+	fmt.Fprintf(stdout, "Pods: %d, ComputeEnvs: %d, ConfigMaps: %d; failed: %d\n", s.Pods, s.ComputeEnvs, s.ConfigMaps, s.Failed)
 	if err != nil {
 		return exitFailed
 	}

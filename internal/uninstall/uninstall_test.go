@@ -218,7 +218,7 @@ func TestCommand(t *testing.T) {
 	}
 	want := []string{
 		"Pod " + ns + "/film-render-0: finalizer removed", "ComputeEnv " + ns + "/pool: finalizer removed",
-		"ConfigMap " + ns + "/batchcompute-tombstones: deleted", "1 Pods, 1 ComputeEnvs, 1 ConfigMaps; 0 failed", "",
+		"ConfigMap " + ns + "/batchcompute-tombstones: deleted", "Pods: 1, ComputeEnvs: 1, ConfigMaps: 1; failed: 0", "",
 	}
 	if got := strings.Split(out.String(), "\n"); !slices.Equal(got, want) || left(t, p, ns) != 0 {
 		t.Errorf("it says %q, want %q", got, want)
