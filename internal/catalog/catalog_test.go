@@ -448,16 +448,23 @@ func TestParseByteOrderMark(t *testing.T) {
 	}
 }
 
-// The catalogue that is shipped is in order.
-func TestShipped(t *testing.T) {
+// shipped returns the catalogue of config/manager, and its file.
+func shipped(t *testing.T) (c *Catalog, text []byte) {
+	t.Helper()
 	data, err := os.ReadFile("../../config/manager/catalog.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := Parse(data)
+	c, err = Parse(data)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c, data
+}
+
+// The catalogue that is shipped is in order.
+func TestShipped(t *testing.T) {
+	c, data := shipped(t)
 	if len(c.instanceTypes) < 60 {
 		t.Errorf("%d types", len(c.instanceTypes))
 	}
@@ -483,7 +490,8 @@ func TestShipped(t *testing.T) {
 	}
 	// What is commented out is in order too; a sentence has one space before it.
 	uncommented := regexp.MustCompile(`(?m)^#([a-z-].*|  .*)$`).ReplaceAllString(string(data), "$1")
-	if c, err = Parse([]byte(uncommented)); err != nil {
+	c, err := Parse([]byte(uncommented))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := c.ChargeType("SPOTPAID"); !ok || c.PriorityClass(0) == "" || c.StorageClass("CLOUD_SSD") == "" || c.Mirror("a") == "a" {

@@ -5,7 +5,6 @@ package catalog
 
 import (
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -53,14 +52,7 @@ func TestDerivedInstanceTypes(t *testing.T) {
 // The catalogue that is shipped has the vendor's current families, and a size that is not
 // what the name says is marked.
 func TestShippedCatalogue(t *testing.T) {
-	data, err := os.ReadFile("../../config/manager/catalog.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := Parse(data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, data := shipped(t)
 	for _, name := range []string{"SA5.MEDIUM4", "BS1.LARGE8", "S8.LARGE16", "SA9.2XLARGE16", "M8.LARGE32", "C6.LARGE8", "PNV4.7XLARGE116", "S2.SMALL1"} {
 		if c.InstanceType(name) == nil {
 			t.Errorf("no %s", name)

@@ -15,9 +15,9 @@ import (
 	"batchcompute.dev/operator/internal/testutil/cputime"
 )
 
-// fourTimes is by how much the time may grow with four times as much to do. It would be by 16 if it
+// sixteenTimes is by how much the time may grow with sixteen times as much to do. It would be by 256 if it
 // grew with the square of that.
-const fourTimes = 12
+const sixteenTimes = 64
 
 // resolved returns what the job resolves to.
 func resolved(t *testing.T, b *testutil.JobBuilder) *resolve.Job {
@@ -42,17 +42,17 @@ func terminations(n int) string {
 // read.
 func TestReadTerminations(t *testing.T) {
 	spec := resolved(t, testutil.Job("j").Task("a", testutil.Instances(99_000)).Task("b", testutil.Instances(3)))
-	few, many := terminations(2000), terminations(8000)
+	few, many := terminations(500), terminations(8000)
 	read := ReadTerminations(spec, many, nil)
 	if got := read.byTask[0].Len(); got != 8000 || read.complaint != "" {
 		t.Fatalf("got %d instances, %q; want 8000", got, read.complaint)
 	}
-	if got := cputime.Ratio(func() { ReadTerminations(spec, many, nil) }, func() { ReadTerminations(spec, few, nil) }); got > fourTimes {
-		t.Errorf("a text of four times as many parts takes %.1f times as long", got)
+	if got := cputime.Ratio(func() { ReadTerminations(spec, many, nil) }, func() { ReadTerminations(spec, few, nil) }); got > sixteenTimes {
+		t.Errorf("a text of sixteen times as many parts takes %.1f times as long", got)
 	}
 	unknown := func(n int) string { return strings.Repeat("x ", n) }
-	if got := cputime.Ratio(func() { ReadTerminations(spec, unknown(32_000), nil) }, func() { ReadTerminations(spec, unknown(8000), nil) }); got > fourTimes {
-		t.Errorf("a text of four times as many unknown tasks takes %.1f times as long", got)
+	if got := cputime.Ratio(func() { ReadTerminations(spec, unknown(32_000), nil) }, func() { ReadTerminations(spec, unknown(2000), nil) }); got > sixteenTimes {
+		t.Errorf("a text of sixteen times as many unknown tasks takes %.1f times as long", got)
 	}
 	same := strings.Clone(many)
 	if again := ReadTerminations(spec, same, read); again != read {
