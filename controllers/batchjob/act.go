@@ -50,6 +50,7 @@ func (r *Reconciler) act(ctx context.Context, obs *observation, p *plan.Plan) (t
 		r.standInLine(obs)
 		return again, nil
 	}
+	//mutation:no-live-read-before-adopting
 	if !obs.Live || r.options.Clock.Since(obs.known) > claimTime {
 		// These claims are not of this pass, or it took long. Somebody else may have worked on
 		// them, with a job that is newer than what we know: then they are his.
@@ -232,6 +233,7 @@ func (r *Reconciler) adopt(ctx context.Context, obs *observation, want *metav1.O
 	if err := r.live.Get(ctx, keyOf(want), pod); err != nil {
 		return fmt.Errorf("reading pod %s from the API server: %w", want.Name, err)
 	}
+	//mutation:pod-of-another-adopted
 	if !r.ownsName(obs.Job, pod, obs.memory.proven) {
 		return cmp.Or(r.giveUp(ctx, pod), error(takenBy(pod)))
 	}
@@ -283,6 +285,7 @@ func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []r
 			absent[want.Name] = true
 		case ours:
 			delete(obs.memory.taken, want.Name)
+		//mutation:disowned-pod-is-gone
 		case plan.HasFinished(pod):
 			absent[want.Name] = true
 		default:
@@ -300,6 +303,7 @@ func (r *Reconciler) heal(ctx context.Context, pod *corev1.Pod, want *metav1.Obj
 	// A Pod that is being deleted takes no finalizer any more.
 	mayHold := pod.DeletionTimestamp == nil
 	held := slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
+	//mutation:edited-terminating-pod-is-done
 	if !mayHold && !held && plan.HasFinished(pod) && pod.Labels[v1alpha1.LabelTracked] == "" {
 		return errGoing
 	}
@@ -310,6 +314,7 @@ func (r *Reconciler) heal(ctx context.Context, pod *corev1.Pod, want *metav1.Obj
 			annotations[name] = text
 		}
 	}
+	//mutation:labels-not-repaired
 	if isSubset(want.Labels, pod.Labels) && (held || !mayHold) && !adopts && len(annotations) == 0 {
 		return nil // the cache has not seen it yet
 	}
@@ -409,6 +414,7 @@ func (r *Reconciler) releasePod(ctx context.Context, pod *corev1.Pod) (version s
 // patchPod merges metadata into that of the Pod, if its UID is still the one given there, and
 // returns the Pod's new resource version.
 func (r *Reconciler) patchPod(ctx context.Context, pod *corev1.Pod, metadata map[string]any) (version string, err error) {
+	//mutation:label-stays-without-finalizer
 	body, err := json.Marshal(map[string]any{"metadata": metadata})
 	if err != nil {
 		return "", fmt.Errorf("encoding a patch: %w", err)

@@ -91,6 +91,7 @@ func (r *Reconciler) isSettled(m *memory, job *v1alpha1.BatchJob) (time.Duration
 	r.mu.Lock()
 	s, looks, idle := m.settled, m.looks, m.spec == nil
 	r.mu.Unlock()
+	//mutation:changed-settled-job-skipped
 	if s == nil || s.version != job.ResourceVersion || s.looks != looks {
 		return 0, idle && plan.IsDormant(job) // else the pass frees what is kept for the job: see endLarge
 	}
@@ -105,6 +106,7 @@ func (r *Reconciler) isSettled(m *memory, job *v1alpha1.BatchJob) (time.Duration
 
 // needsWhole reports whether a pass over a job, of which the cache has an outline, needs more of it.
 func needsWhole(m *memory, job *v1alpha1.BatchJob) bool {
+	//mutation:outline-is-whole-job
 	return m == nil || m.spec == nil || plan.IsIdle(job) || !isAccepted(job)
 }
 

@@ -143,6 +143,7 @@ func jsonSize(v any) int {
 func (r *Reconciler) forget(key types.NamespacedName) {
 	r.mu.Lock()
 	m := r.memories[key]
+	//mutation:departed-job-not-forgotten
 	delete(r.memories, key)
 	r.mu.Unlock()
 	r.options.Metrics.Forget(key)

@@ -103,6 +103,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 		if m != nil && isOlder(job.ResourceVersion, m.version) {
 			return &observation{stale: true}, nil
 		}
+		//mutation:pods-of-idle-job-skipped
 		if wait, ok := r.isSettled(m, job); ok && len(own) == 0 {
 			return &observation{Observation: plan.Observation{Job: job}, settled: true, wait: wait}, nil
 		}
@@ -122,7 +123,9 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 	case m.spec == nil && m.code == "":
 		m = r.resolve(m, job)
 	}
-	obs := &observation{memory: m, code: m.code, message: m.message, stale: isOlder(job.ResourceVersion, m.version)}
+	//mutation:own-write-not-awaited
+	stale := isOlder(job.ResourceVersion, m.version)
+	obs := &observation{memory: m, code: m.code, message: m.message, stale: stale}
 	obs.large, obs.looks, obs.lease = large, looks, lease
 	if m.code == "" && job.DeletionTimestamp == nil {
 		switch obs.original, err = r.original(ctx, job, lease); {
@@ -247,10 +250,12 @@ func (r *Reconciler) releaseOrphans(ctx context.Context, key types.NamespacedNam
 	}
 	var orphans []*corev1.Pod
 	for _, pod := range pods {
+		//mutation:orphans-by-cache-alone
 		if (apierrors.IsNotFound(err) || !r.owns(&job, pod, nil)) && !r.holdsNode(pod) {
 			orphans = append(orphans, pod)
 		}
 	}
+	//mutation:orphans-keep-finalizer
 	_, err = r.release(ctx, key, orphans)
 	return err
 }

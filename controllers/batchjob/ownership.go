@@ -60,6 +60,7 @@ func (r *Reconciler) owns(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[typ
 	switch {
 	case owner != nil && owner.UID != job.UID:
 		return false
+	//mutation:pod-without-owner-not-ours
 	case owner == nil && (job.DeletionTimestamp != nil || pod.Labels[v1alpha1.LabelJobID] != naming.JobID(job.UID)):
 		return false
 	}
@@ -89,6 +90,7 @@ func (r *Reconciler) made(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[typ
 	case len(job.Status.PodKeys) == 0:
 		return job.Status.State != ""
 	}
+	//mutation:pod-without-proof-believed
 	return slices.Contains(job.Status.PodKeys, id)
 }
 

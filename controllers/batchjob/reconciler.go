@@ -109,9 +109,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		return ctrl.Result{}, client.IgnoreNotFound(err) // gone, and its event is on the way
 	}
 	r.schedulers.note(p.Scheduled)
+	//mutation:create-before-claim
+	//mutation:finalizer-removed-before-status
 	wait, gathering, err := r.record(ctx, obs, p)
 	r.settleNodes(obs, p, err)
 	switch {
+	//mutation:conflict-is-success
 	case apierrors.IsConflict(err):
 		// The cache is behind, or another controller is at work. Nothing was done.
 		return ctrl.Result{RequeueAfter: staleRetry}, nil
@@ -159,6 +162,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		wait, err := r.expire(ctx, obs.Job)
 		return ctrl.Result{RequeueAfter: wait}, err
 	}
+	//mutation:missing-pod-not-looked-for
 	unseen := obs.memory.unseen(r.options.Clock.Now())
 	return ctrl.Result{RequeueAfter: soonest(p.RequeueAfter, wait, again, unseen, young, obs.wait)}, nil
 }

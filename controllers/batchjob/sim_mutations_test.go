@@ -5,7 +5,6 @@ package batchjob
 
 import (
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -18,19 +17,11 @@ import (
 	"testing"
 
 	"sigs.k8s.io/yaml"
+
+	"batchcompute.dev/operator/internal/testutil/mutation"
 )
 
 var simMutations = flag.String("sim.mutations", "", "mutations that the simulation must find: \"all\", or a part of their names")
-
-// simMutation is a mistake in the protocol: in File, New stands in the place of Old. MUTANT
-// in New is true where this mistake is made.
-type simMutation struct {
-	Name string `json:"name"`
-	File string `json:"file"`
-	Old  string `json:"old"`
-	New  string `json:"new"`
-	Why  string `json:"why"`
-}
 
 // mutantVariable of the environment names the mistake that is made.
 const mutantVariable = "SIM_MUTANT"
@@ -38,49 +29,27 @@ const mutantVariable = "SIM_MUTANT"
 // caught is what the simulation says of a run that broke an invariant.
 var caught = regexp.MustCompile(`\bI\d+: .*`)
 
-func loadMutations(t *testing.T) []simMutation {
+func loadMutations(t *testing.T) []mutation.Mutation {
 	t.Helper()
 	text, err := os.ReadFile("testdata/mutations.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []simMutation
+	var all []mutation.Mutation
 	if err := yaml.UnmarshalStrict(text, &all); err != nil {
 		t.Fatal(err)
 	}
 	return all
 }
 
-// TestSimMutationsApply holds that every mutation fits the code: its old text is there,
-// once.
+// mutatedDirs are the packages whose code the mutations change.
+var mutatedDirs = []string{"controllers/batchjob", "internal/plan"}
+
+// TestSimMutationsApply holds that every mutation has one point in the code, and every point a mutation.
 func TestSimMutationsApply(t *testing.T) {
-	if _, err := mutate(loadMutations(t)); err != nil {
+	if _, err := mutation.Apply("../..", mutatedDirs, loadMutations(t), mutantVariable); err != nil {
 		t.Error(err)
 	}
-}
-
-// mutate returns the texts of the files with all mutations in them, by name.
-func mutate(all []simMutation) (map[string]string, error) {
-	files := map[string]string{}
-	var errs []error
-	for _, m := range all {
-		text, ok := files[m.File]
-		if !ok {
-			b, err := os.ReadFile(filepath.Join("..", "..", m.File))
-			if err != nil {
-				return nil, err
-			}
-			text = string(b)
-		}
-		if n := strings.Count(text, m.Old); n != 1 || m.Old == "" || !strings.Contains(m.New, "MUTANT") {
-			errs = append(errs, fmt.Errorf("mutation %q: its old text is in %s %d times, not once", m.Name, m.File, n))
-		}
-		files[m.File] = strings.Replace(text, m.Old, strings.ReplaceAll(m.New, "MUTANT", fmt.Sprintf("(mutant == %q)", m.Name)), 1)
-	}
-	for _, dir := range []string{"controllers/batchjob", "internal/plan"} {
-		files[dir+"/mutant.go"] = fmt.Sprintf("package %s\n\nimport \"os\"\n\nvar mutant = os.Getenv(%q)\n", filepath.Base(dir), mutantVariable)
-	}
-	return files, errors.Join(errs...)
 }
 
 // TestSimMutations builds the simulation with the mutations, beside the tree and not in it,
@@ -91,7 +60,7 @@ func TestSimMutations(t *testing.T) {
 	}
 	all := loadMutations(t)
 	program := buildMutants(t, all)
-	var chosen []simMutation
+	var chosen []mutation.Mutation
 	for _, m := range all {
 		if *simMutations == "all" || strings.Contains(m.Name, *simMutations) {
 			chosen = append(chosen, m)
@@ -101,7 +70,7 @@ func TestSimMutations(t *testing.T) {
 	var mu sync.Mutex
 	found := 0
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
-	for _, m := range append([]simMutation{{}}, chosen...) {
+	for _, m := range append([]mutation.Mutation{{}}, chosen...) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
@@ -127,9 +96,9 @@ func TestSimMutations(t *testing.T) {
 }
 
 // buildMutants builds the tests of this package with all mutations in them.
-func buildMutants(t *testing.T, all []simMutation) (program string) {
+func buildMutants(t *testing.T, all []mutation.Mutation) (program string) {
 	t.Helper()
-	files, err := mutate(all)
+	files, err := mutation.Apply("../..", mutatedDirs, all, mutantVariable)
 	if err != nil {
 		t.Fatal(err)
 	}

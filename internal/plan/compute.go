@@ -35,6 +35,7 @@ func Compute(obs Observation, now time.Time) (Plan, error) {
 		// that is ours to do is to let go of them.
 		c.plan.Status = *obs.Job.Status.DeepCopy()
 		for _, pod := range obs.Pods {
+			//mutation:deletion-keeps-finalizers
 			if !HoldsNode(pod, now) {
 				c.plan.Release = append(c.plan.Release, pod)
 				continue
@@ -42,11 +43,13 @@ func Compute(obs Observation, now time.Time) (Plan, error) {
 			c.awaitEnd(pod)
 		}
 		c.plan.InEnv = InEnv(obs.Spec, &obs.Job.Status, obs.Envs)
+	//mutation:retry-beside-running-pods
 	case RetryDue(obs.Job) && obs.Unfinished == 0:
 		c.restart()
 		if err := c.run(); err != nil {
 			return Plan{}, err
 		}
+	//mutation:final-status-computed-again
 	case isTerminal(obs.Job.Status.State):
 		if len(obs.Pods) > 0 && !obs.Live {
 			// A job ends when none of its Pods is tracked any more. These may be of a later
@@ -257,6 +260,7 @@ func (c *computation) chooseMode() {
 	switch {
 	case job.Spec.Terminate:
 		c.terminating = true
+	//mutation:new-run-before-old-stopped
 	case job.Spec.Suspend || suspended && hasActive(&job.Status):
 		c.draining = true
 	case suspended && job.Status.StartTime != nil:
@@ -334,6 +338,7 @@ func (c *computation) look(pod *corev1.Pod) bool {
 	in, ok := c.identify(pod)
 	if !ok {
 		c.strangers = append(c.strangers, pod)
+		//mutation:unlabelled-pod-judged-by-cache
 		return c.obs.Live
 	}
 	t := &c.tasks[in.Task]
@@ -372,6 +377,7 @@ func (c *computation) judge(t *task, in resolve.Instance, h history, pod *corev1
 		return
 	}
 	switch next, after := c.next(t, in, h, end); {
+	//mutation:stuck-pod-replaced
 	case end.stuck && (next == retried || next == returned || next == replaced):
 		t.seen = append(t.seen, in.Index)
 		c.follow(t, in, h, pod)
@@ -390,6 +396,7 @@ func (c *computation) judge(t *task, in resolve.Instance, h history, pod *corev1
 		}
 	default:
 		c.count(t, in, h, end, next, after)
+		//mutation:finalizer-of-interrupted-removed
 		if next != interrupted {
 			c.plan.Release = append(c.plan.Release, pod)
 		}
@@ -524,6 +531,7 @@ func (c *computation) dismiss(pods []*corev1.Pod) {
 		} else {
 			c.plan.Release = append(c.plan.Release, pod)
 		}
+		//mutation:unclaimed-pod-not-stopped
 		if !HasFinished(pod) && pod.DeletionTimestamp == nil {
 			c.plan.Delete = append(c.plan.Delete, pod)
 		}
@@ -581,6 +589,7 @@ func (c *computation) place(t *task, in resolve.Instance) (place, history) {
 		switch {
 		case in.Attempt == h.attempt():
 			return current, h
+		//mutation:outcome-counted-twice
 		case in.Attempt < h.attempt():
 			return past, h
 		}
@@ -648,6 +657,7 @@ func (c *computation) verify(t *task, in resolve.Instance, h history) {
 		c.plan.Verify = append(c.plan.Verify, in)
 		return
 	case c.obs.Absent(name):
+	//mutation:suspension-forgets-disowned-pod
 	case !c.isDoomed(t, in.Index) && !isHeld(t, in.Index):
 		// The Pod may have been the instance's and run it still: nothing may follow.
 		c.explainTaken(t, in)
@@ -748,6 +758,7 @@ func (c *computation) dismissStrangers() {
 	}
 	for _, pod := range c.strangers {
 		switch {
+		//mutation:finalizer-of-edited-pod-removed
 		case claimed[pod.Name]:
 		case c.asksForProof():
 			c.dismiss([]*corev1.Pod{pod})

@@ -39,6 +39,7 @@ func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev
 		}
 		return
 	}
+	//mutation:suspension-stops-nothing
 	if c.isDoomed(t, in.Index) || c.draining {
 		c.plan.Delete = append(c.plan.Delete, pod)
 		return
@@ -49,6 +50,7 @@ func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev
 	}
 	if started != nil {
 		// The kubelet cuts the time of the start to whole seconds: up to one is not over.
+		//mutation:stopped-too-early
 		c.stopIn(started.Add(t.Timeout+time.Second).Sub(c.now), pod)
 		return
 	}
@@ -62,6 +64,7 @@ func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev
 	}
 	reason, detail := c.waitsFor(pod, t)
 	if reason != "" && c.movesOn(t, h) {
+		//mutation:no-acquisition-timeout
 		c.stopIn(c.waitingSince(pod).Add(c.patience(t, h)).Sub(c.now), pod)
 	}
 	if reason == "" && isUnscheduled(pod) {

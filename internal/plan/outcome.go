@@ -66,6 +66,7 @@ const (
 // in whole seconds. Within one and the same the command is believed, unless a signal
 // ended it or the deletion was for its timeout. Likewise what a kubelet evicts, see gaveWay.
 func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
+	//mutation:retry-while-old-pod-runs
 	finished := HasFinished(pod)
 	if !finished && !c.isStuck(pod) {
 		return nil
@@ -87,6 +88,7 @@ func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
 	case exceededStorage(pod):
 		end.ran = true
 		end.by(byCommand, v1alpha1.ReasonStorageExceeded, "stopped: it wrote more than its disks hold%s", because("", pod.Status.Message))
+	//mutation:evicted-is-success
 	case commandSucceeded(pod) && !gaveWay(pod):
 		end.kind = success
 	case disruption(pod) != nil:
@@ -177,6 +179,7 @@ const (
 // Task.ResourceMaxRetryCount, Task.FailedAction, Job.StateIfCreateCvmFailed.
 func (c *computation) next(t *task, in resolve.Instance, h history, end *outcome) (verdict, history) {
 	fast := t.FailedAction == v1alpha1.FailedActionFastInterrupt
+	//mutation:command-budget-off-by-one
 	mayRetry := h.retries < t.MaxRetryCount && !fast
 	switch {
 	case end.kind == success:
@@ -186,6 +189,7 @@ func (c *computation) next(t *task, in resolve.Instance, h history, end *outcome
 			end.reason, end.message = v1alpha1.ReasonTerminated, "terminated"
 		}
 		return failed, h
+	//mutation:suspension-spends-budget
 	case c.draining && end.kind == byMachine:
 		return returned, h
 	case end.outdated, end.requeued:
@@ -195,7 +199,9 @@ func (c *computation) next(t *task, in resolve.Instance, h history, end *outcome
 	case end.kind == byMachine && !end.ran && (h.machines+1)%c.instanceTypes(t) != 0 && h.machines < c.machineLimit(t):
 		h.machines++ // to the next machine type, which costs nothing
 		return retried, h
+	//mutation:machine-budget-off-by-one
 	case end.kind == byMachine && c.nextRound(t, h) <= c.machineLimit(t):
+		//mutation:machine-spends-command-budget
 		h.machines = c.nextRound(t, h)
 		return retried, h
 	case mayRetry:
@@ -272,6 +278,7 @@ func HasFinished(pod *corev1.Pod) bool {
 	case corev1.PodSucceeded, corev1.PodFailed:
 		return true
 	}
+	//mutation:unscheduled-deleted-pod-awaited
 	return pod.DeletionTimestamp != nil && pod.Spec.NodeName == "" // no kubelet has it
 }
 
@@ -394,6 +401,7 @@ func stopOf(pod *corev1.Pod, timeout time.Duration) (stopped, late bool) {
 	ran := finished.Sub(ended.StartedAt.Time)
 	late = ended.StartedAt.Unix() > 0 && ran >= timeout && asked.Sub(ended.StartedAt.Time) >= timeout-clockSkew
 	signalled := ended.ExitCode > 128
+	//mutation:exit-0-after-deletion-is-success
 	return finished.IsZero() || finished.After(asked) || finished.Equal(asked) && (late || signalled) ||
 		signalled && cleared && asked.Sub(finished) <= confirmWait, late
 }

@@ -81,6 +81,7 @@ func OutlineFrom(job *v1alpha1.BatchJob, large int) *v1alpha1.BatchJob {
 			out.Status.Conditions = append(out.Status.Conditions, metav1.Condition{Type: kind, Status: c.Status})
 		}
 	}
+	//mutation:outline-without-claims
 	if !rest && !IsIdle(job) {
 		out.Status = *status
 	} else if text := out.Annotations[v1alpha1.AnnotationTerminate]; len(text) > maxHint {

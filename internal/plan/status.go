@@ -200,6 +200,7 @@ func (c *computation) jobState() v1alpha1.JobState {
 	switch n := len(c.tasks); {
 	case held > 0 && ended+held+pending == n:
 		return v1alpha1.JobFailedInterrupted
+	//mutation:final-while-pod-runs
 	case ended < n || !c.letsGoOfAll():
 		return state
 	case failed:

@@ -64,6 +64,7 @@ func (c *computation) readiness(t *task) readiness {
 		case impossible:
 			return impossible
 		case waiting:
+			//mutation:predecessors-ignored
 			out = waiting
 		}
 	}
@@ -82,6 +83,7 @@ func (c *computation) allows(p *task) readiness {
 	case v1alpha1.PreTaskAtLeastPartlySucceed:
 		ok = !p.succeeded.Empty()
 	default:
+		//mutation:failed-predecessor-lets-start
 		ok = p.failed.Empty()
 	}
 	if ok {
@@ -113,6 +115,8 @@ func (c *computation) claim(t *task) {
 		t.lacking = v1alpha1.ReasonOperatorMemory
 		return
 	}
+	//mutation:interrupted-take-no-slot
+	//mutation:limit-from-pods
 	room := min(t.MaxConcurrentNum-t.active.len()-t.interrupted.len(), c.waveRoom())
 	room = c.inEnvRoom(t, room)
 	untouched := t.succeeded.Empty() && t.failed.Empty() && len(t.active) == 0 && len(t.retrying) == 0 && len(t.interrupted) == 0
