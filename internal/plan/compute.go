@@ -636,7 +636,7 @@ func (c *computation) findLost(t *task) {
 		for i := range g.set.All() {
 			in := resolve.Instance{Task: t.pos, Index: i, Attempt: g.attempt(), Run: c.runNumber, Machine: g.machines}
 			switch {
-			case c.obs.Pending != nil && c.obs.Pending(c.obs.Spec.PodName(in)):
+			case c.isPending(in):
 			case c.isDoomed(t, i), c.draining, c.isGivenUp(t, g.history), c.isTakenTooLong(t, in, g.history):
 				c.verify(t, in, g.history)
 			default:
@@ -648,15 +648,24 @@ func (c *computation) findLost(t *task) {
 	}
 }
 
+// isPending reports whether the cache may not show the Pod of an instance yet.
+func (c *computation) isPending(in resolve.Instance) bool {
+	if len(c.obs.Pending) == 0 {
+		return false
+	}
+	_, ok := c.obs.Pending[c.obs.Spec.PodName(in)]
+	return ok
+}
+
 // verify ends the claim of an instance that has no Pod, or asks whether it has one.
 func (c *computation) verify(t *task, in resolve.Instance, h history) {
 	name := c.obs.Spec.PodName(in)
 	taken, isTaken := c.obs.Taken[name]
 	switch {
-	case c.obs.Absent == nil, !isTaken && !c.obs.Absent(name):
+	case c.obs.Absent == nil, !isTaken && !c.obs.Absent[name]:
 		c.plan.Verify = append(c.plan.Verify, in)
 		return
-	case c.obs.Absent(name):
+	case c.obs.Absent[name]:
 	//mutation:suspension-forgets-disowned-pod
 	case !c.isDoomed(t, in.Index) && !isHeld(t, in.Index):
 		// The Pod may have been the instance's and run it still: nothing may follow.

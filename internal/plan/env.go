@@ -182,10 +182,11 @@ func (c *computation) explainUnschedulable(t *task, message string) (reason, det
 	if e := c.env(t); e != nil {
 		zones = e.Zones
 	}
-	if n := c.obs.Nodes; n == nil || len(zones) == 0 || slices.ContainsFunc(zones, n.HasZone) {
+	n := c.obs.Nodes
+	if n == nil || len(zones) == 0 || slices.ContainsFunc(zones, func(z string) bool { return slices.Contains(n.Zones, z) }) {
 		return v1alpha1.ReasonUnschedulable, fmt.Sprintf("no node fits%s: %s", inZones(zones), message)
 	}
-	known := c.obs.Nodes.Zones()
+	known := n.Zones
 	there := "no node has the label " + corev1.LabelTopologyZone
 	if len(known) > 0 {
 		there = "there are nodes" + inZones(known[:min(len(known), maxZones)])
@@ -197,23 +198,18 @@ func (c *computation) explainUnschedulable(t *task, message string) (reason, det
 }
 
 // env returns where and on what the instances of t run, or nil where that is not known.
-func (c *computation) env(t *task) *resolve.Env {
-	if t.Env != nil {
-		return t.Env
-	}
-	return c.obs.Envs[t.EnvID].Env
-}
+func (c *computation) env(t *task) *resolve.Env { return envOf(t.Task, c.obs.Envs) }
 
 // isOutdated reports whether the Pod waits for nodes by their names, and the addresses that
 // these were found by are of others by now.
 func (c *computation) isOutdated(t *task, pod *corev1.Pod) bool {
-	then, ok := pod.Annotations[v1alpha1.AnnotationHosts]
-	if !ok || c.obs.Nodes == nil || pod.Spec.NodeName != "" {
+	if c.obs.Nodes == nil || pod.Spec.NodeName != "" {
 		return false
 	}
+	_, rejected := unschedulable(pod)
 	e := c.env(t)
-	if _, waits := unschedulable(pod); !waits && pod.DeletionTimestamp == nil || e == nil {
+	if e == nil || !waitsForHosts(pod, rejected) {
 		return false
 	}
-	return strings.Join(c.obs.Nodes.Hosts(e.HostIPs), ",") != then
+	return strings.Join(c.obs.Nodes.named(e.HostIPs), ",") != pod.Annotations[v1alpha1.AnnotationHosts]
 }

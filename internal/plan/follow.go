@@ -207,10 +207,10 @@ func (c *computation) noteScheduler(pod *corev1.Pod) {
 // is at work the patience does not begin.
 func (c *computation) waitingSince(pod *corev1.Pod) time.Time {
 	since := pod.CreationTimestamp.Time
-	if !isUnscheduled(pod) || c.obs.Scheduled == nil {
+	if !isUnscheduled(pod) {
 		return since
 	}
-	if at := c.obs.Scheduled(schedulerOf(pod)); at.After(since) {
+	if at := c.obs.Scheduled[schedulerOf(pod)]; at.After(since) {
 		return at
 	}
 	return since
