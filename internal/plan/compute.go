@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/conditions"
 	"batchcompute.dev/operator/internal/ranges"
 	"batchcompute.dev/operator/internal/resolve"
 )
@@ -96,17 +97,14 @@ func Duplicate(obs Observation, original *v1alpha1.BatchJob, now time.Time) Plan
 func Unreadable(obs Observation, err error, now time.Time) Plan {
 	c := &computation{obs: obs, now: now}
 	c.plan.Status = *obs.Job.Status.DeepCopy()
-	conditions := &c.plan.Status.Conditions
 	message := cut(err.Error() + "; nothing is done for the job before it is mended or deleted")
-	was := meta.FindStatusCondition(*conditions, v1alpha1.ConditionStalled)
+	was := meta.FindStatusCondition(c.plan.Status.Conditions, v1alpha1.ConditionStalled)
 	if was == nil || was.Status != metav1.ConditionTrue || was.Message != message {
 		c.news(true, v1alpha1.ReasonStatusUnreadable, "%s", message)
 	}
-	meta.SetStatusCondition(conditions, metav1.Condition{
-		Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonStatusUnreadable, Message: message,
-		ObservedGeneration: obs.Job.Generation, LastTransitionTime: seconds(now),
-	})
-	meta.RemoveStatusCondition(conditions, v1alpha1.ConditionReconciling)
+	set := conditions.OfBatchJob(&c.plan.Status, obs.Job.Generation, now)
+	set.True(v1alpha1.ConditionStalled, v1alpha1.ReasonStatusUnreadable, message)
+	set.Remove(v1alpha1.ConditionReconciling)
 	return c.plan
 }
 

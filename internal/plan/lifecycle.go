@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/conditions"
 	"batchcompute.dev/operator/internal/ranges"
 	"batchcompute.dev/operator/internal/resolve"
 )
@@ -41,9 +42,7 @@ func (c *computation) restart() {
 		s.Tasks[i] = v1alpha1.TaskStatus{Name: t.Name, State: v1alpha1.TaskPending, Succeeded: t.Succeeded}
 	}
 	s.Tasks = slices.DeleteFunc(s.Tasks, func(t v1alpha1.TaskStatus) bool { return t.Succeeded == "" })
-	for _, kind := range []string{v1alpha1.ConditionComplete, v1alpha1.ConditionFailed, v1alpha1.ConditionStalled} {
-		meta.RemoveStatusCondition(&s.Conditions, kind)
-	}
+	conditions.OfBatchJob(s, job.Generation, c.now).Remove(v1alpha1.ConditionComplete, v1alpha1.ConditionFailed, v1alpha1.ConditionStalled)
 	c.obs.Job = job
 	c.plan.Urgent = true
 	c.news(false, v1alpha1.ReasonRetried, "retryToken %q: %s run again", s.RetryToken, isOrAre(int(again), "instance"))

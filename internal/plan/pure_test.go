@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"batchcompute.dev/operator/internal/conditions"
 	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/testutil"
@@ -50,7 +51,7 @@ func TestObservationIsData(t *testing.T) {
 
 // TestSameInputSameOutput: an observation and a deep copy of it give the same plan, byte for byte, and
 // Compute changes neither. Each plan that the other tests of this package ask a world for is held to
-// the same, see world.must.
+// the same, and its conditions to their table, see world.must.
 func TestSameInputSameOutput(t *testing.T) {
 	w := bustle(t)
 	for range 3 {
@@ -69,6 +70,9 @@ func wantSame(t *testing.T, obs Observation, now time.Time) (Plan, error) {
 	second, _ := Compute(again, now)
 	if first, second := content(t, p), content(t, second); first != second {
 		t.Errorf("the same input gave another plan:\n%s\n%s", first, second)
+	}
+	if got := conditions.Violation(conditions.BatchJob, p.Status.Conditions); got != "" {
+		t.Error(got)
 	}
 	if content(t, obs) != before || content(t, again) != before {
 		t.Error("the observation was changed")

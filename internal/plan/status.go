@@ -4,16 +4,14 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/conditions"
 	"batchcompute.dev/operator/internal/naming"
 )
 
@@ -253,45 +251,35 @@ func (c *computation) suspension() string {
 }
 
 func (c *computation) setConditions(next *v1alpha1.BatchJobStatus) {
-	set := func(kind string, status metav1.ConditionStatus, reason, message string) {
-		meta.SetStatusCondition(&next.Conditions, metav1.Condition{
-			Type: kind, Status: status, Reason: reason, Message: message,
-			ObservedGeneration: next.ObservedGeneration, LastTransitionTime: seconds(c.now),
-		})
+	set := conditions.OfBatchJob(next, next.ObservedGeneration, c.now)
+	set.True(v1alpha1.ConditionAccepted, v1alpha1.ReasonAccepted, "the request is valid")
+	if c.draining {
+		set.True(v1alpha1.ConditionSuspended, v1alpha1.ReasonSuspended, c.suspension())
+	} else {
+		set.False(v1alpha1.ConditionSuspended, v1alpha1.ReasonResumed, "the suspension is over")
 	}
-	set(v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "the request is valid")
-	switch {
-	case c.draining:
-		set(v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, c.suspension())
-	case meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionSuspended) != nil:
-		set(v1alpha1.ConditionSuspended, metav1.ConditionFalse, v1alpha1.ReasonResumed, "the suspension is over")
-	}
-	meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionInvalidAnnotation)
 	if c.terminations.complaint != "" {
-		// Kept apart from the removal above so that the time of the transition stays.
-		if was := meta.FindStatusCondition(c.obs.Job.Status.Conditions, v1alpha1.ConditionInvalidAnnotation); was != nil {
-			next.Conditions = append(next.Conditions, *was)
-		}
-		set(v1alpha1.ConditionInvalidAnnotation, metav1.ConditionTrue, v1alpha1.ReasonInvalidAnnotation,
-			cut("annotation "+v1alpha1.AnnotationTerminate+": "+c.terminations.complaint))
+		set.True(v1alpha1.ConditionInvalidAnnotation, v1alpha1.ReasonInvalidAnnotation, cut("annotation "+v1alpha1.AnnotationTerminate+": "+c.terminations.complaint))
+	} else {
+		set.Remove(v1alpha1.ConditionInvalidAnnotation)
 	}
-	// What stays is set anew and not taken away first: the time of its transition would be
-	// another in every pass.
+	// What stays is set anew and not removed first: the time of its transition would be another in
+	// every pass.
 	switch next.State {
 	case v1alpha1.JobSucceed:
-		meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionStalled)
-		set(v1alpha1.ConditionComplete, metav1.ConditionTrue, next.Reason, next.Message)
+		set.Remove(v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling)
+		set.True(v1alpha1.ConditionComplete, next.Reason, next.Message)
 	case v1alpha1.JobFailed:
-		set(v1alpha1.ConditionFailed, metav1.ConditionTrue, next.Reason, next.Message)
-		set(v1alpha1.ConditionStalled, metav1.ConditionTrue, next.Reason, next.Message)
+		set.True(v1alpha1.ConditionFailed, next.Reason, next.Message)
+		set.True(v1alpha1.ConditionStalled, next.Reason, next.Message)
+		set.Remove(v1alpha1.ConditionReconciling)
 	case v1alpha1.JobFailedInterrupted:
-		set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonInterrupted, next.Message)
+		set.True(v1alpha1.ConditionStalled, v1alpha1.ReasonInterrupted, next.Message)
+		set.Remove(v1alpha1.ConditionReconciling)
 	default:
-		meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionStalled)
-		set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonProgressing, "the job is under way")
-		return
+		set.Remove(v1alpha1.ConditionStalled)
+		set.True(v1alpha1.ConditionReconciling, v1alpha1.ReasonProgressing, "the job is under way")
 	}
-	meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionReconciling)
 }
 
 // reject makes the status that of a job which validation refused.
@@ -300,18 +288,11 @@ func (c *computation) reject(code, message string) {
 	next.ObservedGeneration = c.obs.Job.Generation
 	next.State, next.Reason, next.Message = v1alpha1.JobFailed, code, cut(message)
 	next.EndTime = new(seconds(c.now))
-	for kind, status := range map[string]metav1.ConditionStatus{
-		v1alpha1.ConditionAccepted: metav1.ConditionFalse,
-		v1alpha1.ConditionFailed:   metav1.ConditionTrue,
-		v1alpha1.ConditionStalled:  metav1.ConditionTrue,
-	} {
-		meta.SetStatusCondition(&next.Conditions, metav1.Condition{
-			Type: kind, Status: status, Reason: v1alpha1.ReasonInvalidRequest, Message: next.Message,
-			ObservedGeneration: next.ObservedGeneration, LastTransitionTime: seconds(c.now),
-		})
-	}
-	meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionReconciling)
-	slices.SortFunc(next.Conditions, func(a, b metav1.Condition) int { return cmp.Compare(a.Type, b.Type) })
+	set := conditions.OfBatchJob(next, next.ObservedGeneration, c.now)
+	set.False(v1alpha1.ConditionAccepted, v1alpha1.ReasonInvalidRequest, next.Message)
+	set.True(v1alpha1.ConditionFailed, v1alpha1.ReasonInvalidRequest, next.Message)
+	set.True(v1alpha1.ConditionStalled, v1alpha1.ReasonInvalidRequest, next.Message)
+	set.Remove(v1alpha1.ConditionReconciling)
 	c.plan.Urgent = true
 	c.plan.Transitions = []Transition{{Warning: true, Reason: v1alpha1.ReasonInvalidRequest, Message: next.Message}}
 }
@@ -323,10 +304,7 @@ func (c *computation) duplicate(original *v1alpha1.BatchJob) {
 	next.State, next.JobID = v1alpha1.JobSubmitted, naming.JobID(original.UID)
 	next.Reason = v1alpha1.ReasonDuplicate
 	next.Message = fmt.Sprintf("job %q (%s) has the same clientToken and runs in the place of this one", original.Name, next.JobID)
-	meta.SetStatusCondition(&next.Conditions, metav1.Condition{
-		Type: v1alpha1.ConditionDuplicate, Status: metav1.ConditionTrue, Reason: next.Reason, Message: next.Message,
-		ObservedGeneration: next.ObservedGeneration, LastTransitionTime: seconds(c.now),
-	})
+	conditions.OfBatchJob(next, next.ObservedGeneration, c.now).True(v1alpha1.ConditionDuplicate, next.Reason, next.Message)
 	c.plan.Urgent = true
 	c.plan.Transitions = []Transition{{Reason: next.Reason, Message: next.Message}}
 }

@@ -11,10 +11,10 @@ import (
 	"regexp"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/conditions"
 )
 
 // Tombstone is what is kept of a job that was deleted after its ttlSecondsAfterFinished:
@@ -84,11 +84,9 @@ func AlreadyRan(obs Observation, t Tombstone, now time.Time) Plan {
 	if t.State != v1alpha1.JobSucceed {
 		kinds = []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionFailed, v1alpha1.ConditionStalled}
 	}
+	set := conditions.OfBatchJob(next, next.ObservedGeneration, now)
 	for _, kind := range kinds {
-		meta.SetStatusCondition(&next.Conditions, metav1.Condition{
-			Type: kind, Status: metav1.ConditionTrue, Reason: next.Reason, Message: next.Message,
-			ObservedGeneration: next.ObservedGeneration, LastTransitionTime: seconds(now),
-		})
+		set.True(kind, next.Reason, next.Message)
 	}
 	c.plan.Status = *next
 	c.plan.Urgent = true
