@@ -539,7 +539,7 @@ func TestTransitions(t *testing.T) {
 		}
 		w := newWorld(t, job).step().finish("bad/0", 1).step()
 		got := w.last.Transitions
-		if len(got) != maxTransitions+2 || got[1].Reason != v1alpha1.ReasonPredecessorFailed || got[maxTransitions].Message != "and 81 more changes" || got[maxTransitions+1].Reason != v1alpha1.ReasonJobFailed {
+		if len(got) != maxEvents+2 || got[1].Reason != v1alpha1.ReasonPredecessorFailed || got[maxEvents].Message != "and 81 more changes" || got[maxEvents+1].Reason != v1alpha1.ReasonJobFailed {
 			t.Errorf("%d transitions, from %+v to %+v", len(got), got[1], got[len(got)-1])
 		}
 	})

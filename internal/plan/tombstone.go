@@ -72,7 +72,6 @@ func Digest(job *v1alpha1.BatchJob) (string, error) {
 // AlreadyRan returns the plan for a job that asks for what ran before under its name: it
 // shows the old result and runs nothing.
 func AlreadyRan(obs Observation, t Tombstone, now time.Time) Plan {
-	c := &computation{obs: obs, now: now}
 	next := obs.Job.Status.DeepCopy()
 	next.ObservedGeneration = obs.Job.Generation
 	next.JobID, next.State, next.RetryToken = t.JobID, t.State, obs.Job.Spec.RetryToken
@@ -88,9 +87,11 @@ func AlreadyRan(obs Observation, t Tombstone, now time.Time) Plan {
 	for _, kind := range kinds {
 		set.True(kind, next.Reason, next.Message)
 	}
-	c.plan.Status = *next
-	c.plan.Urgent = true
-	c.news(false, next.Reason, "%s", next.Message)
-	c.dismiss(obs.Pods)
-	return c.sorted()
+	var a actions
+	a.dismissAll(obs.Pods, now)
+	p := a.plan(*next)
+	var e events
+	e.note(next.Reason, next.Message)
+	p.Urgent, p.Transitions = true, e
+	return p
 }
