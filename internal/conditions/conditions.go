@@ -135,13 +135,13 @@ func (s Setter) True(kind, reason, message string) {
 // False says that a condition is not true: by its presence in the table, that is to set it to False or
 // to remove it.
 func (s Setter) False(kind, reason, message string) {
-	k := s.find(kind)
+	k, was := s.find(kind), meta.FindStatusCondition(*s.conditions, kind)
 	switch {
 	case k == nil:
-	case k.Presence == WhileTrue:
-		meta.RemoveStatusCondition(s.conditions, kind)
-	case k.Presence == OnceKnown, meta.FindStatusCondition(*s.conditions, kind) != nil:
+	case k.Presence == OnceKnown, k.Presence == OnceTrue && was != nil:
 		s.set(kind, metav1.ConditionFalse, reason, message)
+	case was != nil: // else the list would be copied for nothing
+		meta.RemoveStatusCondition(s.conditions, kind)
 	}
 }
 

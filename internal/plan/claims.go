@@ -27,18 +27,19 @@ type claims struct {
 
 // claim issues instances of the tasks that may start, in the order of release, and puts them into at.
 func claim(j *job, at []lists, pods *outcomes, ready admission) claims {
-	b := claimer{job: j, at: at, pods: pods}
-	b.countInEnvs()
+	var out claims
+	c := claimer{job: j, claims: &out, at: at, pods: pods}
+	c.countInEnvs()
 	for _, i := range j.obs.Spec.ReleaseOrder {
-		b.claim(&j.tasks[i], ready.ready[i])
+		c.claim(&j.tasks[i], ready.ready[i])
 	}
-	return b.claims
+	return out
 }
 
 // claimer makes the claims of one pass.
 type claimer struct {
 	*job
-	claims
+	*claims
 	at   []lists
 	pods *outcomes
 }
@@ -59,7 +60,7 @@ func (c *claimer) claim(t *task, r readiness) {
 	}
 	//mutation:interrupted-take-no-slot
 	//mutation:limit-from-pods
-	left := min(t.MaxConcurrentNum-l.active.len()-l.interrupted.len(), batchLeft(c.obs, c.pods, &c.claims))
+	left := min(t.MaxConcurrentNum-l.active.len()-l.interrupted.len(), batchLeft(&c.obs, c.pods, c.claims))
 	left = c.leftInEnv(t, left)
 	untouched := l.isUntouched()
 	var again []ranges.Set

@@ -29,7 +29,7 @@ func Compute(obs Observation, now time.Time) (Plan, error) {
 	case RetryDue(obs.Job) && obs.Unfinished == 0:
 		job, retried := restart(obs.Job, now)
 		obs.Job = job
-		return run(&obs, now, retried)
+		return run(obs, now, retried)
 	//mutation:final-status-computed-again
 	case HasEnded(&obs.Job.Status):
 		if len(obs.Pods) > 0 && !obs.Live {
@@ -39,20 +39,20 @@ func Compute(obs Observation, now time.Time) (Plan, error) {
 		}
 		return planEnded(&obs, now), nil
 	}
-	return run(&obs, now, nil)
+	return run(obs, now, nil)
 }
 
 // run takes a job that has not ended through the stages. Each takes what those before it returned;
 // the lists of instances are handed from stage to stage, and each brings them forward. told are the
 // events before those that the status brings.
-func run(obs *Observation, now time.Time, told events) (Plan, error) {
-	j, at, err := load(obs, now)
+func run(obs Observation, now time.Time, told events) (Plan, error) {
+	j, at, err := load(&obs, now)
 	if err != nil {
 		return Plan{}, err
 	}
-	pods := newOutcomes(j)
+	pods := newOutcomes(&j)
 	for _, pod := range obs.Pods {
-		a := attempt{job: j, pod: pod}
+		a := attempt{job: &j, pod: pod}
 		switch a.classify(at) {
 		case ahead:
 			return Plan{NeedLive: true}, nil
@@ -68,10 +68,10 @@ func run(obs *Observation, now time.Time, told events) (Plan, error) {
 	}
 	pods.takeMissing(at)
 	pods.settle(at)
-	ready := admit(j, at, pods)
-	claims := claim(j, at, pods, ready)
+	ready := admit(&j, at, &pods)
+	claims := claim(&j, at, &pods, ready)
 	pods.dismissUnidentified(claims.create)
-	s := summarize(j, at, pods, ready, claims)
+	s := summarize(&j, at, &pods, ready, claims)
 	return s.plan(told), nil
 }
 

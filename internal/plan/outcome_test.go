@@ -275,7 +275,7 @@ func TestOutcome(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			end := (&attempt{job: j, task: &j.tasks[0], pod: s.Pod}).outcome()
+			end := (&attempt{job: &j, task: &j.tasks[0], pod: s.Pod}).outcome()
 			got, code := "", int32(0)
 			if end != nil {
 				got, code = end.reason+": "+end.message, -1

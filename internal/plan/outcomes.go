@@ -67,9 +67,7 @@ type moves struct {
 	retrying, interrupted map[history][]int
 }
 
-func newOutcomes(j *job) *outcomes {
-	return &outcomes{job: j, tasks: make([]taskOutcomes, len(j.tasks))}
-}
+func newOutcomes(j *job) outcomes { return outcomes{job: j, tasks: make([]taskOutcomes, len(j.tasks))} }
 
 // take takes in what the Pod of a current claim tells.
 func (o *outcomes) take(a *attempt) {

@@ -4,10 +4,11 @@
 package plan
 
 import (
-	"fmt"
 	"slices"
+	"strconv"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/conditions"
@@ -28,7 +29,12 @@ func (s *summary) plan(told events) Plan {
 // status is the whole next status.
 func (s *summary) status() *v1alpha1.BatchJobStatus {
 	obs, old := s.obs, &s.obs.Job.Status
-	next := old.DeepCopy()
+	kept := *old
+	kept.Tasks, kept.Waiting = nil, nil // they are made anew
+	next := kept.DeepCopy()
+	if next.Conditions == nil {
+		next.Conditions = make([]metav1.Condition, 0, 2) // Accepted and Reconciling
+	}
 	next.Failures = s.keptFailures(next.Failures)
 	next.ObservedGeneration = obs.Job.Generation
 	next.JobID = obs.Spec.ID
@@ -43,8 +49,8 @@ func (s *summary) status() *v1alpha1.BatchJobStatus {
 	next.Tasks = s.taskStatuses()
 	next.Waiting = s.pods.waiting.stored(old.Waiting)
 	next.TaskMetrics, next.TaskInstanceMetrics = s.metrics()
-	next.TaskProgress = fmt.Sprintf("%d/%d", next.TaskMetrics.SucceedCount, len(s.tasks))
-	next.TaskInstanceProgress = fmt.Sprintf("%d/%d", next.TaskInstanceMetrics.SucceedCount, obs.Spec.InstanceNum)
+	next.TaskProgress = ratio(next.TaskMetrics.SucceedCount, len(s.tasks))
+	next.TaskInstanceProgress = ratio(next.TaskInstanceMetrics.SucceedCount, obs.Spec.InstanceNum)
 	next.State, next.Reason, next.Message = s.state, s.reason, s.message
 	if isTerminal(next.State) {
 		next.EndTime = new(seconds(s.now))
@@ -52,6 +58,9 @@ func (s *summary) status() *v1alpha1.BatchJobStatus {
 	s.setConditions(next)
 	return next
 }
+
+// ratio is such as "3/4".
+func ratio(some int64, all int) string { return strconv.FormatInt(some, 10) + "/" + strconv.Itoa(all) }
 
 // podKeys are the keys with which Pods of the job are signed; the present one is noted before there are
 // any Pods. The Pods of a job that a version without keys started are not asked for a proof.

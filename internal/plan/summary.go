@@ -35,8 +35,8 @@ type taskSummary struct {
 
 // summarize gives the tasks and the job their states and explains them: tasks in the order of the graph,
 // since some cannot start for what those before them are.
-func summarize(j *job, at []lists, pods *outcomes, ready admission, claims claims) *summary {
-	s := &summary{job: j, at: at, pods: pods, ready: ready, claims: claims, tasks: make([]taskSummary, len(j.tasks))}
+func summarize(j *job, at []lists, pods *outcomes, ready admission, claims claims) summary {
+	s := summary{job: j, at: at, pods: pods, ready: ready, claims: claims, tasks: make([]taskSummary, len(j.tasks))}
 	order, _ := j.obs.Spec.Graph.Order()
 	for _, i := range order {
 		t := &j.tasks[i]

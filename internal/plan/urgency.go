@@ -27,7 +27,7 @@ func (s *summary) usesEnvs() bool {
 // isTrickle reports whether the instances that moved are few of many that are active, no
 // task starts or ends with them, and there are no more to be claimed.
 func (s *summary) isTrickle(moved int) bool {
-	if batchLeft(s.obs, s.pods, &s.claims) <= 0 {
+	if batchLeft(&s.obs, s.pods, &s.claims) <= 0 {
 		return false
 	}
 	active := 0
