@@ -44,7 +44,8 @@ generated() {
 
 tidy() {
 	status=0
-	for m in $modules hack/tools hack/tools/golangci-lint; do
+	for m in $modules hack/tools hack/tools/*/; do
+		[ -f "$m/go.mod" ] || continue
 		(cd "$m" && go mod tidy -diff) || { echo "run: (cd $m && go mod tidy)"; status=1; }
 	done
 	return $status
