@@ -86,6 +86,9 @@ finished() {
 		none "left unfinished:"
 }
 
+# Retired words (hack/vocabulary.yaml) and links between pages.
+worded() { go test -count=1 -run='^(TestVocabulary|TestLinks)$' ./internal/archtest; }
+
 check() {
 	case " ${only:-$1} " in
 	*" $1 "*) ;;
@@ -107,6 +110,7 @@ check formatted 'Go files are formatted'
 check licensed 'Go files carry the licence'
 check placeless 'nothing names a place on one machine'
 check finished 'nothing is marked as unfinished'
+check worded 'no retired words, no dead links'
 check vetted 'go vet'
 check linted 'golangci-lint'
 
