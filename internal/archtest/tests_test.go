@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// TestNamedTests holds that each test which a page names exists.
+// TestNamedTests checks that each test which a page names exists.
 func TestNamedTests(t *testing.T) {
 	const root = "../.."
 	exist := map[string]bool{}
@@ -30,23 +30,60 @@ func TestNamedTests(t *testing.T) {
 	if err != nil || len(exist) < 100 {
 		t.Fatalf("%d tests were found: %v", len(exist), err)
 	}
-	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	named, n := regexp.MustCompile("`(Test\\w+)[/`]"), 0
-	for _, page := range append(pages, filepath.Join(root, "README.md")) {
-		text, err := os.ReadFile(page)
+	for _, page := range treeFiles(t, root) {
+		if filepath.Ext(page) != ".md" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(root, page))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, m := range named.FindAllSubmatch(text, -1) {
 			if n++; !exist[string(m[1])] {
-				t.Errorf("%s names the test %s, which there is not", filepath.Base(page), m[1])
+				t.Errorf("%s names the test %s, which does not exist", page, m[1])
 			}
 		}
 	}
 	if n < 20 {
 		t.Errorf("%d names of tests were found in the pages", n)
+	}
+}
+
+// TestDesignPage checks that docs/design.md says what each package is for, and names no other.
+func TestDesignPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "\n| folder | holds |\n")
+	documented := map[string]bool{}
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 4 {
+			break
+		}
+		parent := ""
+		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cells[1], -1) {
+			if parent != "" && !strings.Contains(name[1], "/") {
+				name[1] = parent + "/" + name[1]
+			}
+			parent, _, _ = strings.Cut(name[1], "/")
+			documented[name[1]] = true
+			if info, err := os.Stat(filepath.Join("../..", name[1])); err != nil || !info.IsDir() {
+				t.Errorf("docs/design.md describes %s, which does not exist", name[1])
+			}
+		}
+	}
+	for _, parent := range []string{"cmd", "controllers", "internal", "hack"} {
+		entries, err := os.ReadDir(filepath.Join("../..", parent))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if dir := parent + "/" + e.Name(); e.IsDir() && !documented[dir] {
+				t.Errorf("docs/design.md does not say what %s holds", dir)
+			}
+		}
 	}
 }
