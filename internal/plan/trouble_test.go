@@ -247,7 +247,7 @@ var troubles = map[string][]trouble{
 		begin: notMade(v1alpha1.ReasonMachineUnknown, `the operator's catalogue has no machine type "S5.SMALL1" any more`), end: patience,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonMachineUnknown, reason: v1alpha1.ReasonMachineUnknown, after: "m1",
 	}},
-	"the job is a large one, and those that have started take all of the operator's memory that is for them (`--large-job-memory`)": {{
+	"the job is large, and other large jobs use all of the operator's memory for them (`--large-job-memory`)": {{
 		begin: func(w *world) { // from before its first instance was issued
 			*w = *newWorld(w.t, testutil.Job("j").Task("a", testutil.Retries(2), testutil.ResourceRetries(2)))
 			w.noMemory = "the operator has no memory for it"
@@ -284,7 +284,7 @@ var troubles = map[string][]trouble{
 		end:   func(w *world) { w.wait(DefaultResourceWait).step() },
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonCreateRefused, reason: v1alpha1.ReasonCreateRefused, after: "m1",
 	}},
-	"the namespace's quota has no room; the API server answers 429": {{
+	"the namespace's quota is used up; the API server answers 429": {{
 		begin: func(w *world) {
 			w.vanish("a/0")
 			w.refusals = map[int]Refusal{0: {Message: "no room", Quota: true, Since: w.now}}
