@@ -6,6 +6,7 @@ package archtest
 import (
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -84,6 +85,34 @@ func TestDesignPage(t *testing.T) {
 			if dir := parent + "/" + e.Name(); e.IsDir() && !documented[dir] {
 				t.Errorf("docs/design.md does not say what %s holds", dir)
 			}
+		}
+	}
+}
+
+// TestReasons checks that a page explains each condition and each reason of api/v1alpha1.
+func TestReasons(t *testing.T) {
+	const root = "../.."
+	var pages strings.Builder
+	for _, name := range treeFiles(t, root) {
+		if path.Dir(name) == "docs" && path.Ext(name) == ".md" && path.Base(name) != "api.md" {
+			text, err := os.ReadFile(filepath.Join(root, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages.Write(text)
+		}
+	}
+	source, err := os.ReadFile(filepath.Join(root, "api/v1alpha1/conditions.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := regexp.MustCompile(`\b((?:Reason|Condition)\w+)\s+= "(\w+)"`).FindAllStringSubmatch(string(source), -1)
+	if len(declared) < 50 {
+		t.Fatalf("%d reasons and conditions were found", len(declared))
+	}
+	for _, m := range declared {
+		if !strings.Contains(pages.String(), "`"+m[2]+"`") {
+			t.Errorf("no page explains %s, `%s`: add it to docs/batchjob.md, docs/computeenv.md or docs/execution.md", m[1], m[2])
 		}
 	}
 }
