@@ -84,6 +84,7 @@ placeless() {
 finished() {
 	files | grep -vx hack/verify.sh | xargs grep -nIE '^(<<<<<<<|>>>>>>>) |FIXME|DO NOT (MERGE|SUBMIT)' |
 		none "left unfinished:"
+	files '*.fail' '*.orig' '*.rej' | none "not part of the tree:"
 }
 
 # Retired words (hack/vocabulary.yaml) and links between pages.

@@ -13,11 +13,11 @@ import (
 	"testing"
 )
 
-// TestNamedTests checks that each test which a page names exists.
+// TestNamedTests checks that each test, and each check of the simulation, that a page names exists.
 func TestNamedTests(t *testing.T) {
 	const root = "../.."
 	exist := map[string]bool{}
-	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
+	declared := regexp.MustCompile(`(?m)^func (?:\([^)]*\) )?((?:Test|check)[A-Z]\w*)\(`)
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
 			return err
@@ -31,7 +31,7 @@ func TestNamedTests(t *testing.T) {
 	if err != nil || len(exist) < 100 {
 		t.Fatalf("%d tests were found: %v", len(exist), err)
 	}
-	named, n := regexp.MustCompile("`(Test\\w+)[/`]"), 0
+	named, n := regexp.MustCompile("`((?:Test|check)[A-Z]\\w*)[/`]"), 0
 	for _, page := range treeFiles(t, root) {
 		if filepath.Ext(page) != ".md" {
 			continue
@@ -42,7 +42,7 @@ func TestNamedTests(t *testing.T) {
 		}
 		for _, m := range named.FindAllSubmatch(text, -1) {
 			if n++; !exist[string(m[1])] {
-				t.Errorf("%s names the test %s, which does not exist", page, m[1])
+				t.Errorf("%s names %s, which does not exist", page, m[1])
 			}
 		}
 	}
