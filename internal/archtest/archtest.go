@@ -33,7 +33,7 @@ const module = "batchcompute.dev/operator"
 
 // The packages of internal/, by kind. A new package must be entered here.
 var (
-	purePkgs = []string{"catalog", "cloudevent", "convert", "dag", "dockerrun", "errcode", "fairqueue", "fairrate", "limit", "membudget", "naming", "nodes", "plan", "podspec", "proof", "ranges", "resolve", "slots", "validation"}
+	purePkgs = []string{"catalog", "cloudevent", "convert", "dag", "dockerrun", "errcode", "fairqueue", "fairrate", "limit", "membudget", "naming", "nodes", "plan", "podspec", "proof", "ranges", "resolve", "sanitize", "slots", "validation"}
 	ioPkgs   = []string{"catalogfile", "certs", "cli", "gateway", "metrics", "notify", "podkey", "server", "staging", "uninstall", "webhook", "webui"}
 	testPkgs = []string{"archtest", "testutil"}
 )

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/sanitize"
 )
 
 // Whether the caller may submit is asked of the cluster. That only creates a review;
@@ -148,7 +149,7 @@ func (a *access) ask(ctx context.Context, user authnv1.UserInfo, namespace strin
 		return false, fmt.Errorf("reviewing the access of %s: %w", user.Username, err)
 	}
 	if sar.Status.EvaluationError != "" { // part of a "no" that nothing else explains, such as a binding to no role
-		log.FromContext(ctx).Info("Reviewed an access with difficulty", "user", user.Username, "evaluationError", sar.Status.EvaluationError)
+		log.FromContext(ctx).Info("Reviewed an access with difficulty", "user", user.Username, "evaluationError", sanitize.Message(sar.Status.EvaluationError))
 	}
 	return sar.Status.Allowed && !sar.Status.Denied, nil
 }

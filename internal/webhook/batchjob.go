@@ -19,6 +19,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/sanitize"
 	"batchcompute.dev/operator/internal/validation"
 )
 
@@ -134,6 +135,6 @@ func (h *batchJobHandler) otherRequest(holder, job *v1alpha1.BatchJob) []validat
 	return []validation.Problem{{
 		Code: errcode.InvalidParameterValue, Field: field.NewPath("spec", "clientToken"),
 		Detail: fmt.Sprintf("must be different for every different request, but BatchJob %s has it and differs, first in %s",
-			quoted(holder.Name), cut(changes[0].Field.String(), maxQuotedPath)),
+			quoted(holder.Name), sanitize.Truncate(changes[0].Field.String(), maxQuotedPath)),
 	}}
 }

@@ -427,23 +427,3 @@ func TestTryAgain(t *testing.T) {
 		})
 	}
 }
-
-func TestCut(t *testing.T) {
-	tests := map[string]struct {
-		in   string
-		n    int
-		want string
-	}{
-		"fits":            {"abc", 3, "abc"},
-		"cut":             {"abcdef", 5, "ab…"},
-		"at a character":  {"aé漢字", 7, "aé…"},
-		"nothing remains": {"漢字", 5, "…"},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			if got := cut(tc.in, tc.n); got != tc.want {
-				t.Errorf("cut(%q, %d) = %q, want %q", tc.in, tc.n, got, tc.want)
-			}
-		})
-	}
-}

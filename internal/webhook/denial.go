@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"unicode/utf8"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/sanitize"
 	"batchcompute.dev/operator/internal/validation"
 )
 
@@ -39,8 +39,8 @@ func denial(req admission.Request, problems []validation.Problem) admission.Resp
 	for i, p := range shown {
 		causes[i] = metav1.StatusCause{
 			Type:    metav1.CauseType(p.Code),
-			Field:   cut(p.Field.String(), maxPath),
-			Message: string(p.Code) + ": " + cut(p.Detail, maxSentence),
+			Field:   sanitize.Truncate(p.Field.String(), maxPath),
+			Message: string(p.Code) + ": " + sanitize.Truncate(p.Detail, maxSentence),
 		}
 	}
 	last := &causes[len(causes)-1].Message
@@ -94,7 +94,7 @@ func refuse(req admission.Request, status metav1.Status) admission.Response {
 func message(req admission.Request, problems []validation.Problem) string {
 	var b strings.Builder
 	line := func(p validation.Problem) {
-		fmt.Fprintf(&b, "%s: %s: %s", p.Code, cut(p.Field.String(), maxPath), cut(p.Detail, maxSentence))
+		fmt.Fprintf(&b, "%s: %s: %s", p.Code, sanitize.Truncate(p.Field.String(), maxPath), sanitize.Truncate(p.Detail, maxSentence))
 	}
 	line(problems[0])
 	b.WriteString(requestID(req))
@@ -120,16 +120,4 @@ func message(req admission.Request, problems []validation.Problem) string {
 // requestID is the mark by which an answer is found in the log.
 func requestID(req admission.Request) string {
 	return " [RequestId: " + string(req.UID) + "]"
-}
-
-// cut shortens s to at most n bytes, at a character's border.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	n -= len("…")
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + "…"
 }
