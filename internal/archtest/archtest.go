@@ -34,12 +34,16 @@ const module = "batchcompute.dev/operator"
 // The packages of internal/, by kind. A new package must be entered here.
 var (
 	purePkgs = []string{"catalog", "cloudevent", "convert", "dag", "dockerrun", "errcode", "fairqueue", "fairrate", "limit", "membudget", "naming", "nodes", "plan", "podspec", "proof", "ranges", "resolve", "sanitize", "slots", "validation"}
-	ioPkgs   = []string{"catalogfile", "certs", "cli", "gateway", "metrics", "notify", "podkey", "server", "staging", "uninstall", "webhook", "webui"}
+	ioPkgs   = []string{"catalogfile", "certs", "cli", "gateway", "lookup", "metrics", "notify", "podkey", "server", "staging", "uninstall", "webhook", "webui"}
 	testPkgs = []string{"archtest", "testutil"}
 )
 
-// shared are the I/O packages that reconcilers may use.
-var shared = []string{"metrics", "notify"}
+// shared are the I/O packages that reconcilers may use. foundations are those that other I/O
+// packages may use as well.
+var (
+	shared      = []string{"lookup", "metrics", "notify"}
+	foundations = []string{"lookup"}
+)
 
 // thirdParty are the import paths, with all below them, that a pure package may use
 // beside the standard library.
@@ -224,7 +228,7 @@ func forbiddenOurs(kind, dir, target string) string {
 		return "api imports nothing of ours"
 	case kind == "pure" && to != "pure" && to != "api":
 		return "a pure package imports only pure packages and api"
-	case kind == "io" && (to == "controllers" || to == "io" && !own):
+	case kind == "io" && (to == "controllers" || to == "io" && !own && !slices.Contains(foundations, path.Base(target))):
 		return "no I/O package imports another or a reconciler; what two share moves down to a pure one"
 	case kind == "controllers" && to == "controllers" && !own:
 		return "one kind's helpers do not leak into another"

@@ -134,8 +134,11 @@ func MayBegin(job *v1alpha1.BatchJob) bool {
 
 // isAtRest reports whether nothing of the job is under way, or is to be.
 func isAtRest(job *v1alpha1.BatchJob) bool {
-	if job.Status.EndTime == nil && !meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionDuplicate) || RetryDue(job) {
-		return false
-	}
-	return IsIdle(job)
+	return IsFinished(job) && !RetryDue(job) && IsIdle(job)
+}
+
+// IsFinished reports whether a job has ended, or never runs since another job runs in its place.
+// Some of its Pods may still have the finalizer, and a retryToken may start it again.
+func IsFinished(job *v1alpha1.BatchJob) bool {
+	return job.Status.EndTime != nil || meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionDuplicate)
 }

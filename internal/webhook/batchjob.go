@@ -19,6 +19,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/sanitize"
 	"batchcompute.dev/operator/internal/validation"
 )
@@ -51,7 +52,7 @@ type tokenChecker interface {
 }
 
 type envFinder interface {
-	lookup(ctx context.Context, job *v1alpha1.BatchJob) (func(ref string) validation.EnvState, error)
+	find(ctx context.Context, job *v1alpha1.BatchJob) (func(ref string) validation.EnvState, error)
 }
 
 type quotaChecker interface {
@@ -94,7 +95,7 @@ func (h *batchJobHandler) validate(ctx context.Context, req admission.Request) (
 		v := h.validator(nil)
 		return verdict{v.ValidateUpdate(old, job), append(v.UpdateWarnings(old, job), v.Warnings(job)...)}, nil
 	default:
-		return verdict{}, fmt.Errorf("operation %s is none of this webhook", req.Operation)
+		return verdict{}, fmt.Errorf("unexpected operation %q", req.Operation)
 	}
 }
 
@@ -104,7 +105,7 @@ func (h *batchJobHandler) validateCreate(ctx context.Context, req admission.Requ
 	if refusal, err := admitCaller(ctx, h.access, h.synced, req.UserInfo, job.Namespace); err != nil || refusal != nil {
 		return verdict{problems: refusal}, err
 	}
-	envs, err := h.envs.lookup(ctx, job)
+	envs, err := h.envs.find(ctx, job)
 	if err != nil {
 		return verdict{}, temporaryError{err}
 	}
@@ -125,16 +126,24 @@ func (h *batchJobHandler) validateCreate(ctx context.Context, req admission.Requ
 // otherRequest returns the problem that the token of job stands for the request of
 // holder, if that is another one.
 func (h *batchJobHandler) otherRequest(holder, job *v1alpha1.BatchJob) []validation.Problem {
-	same := *job // how the jobs are steered does not make them other requests
-	same.Spec.Suspend, same.Spec.Terminate = holder.Spec.Suspend, holder.Spec.Terminate
-	same.Spec.RetryToken, same.Spec.TTLSecondsAfterFinished = holder.Spec.RetryToken, holder.Spec.TTLSecondsAfterFinished
-	changes := h.validator(nil).ValidateUpdate(holder, &same)
-	if len(changes) == 0 {
+	if plan.SameRequest(holder, job) {
 		return nil
+	}
+	difference := ""
+	if changes := h.validator(nil).ValidateUpdate(holder, withSteeringOf(job, holder)); len(changes) > 0 {
+		difference = ", first in " + sanitize.Truncate(changes[0].Field.String(), maxQuotedPath)
 	}
 	return []validation.Problem{{
 		Code: errcode.InvalidParameterValue, Field: field.NewPath("spec", "clientToken"),
-		Detail: fmt.Sprintf("must be different for every different request, but BatchJob %s has it and differs, first in %s",
-			quoted(holder.Name), sanitize.Truncate(changes[0].Field.String(), maxQuotedPath)),
+		Detail: fmt.Sprintf("must be different for every different request, but BatchJob %s has it and differs%s", quoted(holder.Name), difference),
 	}}
+}
+
+// withSteeringOf returns job with the fields of other that are no part of its request, so that
+// ValidateUpdate compares the requests alone.
+func withSteeringOf(job, other *v1alpha1.BatchJob) *v1alpha1.BatchJob {
+	out := *job
+	out.Spec.Suspend, out.Spec.Terminate = other.Spec.Suspend, other.Spec.Terminate
+	out.Spec.RetryToken, out.Spec.TTLSecondsAfterFinished = other.Spec.RetryToken, other.Spec.TTLSecondsAfterFinished
+	return &out
 }

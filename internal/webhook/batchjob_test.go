@@ -74,7 +74,7 @@ func (c *cluster) holder(context.Context, *v1alpha1.BatchJob) (*v1alpha1.BatchJo
 	return c.holding, c.holderErr
 }
 
-func (c *cluster) lookup(context.Context, *v1alpha1.BatchJob) (func(string) validation.EnvState, error) {
+func (c *cluster) find(context.Context, *v1alpha1.BatchJob) (func(string) validation.EnvState, error) {
 	return func(string) validation.EnvState { return c.envState }, c.envErr
 }
 
@@ -307,6 +307,11 @@ func TestUndecided(t *testing.T) {
 func TestCluster(t *testing.T) {
 	held := &v1alpha1.BatchJob{}
 	held.Name = "first"
+	equal, err := decode[v1alpha1.BatchJob](request(admissionv1.Create).Object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal.Name, equal.Spec.Suspend, equal.Spec.RetryToken = "first", true, "steering is no part of the request"
 	differs := func(_, _ *v1alpha1.BatchJob) []validation.Problem {
 		return []validation.Problem{{Field: taskName}, {Field: namespaceField}}
 	}
@@ -359,7 +364,7 @@ func TestCluster(t *testing.T) {
 			wantLooked: []string{"ns/job"},
 		},
 		"the same request under another name": {
-			cluster: cluster{holding: held}, rules: rules{create: accept, update: same}, req: request(admissionv1.Create),
+			cluster: cluster{holding: equal}, rules: rules{create: accept}, req: request(admissionv1.Create),
 			wantReserved: []string{"ns/job"},
 		},
 		"what the namespace has is told to the rules": {

@@ -73,7 +73,7 @@ func (h *computeEnvHandler) validate(ctx context.Context, req admission.Request)
 	case admissionv1.Delete:
 		return h.validateDelete(ctx, req)
 	default:
-		return verdict{}, fmt.Errorf("operation %s is none of this webhook", req.Operation)
+		return verdict{}, fmt.Errorf("unexpected operation %q", req.Operation)
 	}
 }
 

@@ -75,7 +75,7 @@ func stripNamespace(o any) (any, error) {
 
 // Setup serves the webhooks for BatchJob and ComputeEnv on the manager's webhook server, on every
 // replica, and makes the manager unready until they know what the cluster holds. The
-// manager's cache must be built with CacheOptions.
+// manager's cache must be built with CacheOptions and have the indexes of package lookup.
 func Setup(mgr ctrl.Manager, o Options) error {
 	// Requests do not wait for the reconcilers, and what they make the manager ask is bounded.
 	own := rest.CopyConfig(mgr.GetConfig())
@@ -89,12 +89,6 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		return fmt.Errorf("making the client for live reads: %w", err)
 	}
 	live := gatedReader{direct, make(gate, maxLiveReads)}
-	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.BatchJob{}, jobsByToken, indexToken); err != nil {
-		return fmt.Errorf("indexing jobs by token: %w", err)
-	}
-	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.BatchJob{}, jobsByEnv, indexEnvs); err != nil {
-		return fmt.Errorf("indexing jobs by ComputeEnv: %w", err)
-	}
 	jobs, envs := newQuota(jobQuota, amount{o.JobQuota, o.JobBytesQuota}), newQuota(envQuota, amount{objects: o.ComputeEnvQuota})
 	jobs.live = liveObjects{direct, v1alpha1.GroupVersion.WithKind("BatchJob")}
 	envs.live = liveObjects{direct, v1alpha1.GroupVersion.WithKind("ComputeEnv")}

@@ -12,20 +12,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/plan"
 )
 
-// jobsByToken is the index from a client token to the BatchJobs that carry it.
-const jobsByToken = "webhook.clientToken"
-
-func indexToken(o client.Object) []string {
-	if job, ok := o.(*v1alpha1.BatchJob); ok && job.Spec.ClientToken != "" {
-		return []string{job.Spec.ClientToken}
-	}
-	return nil
-}
-
-// tokens finds jobs by their client token in a cache with the index jobsByToken. The
+// tokens finds jobs by their client token in a cache with the indexes of package lookup. The
 // cache may lag behind: the reconciler decides what happens to two jobs with one token,
 // and what is found here only tells the user sooner. live reads a job from the API server, of
 // which the cache has but an outline.
@@ -55,14 +46,13 @@ func (t tokens) find(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.Bat
 	if job.Spec.ClientToken == "" {
 		return nil, nil
 	}
-	var list v1alpha1.BatchJobList
-	err := t.cache.List(ctx, &list, client.InNamespace(job.Namespace), client.MatchingFields{jobsByToken: job.Spec.ClientToken})
+	jobs, err := lookup.JobsWithToken(ctx, t.cache, job.Namespace, job.Spec.ClientToken)
 	if err != nil {
-		return nil, fmt.Errorf("listing the jobs with the same clientToken: %w", err)
+		return nil, err
 	}
 	var first *v1alpha1.BatchJob
-	for i := range list.Items {
-		other := &list.Items[i]
+	for i := range jobs {
+		other := &jobs[i]
 		conditions := other.Status.Conditions
 		switch {
 		case other.Name == job.Name:
