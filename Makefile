@@ -33,6 +33,7 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 CONTROLLER_GEN := hack/tools/run.sh . controller-gen
+CRD_REF_DOCS := hack/tools/run.sh crd-ref-docs crd-ref-docs
 GOLANGCI_LINT := hack/tools/run.sh golangci-lint golangci-lint
 # A webhook has a URL (make run) or a service (make deploy). The manager may own the one that
 # is there, and server-side apply does not take that away, so between the two it is made anew.
@@ -54,11 +55,13 @@ help: ## Show this text.
 ##@ Development
 
 .PHONY: generate
-generate: ## Generate deepcopy functions, CRDs, RBAC and webhook manifests.
+generate: ## Generate deepcopy functions, CRDs, RBAC, webhook manifests and the API reference.
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/...
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
 	$(CONTROLLER_GEN) rbac:roleName=manager-role webhook paths=./cmd/... paths=./controllers/... paths=./internal/... \
 		output:rbac:dir=config/rbac output:webhook:dir=config/webhook
+	$(CRD_REF_DOCS) --config=hack/tools/crd-ref-docs/config.yaml --templates-dir=hack/tools/crd-ref-docs/templates \
+		--source-path=api/v1alpha1 --renderer=markdown --output-path=docs/api.md --max-depth=100 --log-level=WARN
 
 .PHONY: fmt
 fmt: ## Format the code.

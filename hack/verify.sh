@@ -44,7 +44,8 @@ generated() {
 
 tidy() {
 	status=0
-	for m in $modules hack/tools hack/tools/golangci-lint; do
+	for m in $modules hack/tools hack/tools/*/; do
+		[ -f "$m/go.mod" ] || continue
 		(cd "$m" && go mod tidy -diff) || { echo "run: (cd $m && go mod tidy)"; status=1; }
 	done
 	return $status
@@ -83,7 +84,11 @@ placeless() {
 finished() {
 	files | grep -vx hack/verify.sh | xargs grep -nIE '^(<<<<<<<|>>>>>>>) |FIXME|DO NOT (MERGE|SUBMIT)' |
 		none "left unfinished:"
+	files '*.fail' '*.orig' '*.rej' | none "not part of the tree:"
 }
+
+# Retired words (hack/vocabulary.yaml) and links between pages.
+worded() { go test -count=1 -run='^(TestVocabulary|TestLinks)$' ./internal/archtest; }
 
 check() {
 	case " ${only:-$1} " in
@@ -106,6 +111,7 @@ check formatted 'Go files are formatted'
 check licensed 'Go files carry the licence'
 check placeless 'nothing names a place on one machine'
 check finished 'nothing is marked as unfinished'
+check worded 'no retired words, no dead links'
 check vetted 'go vet'
 check linted 'golangci-lint'
 

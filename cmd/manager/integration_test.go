@@ -53,6 +53,7 @@ func TestManager(t *testing.T) {
 	t.Run("bad manifest", c.testBadManifest)
 	t.Run("kubectl shows a line for each problem", c.testKubectlOutput)
 	t.Run("good manifest", c.testGoodManifest)
+	t.Run("samples of the pages", c.testPageSamples)
 	t.Run("spec changes are asked about", c.testSpecChange)
 	t.Run("metrics", func(t *testing.T) { c.testMetrics(t, p) })
 	t.Run("a bundle that was reset is put back", c.testBundleReset)

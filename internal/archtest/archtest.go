@@ -1,17 +1,20 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package archtest holds the rules of who may import whom, and the test that holds the
-// code to them:
+// Package archtest has the rules that the tree as a whole keeps, and the tests that check them.
 //
-//	cmd  ->  controllers, internal I/O  ->  internal pure  ->  api
+// The first rule is who may import whom:
 //
-// It reads the sources itself instead of asking `go list`: so the files for other
-// systems and build tags count too, and go test knows what its cached result
+//	cmd  ->  controllers, internal I/O  ->  internal stateful  ->  internal pure  ->  api
+//
+// A pure package computes: no I/O, no locks, channels or goroutines, no clock, no random numbers. A
+// stateful package keeps something in memory for several goroutines, so it may lock and is given a
+// clock; it does no I/O either. This package reads the sources itself instead of asking `go list`, so
+// that files for other systems and build tags count too, and go test knows what its cached result
 // depends on.
 //
-// It also reads docs/mapping.md and docs/permissions.md, for the tests that hold these pages to the
-// CRDs, to the warnings of admission, and to the manager's role.
+// It also reads the pages in docs/, for the tests that compare them with the CRDs, with the warnings
+// of admission, with the manager's role, and with each other.
 package archtest
 
 import (
@@ -31,44 +34,48 @@ import (
 // module is the path of the module under test.
 const module = "batchcompute.dev/operator"
 
-// The packages of internal/, by kind. A new package must be entered here.
+// The packages of internal/, by layer. A new package must be entered here. The lists of depguard in
+// .golangci.yml are the same; TestDepguard compares them.
 var (
-	purePkgs = []string{"catalog", "cloudevent", "convert", "dag", "dockerrun", "errcode", "fairqueue", "fairrate", "limit", "membudget", "naming", "nodes", "plan", "podspec", "proof", "ranges", "resolve", "sanitize", "slots", "validation"}
-	ioPkgs   = []string{"catalogfile", "certs", "cli", "gateway", "lookup", "metrics", "notify", "podkey", "server", "staging", "uninstall", "webhook", "webui"}
-	testPkgs = []string{"archtest", "testutil"}
+	purePkgs  = []string{"catalog", "convert", "dag", "dockerrun", "errcode", "naming", "plan", "podspec", "proof", "ranges", "resolve", "sanitize", "validation"}
+	statePkgs = []string{"fairqueue", "fairrate", "limit", "membudget", "nodes", "slots"}
+	ioPkgs    = []string{"catalogfile", "certs", "lookup", "metrics", "podkey", "server", "uninstall", "webhook"}
+	testPkgs  = []string{"archtest", "testutil"}
 )
 
 // shared are the I/O packages that reconcilers may use. foundations are those that other I/O
 // packages may use as well.
 var (
-	shared      = []string{"lookup", "metrics", "notify"}
+	shared      = []string{"lookup", "metrics"}
 	foundations = []string{"lookup"}
 )
 
-// thirdParty are the import paths, with all below them, that a pure package may use
+// thirdParty are the import paths, with all below them, that a pure or stateful package may use
 // beside the standard library.
 var thirdParty = []string{"k8s.io/api", "k8s.io/apimachinery"}
 
-// exceptions are further import paths of one pure package each.
+// exceptions are further import paths of one pure or stateful package each.
 var exceptions = map[string][]string{
 	"catalog":   {"go.yaml.in/yaml/v3"},                              // its errors name lines; decoding bytes is no I/O
-	"dockerrun": {"github.com/spf13/pflag", "mvdan.cc/sh/v3/syntax"}, // as docker and a shell read a text; neither runs anything
+	"dockerrun": {"github.com/spf13/pflag", "mvdan.cc/sh/v3/syntax"}, // parse a text as docker and a shell do; neither runs anything
 	"fairrate":  {"k8s.io/utils/clock"},
-	"limit":     {"k8s.io/utils/clock"}, // so that it is given the time
-	"fairqueue": { // whose interface it has, and the time
+	"limit":     {"k8s.io/utils/clock"},
+	"fairqueue": { // the interface that it implements, and the clock
 		"k8s.io/client-go/util/workqueue", "k8s.io/utils/clock",
 		"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue", "sigs.k8s.io/controller-runtime/pkg/reconcile",
 	},
 }
 
-// impure are the packages of the standard library that a pure package may not use,
-// with all below them, less those in harmless.
+// impure are the packages of the standard library that neither a pure nor a stateful package may use,
+// with all below them, less those in harmless. concurrent are those that a pure package may not use
+// in addition.
 var (
 	impure = []string{
 		"crypto/rand", "database", "expvar", "io/fs", "io/ioutil", "log", "math/rand", "net", "os", "path/filepath",
 		"plugin", "runtime", "syscall", "testing", "unsafe",
 	}
-	harmless = []string{"net/netip", "net/url"}
+	harmless   = []string{"net/netip", "net/url"}
+	concurrent = []string{"sync"}
 )
 
 // clocks are the functions of package time that depend on the moment.
@@ -80,8 +87,10 @@ type Package struct {
 	Dir string
 	// Imports are the import paths, sorted.
 	Imports []string
-	// Clocks are the positions where package time is asked for the moment.
+	// Clocks are the positions where package time is asked for the current time.
 	Clocks []string
+	// Concurrency are the positions of channel types, go statements and select statements.
+	Concurrency []string
 }
 
 // Load reads the packages below the directory root of fsys, which is the module's. A
@@ -138,10 +147,13 @@ func load(fsys fs.FS, dir string, files []string) (Package, error) {
 			p.Imports = append(p.Imports, imported)
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
-			if sel, ok := n.(*ast.SelectorExpr); ok {
-				if x, ok := sel.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains(clocks, sel.Sel.Name) {
-					p.Clocks = append(p.Clocks, fset.Position(n.Pos()).String()+": time."+sel.Sel.Name)
+			switch n := n.(type) {
+			case *ast.SelectorExpr:
+				if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains(clocks, n.Sel.Name) {
+					p.Clocks = append(p.Clocks, fset.Position(n.Pos()).String()+": time."+n.Sel.Name)
 				}
+			case *ast.ChanType, *ast.GoStmt, *ast.SelectStmt:
+				p.Concurrency = append(p.Concurrency, fset.Position(n.Pos()).String())
 			}
 			return true
 		})
@@ -158,7 +170,7 @@ func Breaches(pkgs []Package) []string {
 	for _, p := range pkgs {
 		kind := kindOf(p.Dir)
 		if kind == "" {
-			out = append(out, p.Dir+" is in no layer: put it into the list of pure or of I/O packages in internal/archtest")
+			out = append(out, p.Dir+" is in no layer: add it to the pure, stateful or I/O packages in internal/archtest")
 			continue
 		}
 		for _, imported := range p.Imports {
@@ -166,17 +178,22 @@ func Breaches(pkgs []Package) []string {
 				out = append(out, fmt.Sprintf("%s imports %s: %s", p.Dir, imported, why))
 			}
 		}
-		if kind == "pure" {
+		if kind == "pure" || kind == "state" {
 			for _, c := range p.Clocks {
-				out = append(out, c+": a pure package is given the time")
+				out = append(out, c+": a pure or stateful package is given the time")
+			}
+		}
+		if kind == "pure" {
+			for _, c := range p.Concurrency {
+				out = append(out, c+": a pure package has no channels or goroutines; a package that needs them is stateful")
 			}
 		}
 	}
 	return out
 }
 
-// kindOf returns the layer of a directory: api, pure, io, test, controllers, cmd, hack,
-// or "" for none.
+// kindOf returns the layer of a directory: api, pure, state, io, test, controllers, cmd,
+// hack, or "" for none.
 func kindOf(dir string) string {
 	top, rest, _ := strings.Cut(dir, "/")
 	name, _, _ := strings.Cut(rest, "/")
@@ -185,6 +202,8 @@ func kindOf(dir string) string {
 		return top
 	case top == "internal" && slices.Contains(purePkgs, name):
 		return "pure"
+	case top == "internal" && slices.Contains(statePkgs, name):
+		return "state"
 	case top == "internal" && slices.Contains(ioPkgs, name):
 		return "io"
 	case top == "internal" && slices.Contains(testPkgs, name):
@@ -198,7 +217,7 @@ func forbidden(kind, dir, imported string) string {
 	if target, ours := strings.CutPrefix(imported, module+"/"); ours {
 		return forbiddenOurs(kind, dir, target)
 	}
-	if kind != "api" && kind != "pure" {
+	if kind != "api" && kind != "pure" && kind != "state" {
 		return ""
 	}
 	first, _, _ := strings.Cut(imported, "/")
@@ -207,8 +226,10 @@ func forbidden(kind, dir, imported string) string {
 		if !below(imported, thirdParty) && !below(imported, exceptions[path.Base(dir)]) {
 			return "only k8s.io/api, k8s.io/apimachinery and the standard library are allowed here"
 		}
-	case kind == "pure" && below(imported, impure) && !below(imported, harmless):
-		return "a pure package does no I/O and is given time and chance"
+	case kind != "api" && below(imported, impure) && !below(imported, harmless):
+		return "a pure or stateful package does no I/O and is given the time and random numbers"
+	case kind == "pure" && below(imported, concurrent):
+		return "a pure package has no locks; a package that needs them is stateful"
 	}
 	return ""
 }
@@ -228,10 +249,12 @@ func forbiddenOurs(kind, dir, target string) string {
 		return "api imports nothing of ours"
 	case kind == "pure" && to != "pure" && to != "api":
 		return "a pure package imports only pure packages and api"
+	case kind == "state" && to != "state" && to != "pure" && to != "api":
+		return "a stateful package imports only stateful and pure packages and api"
 	case kind == "io" && (to == "controllers" || to == "io" && !own && !slices.Contains(foundations, path.Base(target))):
 		return "no I/O package imports another or a reconciler; what two share moves down to a pure one"
 	case kind == "controllers" && to == "controllers" && !own:
-		return "one kind's helpers do not leak into another"
+		return "a reconciler does not use another kind's helpers"
 	case kind == "controllers" && to == "io" && !slices.Contains(shared, path.Base(target)):
 		return "of the I/O packages a reconciler uses only " + strings.Join(shared, " and ")
 	}

@@ -9,9 +9,12 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
 )
 
-// TestImports holds the code to the rules.
+// TestImports checks the code against the rules.
 func TestImports(t *testing.T) {
 	pkgs, err := Load(os.DirFS("../.."))
 	if err != nil {
@@ -19,7 +22,12 @@ func TestImports(t *testing.T) {
 	}
 	for _, dir := range []string{"api/v1alpha1", "internal/catalog", "internal/archtest", "cmd/manager"} {
 		if !slices.ContainsFunc(pkgs, func(p Package) bool { return p.Dir == dir }) {
-			t.Errorf("%s was not looked at", dir)
+			t.Errorf("%s was not checked", dir)
+		}
+	}
+	for _, name := range slices.Concat(purePkgs, statePkgs, ioPkgs, testPkgs) {
+		if !slices.ContainsFunc(pkgs, func(p Package) bool { return below(p.Dir, []string{"internal/" + name}) }) {
+			t.Errorf("there is no package internal/%s: remove it from its list", name)
 		}
 	}
 	for _, b := range Breaches(pkgs) {
@@ -27,7 +35,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestBreaches proves that each rule can fail, and on what it must not.
+// TestBreaches proves that each rule can fail, and that it accepts what it must accept.
 func TestBreaches(t *testing.T) {
 	ours := func(dir string) string { return module + "/" + dir }
 	tests := map[string]struct {
@@ -44,7 +52,14 @@ func TestBreaches(t *testing.T) {
 		"pure, std":                      {"internal/plan", "net/url", ""},
 		"pure, I/O of std":               {"internal/plan", "net/http", "does no I/O"},
 		"pure, files":                    {"internal/plan", "os", "does no I/O"},
-		"pure, chance":                   {"internal/plan", "math/rand/v2", "does no I/O"},
+		"pure, random numbers":           {"internal/plan", "math/rand/v2", "does no I/O"},
+		"pure, locks":                    {"internal/plan", "sync/atomic", "has no locks"},
+		"pure, stateful":                 {"internal/plan", ours("internal/slots"), "only pure packages"},
+		"stateful, locks":                {"internal/slots", "sync", ""},
+		"stateful, pure":                 {"internal/slots", ours("internal/dag"), ""},
+		"stateful, I/O of std":           {"internal/slots", "net/http", "does no I/O"},
+		"stateful, I/O":                  {"internal/slots", ours("internal/metrics"), "only stateful and pure"},
+		"stateful, client-go":            {"internal/slots", "k8s.io/client-go/kubernetes", "only k8s.io/api"},
 		"pure, log":                      {"internal/plan", "log/slog", "does no I/O"},
 		"pure, client-go":                {"internal/plan", "k8s.io/client-go/kubernetes", "only k8s.io/api"},
 		"pure, metrics library":          {"internal/plan", "github.com/prometheus/client_golang/prometheus", "only k8s.io/api"},
@@ -55,12 +70,12 @@ func TestBreaches(t *testing.T) {
 		"I/O, pure":                      {"internal/webhook", ours("internal/validation"), ""},
 		"I/O, anything":                  {"internal/webhook", "sigs.k8s.io/controller-runtime", ""},
 		"I/O, I/O":                       {"internal/webhook", ours("internal/certs"), "no I/O package imports another"},
-		"I/O, its own part":              {"internal/gateway", ours("internal/gateway/sign"), ""},
+		"I/O, its own part":              {"internal/server", ours("internal/server/conns"), ""},
 		"I/O, reconciler":                {"internal/webhook", ours("controllers/batchjob"), "no I/O package imports another"},
 		"reconciler, pure":               {"controllers/batchjob", ours("internal/plan"), ""},
 		"reconciler, metrics":            {"controllers/batchjob", ours("internal/metrics"), ""},
-		"reconciler, webhook":            {"controllers/batchjob", ours("internal/webhook"), "only lookup and metrics and notify"},
-		"reconciler, another reconciler": {"controllers/batchjob", ours("controllers/computeenv"), "do not leak"},
+		"reconciler, webhook":            {"controllers/batchjob", ours("internal/webhook"), "only lookup and metrics"},
+		"reconciler, another reconciler": {"controllers/batchjob", ours("controllers/computeenv"), "another kind's helpers"},
 		"program, anything":              {"cmd/manager", ours("internal/webhook"), ""},
 		"program, its own part":          {"cmd/manager", ours("cmd/manager/flags"), ""},
 		"program, another program":       {"cmd/manager", ours("cmd/gateway"), "no library"},
@@ -84,14 +99,15 @@ func TestBreaches(t *testing.T) {
 	}
 }
 
-// TestLoad proves that a breach is found in sources, wherever it hides, and that
-// tests, other modules and build output are left out.
+// TestLoad proves that a breach is found in all sources, and that tests, other modules and
+// build output are left out.
 func TestLoad(t *testing.T) {
 	src := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
 	pkgs, err := Load(fstest.MapFS{
 		"internal/plan/a.go":          src("package plan\n\nimport \"time\"\n\nvar t = time.Now()\n"),
 		"internal/plan/a_windows.go":  src("package plan\n\nimport _ \"os\"\n"),
 		"internal/plan/a_test.go":     src("package plan\n\nimport _ \"net/http\"\n"),
+		"internal/plan/c.go":          src("package plan\n\nvar c chan int\n"),
 		"internal/plan/testdata/b.go": src("package b\n\nimport _ \"net/http\"\n"),
 		"internal/certs/c.go":         src("package certs\n\nimport \"time\"\n\nvar t = time.Now()\n"),
 		"hack/cluster/go.mod":         src("module x\n"),
@@ -103,8 +119,9 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"internal/plan imports os: a pure package does no I/O and is given time and chance",
-		"internal/plan/a.go:5:9: time.Now: a pure package is given the time",
+		"internal/plan imports os: a pure or stateful package does no I/O and is given the time and random numbers",
+		"internal/plan/a.go:5:9: time.Now: a pure or stateful package is given the time",
+		"internal/plan/c.go:3:7: a pure package has no channels or goroutines; a package that needs them is stateful",
 	}
 	if got := Breaches(pkgs); !slices.Equal(got, want) {
 		t.Errorf("breaches %q, want %q", got, want)
@@ -114,5 +131,50 @@ func TestLoad(t *testing.T) {
 	}
 	if _, err := Load(fstest.MapFS{"api/x.go": src("no go")}); err == nil {
 		t.Error("no error for a file that is no Go")
+	}
+}
+
+// TestDepguard compares depguard's lists in .golangci.yml with the lists of this package, which
+// are the source.
+func TestDepguard(t *testing.T) {
+	text, err := os.ReadFile("../../.golangci.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		Linters struct {
+			Settings struct {
+				Depguard struct {
+					Rules map[string]struct{ Files, Allow []string }
+				}
+			}
+		}
+	}
+	if err := yaml.Unmarshal(text, &config); err != nil {
+		t.Fatal(err)
+	}
+	rules := config.Linters.Settings.Depguard.Rules
+	files := func(pkgs []string) []string {
+		var out []string
+		for _, p := range pkgs {
+			out = append(out, "**/internal/"+p+"/**/*.go")
+		}
+		return append(out, "!$test")
+	}
+	allowed := append([]string{"$gostd", module + "/api"}, thirdParty...)
+	for _, p := range purePkgs {
+		allowed = append(append(allowed, module+"/internal/"+p), exceptions[p]...)
+	}
+	for name, lists := range map[string]struct{ got, want []string }{
+		"pure.files":            {rules["pure"].Files, files(purePkgs)},
+		"pure.allow":            {rules["pure"].Allow, allowed},
+		"pure-concurrent.files": {rules["pure-concurrent"].Files, files(purePkgs)},
+		"no-io.files":           {rules["no-io"].Files, files(slices.Concat(purePkgs, statePkgs))},
+	} {
+		slices.Sort(lists.got)
+		slices.Sort(lists.want)
+		if diff := cmp.Diff(lists.want, lists.got); diff != "" {
+			t.Errorf(".golangci.yml, linters.settings.depguard.rules.%s (-want +got):\n%s", name, diff)
+		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestMapping holds docs/mapping.md: each field of the CRDs has one row, and each row a field.
+// TestMapping checks docs/mapping.md: each field of the CRDs has one row, and each row a field.
 func TestMapping(t *testing.T) {
 	page, err := os.ReadFile("../../docs/mapping.md")
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestPermissions holds docs/permissions.md: each right of the manager has one row with a reason, each
-// row is a right, and no right is for everything.
+// TestPermissions checks docs/permissions.md: each right of the manager has one row with a reason, each row
+// is a right, and no right is for everything.
 func TestPermissions(t *testing.T) {
 	page, err := os.ReadFile("../../docs/permissions.md")
 	if err != nil {

@@ -56,7 +56,7 @@ func initContainer(pod *corev1.Pod, state corev1.ContainerState) {
 }
 
 func init() {
-	troubles["the command has ended, and a container that the cluster added runs on"] = []trouble{{
+	troubles["the command has ended, and a container that the cluster added continues to run"] = []trouble{{
 		begin: func(w *world) { commandEnds(3)(w); w.step().wait(sidecarGrace).step() }, end: sidecarEnds,
 		state: v1alpha1.TaskInstanceRunning, waits: v1alpha1.ReasonSidecarsStopped, reason: v1alpha1.ReasonCommandFailed, after: "r1",
 	}}
@@ -73,7 +73,7 @@ func init() {
 		}),
 		end: givenUp, state: v1alpha1.TaskInstanceStarting, waits: v1alpha1.ReasonInitContainerFailed, reason: v1alpha1.ReasonInitContainerFailed, after: "m1",
 	}}
-	troubles["an init container that the cluster added runs for long"] = []trouble{{
+	troubles["an init container that the cluster added runs for a long time"] = []trouble{{
 		begin: func(w *world) {
 			doA(func(w *world, pod *corev1.Pod) {
 				initContainer(pod, runs())

@@ -88,7 +88,7 @@ var troubles = map[string][]trouble{
 		begin:  func(w *world) { w.finish("a/0", 3) },
 		reason: v1alpha1.ReasonCommandFailed, after: "r1",
 	}},
-	"the command, or the shell, is not there": {{
+	"the command, or the shell, does not exist": {{
 		begin:  func(w *world) { w.finish("a/0", 127) },
 		reason: v1alpha1.ReasonCommandFailed, after: "r1",
 	}, {
@@ -98,7 +98,7 @@ var troubles = map[string][]trouble{
 		},
 		reason: v1alpha1.ReasonStartError, after: "r1",
 	}},
-	"the command takes more memory than it may": {{
+	"the command exceeds its memory limit": {{
 		begin: func(w *world) {
 			w.finish("a/0", 137)
 			doA(func(_ *world, pod *corev1.Pod) { stateOf(pod).Terminated.Reason = "OOMKilled" })(w)
@@ -173,7 +173,7 @@ var troubles = map[string][]trouble{
 		begin: running(func(w *world, pod *corev1.Pod) { testutil.AskToStop(pod, w.now) }), end: stopped,
 		state: v1alpha1.TaskInstanceRunning, reason: v1alpha1.ReasonPodDeleted, after: "m1",
 	}},
-	"the Pod fails without its command having run: `OutOfcpu`, `OutOfmemory`, `NodeAffinity`, `UnexpectedAdmissionError`": {
+	"the Pod fails before its command ran: `OutOfcpu`, `OutOfmemory`, `NodeAffinity`, `UnexpectedAdmissionError`": {
 		refusedByNode("OutOfcpu"), refusedByNode("OutOfmemory"), refusedByNode("NodeAffinity"), refusedByNode("UnexpectedAdmissionError"),
 	},
 	"the node dies and comes back, the command with it": {{
@@ -183,7 +183,7 @@ var troubles = map[string][]trouble{
 		}),
 		reason: v1alpha1.ReasonPodFailed, after: "m1",
 	}},
-	"the node dies between making the container and starting it": {{
+	"the node dies after it created the container and before it started it": {{
 		begin: doA(func(_ *world, pod *corev1.Pod) {
 			testutil.Bind(pod, "node-1")
 			testutil.Wait(pod, "", "")
@@ -218,7 +218,7 @@ var troubles = map[string][]trouble{
 		}, end: patience,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonNoScheduler, reason: v1alpha1.ReasonNoScheduler, after: "m1",
 	}},
-	"the scheduler is in trouble itself: `SchedulerError`": {{
+	"the scheduler itself fails: `SchedulerError`": {{
 		begin: doA(func(_ *world, pod *corev1.Pod) {
 			testutil.Unschedulable(pod, "plugin failed")
 			pod.Status.Conditions[0].Reason = corev1.PodReasonSchedulerError
@@ -247,7 +247,7 @@ var troubles = map[string][]trouble{
 		begin: notMade(v1alpha1.ReasonMachineUnknown, `the operator's catalogue has no machine type "S5.SMALL1" any more`), end: patience,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonMachineUnknown, reason: v1alpha1.ReasonMachineUnknown, after: "m1",
 	}},
-	"the job is a large one, and those that have started take all of the operator's memory that is for them (`--large-job-memory`)": {{
+	"the job is large, and other large jobs use all of the operator's memory for them (`--large-job-memory`)": {{
 		begin: func(w *world) { // from before its first instance was issued
 			*w = *newWorld(w.t, testutil.Job("j").Task("a", testutil.Retries(2), testutil.ResourceRetries(2)))
 			w.noMemory = "the operator has no memory for it"
@@ -255,7 +255,7 @@ var troubles = map[string][]trouble{
 		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step().noMemory = "" },
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonOperatorMemory, after: "0",
 	}},
-	"the nodes of the ComputeEnv are in use, or others are first; or it has none": {fullEnv(1), fullEnv(0)},
+	"all nodes of the ComputeEnv are in use or reserved for jobs ahead in the queue, or it has none": {fullEnv(1), fullEnv(0)},
 	"there is no ComputeEnv of that name": {{
 		options: []testutil.TaskOption{testutil.EnvID("pool")},
 		begin:   func(*world) {},
@@ -269,7 +269,7 @@ var troubles = map[string][]trouble{
 		}), end: givenUp,
 		state: v1alpha1.TaskInstanceStarting, waits: v1alpha1.ReasonImagePull, reason: v1alpha1.ReasonImagePull, after: "m1",
 	}},
-	"the container cannot be made: a missing Secret or ConfigMap, a user that may not be": {{
+	"the container cannot be created: a missing Secret or ConfigMap, a forbidden user": {{
 		begin: doA(func(_ *world, pod *corev1.Pod) {
 			testutil.Bind(pod, "node-1")
 			testutil.Wait(pod, "CreateContainerConfigError", `secret "x" not found`)
@@ -284,7 +284,7 @@ var troubles = map[string][]trouble{
 		end:   func(w *world) { w.wait(DefaultResourceWait).step() },
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonCreateRefused, reason: v1alpha1.ReasonCreateRefused, after: "m1",
 	}},
-	"the namespace's quota has no room; the API server answers 429": {{
+	"the namespace's quota is used up; the API server answers 429": {{
 		begin: func(w *world) {
 			w.vanish("a/0")
 			w.refusals = map[int]Refusal{0: {Message: "no room", Quota: true, Since: w.now}}
@@ -292,7 +292,7 @@ var troubles = map[string][]trouble{
 		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step() },
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonQuota, after: "0",
 	}},
-	"a node takes long to prepare the Pod: a large image, a mount": {{
+	"a node takes a long time to prepare the Pod: a large image, a mount": {{
 		begin: func(w *world) {
 			w.bind("a/0").do("a/0", func(pod *corev1.Pod) { pod.Status.Conditions[0].LastTransitionTime.Time = w.now }).wait(slowStart)
 		},
