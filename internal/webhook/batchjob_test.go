@@ -267,7 +267,7 @@ func TestDenialIsBounded(t *testing.T) {
 func internalErrorDetails(retryAfter int32) *metav1.StatusDetails {
 	return &metav1.StatusDetails{
 		Name: "job", Group: "batchcompute.dev", Kind: "BatchJob", RetryAfterSeconds: retryAfter,
-		Causes: []metav1.StatusCause{{Type: "InternalError", Message: "InternalError: the request could not be checked [RequestId: u-1]"}},
+		Causes: []metav1.StatusCause{{Type: "InternalError", Message: "InternalError: " + notChecked + " [RequestId: u-1]"}},
 	}
 }
 
@@ -290,7 +290,7 @@ func TestUndecided(t *testing.T) {
 			resp, lines := handle(t, tc.rules, tc.req)
 			want := &metav1.Status{
 				Status: metav1.StatusFailure, Code: 500, Reason: metav1.StatusReasonInternalError,
-				Message: "InternalError: the request could not be checked [RequestId: u-1]",
+				Message: "InternalError: " + notChecked + " [RequestId: u-1]",
 				Details: internalErrorDetails(0),
 			}
 			if diff := cmp.Diff(want, resp.Result); diff != "" || resp.Allowed {
@@ -340,8 +340,8 @@ func TestCluster(t *testing.T) {
 		"a caller who may not submit learns nothing else": {
 			cluster: cluster{forbidden: true, holding: held, quotaSays: answer{refusal: "full"}},
 			rules:   rules{create: bad, update: differs}, req: request(admissionv1.Create),
-			want: []string{`UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace: must be one where user "alice" has the verb submit ` +
-				`on batchjobs.batchcompute.dev, as the roles edit and admin have it, got "ns"`},
+			want: []string{`UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace: user "alice" may not submit in namespace "ns": grant the verb submit ` +
+				`on batchjobs.batchcompute.dev there; the cluster roles edit and admin include it`},
 		},
 		"an update asks nobody": {
 			cluster: cluster{forbidden: true, notSynced: true, holding: held, quotaSays: answer{refusal: "full"}},
@@ -357,8 +357,8 @@ func TestCluster(t *testing.T) {
 			rules:   rules{create: bad, update: differs}, req: request(admissionv1.Create),
 			want: []string{
 				"InvalidParameter.TaskName spec.job.tasks[1].taskName: must be unique",
-				`InvalidParameterValue spec.clientToken: must be different for every different request, but BatchJob "first" has it and differs, ` +
-					"first in spec.job.tasks[1].taskName",
+				`InvalidParameterValue spec.clientToken: must be new for each different request: BatchJob "first" has this clientToken and another request ` +
+					"(first difference: spec.job.tasks[1].taskName)",
 				"LimitExceeded.JobQuota metadata.namespace: must be emptier",
 			},
 			wantLooked: []string{"ns/job"},
@@ -419,7 +419,7 @@ func TestTryAgain(t *testing.T) {
 				resp, lines := handleIn(t, &c, rules{create: accept}, request(admissionv1.Create))
 				want := &metav1.Status{
 					Status: metav1.StatusFailure, Code: 500, Reason: metav1.StatusReasonInternalError,
-					Message: "InternalError: the request could not be checked [RequestId: u-1]",
+					Message: "InternalError: " + notChecked + " [RequestId: u-1]",
 					Details: internalErrorDetails(1),
 				}
 				if diff := cmp.Diff(want, resp.Result); diff != "" || resp.Allowed {

@@ -19,9 +19,9 @@ import (
 // environments finds the ComputeEnvs of a namespace.
 type environments struct{ cache, live client.Reader }
 
-// find returns a function that says what an envId of the job stands for. The cache may not
-// have a ComputeEnv yet that was created before the job, as one kubectl apply does it: when
-// it lacks one, the cluster itself is asked, once for all of them.
+// find returns a function that tells the state of the ComputeEnv that an envId of the job stands
+// for. The cache may not have a ComputeEnv yet that was created just before the job, as in one
+// kubectl apply: if it lacks one, all are read from the API server in one list.
 func (e environments) find(ctx context.Context, job *v1alpha1.BatchJob) (func(ref string) validation.EnvState, error) {
 	refs := resolve.EnvIDs(job)
 	if len(refs) == 0 {
