@@ -29,7 +29,7 @@ func TestSeveralParametersOnALine(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	wantNotes := []string{`"<Common request parameters>" is a placeholder, and was passed over`, `"<公共请求参数>" is a placeholder, and was passed over`}
+	wantNotes := []string{`"<Common request parameters>" is a placeholder and was ignored`, `"<公共请求参数>" is a placeholder and was ignored`}
 	if diff := cmp.Diff(wantNotes, r.Notes); diff != "" {
 		t.Errorf("notes (-want +got):\n%s", diff)
 	}
@@ -61,7 +61,7 @@ func TestHTTPRequest(t *testing.T) {
 				t.Errorf("%q: %+v, %v", body, r, err)
 				continue
 			}
-			if want := []string{`"<Common request parameters>" is a placeholder, and was passed over`}; !slices.Equal(r.Notes, want) {
+			if want := []string{`"<Common request parameters>" is a placeholder and was ignored`}; !slices.Equal(r.Notes, want) {
 				t.Errorf("notes %q", r.Notes)
 			}
 		}
@@ -85,8 +85,8 @@ func TestOddBodies(t *testing.T) {
 		"a version of no text":       {`{"Version": 2017}`, `InvalidParameterValue: Version: must be 2017-03-12, got ""`},
 		"a field of the other":       {`{"Action": "CreateComputeEnv", "Job": {}}`, `UnknownParameter: CreateComputeEnv has no field "Job"`},
 		"both":                       {`{"Job": {}, "ComputeEnv": {}}`, `UnknownParameter: SubmitJob has no field "ComputeEnv"`},
-		"open quote":                 {`tccli batch SubmitJob --Job.JobName 'x`, "InvalidParameter: the command must be words that a shell can split: a quote or a bracket is open, or out of place"},
-		"a shell's work":             {`--Job.JobName $(date)`, "InvalidParameter: the command must have nothing for a shell to do: no $, `, ;, &, |, < and >, and no line ends, outside single quotes"},
+		"open quote":                 {`tccli batch SubmitJob --Job.JobName 'x`, "InvalidParameter: the command must be words that a shell can split: a quote or a bracket is unbalanced"},
+		"a shell's work":             {`--Job.JobName $(date)`, "InvalidParameter: the command must not need a shell: no $, `, ;, &, |, <, > and line ends outside single quotes"},
 		"no value":                   {`--Job.JobName`, "InvalidParameter: Job.JobName: must have a value"},
 		"two values":                 {`--Job.JobName a b`, "InvalidParameter: the command must be options and a value for each; there is a word between them"},
 		"both kinds":                 {`--Job '{}' --Placement.Zone z`, `InvalidParameter: the command must have either whole objects, as in --Job, or their fields, got "Placement.Zone" as well`},
@@ -230,7 +230,7 @@ func TestCreateComputeEnv(t *testing.T) {
 	if err != nil || got.Env == nil || got.Env.Spec.EnvName != "e" || got.Env.Spec.Placement.Zone != "z" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, _, err := ToParameters(&Request{Env: &v1alpha1.ComputeEnv{Spec: v1alpha1.ComputeEnvSpec{ClientToken: "t"}}}); fmt.Sprint(err) != "ComputeEnv is empty, which the flattened form cannot say" {
+	if _, _, err := ToParameters(&Request{Env: &v1alpha1.ComputeEnv{Spec: v1alpha1.ComputeEnvSpec{ClientToken: "t"}}}); fmt.Sprint(err) != "ComputeEnv is empty, which the flattened form cannot express; write JSON" {
 		t.Errorf("%v", err)
 	}
 }

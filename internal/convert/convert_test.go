@@ -556,7 +556,7 @@ func TestFlattenedFormCannotSayEverything(t *testing.T) {
 		job := &v1alpha1.BatchJob{}
 		job.Spec.Job.Tasks = make([]v1alpha1.Task, 1)
 		edit(job)
-		if _, _, err := ToParameters(&Request{Job: job}); errorOf(err) != want+" is empty, which the flattened form cannot say" {
+		if _, _, err := ToParameters(&Request{Job: job}); errorOf(err) != want+" is empty, which the flattened form cannot express; write JSON" {
 			t.Errorf("%s: %v", want, err)
 		}
 	}

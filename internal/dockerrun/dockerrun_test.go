@@ -84,7 +84,7 @@ func TestParseRefuses(t *testing.T) {
 		"-u 1:":                        "numbers up to 2147483647",
 		"-u :1":                        "numbers up to 2147483647",
 		"-u 1:2:3":                     "numbers up to 2147483647",
-		"-e A":                         "must have after -e a name, = and a value",
+		"-e A":                         "must have a name, = and a value after -e",
 		"-e =x":                        "a name of letters, digits and _",
 		"-e 1A=x":                      "a name of letters, digits and _",
 		"-e A-B=x":                     "a name of letters, digits and _",
