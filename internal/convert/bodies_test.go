@@ -38,7 +38,7 @@ func TestSeveralParametersOnALine(t *testing.T) {
 		t.Errorf("form: %+v, %v", r, err)
 	}
 	for _, tc := range []struct{ value, want string }{
-		{"a&Job.Priority=1", "has an & that begins a parameter"}, {"a&Region=1", "has an &"}, {"a\nb", "line ends"}, {"a && b&c=d ", ""},
+		{"a&Job.Priority=1", "has an & that would start a parameter"}, {"a&Region=1", "has an &"}, {"a\nb", "line ends"}, {"a && b&c=d ", ""},
 	} {
 		lines, err := Lines([]Parameter{{"Job.JobName", tc.value}})
 		if tc.want == "" && (err != nil || string(lines) != "Job.JobName="+tc.value+"\n") || tc.want != "" && !strings.Contains(fmt.Sprint(err), tc.want) {
@@ -76,9 +76,9 @@ func TestOddBodies(t *testing.T) {
 		"a number":                   {`5`, "InvalidParameter: the body must be an object, got a number"},
 		"a task that is null":        {`{"Job": {"Priority": null, "Tasks": [{"TaskName": null}, null]}}`, "InvalidParameter: Job.Tasks.1: must be an object, got null"},
 		"a text that is null":        {`{"Placement": {"HostIds": ["a", null]}}`, "InvalidParameter: Placement.HostIds.1: must be a text, got null"},
-		"lone high surrogate":        {`{"Job": {"JobName": "\ud83d"}}`, "InvalidParameter: the body has an escape at byte 21 that is half a character: a surrogate without its other half"},
-		"lone low surrogate":         {`{"Job": {"JobName": "\\\udc00"}}`, "InvalidParameter: the body has an escape at byte 23 that is half a character: a surrogate without its other half"},
-		"half a pair":                {`{"Job": {"JobName": "\ud83dx"}}`, "InvalidParameter: the body has an escape at byte 21 that is half a character: a surrogate without its other half"},
+		"lone high surrogate":        {`{"Job": {"JobName": "\ud83d"}}`, "InvalidParameter: the body has half a surrogate pair at byte 21; escape the whole character"},
+		"lone low surrogate":         {`{"Job": {"JobName": "\\\udc00"}}`, "InvalidParameter: the body has half a surrogate pair at byte 23; escape the whole character"},
+		"half a pair":                {`{"Job": {"JobName": "\ud83dx"}}`, "InvalidParameter: the body has half a surrogate pair at byte 21; escape the whole character"},
 		"UTF-16":                     {"\xff\xfe{\x00}\x00", "InvalidParameter: the body must be UTF-8"},
 		"another version":            {`{"Version": "2020-01-01"}`, `InvalidParameterValue: Version: must be 2017-03-12, got "2020-01-01"`},
 		"another version, too":       {`Version=2017-03-13&Placement.Zone=z`, `InvalidParameterValue: Version: must be 2017-03-12, got "2017-03-13"`},

@@ -373,8 +373,8 @@ func TestProblems(t *testing.T) {
 		"a gap": {
 			"Job.Tasks.2.TaskName=x&Job.Tasks.0.TaskName=x&Job.Tasks.2000000000.TaskName=x",
 			[]string{
-				"InvalidParameter: Job.Tasks: must have its items from 0 on without a gap, item 1 is missing",
-				"InvalidParameter: Job.Tasks: must have its items from 0 on without a gap, item 1 is missing",
+				"InvalidParameter: Job.Tasks: must have items from 0 on without a gap: item 1 is missing",
+				"InvalidParameter: Job.Tasks: must have items from 0 on without a gap: item 1 is missing",
 			},
 		},
 		"form of wrong types": {
