@@ -18,8 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
-	"batchcompute.dev/operator/internal/naming"
 	"batchcompute.dev/operator/internal/lookup"
+	"batchcompute.dev/operator/internal/naming"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/slots"

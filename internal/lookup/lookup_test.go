@@ -118,7 +118,9 @@ func TestErrors(t *testing.T) {
 	_, err3 := JobsWithToken(t.Context(), fails, "ns", "t")
 	_, err4 := UnfinishedJobs(t.Context(), fails, env("ns", "pool"))
 	_, err5 := Env(t.Context(), interceptor.NewClient(newClient(t, true), interceptor.Funcs{
-		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error { return down },
+		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+			return down
+		},
 	}), "ns", "pool")
 	for i, err := range []error{err1, err2, err3, err4, err5} {
 		if !errors.Is(err, down) {
