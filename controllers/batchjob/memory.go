@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
 )
@@ -21,13 +22,12 @@ import (
 // lost at any moment together with the process: it saves work and waiting. While the process
 // lives, the ledger of nodes depends on doubt.
 //
-// Only the worker that has the job uses it, so it needs no lock, but for rests and podEvent.
+// Only the worker that has the job uses it, so it needs no lock, but for podEvent.
 type memory struct {
 	uid   types.UID
 	token tokenKey
-	// version is the resource version of our last write to the job, and at its time.
+	// version is the resource version of our last write to the job.
 	version string
-	at      time.Time
 	// spec is what the job resolves to; code and message say why it must not run. A large job that is
 	// idle has none between two passes: see endLarge. It is set under the reconciler's lock.
 	spec          *resolve.Job
@@ -53,14 +53,11 @@ type memory struct {
 	// released are the Pods that were let go of and that the cache may still show as they were
 	// before, with the resource version that they have had since.
 	released map[types.UID]string
-	// window is how many Pods may be in creation at once, and wave how many are to be claimed;
-	// 0 stands for what a job begins with.
-	window, wave int
-	// specSize and statusSize are those of the job, as JSON, and rewritten is what was written of it.
-	specSize, statusSize int
-	rewritten            rewritten
-	// storing is how long the last write of the status took.
-	storing time.Duration
+	// slowStart bounds the Pods that are created at the same time, and batch those that a pass claims.
+	slowStart flow.SlowStart
+	batch     flow.Batch
+	// writes throttles the writes of the status.
+	writes flow.JobWrites
 	// refusals are the tasks whose Pods the cluster refuses to make, by position.
 	refusals map[int]*refusal
 	// terminations is what the annotation said that terminates instances, when it was last read.
@@ -71,10 +68,8 @@ type memory struct {
 	proven map[types.UID]bool
 	// trimmed says that the job's status has no room for what only explains.
 	trimmed bool
-	// news bounds the events.
-	news allowance
-	// rests is until when events wait before they bring the next pass. It needs the reconciler's lock.
-	rests time.Time
+	// events bounds the Events of the job.
+	events flow.EventBudget
 	// podEvent is when the first event of a Pod came that no pass has recorded; zero if none has since.
 	// It needs the reconciler's lock.
 	podEvent time.Time
@@ -117,7 +112,7 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 			m.seeksHosts = m.seeksHosts || t.Env == nil || len(t.Env.HostIPs) > 0
 		}
 	}
-	m.specSize, m.statusSize = jsonSize(&job.Spec), jsonSize(&job.Status)
+	m.writes.SpecSize, m.writes.StatusSize = jsonSize(&job.Spec), jsonSize(&job.Status)
 	r.mu.Lock()
 	before := r.memories[key]
 	r.memories[key] = m
@@ -127,9 +122,6 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 	}
 	return m
 }
-
-// size is that of the whole job, as JSON, but for its metadata.
-func (m *memory) size() int { return m.specSize + m.statusSize }
 
 // jsonSize is the size of a value as JSON.
 func jsonSize(v any) int {
@@ -146,6 +138,7 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	//mutation:departed-job-not-forgotten
 	delete(r.memories, key)
 	r.mu.Unlock()
+	r.debounce.Forget(key)
 	r.options.Metrics.Forget(key)
 	if m != nil {
 		r.tokens.forget(m.token, m.uid)
@@ -183,22 +176,6 @@ func (m *memory) forgetSeen(pods []*corev1.Pod, now time.Time) {
 		if now.Sub(at) >= cacheLag {
 			delete(m.created, name)
 		}
-	}
-}
-
-// A pass should take no longer than passTime, since what ends meanwhile is not looked at. But its
-// write should be a small part of it, and one that claims fewer than minWave is not worth its
-// cost.
-const (
-	passTime = 500 * time.Millisecond
-	minWave  = 32
-)
-
-// setWave has the next pass claim as many Pods as can be made in its time, going by how many
-// were made now and how long that took.
-func (m *memory) setWave(made int, took time.Duration) {
-	if made >= minWave && took > 0 {
-		m.wave = min(max(int(float64(made)*float64(max(passTime, 4*m.storing))/float64(took)), minWave), plan.WaveSize)
 	}
 }
 

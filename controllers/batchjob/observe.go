@@ -142,7 +142,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 		m.terminations = plan.ReadTerminations(m.spec, job.Annotations[v1alpha1.AnnotationTerminate], m.terminations)
 	}
 	obs.Observation = plan.Observation{
-		Job: job, Spec: m.spec, Terminations: m.terminations, Pods: own, Refusals: m.refused(), Pending: m.pending, ResourceWait: r.options.ResourceWait, Wave: m.wave,
+		Job: job, Spec: m.spec, Terminations: m.terminations, Pods: own, Refusals: m.refused(), Pending: m.pending, ResourceWait: r.options.ResourceWait, Wave: m.batch.Size(),
 		Live: job != cached, Taken: m.takenNames(), PodKey: r.keyID(),
 		Scheduled: r.schedulers.last,
 	}

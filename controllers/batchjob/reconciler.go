@@ -23,6 +23,7 @@ import (
 
 	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/fairrate"
+	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/membudget"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/plan"
@@ -37,8 +38,9 @@ type Reconciler struct {
 	recorder events.EventRecorder
 	options  Options
 
-	limits *limits
-	pace   pace
+	limits   *flow.Calls
+	writes   flow.StatusWrites
+	debounce flow.Debouncer
 	// loads bounds the large jobs that passes have in memory, and started those that stay there.
 	loads   *membudget.Gate
 	started *membudget.Shares
@@ -87,7 +89,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		r.options.Metrics.Observe(req.NamespacedName, metrics.Snapshot{Instances: obs.Job.Status.TaskInstanceMetrics})
 		return ctrl.Result{RequeueAfter: soonest(obs.wait, r.goneWait(req.NamespacedName))}, nil
 	}
-	defer r.rest(obs)
+	defer func() { r.debounce.PassEnded(req.NamespacedName, len(obs.Pods), r.options.Clock.Now()) }()
 	defer func() { r.endLarge(obs, result, err) }()
 	first, recorded := r.takePodEvent(obs.memory, begin), false
 	defer func() {
@@ -149,7 +151,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 	}
 	var again time.Duration
 	var actErr, relErr error
-	r.limits.together(
+	r.limits.Concurrently(
 		func() { again, actErr = r.act(ctx, obs, p) },
 		func() { relErr = r.letGo(ctx, obs, staying) },
 	)

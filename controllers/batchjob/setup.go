@@ -32,6 +32,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/fairqueue"
+	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/membudget"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodes"
@@ -217,7 +218,7 @@ func NewReconciler(c client.Client, pods podReader, live client.Reader, recorder
 	if o.Slots == nil {
 		o.Slots = slots.New()
 	}
-	r := &Reconciler{client: c, pods: pods, live: live, recorder: recorder, options: o, limits: newLimits(leastAlone, leastBeside, mostCalls, o.Clock),
+	r := &Reconciler{client: c, pods: pods, live: live, recorder: recorder, options: o, limits: flow.NewCalls(flow.DefaultLimits, o.Clock),
 		loads: membudget.NewGate(loadMemory), started: membudget.NewShares(cmp.Or(o.LargeJobMemory, DefaultLargeJobMemory)),
 		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{},
 		gone: map[types.NamespacedName]map[string]bool{}, seeded: map[string]bool{}, fences: map[string]map[types.UID]*metav1.PartialObjectMetadata{}}
@@ -395,17 +396,8 @@ func some(all map[string]string, keys ...string) map[string]string {
 // interned returns text in the memory that others of the same text use.
 func interned(text string) string { return unique.Make(text).Value() }
 
-// How long the reconciler holds back, and how long it believes its cache to be late.
+// How long the reconciler believes its cache to be late.
 const (
-	// newsInterval is the least time between two writes that bring only news for people.
-	newsInterval, busyNewsInterval = time.Second, 10 * time.Second
-	// While the process is busy each job that is under way adds newsOfOne to that, which makes
-	// five such writes a second in all, up to mostNewsInterval.
-	newsOfOne, mostNewsInterval = 200 * time.Millisecond, time.Minute
-	// gatherInterval is the least time before a write of what may wait for more. While the
-	// process is busy, fewer outcomes than fewOutcomes wait longer.
-	gatherInterval, busyGatherInterval = 500 * time.Millisecond, 2 * time.Second
-	fewOutcomes                        = 16
 	// cacheLag is how long a Pod that was created may be missing from the cache before
 	// it is looked for.
 	cacheLag = 30 * time.Second

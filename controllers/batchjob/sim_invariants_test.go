@@ -614,8 +614,8 @@ func (s *simulation) digestMemory(m *memory, ahead bool) string {
 	if ahead || isOlder(strconv.Itoa(s.version), m.version) {
 		fmt.Fprint(&out, m.version)
 	}
-	if s.now.Sub(m.at) < time.Minute {
-		fmt.Fprint(&out, m.at.UnixNano())
+	if s.now.Sub(m.writes.Last()) < time.Minute {
+		fmt.Fprint(&out, m.writes.Last().UnixNano())
 	}
 	var created []string
 	for name, at := range m.created {
