@@ -3,39 +3,55 @@
 
 package v1alpha1
 
-// Condition types of a BatchJob. Reconciling and Stalled are there only while they
-// are true, as kstatus expects; Complete and Failed are there from the end on.
+// Condition types of a BatchJob. Polarity says what True means: positive is the normal state, negative
+// calls for attention or patience, neutral is neither. Package internal/conditions has the same as a
+// table, together with the reasons.
 const (
-	// ConditionAccepted is true when the spec passed validation. It is false only for
-	// an object that got past the admission webhook; then the job is FAILED.
+	// ConditionAccepted is True when the spec passed validation, and False for an object that got
+	// past the admission webhook with an invalid spec; then the job is FAILED.
+	// Polarity: positive. Absence: the operator has not looked at the job yet, or the job is a Duplicate.
 	ConditionAccepted = "Accepted"
-	// ConditionDuplicate is true when another job of the namespace with the same client
-	// token was accepted before; then this one never runs.
+	// ConditionDuplicate is True when another job of the namespace with the same client token was
+	// accepted before; then this job never runs.
+	// Polarity: negative. Absence: False.
 	ConditionDuplicate = "Duplicate"
-	// ConditionSuspended is true from when a suspension takes effect until all that ran has
-	// stopped and the suspension is over. It is stored before the first Pod is stopped.
+	// ConditionSuspended is True from when a suspension takes effect until spec.suspend is false and
+	// every instance has stopped; then it is False. It is stored before the first Pod is stopped.
+	// Polarity: neutral. Absence: False, the job was never suspended.
 	ConditionSuspended = "Suspended"
-	// ConditionInvalidAnnotation is true while the annotation that names the instances to
-	// terminate cannot be read, or names what is not there.
+	// ConditionInvalidAnnotation is True while the annotation that names the instances to terminate
+	// cannot be read, or names tasks or instances that do not exist.
+	// Polarity: negative. Absence: False.
 	ConditionInvalidAnnotation = "InvalidAnnotation"
-	// ConditionDeletionDelayed is true while the deletion after ttlSecondsAfterFinished is put
-	// off, since the cluster does not let the operator store what became of the job. It is put off
-	// for five minutes from the time of its transition.
+	// ConditionDeletionDelayed is True while the deletion after ttlSecondsAfterFinished is delayed,
+	// because the operator cannot store the result of the job in its ConfigMap. The delay ends five
+	// minutes after the time of the transition.
+	// Polarity: negative. Absence: False.
 	ConditionDeletionDelayed = "DeletionDelayed"
-	// ConditionReconciling is true from acceptance to the end.
+	// ConditionReconciling is True from acceptance until the job ends or stalls, as kstatus expects.
+	// Polarity: negative. Absence: False.
 	ConditionReconciling = "Reconciling"
-	// ConditionStalled is true when the job ended without success, and when it does not go
-	// on before somebody terminates the instances that are held.
+	// ConditionStalled is True when the job ended without success, and when it does not continue
+	// before somebody acts: terminates the instances that are interrupted, or repairs the stored
+	// status; as kstatus expects.
+	// Polarity: negative. Absence: False.
 	ConditionStalled = "Stalled"
-	// ConditionComplete is true when every task succeeded.
+	// ConditionComplete is True when every task succeeded.
+	// Polarity: positive. Absence: False, the job has not ended or it failed.
 	ConditionComplete = "Complete"
-	// ConditionFailed is true when the job ended FAILED.
+	// ConditionFailed is True when the job ended FAILED, until it is retried.
+	// Polarity: negative. Absence: False, the job has not ended or it succeeded.
 	ConditionFailed = "Failed"
 )
 
-// ConditionReady of a ComputeEnv is true when its nodes can be given out. Its reason is
-// ReasonReady, or what is in the way.
-const ConditionReady = "Ready"
+// Condition types of a ComputeEnv, beside ConditionReconciling, which is True while instances or jobs
+// must end before the ComputeEnv is as its spec says.
+const (
+	// ConditionReady is True when the nodes of the ComputeEnv can be used. Its reason is
+	// ReasonReady, or what prevents it.
+	// Polarity: positive. Absence: the operator has not looked at the ComputeEnv yet.
+	ConditionReady = "Ready"
+)
 
 // Reasons of a ComputeEnv.
 const (

@@ -295,7 +295,7 @@ func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []r
 		}
 		return nil
 	})
-	obs.Absent, obs.Taken = func(name string) bool { return absent[name] }, obs.memory.takenNames()
+	obs.Absent, obs.Taken = absent, obs.memory.takenNames()
 	return err
 }
 

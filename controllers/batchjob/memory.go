@@ -147,12 +147,6 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	}
 }
 
-// pending reports whether a Pod was created lately and not seen since.
-func (m *memory) pending(name string) bool {
-	_, ok := m.created[name]
-	return ok
-}
-
 // unseen returns when to look for the Pods that were created and have not been seen
 // since; 0 when there is none. One that is taken away at once may never be seen, and
 // then no event tells of it.

@@ -142,15 +142,11 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 		m.terminations = plan.ReadTerminations(m.spec, job.Annotations[v1alpha1.AnnotationTerminate], m.terminations)
 	}
 	obs.Observation = plan.Observation{
-		Job: job, Spec: m.spec, Terminations: m.terminations, Pods: own, Refusals: m.refused(), Pending: m.pending, ResourceWait: r.options.ResourceWait, Wave: m.batch.Size(),
+		Job: job, Spec: m.spec, Terminations: m.terminations, Pods: own, Refusals: m.refused(), Pending: m.created, ResourceWait: r.options.ResourceWait, Wave: m.batch.Size(),
 		Live: job != cached, Taken: m.takenNames(), PodKey: r.keyID(),
-		Scheduled: r.schedulers.last,
 	}
 	if obs.Live {
 		obs.known = r.options.Clock.Now()
-	}
-	if r.options.Nodes != nil && r.options.Nodes.Complete() {
-		obs.Nodes = r.options.Nodes
 	}
 	if retry {
 		if obs.Unfinished, err = r.unfinished(ctx, job); err != nil {
@@ -159,6 +155,23 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 	}
 	m.forgetSeen(own, r.options.Clock.Now())
 	return obs, nil
+}
+
+// lookUp puts into the observation what the plan has to know of the cluster beyond the job's own objects.
+func (r *Reconciler) lookUp(obs *observation) {
+	l := plan.LookupsOf(obs.Spec, obs.Envs, obs.Pods)
+	if len(l.Schedulers) > 0 {
+		obs.Scheduled = make(map[string]time.Time, len(l.Schedulers))
+		for _, name := range l.Schedulers {
+			obs.Scheduled[name] = r.schedulers.last(name)
+		}
+	}
+	if index := r.options.Nodes; index != nil && (l.Zones || len(l.Addresses) > 0) && index.Complete() {
+		obs.Nodes = &plan.Nodes{Zones: index.Zones(), Hosts: make(map[string][]string, len(l.Addresses))}
+		for _, address := range l.Addresses {
+			obs.Nodes.Hosts[address] = index.Hosts([]string{address})
+		}
+	}
 }
 
 // env returns where and on what an instance runs, or nil when its ComputeEnv is not there.

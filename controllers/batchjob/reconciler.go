@@ -243,6 +243,7 @@ func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan,
 		p := plan.Duplicate(obs.Observation, obs.original, now)
 		return &p, nil
 	}
+	r.lookUp(obs)
 	p, err := plan.Compute(obs.Observation, now)
 	if err == nil && p.NeedLive {
 		if err := r.observeLive(ctx, obs); err != nil {

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/conditions"
 	"batchcompute.dev/operator/internal/plan"
 )
 
@@ -114,10 +115,7 @@ func (r *Reconciler) delayDeletion(ctx context.Context, job *v1alpha1.BatchJob, 
 	next := job.Status.DeepCopy()
 	message := plan.Sentence(fmt.Sprintf("ConfigMap %[1]s cannot be written; delete it or allow the write, else the job is deleted at %[2]s all the same, and a manifest that is applied again runs again: %[3]v",
 		v1alpha1.TombstonesName, now.Add(deletionDelay).UTC().Format(time.RFC3339), refusal))
-	meta.SetStatusCondition(&next.Conditions, metav1.Condition{
-		Type: v1alpha1.ConditionDeletionDelayed, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonTombstoneRefused, Message: message,
-		ObservedGeneration: job.Generation, LastTransitionTime: metav1.NewTime(now.UTC().Truncate(time.Second)),
-	})
+	conditions.OfBatchJob(next, job.Generation, now).True(v1alpha1.ConditionDeletionDelayed, v1alpha1.ReasonTombstoneRefused, message)
 	if _, err := r.store(ctx, &observation{Observation: plan.Observation{Job: job}, memory: &memory{}}, next); err != nil {
 		return 0, fmt.Errorf("storing why the job is not deleted after its ttlSecondsAfterFinished: %w", err)
 	}

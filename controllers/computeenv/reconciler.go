@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/conditions"
 	"batchcompute.dev/operator/internal/fairrate"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/naming"
@@ -115,24 +116,19 @@ func computeStatus(obs *observation, now time.Time) *v1alpha1.ComputeEnvStatus {
 	next.DesiredComputeNodeCount = int64(size)
 	next.InUseCount, next.WaitingJobCount = int64(obs.stats.InUse), int64(obs.stats.Waiting)
 	next.NextAction = ""
-	set := func(kind string, status metav1.ConditionStatus, reason, message string) {
-		meta.SetStatusCondition(&next.Conditions, metav1.Condition{
-			Type: kind, Status: status, Reason: reason, Message: message,
-			ObservedGeneration: env.Generation, LastTransitionTime: metav1.NewTime(now.UTC().Truncate(time.Second)),
-		})
-	}
+	set := conditions.OfComputeEnv(next, env.Generation, now)
 	const reconciling = v1alpha1.ConditionReconciling
 	switch excess := obs.stats.InUse - size; {
 	case env.DeletionTimestamp != nil:
 		next.NextAction = nextActionDeleting
-		set(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonResourceInUse, inUse(obs.users))
-		set(reconciling, metav1.ConditionTrue, v1alpha1.ReasonResourceInUse, "the deletion waits for the jobs")
+		set.False(v1alpha1.ConditionReady, v1alpha1.ReasonResourceInUse, inUse(obs.users))
+		set.True(reconciling, v1alpha1.ReasonResourceInUse, "the deletion waits for the jobs")
 	case excess > 0:
-		set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonScaling, "more instances are under way than there are nodes; none is begun before there are less")
-		set(reconciling, metav1.ConditionTrue, v1alpha1.ReasonScaling, "instances are to end")
+		set.True(v1alpha1.ConditionReady, v1alpha1.ReasonScaling, "more instances are under way than there are nodes; none is begun before there are less")
+		set.True(reconciling, v1alpha1.ReasonScaling, "instances are to end")
 	default:
-		set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "instances may run")
-		meta.RemoveStatusCondition(&next.Conditions, reconciling)
+		set.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "instances may run")
+		set.Remove(reconciling)
 	}
 	return next
 }

@@ -60,15 +60,19 @@ func TokenName(generateName, token string) string {
 // hash at the end, over everything, is what tells names apart (50 bits, within one index,
 // attempt and run).
 func PodName(jobName string, uid types.UID, taskName string, index, attempt, run int) string {
-	tail := "-" + strconv.Itoa(index)
+	// A plan makes the names of all Pods of its job, so it costs little memory.
+	i, a, r := strconv.Itoa(index), strconv.Itoa(attempt), strconv.Itoa(run)
+	var room [MaxLength]byte
+	tail := append(append(room[:0], '-'), i...)
 	if attempt > 0 {
-		tail += "-r" + strconv.Itoa(attempt)
+		tail = append(append(tail, "-r"...), a...)
 	}
 	if run > 0 {
-		tail += "-x" + strconv.Itoa(run)
+		tail = append(append(tail, "-x"...), r...)
 	}
-	tail += "-" + hash(podHashLength, string(uid), taskName, strconv.Itoa(index), strconv.Itoa(attempt), strconv.Itoa(run))
-	return readable(jobName, taskName, MaxLength-len(tail)) + tail
+	tail = appendHash(append(tail, '-'), podHashLength, string(uid), taskName, i, a, r)
+	job, task := readable(jobName, taskName, MaxLength-len(tail))
+	return job + "-" + task + string(tail)
 }
 
 // TaskLabel returns the task's name as a label value. A name that ends with - or _ is
@@ -81,10 +85,11 @@ func TaskLabel(taskName string) string {
 	return head + hash(taskHashLength, taskName)
 }
 
-// readable joins the names to a DNS label prefix of at most n characters: lower case,
-// and - for whatever else. Each name gets half of the room, and what the other leaves.
-func readable(jobName, taskName string, n int) string {
-	job, task := label(jobName), label(taskName)
+// readable returns the names such that, with a - between them, they make a DNS label prefix of at most
+// n characters: lower case, and - for whatever else. Each name gets half of the room, and what the other
+// leaves.
+func readable(jobName, taskName string, n int) (job, task string) {
+	job, task = label(jobName), label(taskName)
 	room := n - 1
 	half := room / 2
 	switch {
@@ -96,7 +101,7 @@ func readable(jobName, taskName string, n int) string {
 	default:
 		job, task = job[:half], task[:room-half]
 	}
-	return strings.Trim(job, "-") + "-" + strings.Trim(task, "-")
+	return strings.Trim(job, "-"), strings.Trim(task, "-")
 }
 
 // label maps a name to characters of a DNS label.
@@ -118,7 +123,10 @@ func isAlphanumeric(c byte) bool {
 
 // hash returns n (at most 12) characters of [0-9a-z] that depend on all parts and on
 // where one ends and the next begins.
-func hash(n int, parts ...string) string {
+func hash(n int, parts ...string) string { return string(appendHash(nil, n, parts...)) }
+
+// appendHash appends the characters of hash to a text.
+func appendHash(to []byte, n int, parts ...string) []byte {
 	var room [192]byte
 	text := room[:0]
 	for _, p := range parts {
@@ -126,10 +134,9 @@ func hash(n int, parts ...string) string {
 	}
 	sum := sha256.Sum256(text)
 	v := binary.BigEndian.Uint64(sum[:])
-	var out [12]byte
-	for i := range n {
-		out[i] = alphabet[v%36]
+	for range n {
+		to = append(to, alphabet[v%36])
 		v /= 36
 	}
-	return string(out[:n])
+	return to
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/testutil"
@@ -33,6 +34,8 @@ type cluster struct {
 	now  time.Time
 	uids int
 	envs map[string]EnvView // the ComputeEnvs that tasks name
+	// nodes are those that are known; nil means that they are not.
+	nodes *nodes.Index
 }
 
 var errConflict = errors.New("conflict")
@@ -62,7 +65,11 @@ func (c *cluster) changeJob(change func(*v1alpha1.BatchJob)) {
 // reports whether it made one.
 func (c *cluster) create(in resolve.Instance) bool {
 	t := &c.spec.Tasks[in.Task]
-	want, err := podspec.Build(c.made, c.spec, in, cmp.Or(t.Env, c.envs[t.EnvID].Env), podspec.Cluster{Catalog: machines})
+	has := podspec.Cluster{Catalog: machines}
+	if c.nodes != nil {
+		has.Hosts = c.nodes.Hosts
+	}
+	want, err := podspec.Build(c.made, c.spec, in, cmp.Or(t.Env, c.envs[t.EnvID].Env), has)
 	if err != nil {
 		panic(err)
 	}
@@ -130,13 +137,12 @@ type world struct {
 	last Plan
 	// told are the transitions so far.
 	told []string
-	// refusals, nodes and live are handed to Compute.
+	// refusals, taken, noMemory and live are handed to Compute.
 	refusals map[int]Refusal
 	taken    map[string]Taken
 	noMemory string
 	// scheduled is when the scheduler looked at a Pod last.
 	scheduled time.Time
-	nodes     Nodes
 	live      bool
 }
 
@@ -150,8 +156,21 @@ func newWorld(t *testing.T, job *testutil.JobBuilder) *world {
 }
 
 func (w *world) observation() Observation {
-	return Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusals: w.refusals, Envs: w.envs, Nodes: w.nodes, Live: w.live, Taken: w.taken, NoMemory: w.noMemory,
-		Scheduled: func(string) time.Time { return w.scheduled }}
+	obs := Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusals: w.refusals, Envs: w.envs, Live: w.live, Taken: w.taken, NoMemory: w.noMemory}
+	l := LookupsOf(obs.Spec, obs.Envs, obs.Pods)
+	for _, name := range l.Schedulers {
+		if obs.Scheduled == nil {
+			obs.Scheduled = map[string]time.Time{}
+		}
+		obs.Scheduled[name] = w.scheduled
+	}
+	if w.nodes != nil {
+		obs.Nodes = &Nodes{Zones: w.nodes.Zones(), Hosts: map[string][]string{}}
+		for _, address := range l.Addresses {
+			obs.Nodes.Hosts[address] = w.nodes.Hosts([]string{address})
+		}
+	}
+	return obs
 }
 
 // compute plans without carrying the plan out.
@@ -162,7 +181,7 @@ func (w *world) compute() Plan {
 
 func (w *world) must(obs Observation) Plan {
 	w.t.Helper()
-	p, err := Compute(obs, w.now)
+	p, err := wantSame(w.t, obs, w.now)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -180,10 +199,13 @@ func (w *world) step() *world {
 	}
 	if len(p.Verify) > 0 {
 		obs := w.observation()
-		obs.Absent = func(name string) bool { return w.pods[name] == nil && !w.taken[name].MayRun }
+		obs.Absent = map[string]bool{}
 		for _, in := range p.Verify {
-			if w.pods[w.spec.PodName(in)] != nil {
+			name := w.spec.PodName(in)
+			if w.pods[name] != nil {
 				w.create(in)
+			} else if !w.taken[name].MayRun {
+				obs.Absent[name] = true
 			}
 		}
 		p = w.must(obs)

@@ -13,7 +13,6 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/podspec"
-	"batchcompute.dev/operator/internal/resolve"
 )
 
 // A service mesh, a log agent or a policy may add containers to every Pod. The outcome of an
@@ -25,26 +24,23 @@ const sidecarGrace = 15 * time.Second
 
 // stopSidecars stops a Pod whose command has ended and in which other containers still run.
 // Its outcome is taken when all of it has ended, so that no attempt starts beside it.
-func (c *computation) stopSidecars(t *task, in resolve.Instance, pod *corev1.Pod) {
+func (p *progress) stopSidecars(pod *corev1.Pod, now time.Time) {
 	if len(runningSidecars(pod)) == 0 {
 		return // the kubelet is about to say that the Pod has ended
 	}
-	left := min(stateOf(pod).Terminated.FinishedAt.Add(sidecarGrace).Sub(c.now), sidecarGrace) // a node's clock may be ahead
-	if left > 0 {
-		c.lookAgain(left)
-		return
+	left := min(stateOf(pod).Terminated.FinishedAt.Add(sidecarGrace).Sub(now), sidecarGrace) // a node's clock may be ahead
+	if p.stopIn(left); p.stop {
+		p.awaitSidecars(pod)
 	}
-	c.plan.Delete = append(c.plan.Delete, pod)
-	c.waitForSidecars(t, in, pod)
 }
 
-// waitForSidecars says that a Pod is being stopped whose command has ended, if it is one.
-func (c *computation) waitForSidecars(t *task, in resolve.Instance, pod *corev1.Pod) {
+// awaitSidecars says that a Pod is being stopped whose command has ended, if it is one.
+func (p *progress) awaitSidecars(pod *corev1.Pod) {
 	end, others := stateOf(pod).Terminated, runningSidecars(pod)
 	if end == nil || len(others) == 0 {
 		return
 	}
-	c.wait(t, in.Index, pod.Name, v1alpha1.ReasonSidecarsStopped, fmt.Sprintf(
+	p.waitFor(v1alpha1.ReasonSidecarsStopped, fmt.Sprintf(
 		"the command ended with exit code %d, and %s still ran %d s later: the Pod is being stopped, and the attempt counts as the command ended",
 		end.ExitCode, named(others), int(sidecarGrace/time.Second)))
 }

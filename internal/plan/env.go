@@ -4,9 +4,6 @@
 package plan
 
 import (
-	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,7 +13,7 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// HoldsNode reports whether the Pod has a node of a ComputeEnv. It is not let go of before
+// HoldsNode reports whether the Pod has a node of a ComputeEnv. Its finalizer is not removed before
 // it has finished, whatever becomes of its job: as long as it may run, nobody else gets the
 // node. One whose node does not confirm its end in time is given up.
 func HoldsNode(pod *corev1.Pod, now time.Time) bool {
@@ -80,140 +77,4 @@ func Claims(s *v1alpha1.TaskStatus) int {
 		}
 	}
 	return n
-}
-
-// countInEnvs counts the claims that are left in each ComputeEnv.
-func (c *computation) countInEnvs() {
-	if len(c.obs.Envs) == 0 {
-		return
-	}
-	c.inEnv, c.issued, c.wanted = map[string]int{}, map[string]int{}, map[string]int{}
-	for i := range c.tasks {
-		t := &c.tasks[i]
-		if e, ok := c.obs.Envs[t.EnvID]; ok {
-			c.inEnv[e.Env.Name] += t.active.len() + t.interrupted.len()
-		}
-	}
-	for _, e := range byName(c.obs.Envs) {
-		c.inEnv[e.Env.Name] += c.lingering[e.Env.ID]
-	}
-}
-
-// inEnvRoom cuts room to what the nodes of the task's ComputeEnv allow, and notes what is
-// lacking.
-func (c *computation) inEnvRoom(t *task, room int) int {
-	if t.EnvID == "" || room <= 0 {
-		return room
-	}
-	room = min(room, t.unclaimed().Len())
-	e, ok := c.obs.Envs[t.EnvID]
-	if !ok {
-		t.lacking = v1alpha1.ReasonComputeEnvNotFound
-		return 0
-	}
-	nodes := e.Limit - c.inEnv[e.Env.Name]
-	if e.Closed {
-		nodes = min(nodes, e.Grant-c.issued[e.Env.Name])
-	}
-	if nodes = max(nodes, 0); nodes < room {
-		c.wanted[e.Env.Name] += room - nodes
-		t.lacking = v1alpha1.ReasonComputeEnvFull
-		return nodes
-	}
-	return room
-}
-
-// byName returns each ComputeEnv once, by whatever names it is called.
-func byName(envs map[string]EnvView) map[string]EnvView {
-	out := map[string]EnvView{}
-	for _, e := range envs {
-		out[e.Env.Name] = e
-	}
-	return out
-}
-
-// took counts claims that were made in the ComputeEnv of t.
-func (c *computation) took(t *task, n int) {
-	if e, ok := c.obs.Envs[t.EnvID]; ok {
-		c.inEnv[e.Env.Name] += n
-		c.issued[e.Env.Name] += n
-	}
-}
-
-// explainLack says what a task lacks of which no instance is under way.
-func (c *computation) explainLack(t *task) {
-	detail := fmt.Sprintf("there is no ComputeEnv %q", t.EnvID)
-	if e, ok := c.obs.Envs[t.EnvID]; ok {
-		switch {
-		case e.Size == 0:
-			detail = fmt.Sprintf("ComputeEnv %q has no node: its desiredComputeNodeCount is 0", e.Env.Name)
-		default:
-			detail = fmt.Sprintf("ComputeEnv %q has no node to spare: its %s are in use, or others are first", e.Env.Name, count(e.Size, "node"))
-		}
-	}
-	if t.lacking == v1alpha1.ReasonOperatorMemory {
-		detail = c.obs.NoMemory
-	}
-	next := ranges.Span(0, t.InstanceNum-1).Minus(t.succeeded).Minus(t.failed).First(1)
-	for i := range next.All() {
-		c.wait(t, i, "", t.lacking, detail)
-	}
-	t.reason, t.message = t.lacking, cut(detail)
-}
-
-// unschedulable returns what the scheduler says of a Pod that it finds no node for.
-func unschedulable(pod *corev1.Pod) (message string, ok bool) {
-	for _, c := range pod.Status.Conditions {
-		// The reason is Unschedulable, or SchedulerError where the scheduler itself is in trouble.
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason != corev1.PodReasonSchedulingGated {
-			return c.Message, true
-		}
-	}
-	return "", false
-}
-
-// maxZones is how many zones a sentence lists.
-const maxZones = 5
-
-// explainUnschedulable says why no node fits, in better words than the scheduler's where it
-// is for the zone.
-func (c *computation) explainUnschedulable(t *task, message string) (reason, detail string) {
-	var zones []string
-	if e := c.env(t); e != nil {
-		zones = e.Zones
-	}
-	if n := c.obs.Nodes; n == nil || len(zones) == 0 || slices.ContainsFunc(zones, n.HasZone) {
-		return v1alpha1.ReasonUnschedulable, fmt.Sprintf("no node fits%s: %s", inZones(zones), message)
-	}
-	known := c.obs.Nodes.Zones()
-	there := "no node has the label " + corev1.LabelTopologyZone
-	if len(known) > 0 {
-		there = "there are nodes" + inZones(known[:min(len(known), maxZones)])
-		if more := len(known) - maxZones; more > 0 {
-			there += fmt.Sprintf(" and %d more", more)
-		}
-	}
-	return v1alpha1.ReasonZoneNotFound, fmt.Sprintf("no node is%s; %s", inZones(zones), there)
-}
-
-// env returns where and on what the instances of t run, or nil where that is not known.
-func (c *computation) env(t *task) *resolve.Env {
-	if t.Env != nil {
-		return t.Env
-	}
-	return c.obs.Envs[t.EnvID].Env
-}
-
-// isOutdated reports whether the Pod waits for nodes by their names, and the addresses that
-// these were found by are of others by now.
-func (c *computation) isOutdated(t *task, pod *corev1.Pod) bool {
-	then, ok := pod.Annotations[v1alpha1.AnnotationHosts]
-	if !ok || c.obs.Nodes == nil || pod.Spec.NodeName != "" {
-		return false
-	}
-	e := c.env(t)
-	if _, waits := unschedulable(pod); !waits && pod.DeletionTimestamp == nil || e == nil {
-		return false
-	}
-	return strings.Join(c.obs.Nodes.Hosts(e.HostIPs), ",") != then
 }

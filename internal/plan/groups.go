@@ -47,7 +47,9 @@ func parseGroups(text string) (groups, error) {
 		return nil, nil
 	}
 	var out groups
-	for part := range strings.SplitSeq(text, ";") {
+	for more := true; more; {
+		var part string
+		part, text, more = strings.Cut(text, ";")
 		head, indexes, ok := strings.Cut(part, ":")
 		if !ok {
 			head, indexes = "", part

@@ -150,7 +150,7 @@ func TestLostPods(t *testing.T) {
 		pending := w.pod("a/1")
 		w.vanish("a/0 a/1")
 		obs := w.observation()
-		obs.Pending = func(name string) bool { return name == pending }
+		obs.Pending = map[string]time.Time{pending: w.now}
 		if got, want := fmt.Sprint(w.must(obs).Adopt), "[{0 0 0 0 0}]"; got != want {
 			t.Errorf("Adopt is %s, want %s", got, want)
 		}

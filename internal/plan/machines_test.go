@@ -165,11 +165,10 @@ func TestZoneNotFound(t *testing.T) {
 	}
 	w := newWorld(t, testutil.Job("j").Zone("zone-x").Task("a")).step()
 	w.do("a/0", func(pod *corev1.Pod) { testutil.Unschedulable(pod, "0/3 nodes are available") })
-	obs := w.observation()
-	obs.Nodes = x
+	w.nodes = x
 	told := func() string {
 		t.Helper()
-		s := w.must(obs).Status
+		s := w.compute().Status
 		return s.Reason + ": " + s.Waiting[0].Message
 	}
 	if got, want := told(), "ZoneNotFound: no node is in zone zone-x; no node has the label topology.kubernetes.io/zone"; got != want {

@@ -15,7 +15,6 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/podspec"
-	"batchcompute.dev/operator/internal/resolve"
 )
 
 // outcome is how an attempt ended.
@@ -58,17 +57,17 @@ const (
 	confirmWait = 60 * time.Second
 )
 
-// outcomeOf returns how the attempt ended that pod runs, for an instance with history h,
-// or nil while it has not.
+// outcome returns how the attempt ended, or nil while it has not.
 //
 // An exit with 0 that came only after somebody had asked for the Pod's deletion is no
 // success: a program that handles the signal ends so with its work undone. All times are
 // in whole seconds. Within one and the same the command is believed, unless a signal
 // ended it or the deletion was for its timeout. Likewise what a kubelet evicts, see gaveWay.
-func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
+func (a *attempt) outcome() *outcome {
+	pod := a.pod
 	//mutation:retry-while-old-pod-runs
 	finished := HasFinished(pod)
-	if !finished && !c.isStuck(pod) {
+	if !finished && !isStuck(pod, a.now) {
 		return nil
 	}
 	ended := terminated(pod)
@@ -79,12 +78,12 @@ func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
 	if ended != nil {
 		end.exitCode = new(ended.ExitCode)
 	}
-	stopped, late := stopOf(pod, t.Timeout)
+	stopped, late := stopOf(pod, a.task.Timeout)
 	switch {
 	case stopped && late:
-		end.by(byCommand, v1alpha1.ReasonTimeout, "took longer than the timeout of %d s and was stopped", int64(t.Timeout/time.Second))
+		end.by(byCommand, v1alpha1.ReasonTimeout, "took longer than the timeout of %d s and was stopped", int64(a.task.Timeout/time.Second))
 	case stopped:
-		c.blameMachine(t, h, pod, end)
+		a.blameMachine(end)
 	case exceededStorage(pod):
 		end.ran = true
 		end.by(byCommand, v1alpha1.ReasonStorageExceeded, "stopped: it wrote more than its disks hold%s", because("", pod.Status.Message))
@@ -93,7 +92,7 @@ func (c *computation) outcomeOf(t *task, h history, pod *corev1.Pod) *outcome {
 		end.kind = success
 	case disruption(pod) != nil:
 		end.ran = true // or was about to: the node had taken it
-		c.blameMachine(t, h, pod, end)
+		a.blameMachine(end)
 	case pod.Status.Reason == "Evicted" && end.ran:
 		end.by(byMachine, v1alpha1.ReasonEvicted, "evicted%s", because("", pod.Status.Message))
 	case !end.ran && failedInit(pod) != "":
@@ -123,7 +122,8 @@ func (o *outcome) by(kind outcomeKind, reason, format string, args ...any) {
 
 // blameMachine says who stopped a Pod, or disturbed it, for another reason than its
 // timeout.
-func (c *computation) blameMachine(t *task, h history, pod *corev1.Pod, end *outcome) {
+func (a *attempt) blameMachine(end *outcome) {
+	pod, timeout := a.pod, a.task.budget.timeout(a.history)
 	if d := disruption(pod); d != nil {
 		if d.Type == TerminationTarget {
 			end.requeued = true
@@ -143,12 +143,12 @@ func (c *computation) blameMachine(t *task, h history, pod *corev1.Pod, end *out
 	switch {
 	case end.stuck:
 		end.by(byMachine, v1alpha1.ReasonNodeLost, "%s does not confirm that the Pod, which was asked to stop, has ended", nodeOf(pod))
-	case !end.ran && !askedToStop(pod).Before(pod.CreationTimestamp.Add(c.patience(t, h))):
-		reason, detail := c.waitsFor(pod, t)
+	case !end.ran && !askedToStop(pod).Before(pod.CreationTimestamp.Add(timeout)):
+		reason, detail := a.waitsFor()
 		if reason == "" {
 			reason, detail = v1alpha1.ReasonMachineRefused, nodeOf(pod)+" never started the container"
 		}
-		end.by(byMachine, reason, "given up after %d s: %s", int64(c.patience(t, h)/time.Second), detail)
+		end.by(byMachine, reason, "given up after %d s: %s", int64(timeout/time.Second), detail)
 	case !end.ran && pod.Spec.NodeName == "" && pod.Annotations[v1alpha1.AnnotationHosts] != "":
 		// Whether the addresses are of other nodes at this moment is no matter.
 		end.outdated = true
@@ -156,120 +156,6 @@ func (c *computation) blameMachine(t *task, h history, pod *corev1.Pod, end *out
 	default:
 		end.by(byMachine, v1alpha1.ReasonPodDeleted, "the Pod was deleted before the command had ended")
 	}
-}
-
-// verdict is what becomes of an instance whose attempt has ended.
-type verdict int
-
-const (
-	succeeded   verdict = iota
-	retried             // it is issued again, and a budget has paid for it
-	returned            // it is issued again once the suspension is over
-	replaced            // it gets another Pod of the same name, and nothing is spent
-	failed              // for good
-	interrupted         // for good, and its Pod is held
-)
-
-// next decides what becomes of an instance with history h whose attempt ended so, and
-// its history from then on. The end gets another reason where the instance was stopped
-// on purpose.
-//
-// The machine's budget is spent first by what is due to the machine; when it is used up,
-// that is a failed run like any other. Source: BatchCompute, Task.MaxRetryCount,
-// Task.ResourceMaxRetryCount, Task.FailedAction, Job.StateIfCreateCvmFailed.
-func (c *computation) next(t *task, in resolve.Instance, h history, end *outcome) (verdict, history) {
-	fast := t.FailedAction == v1alpha1.FailedActionFastInterrupt
-	//mutation:command-budget-off-by-one
-	mayRetry := h.retries < t.MaxRetryCount && !fast
-	switch {
-	case end.kind == success:
-		return succeeded, h
-	case c.isDoomed(t, in.Index):
-		if end.kind == byMachine {
-			end.reason, end.message = v1alpha1.ReasonTerminated, "terminated"
-		}
-		return failed, h
-	//mutation:suspension-spends-budget
-	case c.draining && end.kind == byMachine:
-		return returned, h
-	case end.outdated, end.requeued:
-		return replaced, h
-	case end.kind == byMachine && !end.ran && !c.movesOn(t, h):
-		return replaced, h
-	case end.kind == byMachine && !end.ran && (h.machines+1)%c.instanceTypes(t) != 0 && h.machines < c.machineLimit(t):
-		h.machines++ // to the next machine type, which costs nothing
-		return retried, h
-	//mutation:machine-budget-off-by-one
-	case end.kind == byMachine && c.nextRound(t, h) <= c.machineLimit(t):
-		//mutation:machine-spends-command-budget
-		h.machines = c.nextRound(t, h)
-		return retried, h
-	case mayRetry:
-		h.retries++
-		return retried, h
-	case end.kind == byCommand && t.FailedAction != v1alpha1.FailedActionTerminate:
-		return interrupted, h
-	}
-	return failed, h
-}
-
-// machineRetries is how often an instance of t gets another machine.
-func (c *computation) machineRetries(t *task) int {
-	if t.EnvID == "" {
-		return t.ResourceMaxRetryCount
-	}
-	if e, ok := c.obs.Envs[t.EnvID]; ok {
-		return e.Env.ResourceMaxRetryCount
-	}
-	return v1alpha1.DefaultEnvResourceMaxRetryCount
-}
-
-// instanceTypes is how many machine types are tried in a round. Those of a ComputeEnv may
-// change under a job: what its instances have gone on without is then counted in rounds of
-// the new ones.
-func (c *computation) instanceTypes(t *task) int {
-	if e := c.env(t); e != nil {
-		return e.InstanceTypes()
-	}
-	return 1
-}
-
-// nextRound is the number of machines not had with which the first type is tried again.
-func (c *computation) nextRound(t *task, h history) int {
-	types := c.instanceTypes(t)
-	return (h.machines/types + 1) * types
-}
-
-// machineLimit is the highest number of machines that an instance of t goes on without: in
-// each round all machine types are tried. The size of the status counts on it.
-func (c *computation) machineLimit(t *task) int {
-	return min((c.machineRetries(t)+1)*c.instanceTypes(t)-1, v1alpha1.MaxResourceRetryCount)
-}
-
-// movesOn reports whether an instance that waits for its machine ever gives it up: for
-// another machine type, or, unless stateIfCreateCvmFailed has it wait, for good.
-func (c *computation) movesOn(t *task, h history) bool {
-	return !c.obs.Spec.WaitsForMachine || t.EnvID != "" || (h.machines+1)%c.instanceTypes(t) != 0
-}
-
-// patience is how long the machine of an instance with history h is waited for. It grows
-// with how often all its machine types were tried.
-// Source: BatchCompute, Task.ResourceMaxRetryCount.
-func (c *computation) patience(t *task, h history) time.Duration {
-	n := h.machines/c.instanceTypes(t) + 1
-	unit := c.obs.ResourceWait
-	if unit == 0 {
-		unit = DefaultResourceWait
-	}
-	switch {
-	case n <= 3:
-		return unit
-	case n <= 10:
-		return unit * 3 / 2
-	case n <= 50:
-		return unit * 3
-	}
-	return unit * 6
 }
 
 // HasFinished reports whether nothing of the Pod runs, or ever will.
@@ -283,8 +169,6 @@ func HasFinished(pod *corev1.Pod) bool {
 }
 
 // isStuck reports whether the Pod should have ended by now.
-func (c *computation) isStuck(pod *corev1.Pod) bool { return isStuck(pod, c.now) }
-
 func isStuck(pod *corev1.Pod, now time.Time) bool {
 	return pod.DeletionTimestamp != nil && !now.Before(pod.DeletionTimestamp.Add(confirmWait))
 }

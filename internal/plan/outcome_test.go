@@ -270,8 +270,12 @@ func TestOutcome(t *testing.T) {
 			testutil.Bind(s.Pod, "node-1")
 			tc.pod(s)
 			w := newWorld(t, testutil.Job("j").Task("a", testutil.Timeout(10)))
-			c := &computation{obs: w.observation(), now: begin}
-			end := c.outcomeOf(&task{Task: &w.spec.Tasks[0]}, history{}, s.Pod)
+			obs := w.observation()
+			j, _, err := load(&obs, begin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			end := (&attempt{job: &j, task: &j.tasks[0], pod: s.Pod}).outcome()
 			got, code := "", int32(0)
 			if end != nil {
 				got, code = end.reason+": "+end.message, -1

@@ -122,7 +122,7 @@ func HasClaims(s *v1alpha1.BatchJobStatus) bool {
 // tells of that and of the last change.
 func IsDormant(job *v1alpha1.BatchJob) bool {
 	is := func(kind string) bool { return meta.IsStatusConditionTrue(job.Status.Conditions, kind) }
-	return job.Spec.Suspend && !job.Spec.Terminate && job.DeletionTimestamp == nil && job.Status.EndTime == nil && IsIdle(job) &&
+	return job.Spec.Suspend && !job.Spec.Terminate && job.DeletionTimestamp == nil && !HasEnded(&job.Status) && IsIdle(job) &&
 		job.Status.ObservedGeneration == job.Generation && is(v1alpha1.ConditionAccepted) && is(v1alpha1.ConditionSuspended) &&
 		job.Annotations[v1alpha1.AnnotationTerminate] == "" && !is(v1alpha1.ConditionInvalidAnnotation)
 }
@@ -134,8 +134,5 @@ func MayBegin(job *v1alpha1.BatchJob) bool {
 
 // isAtRest reports whether nothing of the job is under way, or is to be.
 func isAtRest(job *v1alpha1.BatchJob) bool {
-	if job.Status.EndTime == nil && !meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionDuplicate) || RetryDue(job) {
-		return false
-	}
-	return IsIdle(job)
+	return IsDone(job) && !RetryDue(job) && IsIdle(job)
 }

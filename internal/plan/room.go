@@ -27,11 +27,11 @@ type explanations struct{ reasons, messages int }
 
 // roomToExplain shares the room out: tasks that could not start have the least to say and
 // get what the others leave.
-func (c *computation) roomToExplain() room {
+func roomToExplain(tasks []taskSummary) room {
 	all := explanations{v1alpha1.MaxTaskReasons, v1alpha1.MaxTaskMessages}
 	r := room{all, all}
-	for i := range c.tasks {
-		if t := &c.tasks[i]; t.reason != "" && t.reason != v1alpha1.ReasonPredecessorFailed {
+	for i := range tasks {
+		if t := &tasks[i]; t.reason != "" && t.reason != v1alpha1.ReasonPredecessorFailed {
 			r.after.take(t)
 		}
 	}
@@ -39,14 +39,14 @@ func (c *computation) roomToExplain() room {
 }
 
 // take returns the reason and message that the status has of t.
-func (r *room) take(t *task) (reason, message string) {
+func (r *room) take(t *taskSummary) (reason, message string) {
 	if t.reason == v1alpha1.ReasonPredecessorFailed {
 		return r.after.take(t)
 	}
 	return r.own.take(t)
 }
 
-func (e *explanations) take(t *task) (reason, message string) {
+func (e *explanations) take(t *taskSummary) (reason, message string) {
 	if t.reason == "" || e.reasons == 0 {
 		return "", ""
 	}

@@ -4,153 +4,134 @@
 package plan
 
 import (
-	"cmp"
-	"fmt"
 	"slices"
+	"strconv"
 
-	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
-	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/conditions"
 )
 
-// summarize puts the next status together and says what is new in it.
-func (c *computation) summarize() {
-	old := &c.obs.Job.Status
-	next := old.DeepCopy()
-	c.keepFailures(next)
-	next.ObservedGeneration = c.obs.Job.Generation
-	next.JobID = c.obs.Spec.ID
-	c.keepPodKey(next)
-	next.Run = int64(c.runNumber)
+// plan puts the plan together. told are the events before those that the status brings.
+func (s *summary) plan(told events) Plan {
+	old, next := &s.obs.Job.Status, s.status()
+	p := s.pods.plan(*next)
+	p.Create, p.Adopt, p.Verify = s.claims.create, s.pods.adopt, s.pods.verify
+	p.InEnv, p.Wanted, p.Opened = s.claims.inEnv, s.claims.wanted, s.claims.opened
+	p.Retries, p.Scheduled = s.pods.retries, s.pods.scheduled
+	p.Urgent, p.Gather = s.urgency(old, next)
+	p.Transitions = s.events(told, old, next)
+	return p
+}
+
+// status is the whole next status.
+func (s *summary) status() *v1alpha1.BatchJobStatus {
+	obs, old := s.obs, &s.obs.Job.Status
+	kept := *old
+	kept.Tasks, kept.Waiting = nil, nil // they are made anew
+	next := kept.DeepCopy()
+	if next.Conditions == nil {
+		next.Conditions = make([]metav1.Condition, 0, 2) // Accepted and Reconciling
+	}
+	next.Failures = s.keptFailures(next.Failures)
+	next.ObservedGeneration = obs.Job.Generation
+	next.JobID = obs.Spec.ID
+	next.PodKeys = s.podKeys(next.PodKeys)
+	next.Run = int64(s.mode.run)
 	if old.State == "" {
-		next.RetryToken = c.obs.Job.Spec.RetryToken // nothing has failed that it could mean
+		next.RetryToken = obs.Job.Spec.RetryToken // nothing has failed that it could mean
 	}
-	if next.StartTime == nil && len(c.plan.Create) > 0 {
-		next.StartTime = new(seconds(c.now))
+	if next.StartTime == nil && len(s.claims.create) > 0 {
+		next.StartTime = new(seconds(s.now))
 	}
-	next.Tasks = c.taskStatuses()
-	next.Waiting = c.waits(old.Waiting)
-	next.TaskMetrics, next.TaskInstanceMetrics = c.metrics()
-	next.TaskProgress = fmt.Sprintf("%d/%d", next.TaskMetrics.SucceedCount, len(c.tasks))
-	next.TaskInstanceProgress = fmt.Sprintf("%d/%d", next.TaskInstanceMetrics.SucceedCount, c.obs.Spec.InstanceNum)
-	next.State = c.jobState()
-	next.Reason, next.Message = c.jobReason(next.State)
+	next.Tasks = s.taskStatuses()
+	next.Waiting = s.pods.waiting.stored(old.Waiting)
+	next.TaskMetrics, next.TaskInstanceMetrics = s.metrics()
+	next.TaskProgress = ratio(next.TaskMetrics.SucceedCount, len(s.tasks))
+	next.TaskInstanceProgress = ratio(next.TaskInstanceMetrics.SucceedCount, obs.Spec.InstanceNum)
+	next.State, next.Reason, next.Message = s.state, s.reason, s.message
 	if isTerminal(next.State) {
-		next.EndTime = new(seconds(c.now))
+		next.EndTime = new(seconds(s.now))
 	}
-	c.setConditions(next)
-	c.plan.Status = *next
-	c.plan.Urgent = c.plan.Urgent || old.State == "" || isTerminal(next.State)
-	c.plan.Gather = !c.plan.Urgent && c.moved > 0 && !c.usesEnvs() && (len(c.plan.Create) == 0 || c.isTrickle())
-	c.plan.Urgent = c.plan.Urgent || c.moved > 0
-	c.tell(old)
+	s.setConditions(next)
+	return next
 }
 
-// keepPodKey notes the key with which Pods of the job are signed, before there are any. The Pods of a
-// job that a version without keys began are not asked for a proof.
-func (c *computation) keepPodKey(next *v1alpha1.BatchJobStatus) {
-	key, fresh := c.obs.PodKey, c.obs.Job.Status.State == ""
-	if key == "" || !fresh && len(next.PodKeys) == 0 || slices.Contains(next.PodKeys, key) {
-		return
+// ratio is such as "3/4".
+func ratio(some int64, all int) string { return strconv.FormatInt(some, 10) + "/" + strconv.Itoa(all) }
+
+// podKeys are the keys with which Pods of the job are signed; the present one is noted before there are
+// any Pods. The Pods of a job that a version without keys started are not asked for a proof.
+func (s *summary) podKeys(keys []string) []string {
+	key, fresh := s.obs.PodKey, s.obs.Job.Status.State == ""
+	if key == "" || !fresh && len(keys) == 0 || slices.Contains(keys, key) {
+		return keys
 	}
-	next.PodKeys = append(next.PodKeys, key)
-	next.PodKeys = next.PodKeys[max(0, len(next.PodKeys)-v1alpha1.MaxPodKeys):]
-	c.plan.Urgent = true
+	keys = append(keys, key)
+	return keys[max(0, len(keys)-v1alpha1.MaxPodKeys):]
 }
 
-// usesEnvs reports whether the job has nodes of ComputeEnvs, for which others may wait.
-func (c *computation) usesEnvs() bool {
-	return slices.ContainsFunc(c.tasks, func(t task) bool { return t.EnvID != "" })
-}
-
-// isTrickle reports whether what moved are few of many instances that are under way, and no
-// task begins or ends with them, nor is there more to be claimed.
-func (c *computation) isTrickle() bool {
-	if c.waveRoom() <= 0 {
-		return false
-	}
-	active := 0
-	for i := range c.tasks {
-		t, was := &c.tasks[i], v1alpha1.TaskPending
-		if t.old != nil {
-			was = t.old.State
-		}
-		if t.state != was && (was == v1alpha1.TaskPending || t.hasEnded() || t.isHeld()) {
-			return false
-		}
-		active += t.active.len()
-	}
-	return c.moved*trickle < active
-}
-
-// trickle is the share of the instances under way that are worth a write by themselves: one in
-// so many.
-const trickle = 20
-
-// keepFailures adds what failed now to status.failures and drops the oldest.
-func (c *computation) keepFailures(next *v1alpha1.BatchJobStatus) {
-	for i := range c.failures {
-		next.Failures = append(next.Failures, c.failures[i].TaskInstanceFailure)
+// keptFailures adds what failed now to the failures of the status and drops the oldest.
+func (s *summary) keptFailures(failures []v1alpha1.TaskInstanceFailure) []v1alpha1.TaskInstanceFailure {
+	for i := range s.pods.failures {
+		failures = append(failures, s.pods.failures[i].TaskInstanceFailure)
 	}
 	// What is seen late is not the last that happened.
-	slices.SortStableFunc(next.Failures, func(a, b v1alpha1.TaskInstanceFailure) int { return a.Time.Compare(b.Time.Time) })
-	next.Failures = next.Failures[max(0, len(next.Failures)-v1alpha1.MaxFailures):]
+	slices.SortStableFunc(failures, func(a, b v1alpha1.TaskInstanceFailure) int { return a.Time.Compare(b.Time.Time) })
+	return failures[max(0, len(failures)-v1alpha1.MaxFailures):]
 }
 
-// waits returns the instances that wait. As with tasks, the old sentence is kept for as
-// long as the reason is the same.
-func (c *computation) waits(old []v1alpha1.TaskInstanceWait) []v1alpha1.TaskInstanceWait {
-	var out []v1alpha1.TaskInstanceWait
-	for _, w := range c.waiting {
-		for _, o := range old {
-			if o.TaskName == w.TaskName && o.TaskInstanceIndex == w.TaskInstanceIndex && o.Reason == w.Reason && o.PodName == w.PodName {
-				w.Message = o.Message
-			}
+func (s *summary) taskStatuses() []v1alpha1.TaskStatus {
+	n := 0
+	for i := range s.tasks {
+		if s.isStored(i) {
+			n++
 		}
-		out = append(out, w.TaskInstanceWait)
 	}
-	return out
-}
-
-func (c *computation) taskStatuses() []v1alpha1.TaskStatus {
-	var out []v1alpha1.TaskStatus
-	r := c.roomToExplain()
-	for i := range c.tasks {
-		t := &c.tasks[i]
-		if t.state == v1alpha1.TaskPending && t.succeeded.Empty() {
+	if n == 0 {
+		return nil
+	}
+	out := make([]v1alpha1.TaskStatus, 0, n)
+	r := roomToExplain(s.tasks)
+	for i := range s.tasks {
+		if !s.isStored(i) {
 			continue
 		}
-		s := v1alpha1.TaskStatus{
-			Name: t.Name, State: t.state,
-			Succeeded: t.succeeded.String(), Failed: t.failed.String(),
-			Active: t.active.String(), Retrying: t.retrying.String(), Interrupted: t.interrupted.String(),
-			Starting: int64(t.starting), Running: int64(t.running),
-		}
-		s.Reason, s.Message = r.take(t)
-		out = append(out, s)
+		t, l, pods := &s.job.tasks[i], &s.at[i], &s.pods.tasks[i]
+		reason, message := r.take(&s.tasks[i])
+		out = append(out, v1alpha1.TaskStatus{
+			Name: t.Name, State: s.tasks[i].state, Reason: reason, Message: message,
+			Succeeded: l.succeeded.String(), Failed: l.failed.String(),
+			Active: l.active.String(), Retrying: l.retrying.String(), Interrupted: l.interrupted.String(),
+			Starting: int64(pods.starting), Running: int64(pods.running),
+		})
 	}
 	return out
 }
 
-func (c *computation) metrics() (tasks, instances v1alpha1.StateMetrics) {
-	for i := range c.tasks {
-		t := &c.tasks[i]
-		*counterOf(&tasks, t.state)++
-		succeeded, failed, held := t.succeeded.Len(), t.failed.Len(), t.interrupted.len()
+// isStored reports whether the status has the task at that position. A PENDING task is in it only if
+// instances succeeded before a retry.
+func (s *summary) isStored(pos int) bool {
+	return s.tasks[pos].state != v1alpha1.TaskPending || !s.at[pos].succeeded.Empty()
+}
+
+func (s *summary) metrics() (tasks, instances v1alpha1.StateMetrics) {
+	for i := range s.tasks {
+		state, l, pods := s.tasks[i].state, &s.at[i], &s.pods.tasks[i]
+		*counterOf(&tasks, state)++
+		succeeded, failed, interrupted := l.succeeded.Len(), l.failed.Len(), l.interrupted.len()
 		instances.SucceedCount += int64(succeeded)
 		instances.FailedCount += int64(failed)
-		instances.FailedInterruptedCount += int64(held)
-		instances.StartingCount += int64(t.starting)
-		instances.RunningCount += int64(t.running)
-		rest := &instances.RunnableCount
-		if t.state == v1alpha1.TaskPending {
-			rest = &instances.PendingCount
+		instances.FailedInterruptedCount += int64(interrupted)
+		instances.StartingCount += int64(pods.starting)
+		instances.RunningCount += int64(pods.running)
+		others := &instances.RunnableCount
+		if state == v1alpha1.TaskPending {
+			others = &instances.PendingCount
 		}
-		*rest += int64(t.InstanceNum - succeeded - failed - held - t.starting - t.running)
+		*others += int64(s.job.tasks[i].InstanceNum - succeeded - failed - interrupted - pods.starting - pods.running)
 	}
 	return tasks, instances
 }
@@ -173,175 +154,42 @@ func counterOf(m *v1alpha1.StateMetrics, s v1alpha1.TaskState) *int64 {
 	return &m.FailedCount
 }
 
-// jobState is the state of the job. It is final when nothing of it runs and all that is left
-// to do is to let go of Pods, which follows at once.
-func (c *computation) jobState() v1alpha1.JobState {
-	state, failed := v1alpha1.JobPending, false
-	ended, held, pending := 0, 0, 0
-	rank := map[v1alpha1.JobState]int{v1alpha1.JobPending: 0, v1alpha1.JobRunnable: 1, v1alpha1.JobStarting: 2, v1alpha1.JobRunning: 3}
-	for i := range c.tasks {
-		t := &c.tasks[i]
-		s := v1alpha1.JobState(t.state)
-		switch {
-		case t.hasEnded():
-			ended++
-			failed = failed || s == v1alpha1.JobFailed
-			s = v1alpha1.JobRunning
-		case t.isHeld():
-			held++
-			s = v1alpha1.JobRunning
-		case t.state == v1alpha1.TaskPending:
-			pending++
-		}
-		if rank[s] > rank[state] {
-			state = s
-		}
+// setConditions sets the conditions of a job that validation accepted. What stays is set anew and not
+// removed first: the time of its transition would be another in every pass.
+func (s *summary) setConditions(next *v1alpha1.BatchJobStatus) {
+	set := conditions.OfBatchJob(next, next.ObservedGeneration, s.now)
+	set.True(v1alpha1.ConditionAccepted, v1alpha1.ReasonAccepted, "the request is valid")
+	if s.mode.draining {
+		set.True(v1alpha1.ConditionSuspended, v1alpha1.ReasonSuspended, s.suspension())
+	} else {
+		set.False(v1alpha1.ConditionSuspended, v1alpha1.ReasonResumed, "the suspension is over")
 	}
-	switch n := len(c.tasks); {
-	case held > 0 && ended+held+pending == n:
-		return v1alpha1.JobFailedInterrupted
-	//mutation:final-while-pod-runs
-	case ended < n || !c.letsGoOfAll():
-		return state
-	case failed:
-		return v1alpha1.JobFailed
+	if complaint := s.terminations.complaint; complaint != "" {
+		set.True(v1alpha1.ConditionInvalidAnnotation, v1alpha1.ReasonInvalidAnnotation, cut("annotation "+v1alpha1.AnnotationTerminate+": "+complaint))
+	} else {
+		set.Remove(v1alpha1.ConditionInvalidAnnotation)
 	}
-	return v1alpha1.JobSucceed
-}
-
-// letsGoOfAll reports whether no Pod that is tracked stays so, and none has to be stopped.
-func (c *computation) letsGoOfAll() bool {
-	return len(c.plan.Release) == len(c.obs.Pods) && !slices.ContainsFunc(c.plan.Release, func(pod *corev1.Pod) bool { return !HasFinished(pod) })
-}
-
-// jobReason is the reason and message of the job: the end's, else those of the first
-// task that has any.
-func (c *computation) jobReason(state v1alpha1.JobState) (reason, message string) {
-	if state == v1alpha1.JobSucceed {
-		return v1alpha1.ReasonJobSucceed, fmt.Sprintf("%s and %s succeeded", count(len(c.tasks), "task"), count(c.obs.Spec.InstanceNum, "instance"))
-	}
-	if c.draining && state != v1alpha1.JobFailed && state != v1alpha1.JobFailedInterrupted {
-		return v1alpha1.ReasonSuspended, c.suspension()
-	}
-	for i := range c.tasks {
-		t := &c.tasks[i]
-		if t.reason == "" || t.reason == v1alpha1.ReasonPredecessorFailed || state == v1alpha1.JobFailedInterrupted && !t.isHeld() {
-			continue
-		}
-		reason, message = t.reason, cut(fmt.Sprintf("task %q: %s", t.Name, t.message))
-		break
-	}
-	switch {
-	case state == v1alpha1.JobFailed && c.terminating:
-		return v1alpha1.ReasonTerminated, message
-	case state == v1alpha1.JobFailed:
-		return v1alpha1.ReasonJobFailed, message
-	}
-	return reason, message
-}
-
-// suspension says how far the suspension of the job is.
-func (c *computation) suspension() string {
-	n := 0
-	for i := range c.tasks {
-		n += c.tasks[i].active.len()
-	}
-	if n > 0 {
-		return isOrAre(n, "instance") + " being stopped"
-	}
-	return "nothing runs; spec.suspend: false goes on"
-}
-
-func (c *computation) setConditions(next *v1alpha1.BatchJobStatus) {
-	set := func(kind string, status metav1.ConditionStatus, reason, message string) {
-		meta.SetStatusCondition(&next.Conditions, metav1.Condition{
-			Type: kind, Status: status, Reason: reason, Message: message,
-			ObservedGeneration: next.ObservedGeneration, LastTransitionTime: seconds(c.now),
-		})
-	}
-	set(v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "the request is valid")
-	switch {
-	case c.draining:
-		set(v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, c.suspension())
-	case meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionSuspended) != nil:
-		set(v1alpha1.ConditionSuspended, metav1.ConditionFalse, v1alpha1.ReasonResumed, "the suspension is over")
-	}
-	meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionInvalidAnnotation)
-	if c.terminations.complaint != "" {
-		// Kept apart from the removal above so that the time of the transition stays.
-		if was := meta.FindStatusCondition(c.obs.Job.Status.Conditions, v1alpha1.ConditionInvalidAnnotation); was != nil {
-			next.Conditions = append(next.Conditions, *was)
-		}
-		set(v1alpha1.ConditionInvalidAnnotation, metav1.ConditionTrue, v1alpha1.ReasonInvalidAnnotation,
-			cut("annotation "+v1alpha1.AnnotationTerminate+": "+c.terminations.complaint))
-	}
-	// What stays is set anew and not taken away first: the time of its transition would be
-	// another in every pass.
 	switch next.State {
 	case v1alpha1.JobSucceed:
-		meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionStalled)
-		set(v1alpha1.ConditionComplete, metav1.ConditionTrue, next.Reason, next.Message)
+		set.Remove(v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling)
+		set.True(v1alpha1.ConditionComplete, next.Reason, next.Message)
 	case v1alpha1.JobFailed:
-		set(v1alpha1.ConditionFailed, metav1.ConditionTrue, next.Reason, next.Message)
-		set(v1alpha1.ConditionStalled, metav1.ConditionTrue, next.Reason, next.Message)
+		set.True(v1alpha1.ConditionFailed, next.Reason, next.Message)
+		set.True(v1alpha1.ConditionStalled, next.Reason, next.Message)
+		set.Remove(v1alpha1.ConditionReconciling)
 	case v1alpha1.JobFailedInterrupted:
-		set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonInterrupted, next.Message)
+		set.True(v1alpha1.ConditionStalled, v1alpha1.ReasonInterrupted, next.Message)
+		set.Remove(v1alpha1.ConditionReconciling)
 	default:
-		meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionStalled)
-		set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonProgressing, "the job is under way")
-		return
+		set.Remove(v1alpha1.ConditionStalled)
+		set.True(v1alpha1.ConditionReconciling, v1alpha1.ReasonProgressing, "the job is under way")
 	}
-	meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionReconciling)
-}
-
-// reject makes the status that of a job which validation refused.
-func (c *computation) reject(code, message string) {
-	next := &c.plan.Status
-	next.ObservedGeneration = c.obs.Job.Generation
-	next.State, next.Reason, next.Message = v1alpha1.JobFailed, code, cut(message)
-	next.EndTime = new(seconds(c.now))
-	for kind, status := range map[string]metav1.ConditionStatus{
-		v1alpha1.ConditionAccepted: metav1.ConditionFalse,
-		v1alpha1.ConditionFailed:   metav1.ConditionTrue,
-		v1alpha1.ConditionStalled:  metav1.ConditionTrue,
-	} {
-		meta.SetStatusCondition(&next.Conditions, metav1.Condition{
-			Type: kind, Status: status, Reason: v1alpha1.ReasonInvalidRequest, Message: next.Message,
-			ObservedGeneration: next.ObservedGeneration, LastTransitionTime: seconds(c.now),
-		})
-	}
-	meta.RemoveStatusCondition(&next.Conditions, v1alpha1.ConditionReconciling)
-	slices.SortFunc(next.Conditions, func(a, b metav1.Condition) int { return cmp.Compare(a.Type, b.Type) })
-	c.plan.Urgent = true
-	c.plan.Transitions = []Transition{{Warning: true, Reason: v1alpha1.ReasonInvalidRequest, Message: next.Message}}
-}
-
-// duplicate makes the status of a job in whose place original runs.
-func (c *computation) duplicate(original *v1alpha1.BatchJob) {
-	next := &c.plan.Status
-	next.ObservedGeneration = c.obs.Job.Generation
-	next.State, next.JobID = v1alpha1.JobSubmitted, naming.JobID(original.UID)
-	next.Reason = v1alpha1.ReasonDuplicate
-	next.Message = fmt.Sprintf("job %q (%s) has the same clientToken and runs in the place of this one", original.Name, next.JobID)
-	meta.SetStatusCondition(&next.Conditions, metav1.Condition{
-		Type: v1alpha1.ConditionDuplicate, Status: metav1.ConditionTrue, Reason: next.Reason, Message: next.Message,
-		ObservedGeneration: next.ObservedGeneration, LastTransitionTime: seconds(c.now),
-	})
-	c.plan.Urgent = true
-	c.plan.Transitions = []Transition{{Reason: next.Reason, Message: next.Message}}
 }
 
 // Changed reports whether the plan's status differs from the stored one in more than
 // how it is written.
 func (p *Plan) Changed(stored *v1alpha1.BatchJobStatus) bool {
 	return !apiequality.Semantic.DeepEqual(*stored, p.Status)
-}
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // Trim returns a status without what only explains: the sentences, and the reasons of

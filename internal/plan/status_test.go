@@ -70,7 +70,7 @@ func TestJobStatus(t *testing.T) {
 func TestFailedConditions(t *testing.T) {
 	w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(3))).step().finish("a/0 a/2", 0).finish("a/1", 4).step().step()
 	want := "[Accepted=True/Accepted Failed=True/JobFailed Stalled=True/JobFailed]"
-	if got := conditions(&w.job.Status); got != want {
+	if got := conditionsOf(&w.job.Status); got != want {
 		t.Errorf("conditions are %s, want %s", got, want)
 	}
 	if got, want := w.job.Status.Message, `task "a": 1 of 3 instances failed; instance 1: exit code 4`; got != want {
@@ -78,7 +78,7 @@ func TestFailedConditions(t *testing.T) {
 	}
 }
 
-func conditions(s *v1alpha1.BatchJobStatus) string {
+func conditionsOf(s *v1alpha1.BatchJobStatus) string {
 	var out []string
 	for _, c := range s.Conditions {
 		out = append(out, fmt.Sprintf("%s=%s/%s", c.Type, c.Status, c.Reason))
@@ -308,7 +308,7 @@ func TestReject(t *testing.T) {
 		if s := p.Status; s.State != v1alpha1.JobFailed || s.Reason != code || s.Message != message || s.EndTime == nil || s.ObservedGeneration != 1 || !p.Urgent {
 			t.Errorf("status is %+v", s)
 		}
-		if got, want := conditions(&p.Status), "[Accepted=False/InvalidRequest Failed=True/InvalidRequest Stalled=True/InvalidRequest]"; got != want {
+		if got, want := conditionsOf(&p.Status), "[Accepted=False/InvalidRequest Failed=True/InvalidRequest Stalled=True/InvalidRequest]"; got != want {
 			t.Errorf("conditions are %s, want %s", got, want)
 		}
 		if got, want := fmt.Sprint(p.Transitions), "[{true false InvalidRequest "+message+"}]"; got != want {
@@ -321,7 +321,7 @@ func TestReject(t *testing.T) {
 		if len(p.Create)+len(p.Adopt) > 0 || !slices.Equal(podNames(p.Release), names(w.pods)) || len(p.Delete) != 3 || !slices.IsSorted(podNames(p.Delete)) {
 			t.Errorf("plan is %+v", p)
 		}
-		if got, want := conditions(&p.Status), "[Accepted=False/InvalidRequest Failed=True/InvalidRequest Stalled=True/InvalidRequest]"; got != want {
+		if got, want := conditionsOf(&p.Status), "[Accepted=False/InvalidRequest Failed=True/InvalidRequest Stalled=True/InvalidRequest]"; got != want {
 			t.Errorf("conditions are %s, want %s", got, want)
 		}
 	})
@@ -539,7 +539,7 @@ func TestTransitions(t *testing.T) {
 		}
 		w := newWorld(t, job).step().finish("bad/0", 1).step()
 		got := w.last.Transitions
-		if len(got) != maxTransitions+2 || got[1].Reason != v1alpha1.ReasonPredecessorFailed || got[maxTransitions].Message != "and 81 more changes" || got[maxTransitions+1].Reason != v1alpha1.ReasonJobFailed {
+		if len(got) != maxEvents+2 || got[1].Reason != v1alpha1.ReasonPredecessorFailed || got[maxEvents].Message != "and 81 more changes" || got[maxEvents+1].Reason != v1alpha1.ReasonJobFailed {
 			t.Errorf("%d transitions, from %+v to %+v", len(got), got[1], got[len(got)-1])
 		}
 	})

@@ -11,10 +11,10 @@ import (
 	"regexp"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/conditions"
 )
 
 // Tombstone is what is kept of a job that was deleted after its ttlSecondsAfterFinished:
@@ -72,7 +72,6 @@ func Digest(job *v1alpha1.BatchJob) (string, error) {
 // AlreadyRan returns the plan for a job that asks for what ran before under its name: it
 // shows the old result and runs nothing.
 func AlreadyRan(obs Observation, t Tombstone, now time.Time) Plan {
-	c := &computation{obs: obs, now: now}
 	next := obs.Job.Status.DeepCopy()
 	next.ObservedGeneration = obs.Job.Generation
 	next.JobID, next.State, next.RetryToken = t.JobID, t.State, obs.Job.Spec.RetryToken
@@ -84,15 +83,15 @@ func AlreadyRan(obs Observation, t Tombstone, now time.Time) Plan {
 	if t.State != v1alpha1.JobSucceed {
 		kinds = []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionFailed, v1alpha1.ConditionStalled}
 	}
+	set := conditions.OfBatchJob(next, next.ObservedGeneration, now)
 	for _, kind := range kinds {
-		meta.SetStatusCondition(&next.Conditions, metav1.Condition{
-			Type: kind, Status: metav1.ConditionTrue, Reason: next.Reason, Message: next.Message,
-			ObservedGeneration: next.ObservedGeneration, LastTransitionTime: seconds(now),
-		})
+		set.True(kind, next.Reason, next.Message)
 	}
-	c.plan.Status = *next
-	c.plan.Urgent = true
-	c.news(false, next.Reason, "%s", next.Message)
-	c.dismiss(obs.Pods)
-	return c.sorted()
+	var a actions
+	a.dismissAll(obs.Pods, now)
+	p := a.plan(*next)
+	var e events
+	e.note(next.Reason, next.Message)
+	p.Urgent, p.Transitions = true, e
+	return p
 }

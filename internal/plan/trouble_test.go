@@ -477,19 +477,24 @@ func TestTroubleThatIsWaitedFor(t *testing.T) {
 // TestPatience is the table of the API's waits, and that it is scaled.
 // Source: BatchCompute, Task.ResourceMaxRetryCount.
 func TestPatience(t *testing.T) {
-	c, one := &computation{}, &task{Task: &resolve.Task{}}
+	obs := Observation{Spec: &resolve.Job{}}
+	timeout := func(t *resolve.Task, machines int) time.Duration {
+		b := budgetOf(t, &obs)
+		return b.timeout(history{machines: machines})
+	}
+	one := &resolve.Task{}
 	for n, seconds := range map[int]int{1: 600, 3: 600, 4: 900, 10: 900, 11: 1800, 50: 1800, 51: 3600, 100: 3600, 101: 3600} {
 		want := time.Duration(seconds) * time.Second
-		if got := c.patience(one, history{machines: n - 1}); got != want {
+		if got := timeout(one, n-1); got != want {
 			t.Errorf("the wait for machine %d is %s, want %s", n, got, want)
 		}
 	}
-	c.obs.ResourceWait = 2 * time.Second
-	if got := c.patience(one, history{machines: 19}); got != 6*time.Second {
+	obs.ResourceWait = 2 * time.Second
+	if got := timeout(one, 19); got != 6*time.Second {
 		t.Errorf("scaled, the wait for machine 20 is %s, want 6 s", got)
 	}
 	three := &resolve.Env{Data: &v1alpha1.EnvData{InstanceTypes: []string{"A.1", "B.1", "C.1"}}}
-	if got := c.patience(&task{Task: &resolve.Task{Env: three}}, history{machines: 8}); got != 2*time.Second {
+	if got := timeout(&resolve.Task{Env: three}, 8); got != 2*time.Second {
 		t.Errorf("the wait for the last of three types, the third time, is %s, want 2 s", got)
 	}
 }

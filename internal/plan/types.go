@@ -16,7 +16,8 @@ import (
 // them and no pass takes long.
 const WaveSize = 200
 
-// Observation is all that Compute looks at. It is not changed.
+// Observation is all that Compute looks at: data, and nothing that asks somebody else. Two observations
+// with the same content give the same plan. Compute does not change it.
 type Observation struct {
 	// Job is the job as it is stored.
 	Job *v1alpha1.BatchJob
@@ -25,12 +26,12 @@ type Observation struct {
 	// Pods are the Pods that Job owns and that still carry the tracking label, in any
 	// order.
 	Pods []*corev1.Pod
-	// Pending reports whether the Pod of this name was created by this process and may
-	// be missing from Pods only because the cache lags. nil means none.
-	Pending func(podName string) bool
-	// Absent reports whether the API server was asked for the Pod of this name after Job was
-	// read, and has none. nil means that it was not asked.
-	Absent func(podName string) bool
+	// Pending are the names of the Pods that this process has created, with the time, and that may
+	// be missing from Pods only because the cache lags.
+	Pending map[string]time.Time
+	// Absent has the names of Pods for which the API server was asked after Job was read, and of
+	// which it has none. nil means that it was not asked for any.
+	Absent map[string]bool
 	// Live says that Job was read from the API server and not from a cache.
 	Live bool
 	// Refusals say, by the position of the task, why the cluster does not make its Pods. One
@@ -41,17 +42,17 @@ type Observation struct {
 	Taken map[string]Taken
 	// PodKey is the identifier of the key with which new Pods are signed; empty for none.
 	PodKey string
-	// Scheduled returns when the scheduler of this name is known to have looked at a Pod last; the
-	// zero time where it is not. nil means that it is not known of any.
-	Scheduled func(scheduler string) time.Time
+	// Scheduled is when schedulers, by name, are known to have looked at a Pod last. It has the
+	// schedulers that LookupsOf names; the others are not known.
+	Scheduled map[string]time.Time
 	// Envs are the ComputeEnvs that tasks name in envId, by that name. One that is not in it
 	// does not exist.
 	Envs map[string]EnvView
 	// Terminations is what Job's annotation said when it was last read, so that it need not be read
 	// again if it is the same. nil means that it was not read.
 	Terminations *Terminations
-	// Nodes knows the cluster's nodes. nil means that they are not known.
-	Nodes Nodes
+	// Nodes is what the cluster's nodes have of what LookupsOf asks. nil means that they are not known.
+	Nodes *Nodes
 	// Wave is how many instances the plan may claim, at most WaveSize; 0 means WaveSize.
 	Wave int
 	// NoMemory says, in a sentence, why no instance may be issued though all allows it: the operator has no
@@ -81,13 +82,12 @@ type EnvView struct {
 	Closed bool
 }
 
-// Nodes knows the cluster's nodes.
-type Nodes interface {
-	// HasZone reports whether a node is in the zone, and Zones returns those of all, sorted.
-	HasZone(zone string) bool
-	Zones() []string
-	// Hosts returns the host names of the nodes that have any of the addresses, sorted.
-	Hosts(addresses []string) []string
+// Nodes is what a plan has to know of the cluster's nodes.
+type Nodes struct {
+	// Zones are the zones that nodes are in, sorted.
+	Zones []string
+	// Hosts are the host names of the nodes that have an address, by the address.
+	Hosts map[string][]string
 }
 
 // Refusal says that the cluster refuses to make the Pods of a task.

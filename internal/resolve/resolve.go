@@ -111,7 +111,7 @@ func Resolve(job *v1alpha1.BatchJob) (*Job, error) {
 	spec := &job.Spec.Job
 	out := &Job{
 		ID:       naming.JobID(job.UID),
-		Priority: int(min(max(valueOr(spec.Priority, v1alpha1.DefaultPriority), 0), v1alpha1.MaxPriority)),
+		Priority: Priority(job),
 		name:     job.Name,
 		uid:      job.UID,
 		Tasks:    make([]Task, len(spec.Tasks)),
@@ -162,6 +162,12 @@ func Resolve(job *v1alpha1.BatchJob) (*Job, error) {
 	out.Graph = graph
 	out.ReleaseOrder = releaseOrder(graph)
 	return out, nil
+}
+
+// Priority returns the priority of a job, of which there may be but an outline: 0-100, a larger number
+// goes first.
+func Priority(job *v1alpha1.BatchJob) int {
+	return int(min(max(valueOr(job.Spec.Job.Priority, v1alpha1.DefaultPriority), 0), v1alpha1.MaxPriority))
 }
 
 // releaseOrder sorts the nodes by the number of edges on the longest path that begins at

@@ -15,92 +15,113 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/podspec"
-	"batchcompute.dev/operator/internal/resolve"
 )
 
-// follow looks at a Pod that has not finished: what it is doing, what it waits for, and
-// whether its time is up, or the patience with it.
-func (c *computation) follow(t *task, in resolve.Instance, h history, pod *corev1.Pod) {
-	started := startedAt(pod)
-	c.noteScheduler(pod)
+// progress is what an attempt does whose Pod has not ended.
+type progress struct {
+	phase phase
+	// stop says that the Pod is to be stopped.
+	stop bool
+	// lookAgain is when the answer may be another though nothing happened; 0 means never.
+	lookAgain time.Duration
+	// reason and detail say what the attempt waits for, "" if that is not worth telling.
+	reason, detail string
+}
+
+// phase is how far a Pod is.
+type phase int
+
+const (
+	phaseNone     phase = iota // no node has it
+	phaseStarting              // a node prepares it
+	phaseRunning               // its command runs, or has ended and the kubelet is clearing up
+)
+
+// stopIn asks for the Pod to be stopped when there is no time left.
+func (p *progress) stopIn(left time.Duration) {
+	if left <= 0 {
+		p.stop = true
+		return
+	}
+	p.lookAgain = sooner(p.lookAgain, left)
+}
+
+func (p *progress) waitFor(reason, detail string) { p.reason, p.detail = reason, detail }
+
+// progress looks at a Pod that has not finished: what it is doing, what it waits for, and
+// whether its time is up, or the acquisition timeout.
+func (a *attempt) progress() progress {
+	var p progress
+	pod, started := a.pod, startedAt(a.pod)
 	switch {
-	case started != nil, terminated(pod) != nil: // ended, and the kubelet is clearing up
-		t.running++
+	case started != nil, terminated(pod) != nil:
+		p.phase = phaseRunning
 	case pod.Spec.NodeName != "":
-		t.starting++
+		p.phase = phaseStarting
 	}
 	if pod.DeletionTimestamp != nil {
-		if left := pod.DeletionTimestamp.Add(confirmWait).Sub(c.now); left > 0 {
-			c.lookAgain(left)
-			c.waitForSidecars(t, in, pod)
+		if left := pod.DeletionTimestamp.Add(confirmWait).Sub(a.now); left > 0 {
+			p.lookAgain = left
+			p.awaitSidecars(pod)
 		} else {
-			c.wait(t, in.Index, pod.Name, v1alpha1.ReasonNodeLost, "the Pod was asked to stop and "+nodeOf(pod)+
+			p.waitFor(v1alpha1.ReasonNodeLost, "the Pod was asked to stop and "+nodeOf(pod)+
 				" does not confirm that it has: it may still run; nothing is started in its place until the node answers, is deleted, or is tainted "+corev1.TaintNodeOutOfService)
 		}
-		return
+		return p
 	}
 	//mutation:suspension-stops-nothing
-	if c.isDoomed(t, in.Index) || c.draining {
-		c.plan.Delete = append(c.plan.Delete, pod)
-		return
+	if a.terminates(a.task, a.instance.Index) || a.mode.draining {
+		p.stop = true
+		return p
 	}
 	if stateOf(pod).Terminated != nil {
-		c.stopSidecars(t, in, pod)
-		return
+		p.stopSidecars(pod, a.now)
+		return p
 	}
 	if started != nil {
 		// The kubelet cuts the time of the start to whole seconds: up to one is not over.
 		//mutation:stopped-too-early
-		c.stopIn(started.Add(t.Timeout+time.Second).Sub(c.now), pod)
-		return
+		p.stopIn(started.Add(a.task.Timeout + time.Second).Sub(a.now))
+		return p
 	}
-	if neverStarts(pod) {
-		c.plan.Delete = append(c.plan.Delete, pod)
-		return
+	if p.stop = neverStarts(pod) || a.isOutdated(); !p.stop {
+		a.startup(&p)
 	}
-	if c.isOutdated(t, pod) {
-		c.plan.Delete = append(c.plan.Delete, pod)
-		return
-	}
-	reason, detail := c.waitsFor(pod, t)
-	if reason != "" && c.movesOn(t, h) {
-		//mutation:no-acquisition-timeout
-		c.stopIn(c.waitingSince(pod).Add(c.patience(t, h)).Sub(c.now), pod)
-	}
-	if reason == "" && isUnscheduled(pod) {
-		c.lookAgain(pod.CreationTimestamp.Add(slowStart).Sub(c.now))
-	}
-	if gates := pod.Spec.SchedulingGates; reason == "" && len(gates) > 0 { // is waited for without end
-		reason, detail = v1alpha1.ReasonSchedulingGated, gatedDetail(gates)
-	}
-	if since := preparedSince(pod); reason == "" && !since.IsZero() {
-		if left := since.Add(slowStart).Sub(c.now); left > 0 {
-			c.lookAgain(left)
-		} else {
-			reason, detail = slowStartReason(pod)
-		}
-	}
-	if reason != "" {
-		c.wait(t, in.Index, pod.Name, reason, detail)
-	}
+	return p
 }
 
-// stopIn asks for the deletion of a Pod when there is no time left.
-func (c *computation) stopIn(left time.Duration, pod *corev1.Pod) {
-	if left <= 0 {
-		c.plan.Delete = append(c.plan.Delete, pod)
-		return
+// startup says what a Pod waits for whose command has not started, and stops one whose acquisition
+// timeout is over.
+func (a *attempt) startup(p *progress) {
+	pod, b := a.pod, &a.task.budget
+	p.reason, p.detail = a.waitsFor()
+	if p.reason != "" && b.timesOut(a.history) {
+		//mutation:no-acquisition-timeout
+		p.stopIn(a.waitingSince().Add(b.timeout(a.history)).Sub(a.now))
 	}
-	c.lookAgain(left)
+	if p.reason == "" && isUnscheduled(pod) {
+		p.lookAgain = sooner(p.lookAgain, pod.CreationTimestamp.Add(slowStart).Sub(a.now))
+	}
+	if gates := pod.Spec.SchedulingGates; p.reason == "" && len(gates) > 0 { // is waited for without end
+		p.waitFor(v1alpha1.ReasonSchedulingGated, gatedDetail(gates))
+	}
+	if since := preparedSince(pod); p.reason == "" && !since.IsZero() {
+		if left := since.Add(slowStart).Sub(a.now); left > 0 {
+			p.lookAgain = sooner(p.lookAgain, left)
+		} else {
+			p.waitFor(slowStartReason(pod))
+		}
+	}
 }
 
 // waitsFor says what a Pod that does not run waits for, if that is worth telling: the
 // reason and the detail. Both are empty for a Pod that gets on.
-func (c *computation) waitsFor(pod *corev1.Pod, t *task) (reason, detail string) {
+func (a *attempt) waitsFor() (reason, detail string) {
+	pod := a.pod
 	if message, ok := unschedulable(pod); ok {
-		return c.explainUnschedulable(t, message)
+		return a.explainUnschedulable(message)
 	}
-	if isUnscheduled(pod) && !c.now.Before(pod.CreationTimestamp.Add(slowStart)) {
+	if isUnscheduled(pod) && !a.now.Before(pod.CreationTimestamp.Add(slowStart)) {
 		return v1alpha1.ReasonNoScheduler, fmt.Sprintf("no scheduler has looked at the Pod for more than %d s: its schedulerName is %q, which no running scheduler may have: start that scheduler, or create the job again with another computeEnv.kubernetes.schedulerName",
 			int(slowStart/time.Second), schedulerOf(pod))
 	}
@@ -115,6 +136,57 @@ func (c *computation) waitsFor(pod *corev1.Pod, t *task) (reason, detail string)
 		}
 	}
 	return "", ""
+}
+
+// unschedulable returns what the scheduler says of a Pod that it finds no node for.
+func unschedulable(pod *corev1.Pod) (message string, ok bool) {
+	for _, c := range pod.Status.Conditions {
+		// The reason is Unschedulable, or SchedulerError where the scheduler itself is in trouble.
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason != corev1.PodReasonSchedulingGated {
+			return c.Message, true
+		}
+	}
+	return "", false
+}
+
+// maxZones is how many zones a sentence lists.
+const maxZones = 5
+
+// explainUnschedulable says why no node fits, in better words than the scheduler's where it
+// is for the zone.
+func (a *attempt) explainUnschedulable(message string) (reason, detail string) {
+	var zones []string
+	if e := envOf(a.task.Task, a.obs.Envs); e != nil {
+		zones = e.Zones
+	}
+	n := a.obs.Nodes
+	if n == nil || len(zones) == 0 || slices.ContainsFunc(zones, func(z string) bool { return slices.Contains(n.Zones, z) }) {
+		return v1alpha1.ReasonUnschedulable, fmt.Sprintf("no node fits%s: %s", inZones(zones), message)
+	}
+	known := n.Zones
+	there := "no node has the label " + corev1.LabelTopologyZone
+	if len(known) > 0 {
+		there = "there are nodes" + inZones(known[:min(len(known), maxZones)])
+		if more := len(known) - maxZones; more > 0 {
+			there += fmt.Sprintf(" and %d more", more)
+		}
+	}
+	return v1alpha1.ReasonZoneNotFound, fmt.Sprintf("no node is%s; %s", inZones(zones), there)
+}
+
+// isOutdated reports whether the Pod waits for nodes by their names, and the addresses that
+// these were found by are of others by now.
+func (a *attempt) isOutdated() bool {
+	pod := a.pod
+	if a.obs.Nodes == nil || pod.Spec.NodeName != "" {
+		return false
+	}
+	_, rejected := unschedulable(pod)
+	e := envOf(a.task.Task, a.obs.Envs)
+	if e == nil || !waitsForHosts(pod, rejected) {
+		return false
+	}
+	return strings.Join(a.obs.Nodes.named(e.HostIPs), ",") != pod.Annotations[v1alpha1.AnnotationHosts]
 }
 
 // gatedDetail says what holds a Pod back from the scheduler.
@@ -186,31 +258,16 @@ func schedulerOf(pod *corev1.Pod) string {
 	return cmp.Or(pod.Spec.SchedulerName, corev1.DefaultSchedulerName)
 }
 
-// noteScheduler notes when the Pod's scheduler looked at it.
-func (c *computation) noteScheduler(pod *corev1.Pod) {
-	for i := range pod.Status.Conditions {
-		x := &pod.Status.Conditions[i]
-		if x.Type != corev1.PodScheduled || x.Reason == corev1.PodReasonSchedulingGated {
-			continue
-		}
-		if name := schedulerOf(pod); x.LastTransitionTime.After(c.plan.Scheduled[name]) {
-			if c.plan.Scheduled == nil {
-				c.plan.Scheduled = map[string]time.Time{}
-			}
-			c.plan.Scheduled[name] = x.LastTransitionTime.Time
-		}
-	}
-}
-
-// waitingSince is when the patience with a Pod began that has no machine: when it was made. One that
-// its scheduler has not looked at may only be far back in its queue, so for as long as that scheduler
-// is at work the patience does not begin.
-func (c *computation) waitingSince(pod *corev1.Pod) time.Time {
+// waitingSince is when the acquisition timeout of a Pod started that has no machine: when it was made.
+// One that its scheduler has not looked at may only be far back in its queue, so for as long as that
+// scheduler is at work the timeout does not start.
+func (a *attempt) waitingSince() time.Time {
+	pod := a.pod
 	since := pod.CreationTimestamp.Time
-	if !isUnscheduled(pod) || c.obs.Scheduled == nil {
+	if !isUnscheduled(pod) {
 		return since
 	}
-	if at := c.obs.Scheduled(schedulerOf(pod)); at.After(since) {
+	if at := a.obs.Scheduled[schedulerOf(pod)]; at.After(since) {
 		return at
 	}
 	return since
@@ -224,68 +281,4 @@ func inZones(zones []string) string {
 		return " in zone " + zones[0]
 	}
 	return " in zones " + strings.Join(zones, ", ")
-}
-
-// waiter is an instance that waits, of the task at pos.
-type waiter struct {
-	pos int
-	v1alpha1.TaskInstanceWait
-}
-
-// wait says what an instance waits for.
-func (c *computation) wait(t *task, index int, podName, reason, detail string) {
-	t.waits.add(reason, detail, index)
-	w := waiter{t.pos, v1alpha1.TaskInstanceWait{TaskName: t.Name, TaskInstanceIndex: int64(index), Reason: reason, PodName: podName}}
-	at, _ := slices.BinarySearchFunc(c.waiting, w, func(a, b waiter) int {
-		return cmp.Or(cmp.Compare(a.pos, b.pos), cmp.Compare(a.TaskInstanceIndex, b.TaskInstanceIndex))
-	})
-	if at == v1alpha1.MaxWaiting {
-		return
-	}
-	w.Message = cut(detail)
-	c.waiting = slices.Insert(c.waiting, at, w)
-	c.waiting = c.waiting[:min(len(c.waiting), v1alpha1.MaxWaiting)]
-}
-
-// waits sums up, by reason, what the instances of one task wait for.
-type waits []waitSum
-
-// waitSum is the instances that wait for one reason: how many, the lowest index, and what
-// that one says.
-type waitSum struct {
-	reason, detail string
-	first, count   int
-}
-
-func (w *waits) add(reason, detail string, index int) {
-	for i := range *w {
-		x := &(*w)[i]
-		if x.reason != reason {
-			continue
-		}
-		x.count++
-		if index < x.first {
-			x.first, x.detail = index, detail
-		}
-		return
-	}
-	*w = append(*w, waitSum{reason, detail, index, 1})
-}
-
-// worst returns what is told of the task: the reason of the lowest index.
-func (w waits) worst() *waitSum {
-	if len(w) == 0 {
-		return nil
-	}
-	first := slices.MinFunc(w, func(a, b waitSum) int { return a.first - b.first })
-	return &first
-}
-
-// message is the sentence that sums up: "3 instances wait: no node fits …".
-func (w *waitSum) message() string {
-	noun := "instances wait"
-	if w.count == 1 {
-		noun = "instance waits"
-	}
-	return cut(fmt.Sprintf("%d %s: %s", w.count, noun, w.detail))
 }

@@ -1,0 +1,49 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"slices"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+)
+
+// urgency says whether the next status holds what must be stored before anything else is done, and
+// whether that may be batched with more. Both are false for a status that only informs people.
+func (s *summary) urgency(old, next *v1alpha1.BatchJobStatus) (urgent, gather bool) {
+	urgent = s.mode.changed || s.pods.givenUp || s.ready.failed || old.State == "" || isTerminal(next.State) ||
+		!slices.Equal(old.PodKeys, next.PodKeys)
+	moved := s.pods.ended + len(s.claims.create)
+	gather = !urgent && moved > 0 && !s.usesEnvs() && (len(s.claims.create) == 0 || s.isTrickle(moved))
+	return urgent || moved > 0, gather
+}
+
+// usesEnvs reports whether the job has nodes of ComputeEnvs, for which others may wait.
+func (s *summary) usesEnvs() bool {
+	return slices.ContainsFunc(s.job.tasks, func(t task) bool { return t.EnvID != "" })
+}
+
+// isTrickle reports whether the instances that moved are few of many that are active, no
+// task starts or ends with them, and there are no more to be claimed.
+func (s *summary) isTrickle(moved int) bool {
+	if batchLeft(&s.obs, s.pods, &s.claims) <= 0 {
+		return false
+	}
+	active := 0
+	for i := range s.tasks {
+		t, l, was := &s.job.tasks[i], &s.at[i], v1alpha1.TaskPending
+		if t.old != nil {
+			was = t.old.State
+		}
+		if s.tasks[i].state != was && (was == v1alpha1.TaskPending || l.hasEnded(t.InstanceNum) || l.isBlocked(t)) {
+			return false
+		}
+		active += l.active.len()
+	}
+	return moved*trickle < active
+}
+
+// trickle is the share of the active instances that are worth a write by themselves: one in
+// so many.
+const trickle = 20
