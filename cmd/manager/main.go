@@ -34,6 +34,7 @@ import (
 	"batchcompute.dev/operator/internal/catalogfile"
 	"batchcompute.dev/operator/internal/certs"
 	"batchcompute.dev/operator/internal/fairrate"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/podkey"
@@ -146,6 +147,9 @@ func run(ctx context.Context, cfg *rest.Config, o *options) (err error) {
 // setUp adds the webhooks and the reconcilers to the manager.
 func setUp(mgr ctrl.Manager, cat *catalogfile.File, o *options) error {
 	if err := followCatalog(mgr, cat, o.namespace); err != nil {
+		return err
+	}
+	if err := lookup.AddIndexes(context.Background(), mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
 	validator := validation.Validator{Catalog: cat.Current}

@@ -5,7 +5,6 @@ package batchjob
 
 import (
 	"context"
-	"fmt"
 	"maps"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -13,54 +12,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/naming"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/slots"
 )
-
-// Indexes of the ComputeEnvs by identifier, and of the jobs that have not ended by what
-// their tasks name in envId, both as "namespace/name".
-const (
-	envsByID  = "envID"
-	jobsByEnv = "env"
-)
-
-func indexEnv(o client.Object) []string {
-	return []string{o.GetNamespace() + "/" + naming.EnvID(o.GetUID())}
-}
-
-func indexJobByEnv(o client.Object) []string {
-	job, ok := o.(*v1alpha1.BatchJob)
-	if !ok || hasEnded(job) {
-		return nil
-	}
-	out := resolve.EnvIDs(job)
-	for i := range out {
-		out[i] = job.Namespace + "/" + out[i]
-	}
-	return out
-}
-
-// findEnv returns the ComputeEnv that ref names, or nil.
-func (r *Reconciler) findEnv(ctx context.Context, namespace, ref string) (*v1alpha1.ComputeEnv, error) {
-	env := &v1alpha1.ComputeEnv{}
-	err := r.client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: ref}, env)
-	if err == nil {
-		return env, nil
-	}
-	if !apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("reading ComputeEnv %q: %w", ref, err)
-	}
-	var list v1alpha1.ComputeEnvList
-	if err := r.client.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{envsByID: namespace + "/" + ref}); err != nil {
-		return nil, fmt.Errorf("looking for ComputeEnv %q: %w", ref, err)
-	}
-	if len(list.Items) == 0 {
-		return nil, nil
-	}
-	return &list.Items[0], nil
-}
 
 // resolvedEnv is a ComputeEnv as it was resolved for a job.
 type resolvedEnv struct {
@@ -91,7 +48,7 @@ func (r *Reconciler) askForNodes(ctx context.Context, obs *observation) error {
 		if _, ok := obs.Envs[ref]; ok || ref == "" {
 			continue
 		}
-		env, err := r.findEnv(ctx, job.Namespace, ref)
+		env, err := lookup.Env(ctx, r.client, job.Namespace, ref)
 		if err != nil {
 			return err
 		}

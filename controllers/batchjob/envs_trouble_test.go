@@ -27,6 +27,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/slots"
 	"batchcompute.dev/operator/internal/testutil"
 )
@@ -62,9 +63,12 @@ func newStand(t *testing.T) *stand {
 		return indexPod(pod)
 	}
 	s := &stand{t: t, cached: map[string]*v1alpha1.BatchJob{}, clock: testingclock.NewFakePassiveClock(time.Now().Truncate(time.Second))}
-	s.WithWatch = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.BatchJob{}, &corev1.Pod{}).
-		WithIndex(&corev1.Pod{}, podsByJob, tracked).WithIndex(&v1alpha1.BatchJob{}, jobsByToken, indexToken).
-		WithIndex(&v1alpha1.BatchJob{}, jobsByEnv, indexJobByEnv).WithIndex(&v1alpha1.ComputeEnv{}, envsByID, indexEnv).Build()
+	b := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.BatchJob{}, &corev1.Pod{}).
+		WithIndex(&corev1.Pod{}, podsByJob, tracked)
+	for _, x := range lookup.Indexes() {
+		b = b.WithIndex(x.Object, x.Field, x.Values)
+	}
+	s.WithWatch = b.Build()
 	s.restart()
 	s.pool()
 	return s

@@ -84,7 +84,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 		return nil, nil
 	}
 	retry := plan.RetryDue(job)
-	done := hasEnded(job) && !retry
+	done := plan.IsFinished(job) && !retry
 	if done && len(own) == 0 {
 		r.leaveNodes(job)
 		r.forget(key)
@@ -182,10 +182,6 @@ func (o *observation) env(in resolve.Instance) *resolve.Env {
 	}
 	return o.Envs[t.EnvID].Env
 }
-
-// hasEnded reports whether there is nothing to do for the job but to let go of Pods, to
-// retry it, or to delete it when its time has come.
-func hasEnded(job *v1alpha1.BatchJob) bool { return job.Status.EndTime != nil || isDuplicate(job) }
 
 // unfinished counts the Pods of the job that may still run, tracked or not: one on a node
 // that did not answer may have outlived the job's end.

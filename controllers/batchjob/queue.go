@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/plan"
 )
 
 // request is what an object asks for: a job's name, "" for none.
@@ -50,7 +51,7 @@ func (r *Reconciler) enqueue(of request) handler.EventHandler {
 // priority is that of a job in the queue, among those of its namespace, as an object gives it.
 func (r *Reconciler) priority(key types.NamespacedName, o client.Object) int {
 	if job, ok := o.(*v1alpha1.BatchJob); ok {
-		if hasEnded(job) {
+		if plan.IsFinished(job) {
 			return handler.LowPriority
 		}
 		if p := job.Spec.Job.Priority; p != nil {

@@ -235,7 +235,7 @@ func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan,
 	case obs.code != "":
 		p := plan.Reject(obs.Observation, obs.code, obs.message, now)
 		return &p, nil
-	case obs.original != nil && !isSameRequest(obs.Job, obs.original):
+	case obs.original != nil && !plan.SameRequest(obs.Job, obs.original):
 		p := plan.Reject(obs.Observation, string(errcode.InvalidParameterValue),
 			fmt.Sprintf("spec.clientToken: must be new for a new request; job %q has it for another", obs.original.Name), now)
 		return &p, nil

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/naming"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
@@ -144,7 +145,7 @@ func (r *Reconciler) seedJob(ctx context.Context, job *v1alpha1.BatchJob) error 
 	}
 	byName := map[string]int{}
 	for ref, n := range have {
-		env, err := r.findEnv(ctx, job.Namespace, ref)
+		env, err := lookup.Env(ctx, r.client, job.Namespace, ref)
 		if err != nil {
 			return err
 		}
@@ -201,7 +202,7 @@ func (r *Reconciler) settleGone(ctx context.Context, key types.NamespacedName, i
 		if !r.holdsNode(pod) {
 			continue
 		}
-		env, err := r.findEnv(ctx, key.Namespace, pod.Labels[v1alpha1.LabelEnvID])
+		env, err := lookup.Env(ctx, r.client, key.Namespace, pod.Labels[v1alpha1.LabelEnvID])
 		if err != nil {
 			return err
 		}

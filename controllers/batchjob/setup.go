@@ -129,9 +129,6 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	if err := addIndexes(context.Background(), mgr.GetFieldIndexer()); err != nil {
-		return err
-	}
 	pods, err := indexPods(mgr.GetCache())
 	if err != nil {
 		return err
@@ -160,20 +157,6 @@ func Setup(mgr ctrl.Manager, o Options) error {
 			NewQueue:                fairqueue.Factory(o.MaxConcurrentReconciles, queueMetrics, clock.RealClock{}),
 		}).
 		Complete(r)
-}
-
-// addIndexes adds the indexes by which the reconciler reads the cache.
-func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	if err := indexer.IndexField(ctx, &v1alpha1.BatchJob{}, jobsByToken, indexToken); err != nil {
-		return fmt.Errorf("indexing jobs by client token: %w", err)
-	}
-	if err := indexer.IndexField(ctx, &v1alpha1.BatchJob{}, jobsByEnv, indexJobByEnv); err != nil {
-		return fmt.Errorf("indexing jobs by ComputeEnv: %w", err)
-	}
-	if err := indexer.IndexField(ctx, &v1alpha1.ComputeEnv{}, envsByID, indexEnv); err != nil {
-		return fmt.Errorf("indexing ComputeEnvs by identifier: %w", err)
-	}
-	return nil
 }
 
 // indexPods indexes the cache's Pods by the job that they name, and returns what reads them by it.

@@ -22,7 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"batchcompute.dev/operator/api/v1alpha1"
-	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/slots"
 )
 
@@ -67,15 +67,12 @@ func put(q queue, key types.NamespacedName, priority int, after time.Duration) {
 // comes or goes.
 func (r *Reconciler) onEnv() handler.EventHandler {
 	users := func(ctx context.Context, o client.Object, _ queue) {
-		for _, ref := range []string{o.GetName(), naming.EnvID(o.GetUID())} {
-			var jobs v1alpha1.BatchJobList
-			err := r.client.List(ctx, &jobs, client.InNamespace(o.GetNamespace()), client.MatchingFields{jobsByEnv: o.GetNamespace() + "/" + ref})
-			if err != nil {
-				log.FromContext(ctx).Error(err, "Could not look for the jobs of a ComputeEnv")
-			}
-			for i := range jobs.Items {
-				r.look(client.ObjectKeyFromObject(&jobs.Items[i]), placeOf(&jobs.Items[i]).Priority)
-			}
+		jobs, err := lookup.UnfinishedJobs(ctx, r.client, o)
+		if err != nil {
+			log.FromContext(ctx).Error(err, "Could not look for the jobs of a ComputeEnv")
+		}
+		for i := range jobs {
+			r.look(client.ObjectKeyFromObject(&jobs[i]), placeOf(&jobs[i]).Priority)
 		}
 	}
 	resize := func(o client.Object) {

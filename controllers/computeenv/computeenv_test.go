@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/naming"
 	"batchcompute.dev/operator/internal/slots"
@@ -72,7 +73,7 @@ func newBench(t *testing.T, size int64) *bench {
 		t.Fatal(err)
 	}
 	b.cache, err = cache.New(p.Config, cache.Options{Scheme: p.Scheme, Mapper: p.RESTMapper(), DefaultNamespaces: map[string]cache.Config{b.key.Namespace: {}}})
-	if err := errors.Join(err, addIndexes(t.Context(), b.cache)); err != nil {
+	if err := errors.Join(err, lookup.AddIndexes(t.Context(), b.cache)); err != nil {
 		t.Fatal(err)
 	}
 	for _, obj := range []client.Object{&v1alpha1.BatchJob{}, &v1alpha1.ComputeEnv{}} {
@@ -191,7 +192,7 @@ func (b *bench) submit(name, ref string) *v1alpha1.BatchJob {
 // end ends a job.
 func (b *bench) end(job *v1alpha1.BatchJob) {
 	b.t.Helper()
-	job.Status.EndTime = new(metav1.Now())
+	job.Status.State, job.Status.EndTime = v1alpha1.JobSucceed, new(metav1.Now())
 	if err := b.Status().Update(b.t.Context(), job); err != nil {
 		b.t.Fatal(err)
 	}

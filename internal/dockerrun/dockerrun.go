@@ -26,6 +26,7 @@ import (
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/sanitize"
 )
 
 // MaxText is the length of a text. Unit: bytes.
@@ -127,11 +128,7 @@ func notAllowed(name string) error {
 
 // shown is a text as an error repeats it: in quotes, and cut.
 func shown(s string) string {
-	q := strconv.QuoteToASCII(s)
-	if len(q) > maxShown {
-		q = q[:maxShown] + "…"
-	}
-	return q
+	return sanitize.Truncate(strconv.QuoteToASCII(s), maxShown)
 }
 
 // got ends a sentence about a value that is wrong. A value with = in it may be that of a

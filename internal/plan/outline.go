@@ -134,5 +134,5 @@ func MayBegin(job *v1alpha1.BatchJob) bool {
 
 // isAtRest reports whether nothing of the job is under way, or is to be.
 func isAtRest(job *v1alpha1.BatchJob) bool {
-	return IsDone(job) && !RetryDue(job) && IsIdle(job)
+	return IsFinished(job) && !RetryDue(job) && IsIdle(job)
 }

@@ -14,6 +14,7 @@ import (
 	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/dockerrun"
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/sanitize"
 )
 
 // The checks of this file are about what this cluster's policy, a part of the operator's
@@ -52,7 +53,7 @@ func listed(allowed catalog.Allowed) string {
 	if text := either(allowed); len(text) <= maxAllowed {
 		return text
 	}
-	return "one of " + cut(strings.Join(allowed, ", "), maxAllowed)
+	return "one of " + sanitize.Truncate(strings.Join(allowed, ", "), maxAllowed)
 }
 
 // checkPolicy checks what a task or a ComputeEnv wants of its Pods; path is that of kubernetes.

@@ -1095,16 +1095,6 @@ func TestQuote(t *testing.T) {
 	}
 }
 
-func TestCut(t *testing.T) {
-	for in, want := range map[string]string{
-		"": "", "abcdef": "abcdef", "abcdefg": "abc…", "名名": "名名", "a名名": "a…", "\x80\x80\x80\x80\x80\x80\x80": "…",
-	} {
-		if got := cut(in, 6); got != want {
-			t.Errorf("cut(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 func TestNearest(t *testing.T) {
 	for name, tc := range map[string]struct {
 		known  []string
