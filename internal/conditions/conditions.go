@@ -15,13 +15,13 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 )
 
-// Polarity says whether it is good news that a condition is true.
+// Polarity says which value of a condition is the normal one.
 type Polarity string
 
 // The polarities.
 const (
 	Positive Polarity = "positive" // true is the normal state
-	Negative Polarity = "negative" // true calls for attention, or for patience
+	Negative Polarity = "negative" // true calls for attention
 	Neutral  Polarity = "neutral"  // neither is better
 )
 
