@@ -126,6 +126,7 @@ func TestFindEnvs(t *testing.T) {
 func TestJobsOf(t *testing.T) {
 	ended := jobIn("ended", "pool")
 	ended.Status.EndTime = &metav1.Time{Time: time.Unix(1_800_000_000, 0)}
+	ended.Status.State = v1alpha1.JobSucceed
 	elsewhere := jobIn("elsewhere", "pool")
 	elsewhere.Namespace = "other"
 	c := clientWith(t, jobIn("b", "pool", "other", "pool"), jobIn("a", "", idOf("pool")), jobIn("both", "pool", idOf("pool")), jobIn("c", "other"), ended, elsewhere)
