@@ -10,17 +10,18 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/flow"
+	"batchcompute.dev/operator/internal/lookup"
+	"batchcompute.dev/operator/internal/nodepool"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
 )
 
 // memory is what this process knows of one job beyond what is stored. All of it may be
 // lost at any moment together with the process: it saves work and waiting. While the process
-// lives, the ledger of nodes depends on doubt.
+// lives, the pool of nodes depends on its account.
 //
 // Only the worker that has the job uses it, so it needs no lock, but for podEvent.
 type memory struct {
@@ -38,14 +39,9 @@ type memory struct {
 	// counts what happened since that no object in the cache tells of. Both need the reconciler's lock.
 	settled *settled
 	looks   int
-	// usesEnvs says that a task names a ComputeEnv, and mostInEnv how many instances of such
-	// tasks may be under way at once.
-	usesEnvs  bool
-	mostInEnv int
-	// envs are the ComputeEnvs that the job names, by that name, and doubt is a write that may
-	// have claimed nodes of them.
-	envs  map[string]resolvedEnv
-	doubt *doubt
+	// usesNodes says that a task names a ComputeEnv, and nodes is what the pool knows of the job.
+	usesNodes bool
+	nodes     nodepool.Account
 	// seeksHosts says that hosts may be named by their addresses.
 	seeksHosts bool
 	// created are the Pods that were created and have not been seen since, with the time.
@@ -85,6 +81,16 @@ func (r *Reconciler) recall(key types.NamespacedName, job *v1alpha1.BatchJob) *m
 	return nil
 }
 
+// previousUser returns the UID of the job of a name that used nodes in its last pass; "" for none.
+func (r *Reconciler) previousUser(key types.NamespacedName) types.UID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.memories[key]; m != nil && m.usesNodes {
+		return m.uid
+	}
+	return ""
+}
+
 // remember makes a memory of the job, which must be whole.
 func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) *memory {
 	m := &memory{
@@ -101,13 +107,9 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 		}
 	}
 	if m.spec != nil {
-		m.priority = m.spec.Priority
+		m.priority, m.usesNodes = m.spec.Priority, nodepool.UsesNodes(m.spec)
 		for i := range m.spec.Tasks {
 			t := &m.spec.Tasks[i]
-			if t.EnvID != "" {
-				m.usesEnvs = true
-				m.mostInEnv += t.MaxConcurrentNum
-			}
 			// A ComputeEnv may have addresses as well.
 			m.seeksHosts = m.seeksHosts || t.Env == nil || len(t.Env.HostIPs) > 0
 		}
@@ -182,21 +184,11 @@ func (m *memory) held(pods []*corev1.Pod) []*corev1.Pod {
 	behind := make(map[types.UID]string, len(m.released))
 	out := slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
 		version, ok := m.released[pod.UID]
-		if ok = ok && isOlder(pod.ResourceVersion, version); ok {
+		if ok = ok && lookup.IsOlder(pod.ResourceVersion, version); ok {
 			behind[pod.UID] = version
 		}
 		return ok
 	})
 	m.released = behind
 	return out
-}
-
-// isOlder reports whether resource version a was given out before b. An empty b, of a
-// job that was not written yet, is before all.
-func isOlder(a, b string) bool {
-	if b == "" {
-		return false
-	}
-	order, err := resourceversion.CompareResourceVersion(a, b)
-	return err == nil && order < 0
 }

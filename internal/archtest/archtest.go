@@ -38,15 +38,15 @@ const module = "batchcompute.dev/operator"
 // .golangci.yml are the same; TestDepguard compares them.
 var (
 	purePkgs  = []string{"catalog", "conditions", "convert", "dag", "dockerrun", "errcode", "naming", "plan", "podspec", "proof", "ranges", "resolve", "sanitize", "validation"}
-	statePkgs = []string{"fairqueue", "fairrate", "flow", "membudget", "nodes", "slots"}
-	ioPkgs    = []string{"catalogfile", "certs", "lookup", "metrics", "podkey", "server", "uninstall", "webhook"}
+	statePkgs = []string{"fairqueue", "fairrate", "flow", "membudget", "nodes"}
+	ioPkgs    = []string{"catalogfile", "certs", "lookup", "metrics", "nodepool", "podkey", "server", "uninstall", "webhook"}
 	testPkgs  = []string{"archtest", "testutil"}
 )
 
 // shared are the I/O packages that reconcilers may use. foundations are those that other I/O
 // packages may use as well.
 var (
-	shared      = []string{"lookup", "metrics"}
+	shared      = []string{"lookup", "metrics", "nodepool"}
 	foundations = []string{"lookup"}
 )
 
