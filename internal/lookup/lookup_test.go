@@ -8,7 +8,6 @@ import (
 	"errors"
 	"slices"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -84,7 +83,6 @@ func TestEnv(t *testing.T) {
 
 func TestJobs(t *testing.T) {
 	ended, duplicate := job("ns", "ended", "t", "pool"), job("ns", "duplicate", "t", "pool")
-	ended.Status.EndTime = &metav1.Time{Time: time.Unix(1_800_000_000, 0)}
 	ended.Status.State = v1alpha1.JobSucceed
 	duplicate.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionDuplicate, Status: metav1.ConditionTrue}}
 	c := newClient(t, true, ended, duplicate, job("ns", "b", "t", "pool", "other", "pool"), job("ns", "a", "", "", idOf("pool")),

@@ -28,7 +28,7 @@ func (c *checker) forbidden(path *field.Path, name, entry, must, got string) {
 		got = ", got " + got
 	}
 	c.fail(errcode.UnauthorizedOperation, path, name,
-		"%s under this cluster's policy%s; whoever runs the operator can change policy.%s in its catalogue", must, got, entry)
+		"%s under this cluster's policy%s; a cluster administrator can change policy.%s in its catalogue", must, got, entry)
 }
 
 // checkAllowed checks a value, which may be absent, against a list of the policy.

@@ -101,7 +101,7 @@ func (c *checker) failItem(code errcode.Code, path *field.Path, name string, i i
 func (c *checker) result() []Problem {
 	if more := c.total - len(c.problems); more > 0 {
 		last := &c.problems[MaxProblems-1]
-		last.Detail = fmt.Sprintf("this and %d more problems are not shown; they will be when those above are solved", more)
+		last.Detail = fmt.Sprintf("this and %d more problems are not shown; fix those above first", more)
 	}
 	return c.problems
 }

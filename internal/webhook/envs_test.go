@@ -125,7 +125,6 @@ func TestFindEnvs(t *testing.T) {
 
 func TestJobsOf(t *testing.T) {
 	ended := jobIn("ended", "pool")
-	ended.Status.EndTime = &metav1.Time{Time: time.Unix(1_800_000_000, 0)}
 	ended.Status.State = v1alpha1.JobSucceed
 	elsewhere := jobIn("elsewhere", "pool")
 	elsewhere.Namespace = "other"
