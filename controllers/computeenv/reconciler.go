@@ -28,8 +28,8 @@ import (
 	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/nodepool"
 	"batchcompute.dev/operator/internal/resolve"
-	"batchcompute.dev/operator/internal/slots"
 )
 
 // Reconciler keeps the status of ComputeEnvs, and holds those that are in use.
@@ -46,7 +46,7 @@ type Reconciler struct {
 type observation struct {
 	env   *v1alpha1.ComputeEnv
 	users []string // names of the jobs that use it and have not ended, sorted
-	stats slots.Stats
+	stats nodepool.Stats
 }
 
 // Reconcile does one pass over one ComputeEnv. Everything that it writes can be worked out
@@ -78,7 +78,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 		}
 		return nil, fmt.Errorf("reading the ComputeEnv: %w", err)
 	}
-	obs := &observation{env: env, stats: r.options.Slots.Stats(key)}
+	obs := &observation{env: env, stats: r.options.Ledger.Stats(key)}
 	jobs, err := lookup.UnfinishedJobs(ctx, r.client, env)
 	if err != nil {
 		return nil, err

@@ -28,9 +28,9 @@ import (
 	"batchcompute.dev/operator/internal/fairqueue"
 	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/metrics"
+	"batchcompute.dev/operator/internal/nodepool"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
-	"batchcompute.dev/operator/internal/slots"
 )
 
 // A ComputeEnv is read, its status is written, and its finalizer put on and taken off.
@@ -45,8 +45,8 @@ import (
 
 // Options are what the reconciler needs beside a manager.
 type Options struct {
-	// Slots knows who has how many nodes. Required.
-	Slots *slots.Ledger
+	// Ledger counts who has how many nodes. Required.
+	Ledger *nodepool.Ledger
 	// Metrics show the nodes. nil: nothing is shown.
 	Metrics *metrics.Envs
 	// Clock is the time. nil means the system's clock.
@@ -67,7 +67,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		Named("computeenv").
 		For(&v1alpha1.ComputeEnv{}).
 		Watches(&v1alpha1.BatchJob{}, handler.EnqueueRequestsFromMapFunc(r.usedBy), builder.WithPredicates(beginsOrEnds())).
-		WatchesRawSource(source.Func(r.followSlots)).
+		WatchesRawSource(source.Func(r.watchLedger)).
 		WithOptions(controller.Options{NewQueue: fairqueue.Factory(1, queueMetrics, clock.RealClock{})}).
 		Complete(r)
 }
@@ -106,10 +106,10 @@ func beginsOrEnds() predicate.Predicate {
 	}
 }
 
-// followSlots looks at a ComputeEnv when its nodes went to others, not at once: there may be
+// watchLedger looks at a ComputeEnv when its nodes went to others, not at once: there may be
 // many such changes in a short time.
-func (r *Reconciler) followSlots(_ context.Context, q workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-	r.options.Slots.OnChange(func(env types.NamespacedName) {
+func (r *Reconciler) watchLedger(_ context.Context, q workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	r.options.Ledger.OnChange(func(env types.NamespacedName) {
 		q.AddAfter(reconcile.Request{NamespacedName: env}, newsDelay)
 	})
 	return nil

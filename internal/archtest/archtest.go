@@ -38,15 +38,15 @@ const module = "batchcompute.dev/operator"
 // .golangci.yml are the same; TestDepguard compares them.
 var (
 	purePkgs  = []string{"catalog", "conditions", "convert", "dag", "dockerrun", "errcode", "naming", "plan", "podspec", "proof", "ranges", "resolve", "sanitize", "validation"}
-	statePkgs = []string{"fairqueue", "fairrate", "limit", "membudget", "nodes", "slots"}
-	ioPkgs    = []string{"catalogfile", "certs", "lookup", "metrics", "podkey", "server", "uninstall", "webhook"}
+	statePkgs = []string{"fairqueue", "fairrate", "flow", "membudget", "nodes"}
+	ioPkgs    = []string{"catalogfile", "certs", "lookup", "metrics", "nodepool", "podkey", "server", "uninstall", "webhook"}
 	testPkgs  = []string{"archtest", "testutil"}
 )
 
 // shared are the I/O packages that reconcilers may use. foundations are those that other I/O
 // packages may use as well.
 var (
-	shared      = []string{"lookup", "metrics"}
+	shared      = []string{"lookup", "metrics", "nodepool"}
 	foundations = []string{"lookup"}
 )
 
@@ -59,7 +59,7 @@ var exceptions = map[string][]string{
 	"catalog":   {"go.yaml.in/yaml/v3"},                              // its errors name lines; decoding bytes is no I/O
 	"dockerrun": {"github.com/spf13/pflag", "mvdan.cc/sh/v3/syntax"}, // parse a text as docker and a shell do; neither runs anything
 	"fairrate":  {"k8s.io/utils/clock"},
-	"limit":     {"k8s.io/utils/clock"},
+	"flow":      {"k8s.io/utils/clock"},
 	"fairqueue": { // the interface that it implements, and the clock
 		"k8s.io/client-go/util/workqueue", "k8s.io/utils/clock",
 		"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue", "sigs.k8s.io/controller-runtime/pkg/reconcile",
