@@ -111,7 +111,7 @@ func (c *cluster) testMegabytes(t *testing.T, p *process) {
 	if !full(err) || stored < 12 || stored > 16 {
 		t.Fatalf("%d jobs of 1 MiB within 16Mi: %v", stored, err)
 	}
-	for _, part := range []string{"take at most 16.0 MiB; they take ", "and this one up to 1.", "batchcompute.dev/job-bytes-quota raised"} {
+	for _, part := range []string{"including finished ones, take 15.", "this one takes up to 1.", "and the quota is 16.0 MiB", "raise the namespace's annotation batchcompute.dev/job-bytes-quota"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("the sentence lacks %q", part)
 		}
