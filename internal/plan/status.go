@@ -17,21 +17,22 @@ import (
 // plan puts the plan together. told are the events before those that the status brings.
 func (s *summary) plan(told events) Plan {
 	old, next := &s.obs.Job.Status, s.status()
-	p := s.pods.plan(*next)
+	p := s.pods.plan(next)
 	p.Create, p.Adopt, p.Verify = s.claims.create, s.pods.adopt, s.pods.verify
 	p.InEnv, p.Wanted, p.Opened = s.claims.inEnv, s.claims.wanted, s.claims.opened
 	p.Retries, p.Scheduled = s.pods.retries, s.pods.scheduled
-	p.Urgent, p.Gather = s.urgency(old, next)
-	p.Transitions = s.events(told, old, next)
+	p.Urgent, p.Gather = s.urgency(old, &p.Status)
+	p.Transitions = s.events(told, old, &p.Status)
 	return p
 }
 
 // status is the whole next status.
-func (s *summary) status() *v1alpha1.BatchJobStatus {
-	obs, old := s.obs, &s.obs.Job.Status
+func (s *summary) status() v1alpha1.BatchJobStatus {
+	obs, old := &s.obs, &s.obs.Job.Status
 	kept := *old
-	kept.Tasks, kept.Waiting = nil, nil // they are made anew
-	next := kept.DeepCopy()
+	kept.Tasks, kept.Waiting = nil, nil // they are computed, not copied
+	var next v1alpha1.BatchJobStatus
+	kept.DeepCopyInto(&next)
 	if next.Conditions == nil {
 		next.Conditions = make([]metav1.Condition, 0, 2) // Accepted and Reconciling
 	}
@@ -55,7 +56,7 @@ func (s *summary) status() *v1alpha1.BatchJobStatus {
 	if isTerminal(next.State) {
 		next.EndTime = new(seconds(s.now))
 	}
-	s.setConditions(next)
+	s.setConditions(&next)
 	return next
 }
 
