@@ -409,7 +409,7 @@ func TestWaits(t *testing.T) {
 }
 
 // TestWaitMessageIsKept: what the scheduler says changes all the time; only another
-// count or reason is news.
+// count or reason is an event.
 func TestWaitMessageIsKept(t *testing.T) {
 	w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(2))).step()
 	w.do("a/0 a/1", func(pod *corev1.Pod) { testutil.Unschedulable(pod, "one thing") }).step()

@@ -24,7 +24,7 @@ type progress struct {
 	stop bool
 	// lookAgain is when the answer may be another though nothing happened; 0 means never.
 	lookAgain time.Duration
-	// reason and detail say what the attempt waits for, "" if that is not worth telling.
+	// reason and detail say what the attempt waits for, "" if the user need not know.
 	reason, detail string
 }
 
@@ -114,8 +114,8 @@ func (a *attempt) startup(p *progress) {
 	}
 }
 
-// waitsFor says what a Pod that does not run waits for, if that is worth telling: the
-// reason and the detail. Both are empty for a Pod that gets on.
+// waitsFor says what a Pod that does not run waits for: the reason and the
+// detail. Both are empty while the Pod makes progress.
 func (a *attempt) waitsFor() (reason, detail string) {
 	pod := a.pod
 	if message, ok := unschedulable(pod); ok {
@@ -189,7 +189,7 @@ func (a *attempt) isOutdated() bool {
 	return strings.Join(a.obs.Nodes.named(e.HostIPs), ",") != pod.Annotations[v1alpha1.AnnotationHosts]
 }
 
-// gatedDetail says what holds a Pod back from the scheduler.
+// gatedDetail says which gates keep a Pod from the scheduler.
 func gatedDetail(gates []corev1.PodSchedulingGate) string {
 	var names []string
 	for _, g := range gates {
@@ -210,7 +210,7 @@ func neverStarts(pod *corev1.Pod) bool {
 }
 
 // slowStart is how long a scheduler may take to look at a Pod, and a node to prepare it, before
-// that is worth telling. A node that hangs in a pull or a mount says nothing itself.
+// the status says so. A node that hangs in a pull or a mount reports nothing itself.
 const slowStart = 20 * time.Second
 
 // preparedSince returns since when a node prepares a Pod whose command has never

@@ -81,7 +81,7 @@ func (s *summary) explain(t *task) {
 	case x.state == v1alpha1.TaskSucceed:
 		return
 	case s.ready.ready[t.pos] == impossible:
-		x.reason, x.message = v1alpha1.ReasonPredecessorFailed, s.blame(t)
+		x.reason, x.message = v1alpha1.ReasonPredecessorFailed, s.predecessorMessage(t)
 		return
 	case x.state == v1alpha1.TaskFailed:
 		x.reason, x.message = s.failure(t)
@@ -137,8 +137,8 @@ func (s *summary) explainBlocked(t *task) string {
 	return cut(detail)
 }
 
-// blame says which task before t does not let it start, and by which rule.
-func (s *summary) blame(t *task) string {
+// predecessorMessage says which task before t does not let it start, and by which rule.
+func (s *summary) predecessorMessage(t *task) string {
 	for _, p := range s.obs.Spec.Graph.Predecessors(t.pos) {
 		if pred := &s.job.tasks[p]; allows(s.obs.Spec.DependOn, &s.at[p], pred.InstanceNum) == impossible {
 			return fmt.Sprintf("cannot start: task %q ended %s, and taskExecutionDependOn is %s", pred.Name, s.tasks[p].state, s.obs.Spec.DependOn)

@@ -88,7 +88,7 @@ func AlreadyRan(obs Observation, t Tombstone, now time.Time) Plan {
 		set.True(kind, next.Reason, next.Message)
 	}
 	var a actions
-	a.dismissAll(obs.Pods, now)
+	a.cleanUpAll(obs.Pods, now)
 	p := a.plan(*next)
 	var e events
 	e.note(next.Reason, next.Message)

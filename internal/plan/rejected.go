@@ -19,7 +19,7 @@ func Reject(obs Observation, code, message string, now time.Time) Plan {
 		return planEnded(&obs, now)
 	}
 	var a actions
-	a.dismissAll(obs.Pods, now)
+	a.cleanUpAll(obs.Pods, now)
 	p := a.plan(*obs.Job.Status.DeepCopy())
 	if obs.Job.DeletionTimestamp != nil {
 		return p
@@ -38,11 +38,11 @@ func Reject(obs Observation, code, message string, now time.Time) Plan {
 	return p
 }
 
-// Duplicate returns the plan for a job in whose place original runs, since both carry the
+// Duplicate returns the plan for a job instead of which original runs, since both have the
 // same client token: it stays SUBMITTED and shows the identifier of the other.
 func Duplicate(obs Observation, original *v1alpha1.BatchJob, now time.Time) Plan {
 	var a actions
-	a.dismissAll(obs.Pods, now)
+	a.cleanUpAll(obs.Pods, now)
 	p := a.plan(*obs.Job.Status.DeepCopy())
 	next := &p.Status
 	next.ObservedGeneration = obs.Job.Generation
