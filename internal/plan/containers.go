@@ -41,7 +41,7 @@ func (p *progress) awaitSidecars(pod *corev1.Pod) {
 		return
 	}
 	p.waitFor(v1alpha1.ReasonSidecarsStopped, fmt.Sprintf(
-		"the command ended with exit code %d, and %s still ran %d s later: the Pod is being stopped, and the attempt counts as the command ended",
+		"the command ended with exit code %d, and %s still ran %d s later: the Pod is being stopped, and the exit code of the command decides the attempt",
 		end.ExitCode, named(others), int(sidecarGrace/time.Second)))
 }
 
@@ -150,10 +150,10 @@ func waitingContainer(s *corev1.ContainerStatus, isInit bool) (reason, detail st
 		}
 		return v1alpha1.ReasonImagePull, fmt.Sprintf("%sthe image %q cannot be pulled%s: %s", whose, s.Image, advice, w.Message)
 	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
-		return v1alpha1.ReasonContainerConfig, whose + "the container cannot be made: " + w.Message
+		return v1alpha1.ReasonContainerConfig, whose + "the container cannot be created: " + w.Message
 	case "CrashLoopBackOff":
 		if isInit {
-			return v1alpha1.ReasonInitContainerFailed, whose + "it fails again and again: " + w.Message
+			return v1alpha1.ReasonInitContainerFailed, whose + "it keeps failing: " + w.Message
 		}
 	}
 	return "", ""

@@ -68,7 +68,7 @@ func (s *summary) addConditions(e *events, old, next *v1alpha1.BatchJobStatus) {
 	case is && !was:
 		e.note(v1alpha1.ReasonSuspended, s.suspension())
 	case was && !is && !s.mode.terminating:
-		e.note(v1alpha1.ReasonResumed, "the job goes on")
+		e.note(v1alpha1.ReasonResumed, "spec.suspend is false: instances are started again")
 	}
 	before := meta.FindStatusCondition(old.Conditions, v1alpha1.ConditionInvalidAnnotation)
 	after := meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionInvalidAnnotation)

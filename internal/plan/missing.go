@@ -82,7 +82,7 @@ func (o *outcomes) addAbsent(t *task, in resolve.Instance, h history, wasInterru
 		o.interruptedEnded = true
 		return
 	}
-	end := &outcome{kind: byMachine, time: seconds(o.now), reason: v1alpha1.ReasonPodDeleted, message: "the Pod is gone"}
+	end := &outcome{kind: byMachine, time: seconds(o.now), reason: v1alpha1.ReasonPodDeleted, message: "the Pod was deleted before its outcome was known"}
 	if r, ok := o.obs.Refusals[t.pos]; ok {
 		end.reason, end.message = r.reason(), refusalMessage(r)
 	}

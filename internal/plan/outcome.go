@@ -22,7 +22,7 @@ type outcome struct {
 	kind outcomeKind
 	// ran says that the command has run, for however short a time.
 	ran bool
-	// refused says that the node did not take the Pod.
+	// refused says that the node rejected the Pod.
 	refused bool
 	// outdated says that the Pod waited for a node by names that mean others now.
 	outdated bool
@@ -100,7 +100,7 @@ func (a *attempt) outcome() *outcome {
 		end.by(byMachine, v1alpha1.ReasonInitContainerFailed, "%s", failedInit(pod))
 	case !end.ran:
 		end.refused = true
-		end.by(byMachine, v1alpha1.ReasonMachineRefused, "%s did not take the Pod%s", nodeOf(pod), because(pod.Status.Reason, pod.Status.Message))
+		end.by(byMachine, v1alpha1.ReasonMachineRefused, "%s rejected the Pod%s", nodeOf(pod), because(pod.Status.Reason, pod.Status.Message))
 	case ended == nil || pod.Status.Reason != "":
 		end.by(byMachine, v1alpha1.ReasonPodFailed, "the Pod failed%s", because(pod.Status.Reason, pod.Status.Message))
 	case ended.Reason == "OOMKilled":
@@ -127,7 +127,7 @@ func (a *attempt) blameMachine(end *outcome) {
 	if d := disruption(pod); d != nil {
 		if d.Type == TerminationTarget {
 			end.requeued = true
-			end.by(byMachine, v1alpha1.ReasonPreempted, "preempted by the queue that it was admitted by%s; it waits there again, and nothing is spent", because(d.Reason, d.Message))
+			end.by(byMachine, v1alpha1.ReasonPreempted, "preempted by the queue that had admitted it%s; it is queued again, and no retry is used", because(d.Reason, d.Message))
 			return
 		}
 		switch d.Reason {
@@ -142,17 +142,17 @@ func (a *attempt) blameMachine(end *outcome) {
 	}
 	switch {
 	case end.stuck:
-		end.by(byMachine, v1alpha1.ReasonNodeLost, "%s does not confirm that the Pod, which was asked to stop, has ended", nodeOf(pod))
+		end.by(byMachine, v1alpha1.ReasonNodeLost, "%s has not confirmed that the Pod stopped when it was told to", nodeOf(pod))
 	case !end.ran && !askedToStop(pod).Before(pod.CreationTimestamp.Add(timeout)):
 		reason, detail := a.waitsFor()
 		if reason == "" {
 			reason, detail = v1alpha1.ReasonMachineRefused, nodeOf(pod)+" never started the container"
 		}
-		end.by(byMachine, reason, "given up after %d s: %s", int64(timeout/time.Second), detail)
+		end.by(byMachine, reason, "no machine was acquired within %d s: %s", int64(timeout/time.Second), detail)
 	case !end.ran && pod.Spec.NodeName == "" && pod.Annotations[v1alpha1.AnnotationHosts] != "":
 		// Whether the addresses are of other nodes at this moment is no matter.
 		end.outdated = true
-		end.by(byMachine, v1alpha1.ReasonHostNotFound, "the Pod waited for nodes that placement.hostIps does not mean any more")
+		end.by(byMachine, v1alpha1.ReasonHostNotFound, "the nodes that the Pod waited for no longer have the addresses of placement.hostIps; another Pod is created")
 	default:
 		end.by(byMachine, v1alpha1.ReasonPodDeleted, "the Pod was deleted before the command had ended")
 	}

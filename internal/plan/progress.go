@@ -64,8 +64,8 @@ func (a *attempt) progress() progress {
 			p.lookAgain = left
 			p.awaitSidecars(pod)
 		} else {
-			p.waitFor(v1alpha1.ReasonNodeLost, "the Pod was asked to stop and "+nodeOf(pod)+
-				" does not confirm that it has: it may still run; nothing is started in its place until the node answers, is deleted, or is tainted "+corev1.TaintNodeOutOfService)
+			p.waitFor(v1alpha1.ReasonNodeLost, "the Pod was told to stop, but "+nodeOf(pod)+
+				" has not confirmed that it did, so it may still run; no other Pod replaces it until the node reports, is deleted, or has the taint "+corev1.TaintNodeOutOfService)
 		}
 		return p
 	}
@@ -195,7 +195,7 @@ func gatedDetail(gates []corev1.PodSchedulingGate) string {
 	for _, g := range gates {
 		names = append(names, g.Name)
 	}
-	return "the Pod is held back by its scheduling gates: " + strings.Join(names, ", ")
+	return "the Pod is not scheduled until its scheduling gates are removed: " + strings.Join(names, ", ")
 }
 
 // neverStarts reports whether the node died after it had made the container and before it

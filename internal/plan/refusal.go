@@ -31,7 +31,7 @@ func refusalMessage(r Refusal) string {
 	if advice := refusalAdvice(words); advice != "" {
 		words = advice + ": " + words
 	}
-	return cut("InternalError.CallCvm: the cluster refused to make a Pod: " + words)
+	return cut("InternalError.CallCvm: the cluster refused to create a Pod: " + words)
 }
 
 // refusedPod is how the API server's sentence starts: the Pod's name says nothing to the user.

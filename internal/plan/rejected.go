@@ -48,7 +48,7 @@ func Duplicate(obs Observation, original *v1alpha1.BatchJob, now time.Time) Plan
 	next.ObservedGeneration = obs.Job.Generation
 	next.State, next.JobID = v1alpha1.JobSubmitted, naming.JobID(original.UID)
 	next.Reason = v1alpha1.ReasonDuplicate
-	next.Message = fmt.Sprintf("job %q (%s) has the same clientToken and runs in the place of this one", original.Name, next.JobID)
+	next.Message = fmt.Sprintf("job %q (%s) has the same clientToken and runs instead of this one; to run both, create this one again with another clientToken", original.Name, next.JobID)
 	conditions.OfBatchJob(next, next.ObservedGeneration, now).True(v1alpha1.ConditionDuplicate, next.Reason, next.Message)
 	p.Urgent = true
 	p.Transitions = []Transition{{Reason: next.Reason, Message: next.Message}}

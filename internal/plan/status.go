@@ -183,7 +183,7 @@ func (s *summary) setConditions(next *v1alpha1.BatchJobStatus) {
 		set.Remove(v1alpha1.ConditionReconciling)
 	default:
 		set.Remove(v1alpha1.ConditionStalled)
-		set.True(v1alpha1.ConditionReconciling, v1alpha1.ReasonProgressing, "the job is under way")
+		set.True(v1alpha1.ConditionReconciling, v1alpha1.ReasonProgressing, "the job is in progress")
 	}
 }
 

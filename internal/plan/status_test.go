@@ -39,7 +39,7 @@ func TestJobStatus(t *testing.T) {
 		Tasks:               []v1alpha1.TaskStatus{{Name: "a", State: v1alpha1.TaskRunnable, Active: active(0, "0-1")}},
 		Conditions: []metav1.Condition{
 			{Type: "Accepted", Status: "True", ObservedGeneration: 1, LastTransitionTime: first, Reason: "Accepted", Message: "the request is valid"},
-			{Type: "Reconciling", Status: "True", ObservedGeneration: 1, LastTransitionTime: first, Reason: "Progressing", Message: "the job is under way"},
+			{Type: "Reconciling", Status: "True", ObservedGeneration: 1, LastTransitionTime: first, Reason: "Progressing", Message: "the job is in progress"},
 		},
 	}
 	if diff := cmp.Diff(want, w.job.Status); diff != "" {
@@ -461,7 +461,7 @@ func TestRefusal(t *testing.T) {
 	t.Run("is said", func(t *testing.T) {
 		p := lost(t).compute()
 		s := p.Status.Tasks[0]
-		if s.Reason != v1alpha1.ReasonCreateRefused || s.Message != `InternalError.CallCvm: the cluster refused to make a Pod: remove what asks for more rights (dockerRunOption, computeEnv.kubernetes.securityContext), or use another namespace: violates PodSecurity` || p.Urgent {
+		if s.Reason != v1alpha1.ReasonCreateRefused || s.Message != `InternalError.CallCvm: the cluster refused to create a Pod: remove what asks for more rights (dockerRunOption, computeEnv.kubernetes.securityContext), or use another namespace: violates PodSecurity` || p.Urgent {
 			t.Errorf("the task is %+v, urgent %t", s, p.Urgent)
 		}
 		if p.Status.Reason != v1alpha1.ReasonCreateRefused || p.Status.Tasks[1].Reason != "" {
