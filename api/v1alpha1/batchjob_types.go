@@ -5,18 +5,18 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// BatchJob is one request of BatchCompute's SubmitJob action and what became of it.
+// BatchJob is one request of BatchCompute's SubmitJob action and its progress.
 //
 // A job is a graph of tasks; a task runs one command in a number of instances;
-// every instance runs as a Pod. Of the spec only suspend, terminate, retryToken and
-// ttlSecondsAfterFinished can be changed after creation.
+// every instance runs as a Pod. After creation only suspend, terminate, retryToken and
+// ttlSecondsAfterFinished of the spec can be changed.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=bj,categories=all
 // +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.state`
-// +kubebuilder:printcolumn:name="Tasks",type=string,JSONPath=`.status.taskProgress`,description="tasks that succeeded, of all"
-// +kubebuilder:printcolumn:name="Instances",type=string,JSONPath=`.status.taskInstanceProgress`,description="task instances that succeeded, of all"
+// +kubebuilder:printcolumn:name="Tasks",type=string,JSONPath=`.status.taskProgress`,description="succeeded tasks / all tasks"
+// +kubebuilder:printcolumn:name="Instances",type=string,JSONPath=`.status.taskInstanceProgress`,description="succeeded task instances / all task instances"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="JobId",type=string,JSONPath=`.status.jobId`,priority=1
 // +kubebuilder:printcolumn:name="Zone",type=string,JSONPath=`.spec.placement.zone`,priority=1
@@ -27,11 +27,11 @@ type BatchJob struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is the request, as SubmitJob takes it, and what is wanted of the job since.
+	// spec is the request, as SubmitJob takes it, and the switches that steer the job.
 	// +optional
 	Spec BatchJobSpec `json:"spec,omitempty"`
 
-	// status is what became of the request. Only the operator writes it.
+	// status is the progress of the job. Only the operator writes it.
 	// +optional
 	Status BatchJobStatus `json:"status,omitempty"`
 }
@@ -60,37 +60,37 @@ type BatchJobSpec struct {
 	// +optional
 	Job Job `json:"job,omitempty"`
 
-	// clientToken makes a request repeatable: chosen by the client, at most 64
-	// ASCII characters, not all of them spaces, different for every different request.
+	// clientToken makes the request idempotent. The client chooses it: at most 64 ASCII
+	// characters, not only spaces, a new one for each different request.
 	// Absent: the request is not idempotent. Source: BatchCompute, SubmitJob.ClientToken.
 	// +optional
 	ClientToken string `json:"clientToken,omitempty"`
 
-	// suspend stops the job for as long as it is true: what runs is stopped, which
-	// counts as no failure, and nothing is started. Once all has stopped and it is
-	// false again, the job goes on; what had succeeded is not run again. Mutable.
-	// Default: false.
+	// suspend stops the job while it is true: the operator stops the running instances,
+	// which does not count as a failure, and starts no others. When all have stopped and
+	// suspend is false again, the job resumes; instances that succeeded do not run again.
+	// Mutable. Default: false.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 
-	// terminate ends the job, for good: what runs is stopped, and every instance that
-	// has not succeeded is FAILED. It can be set at any time and never taken back. No
-	// effect on a job that has ended. Default: false.
+	// terminate ends the job permanently: the operator stops the running instances, and
+	// every instance that has not succeeded becomes FAILED. It can be set to true at any
+	// time, and never back to false. No effect on a job that has ended. Default: false.
 	// Source: BatchCompute, TerminateJob.
 	// +optional
 	Terminate bool `json:"terminate,omitempty"`
 
-	// retryToken runs the failed instances of a FAILED job again each time it gets a
-	// new value, in the order of the dependences, with their retries reset. Instances
-	// that succeeded are not touched. At most 64 ASCII characters. It can be changed
-	// only while the job is FAILED; a value given on creation does nothing.
+	// retryToken retries a FAILED job each time it gets a new value: the failed instances
+	// run again, in the order of the dependences and with new retry budgets. Instances that
+	// succeeded do not run again. At most 64 ASCII characters. It can be changed
+	// only while the job is FAILED; a value given on creation has no effect.
 	// Source: BatchCompute, RetryJobs.
 	// +optional
 	RetryToken string `json:"retryToken,omitempty"`
 
-	// ttlSecondsAfterFinished deletes the job that long after its end; 0 means at
-	// once. The same request under the same name is then not run again. Mutable. Unit:
-	// seconds. Absent: the job is kept.
+	// ttlSecondsAfterFinished is how long after its end the job is deleted; 0 means
+	// immediately. If the same request is then created again under the same name, it shows
+	// the old result and does not run. Mutable. Unit: seconds. Absent: the job is kept.
 	// +optional
 	TTLSecondsAfterFinished *int64 `json:"ttlSecondsAfterFinished,omitempty"`
 }
@@ -104,8 +104,8 @@ type Placement struct {
 	// +optional
 	Zone string `json:"zone,omitempty"`
 
-	// projectId is the project that the cost is counted for, as the Pods' label
-	// batchcompute.dev/project-id says. Default: 0, the default project.
+	// projectId is the project that pays. The Pods have it as the label
+	// batchcompute.dev/project-id. Default: 0, the default project.
 	// Source: BatchCompute, Placement.ProjectId.
 	// +optional
 	ProjectID *int64 `json:"projectId,omitempty"`
@@ -118,7 +118,7 @@ type Placement struct {
 	HostIDs []string `json:"hostIds,omitempty"`
 
 	// hostIps are the hosts that may be used: nodes, by their addresses. While no node
-	// has one, the instances wait. Absent: any host. With hostIds: those as well.
+	// has any of them, the instances wait. Absent: any host. Hosts of hostIds may be used too.
 	// Source: BatchCompute, Placement.HostIps.
 	// +listType=atomic
 	// +optional
@@ -189,9 +189,9 @@ type Job struct {
 	// +optional
 	TaskExecutionDependOn TaskExecutionDependOn `json:"taskExecutionDependOn,omitempty"`
 
-	// stateIfCreateCvmFailed says what a machine that cannot be had means: FAILED,
-	// one failed run of the instance; RUNNABLE, the instance waits on. No effect
-	// for tasks with envId. Default: FAILED.
+	// stateIfCreateCvmFailed says what happens to an instance whose machine cannot be
+	// acquired: FAILED, its attempt fails after the acquisition timeout; RUNNABLE, it
+	// keeps waiting. No effect for tasks with envId. Default: FAILED.
 	// Source: BatchCompute, Job.StateIfCreateCvmFailed.
 	// +kubebuilder:default=FAILED
 	// +optional
@@ -204,7 +204,7 @@ type Job struct {
 	Notifications []Notification `json:"notifications,omitempty"`
 
 	// tags are key-value pairs that the Pods of the job carry: as labels
-	// tag.batchcompute.dev/key where key and value can be one, else in the annotation
+	// tag.batchcompute.dev/key where key and value are valid, else in the annotation
 	// batchcompute.dev/tags. At most 10. Source: BatchCompute, Job.Tags.
 	// +listType=atomic
 	// +optional
@@ -226,7 +226,7 @@ const (
 	PreTaskFinished             TaskExecutionDependOn = "PRE_TASK_FINISHED"
 )
 
-// StateIfCreateCvmFailed says what a machine that cannot be had means. See Job.
+// StateIfCreateCvmFailed says what happens when a machine cannot be acquired. See Job.
 type StateIfCreateCvmFailed string
 
 // The values of StateIfCreateCvmFailed.

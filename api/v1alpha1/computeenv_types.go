@@ -28,7 +28,7 @@ type AnonymousComputeEnv struct {
 	// +optional
 	AgentRunningMode *AgentRunningMode `json:"agentRunningMode,omitempty"`
 
-	// kubernetes is what the Pods need beyond the BatchCompute API.
+	// kubernetes has options of the Pods that the BatchCompute API lacks.
 	// +optional
 	Kubernetes *KubernetesOptions `json:"kubernetes,omitempty"`
 }
@@ -69,7 +69,7 @@ type EnvData struct {
 	// +optional
 	DataDisks []DataDisk `json:"dataDisks,omitempty"`
 
-	// zones are availability zones that may be used. They win over placement.zone.
+	// zones are availability zones that may be used. They take precedence over placement.zone.
 	// At most one of zones, virtualPrivateCloud and virtualPrivateClouds may be given.
 	// Source: BatchCompute, EnvData.Zones.
 	// +listType=atomic
@@ -347,7 +347,7 @@ type InternetAccessible struct {
 // LoginSettings say who may log in. Source: BatchCompute, LoginSettings.
 type LoginSettings struct {
 	// passwordSecretRef names the Secret whose entry password is the password. It
-	// stands for LoginSettings.Password. At most one of passwordSecretRef, keyIds
+	// replaces LoginSettings.Password. At most one of passwordSecretRef, keyIds
 	// and keepImageLogin may be given.
 	// +optional
 	PasswordSecretRef *SecretRef `json:"passwordSecretRef,omitempty"`

@@ -57,59 +57,59 @@ const (
 const (
 	// ReasonReady: instances may run.
 	ReasonReady = "Ready"
-	// ReasonScaling: the environment was made smaller, and more instances are under way
-	// than it has nodes.
+	// ReasonScaling: desiredComputeNodeCount was reduced below the number of active instances.
 	ReasonScaling = "ScalingDown"
-	// ReasonResourceInUse: the environment is to be deleted, and jobs still use it.
+	// ReasonResourceInUse: the deletion of the environment waits for jobs that use it.
 	ReasonResourceInUse = "ResourceInUse"
-	// ReasonScaled: desiredComputeNodeCount was changed. News, as an event.
+	// ReasonScaled: desiredComputeNodeCount was changed. Events only.
 	ReasonScaled = "Scaled"
 )
 
-// Reasons. They are the words of status.reason, of the reasons of tasks, failures and
-// conditions, and of events: a closed set. A job that validation refused has the error
-// code as status.reason instead.
+// Reasons: a closed set, used in status.reason, in the reasons of tasks, failures and
+// conditions, and in events. A job that validation refused has the error code as
+// status.reason instead.
 const (
 	// ReasonAccepted: the spec passed validation.
 	ReasonAccepted = "Accepted"
 	// ReasonInvalidRequest: the spec did not pass validation.
 	ReasonInvalidRequest = "InvalidRequest"
-	// ReasonDuplicate: another job with the same client token runs in its place.
+	// ReasonDuplicate: another job with the same client token runs instead.
 	ReasonDuplicate = "Duplicate"
-	// ReasonProgressing: the job is under way.
+	// ReasonProgressing: the job has started and has not ended.
 	ReasonProgressing = "Progressing"
 	// ReasonJobSucceed: every task succeeded.
 	ReasonJobSucceed = "JobSucceed"
-	// ReasonJobFailed: a task failed, and nothing runs any more.
+	// ReasonJobFailed: a task failed, and nothing runs.
 	ReasonJobFailed = "JobFailed"
-	// ReasonInterrupted: an instance failed and is held, and nothing runs any more.
+	// ReasonInterrupted: an instance is FAILED_INTERRUPTED, and nothing runs.
 	ReasonInterrupted = "Interrupted"
 	// ReasonTerminated: somebody terminated the job, or the instance.
 	ReasonTerminated = "Terminated"
-	// ReasonSuspended: the job is suspended, or is being.
+	// ReasonSuspended: the job is suspended, or its instances are being stopped for that.
 	ReasonSuspended = "Suspended"
-	// ReasonResumed: the suspension is over.
+	// ReasonResumed: the suspension ended.
 	ReasonResumed = "Resumed"
-	// ReasonRetried: the failed instances of a FAILED job are run again.
+	// ReasonRetried: the failed instances of a FAILED job run again.
 	ReasonRetried = "Retried"
 	// ReasonAlreadyRan: the same request ran under the same name before, ended, and was
 	// deleted after its ttlSecondsAfterFinished.
 	ReasonAlreadyRan = "AlreadyRan"
-	// ReasonStatusUnreadable: the stored status cannot be read; nothing is done before it is mended.
+	// ReasonStatusUnreadable: the stored status cannot be read; the operator does nothing for the
+	// job until it is repaired or deleted.
 	ReasonStatusUnreadable = "StatusUnreadable"
-	// ReasonTombstoneRefused: the ConfigMap that says which requests have run cannot be written.
+	// ReasonTombstoneRefused: the ConfigMap with the tombstones cannot be written.
 	ReasonTombstoneRefused = "TombstoneRefused"
 	// ReasonInvalidAnnotation: an annotation cannot be read.
 	ReasonInvalidAnnotation = "InvalidAnnotation"
-	// ReasonJobRunning, ReasonTaskRunning and ReasonTaskSucceed: news, as events.
+	// ReasonJobRunning, ReasonTaskRunning and ReasonTaskSucceed: progress. Events only.
 	ReasonJobRunning  = "JobRunning"
 	ReasonTaskRunning = "TaskRunning"
 	ReasonTaskSucceed = "TaskSucceed"
-	// ReasonTaskInstanceRetry: attempts failed and are to be run again.
+	// ReasonTaskInstanceRetry: attempts failed and are retried.
 	ReasonTaskInstanceRetry = "TaskInstanceRetry"
-	// ReasonTaskFailed: an instance of the task failed for good.
+	// ReasonTaskFailed: an instance of the task failed and is not retried.
 	ReasonTaskFailed = "TaskInstanceFailed"
-	// ReasonPredecessorFailed: a task before this one ended so that it cannot start.
+	// ReasonPredecessorFailed: the task cannot start, because a task that it depends on failed.
 	ReasonPredecessorFailed = "PredecessorFailed"
 )
 
@@ -117,7 +117,7 @@ const (
 const (
 	// ReasonCatalogLoaded: its new content is in use.
 	ReasonCatalogLoaded = "CatalogLoaded"
-	// ReasonCatalogInvalid: its new content is in error; the last good one stays in use.
+	// ReasonCatalogInvalid: its new content is invalid; the previous content stays in use.
 	ReasonCatalogInvalid = "CatalogInvalid"
 )
 
@@ -125,75 +125,76 @@ const (
 const (
 	// ReasonUnschedulable: the scheduler finds no node for the Pod.
 	ReasonUnschedulable = "Unschedulable"
-	// ReasonSchedulingGated: the Pod has scheduling gates, as Kueue gives it, and the
-	// scheduler leaves it alone until they are taken away.
+	// ReasonSchedulingGated: the Pod has scheduling gates, such as those of Kueue, and the
+	// scheduler ignores it until they are removed.
 	ReasonSchedulingGated = "SchedulingGated"
-	// ReasonNoScheduler: no scheduler has looked at the Pod: none may have the name that
-	// schedulerName gives.
+	// ReasonNoScheduler: no scheduler has tried to schedule the Pod. Perhaps none has the name
+	// in schedulerName.
 	ReasonNoScheduler = "NoScheduler"
-	// ReasonPodNameTaken: the name of the instance's Pod is taken by a Pod that is not, or no
-	// longer, the job's.
+	// ReasonPodNameTaken: name conflict: another Pod, which is not or no longer the job's, has
+	// the name of the instance's Pod.
 	ReasonPodNameTaken = "PodNameTaken"
 	// ReasonImagePull: the image cannot be pulled.
 	ReasonImagePull = "ImagePullFailed"
-	// ReasonContainerConfig: the container cannot be made, as when a Secret is missing.
+	// ReasonContainerConfig: the container cannot be created, as when a Secret is missing.
 	ReasonContainerConfig = "ContainerConfigError"
-	// ReasonContainerCreating: a node takes long to prepare the container.
+	// ReasonContainerCreating: a node takes long to create the container.
 	ReasonContainerCreating = "ContainerCreating"
-	// ReasonInitContainerRunning: an init container that the cluster added runs for long.
+	// ReasonInitContainerRunning: an init container that the cluster added takes long.
 	ReasonInitContainerRunning = "InitContainerRunning"
 	// ReasonInitContainerFailed: an init container that the cluster added failed, so that the
 	// command was not started.
 	ReasonInitContainerFailed = "InitContainerFailed"
-	// ReasonSidecarsStopped: the command has ended, and containers that the cluster added still
-	// run: they are being stopped.
+	// ReasonSidecarsStopped: the command ended, and the operator stops containers that the cluster
+	// added and that still run.
 	ReasonSidecarsStopped = "SidecarsStopped"
-	// ReasonCreateRefused: the cluster refused to make the Pod: a policy, a limit, an
-	// account that is missing. Source: BatchCompute, InternalError.CallCvm.
+	// ReasonCreateRefused: the cluster refused to create the Pod, because of a policy, a limit or
+	// a missing ServiceAccount. Source: BatchCompute, InternalError.CallCvm.
 	ReasonCreateRefused = "PodCreationRefused"
-	// ReasonQuota: the namespace's quota has no room, or the API server asks to wait.
+	// ReasonQuota: the namespace's quota is exhausted, or the API server asks to wait.
 	ReasonQuota = "QuotaExceeded"
-	// ReasonComputeEnvFull: all nodes of the ComputeEnv are in use, or others are first.
+	// ReasonComputeEnvFull: all nodes of the ComputeEnv are in use, or other jobs are ahead in
+	// the queue.
 	ReasonComputeEnvFull = "ComputeEnvFull"
 	// ReasonComputeEnvNotFound: there is no ComputeEnv of that name or identifier.
 	ReasonComputeEnvNotFound = "ComputeEnvNotFound"
-	// ReasonOperatorMemory: the job is a large one, and the operator has no memory for it as long as
-	// others have started.
+	// ReasonOperatorMemory: the job is large and waits until the operator has memory for it, which
+	// other large jobs use.
 	ReasonOperatorMemory = "OperatorMemory"
-	// ReasonZoneNotFound: no node is in any of the zones that may be used.
+	// ReasonZoneNotFound: no cluster node is in any of the zones that may be used.
 	ReasonZoneNotFound = "ZoneNotFound"
-	// ReasonHostNotFound: no node has any of the hosts or addresses that may be used.
+	// ReasonHostNotFound: no cluster node has any of the host names or addresses that may be used.
 	ReasonHostNotFound = "HostNotFound"
-	// ReasonMachineUnknown: the operator's catalogue has the machine no more.
+	// ReasonMachineUnknown: the machine was removed from the operator's catalogue.
 	ReasonMachineUnknown = "MachineUnknown"
-	// ReasonMachineRefused: the node that the Pod was sent to did not take it.
+	// ReasonMachineRefused: the Pod was bound to a node, and the node rejected it.
 	ReasonMachineRefused = "MachineRefused"
-	// ReasonNodeLost: the Pod should have ended, and its node does not confirm it: what
-	// it ran may still run. It is a reason to wait, and one to have failed.
+	// ReasonNodeLost: the Pod should have ended, but its node does not confirm it, so its command
+	// may still run. An instance waits for this reason, and an attempt fails for it.
 	ReasonNodeLost = "NodeLost"
 )
 
-// Reasons why an attempt failed. What an instance waits for is one as well, once it was
-// waited for too long.
+// Reasons why an attempt failed. If an attempt waits longer than its timeout, the reason why it
+// waits becomes the reason why it failed.
 const (
-	// ReasonCommandFailed: the command ended with another code than 0.
+	// ReasonCommandFailed: the command ended with an exit code other than 0.
 	ReasonCommandFailed = "CommandFailed"
 	// ReasonStartError: the container could not start its command.
 	ReasonStartError = "StartError"
-	// ReasonOOMKilled: the command used more memory than it may.
+	// ReasonOOMKilled: the command used more memory than its limit.
 	ReasonOOMKilled = "OOMKilled"
 	// ReasonStorageExceeded: the command wrote more to its disks than they hold.
 	ReasonStorageExceeded = "StorageExceeded"
 	// ReasonTimeout: the command took longer than the task's timeout.
 	ReasonTimeout = "Timeout"
-	// ReasonEvicted: the node put the Pod out, for lack of resources or to shut down, or
+	// ReasonEvicted: the node evicted the Pod, for lack of resources or to shut down, or
 	// somebody drained the node.
 	ReasonEvicted = "Evicted"
 	// ReasonPreempted: the scheduler, or the queue that had admitted the Pod, gave its resources to
-	// others. In the second case the instance waits in the queue again, and nothing is spent.
+	// others. In the second case the instance waits in the queue again, and no retry is used.
 	ReasonPreempted = "Preempted"
 	// ReasonPodDeleted: somebody deleted the Pod.
 	ReasonPodDeleted = "PodDeleted"
-	// ReasonPodFailed: the Pod failed and gives no better reason.
+	// ReasonPodFailed: the Pod failed for a reason that is not listed here.
 	ReasonPodFailed = "PodFailed"
 )

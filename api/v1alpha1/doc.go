@@ -22,10 +22,10 @@
 //     SecretRef names a Secret of the same namespace.
 //   - Integers are signed and carry no minimum, enumerations are plain strings:
 //     a wrong value must reach the admission webhook, which answers with the
-//     API's own error code, and not stop at the schema, which has none.
+//     API's own error code. The schema would refuse it first, without a code.
 //   - Nothing inside a list item is defaulted in the stored object, so a
-//     manifest under GitOps never differs from what is stored. What an absent
-//     field means is written at the field and decided on reading.
+//     manifest under GitOps never differs from what is stored. The comment
+//     of a field says what its absence means; the operator applies that when it reads the object.
 //
 // +kubebuilder:object:generate=true
 // +groupName=batchcompute.dev

@@ -5,30 +5,30 @@ package v1alpha1
 
 import corev1 "k8s.io/api/core/v1"
 
-// KubernetesOptions are what a cluster's users need of a Pod beyond the BatchCompute
-// API. What is given here wins over what the operator would choose.
+// KubernetesOptions are options of the Pods that the BatchCompute API lacks. They take
+// precedence over what the operator would choose.
 type KubernetesOptions struct {
-	// nodeSelector has labels that a node must carry, beside what zones, hosts and
-	// machine types ask for.
+	// nodeSelector has labels that a node must have, in addition to those that zones, hosts
+	// and machine types require.
 	// +optional
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
 
-	// tolerations let the Pods onto nodes with taints, beside those of the charge type.
+	// tolerations allow the Pods on nodes with taints, in addition to those of the charge type.
 	// +listType=atomic
 	// +optional
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
 
-	// resources of the container. Each resource that is given here stands in the place
-	// of the machine type's.
+	// resources of the container. Each resource that is given here replaces that of the
+	// machine type.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// serviceAccountName is the account that the Pods have. Its token is not mounted.
+	// serviceAccountName is the ServiceAccount of the Pods. Its token is not mounted.
 	// Default: default.
 	// +optional
 	ServiceAccountName string `json:"serviceAccountName,omitempty"`
 
-	// imagePullSecrets name Secrets of type kubernetes.io/dockerconfigjson, beside
+	// imagePullSecrets name Secrets of type kubernetes.io/dockerconfigjson, in addition to
 	// application.docker.passwordSecretRef.
 	// +listType=atomic
 	// +optional
@@ -42,13 +42,13 @@ type KubernetesOptions struct {
 	// +optional
 	SchedulerName string `json:"schedulerName,omitempty"`
 
-	// priorityClassName is the PriorityClass of the Pods. Default: what the operator's
-	// configuration has for spec.job.priority, if anything.
+	// priorityClassName is the PriorityClass of the Pods. Default: the one that the
+	// operator's configuration has for spec.job.priority, if any.
 	// +optional
 	PriorityClassName string `json:"priorityClassName,omitempty"`
 
-	// securityContext says as whom the command runs. Default: as user and group 65532.
-	// Whatever it says, privileges are never escalated and capabilities are dropped.
+	// securityContext is the user and group that the command runs as. Default: user and
+	// group 65532. Privilege escalation is never allowed, and all capabilities are dropped.
 	// +optional
 	SecurityContext *SecurityContext `json:"securityContext,omitempty"`
 
@@ -65,7 +65,7 @@ type KubernetesOptions struct {
 
 // ResourceRequirements are amounts of resources, by name.
 type ResourceRequirements struct {
-	// requests are what a node must have free.
+	// requests are what a node must have available.
 	// +optional
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 
@@ -75,9 +75,9 @@ type ResourceRequirements struct {
 	Limits corev1.ResourceList `json:"limits,omitempty"`
 }
 
-// SecurityContext says as whom a command runs.
+// SecurityContext is the user and groups that a command runs as.
 type SecurityContext struct {
-	// runAsUser is the user's number. 0, root, needs runAsNonRoot: false.
+	// runAsUser is the user's number. 0, which is root, requires runAsNonRoot: false.
 	// +optional
 	RunAsUser *int64 `json:"runAsUser,omitempty"`
 
@@ -99,7 +99,8 @@ type SecurityContext struct {
 	// +optional
 	SupplementalGroups []int64 `json:"supplementalGroups,omitempty"`
 
-	// readOnlyRootFilesystem makes the image's files read-only. Default: false.
+	// readOnlyRootFilesystem mounts the root file system of the container read-only.
+	// Default: false.
 	// +optional
 	ReadOnlyRootFilesystem *bool `json:"readOnlyRootFilesystem,omitempty"`
 }

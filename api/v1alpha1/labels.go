@@ -3,7 +3,7 @@
 
 package v1alpha1
 
-// Labels of every Pod that the operator makes.
+// Labels of every Pod that the operator creates.
 const (
 	// LabelJobID is the job's identifier, as in status.jobId.
 	LabelJobID = "batchcompute.dev/job-id"
@@ -15,75 +15,73 @@ const (
 	LabelAttempt = "batchcompute.dev/attempt"
 	// LabelRun is the run of the job, as in status.run.
 	LabelRun = "batchcompute.dev/run"
-	// LabelTracked is there, with the value "true", as long as the Pod's outcome is
-	// not yet in the job's status. It comes off together with FinalizerTracking, so
-	// what the operator watches grows with the work under way, not with its history.
+	// LabelTracked has the value "true" until the Pod's outcome is in the job's status. It is
+	// removed together with FinalizerTracking, and the operator watches only Pods that have
+	// it, so that its memory grows with the number of active Pods and not with the history.
 	LabelTracked = "batchcompute.dev/tracked"
 	// LabelEnvID is the identifier of the ComputeEnv whose node the Pod has, as in its
 	// status.envId; absent with computeEnv.
 	LabelEnvID = "batchcompute.dev/env-id"
 	// LabelProjectID is placement.projectId.
 	LabelProjectID = "batchcompute.dev/project-id"
-	// LabelTagPrefix begins the labels and annotations that are the job's tags, and those
-	// of its ComputeEnv.
+	// LabelTagPrefix is the prefix of labels and annotations for the tags of the job and of its
+	// ComputeEnv.
 	LabelTagPrefix = "tag.batchcompute.dev/"
-	// ReservedPrefix begins the labels and annotations that only the operator sets.
+	// ReservedPrefix is the prefix of labels and annotations that only the operator sets.
 	ReservedPrefix = "batchcompute.dev/"
 )
 
-// LabelCredentialsOf is, on a Secret that the converter made out of a body's password or
-// key, the name of the BatchJob or ComputeEnv that refers to it.
+// LabelCredentialsOf is the name of the BatchJob or ComputeEnv that refers to a Secret. The
+// converter sets it on Secrets that it made of the passwords and keys of a request.
 const LabelCredentialsOf = "batchcompute.dev/credentials-of"
 
-// AnnotationTags has, on a Pod, the job's tags that cannot be labels, as a JSON object.
+// AnnotationTags has the job's tags that are not valid as labels, on a Pod, as a JSON object.
 const AnnotationTags = "batchcompute.dev/tags"
 
-// AnnotationHosts are, on a Pod whose placement has hostIps, the host names that they
-// meant when it was made, comma-separated.
+// AnnotationHosts has the host names that the hostIps of the placement stood for when the Pod was
+// created, comma-separated.
 const AnnotationHosts = "batchcompute.dev/hosts"
 
-// AnnotationEnvQuota is how many ComputeEnvs the Namespace that has it may keep: a number
-// from 0, where 0 means any number. Absent: what the manager was told with
-// --compute-env-quota.
+// AnnotationEnvQuota on a Namespace is how many ComputeEnvs it may keep: a number from 0, where 0
+// means no limit. Absent: the manager's --compute-env-quota.
 const AnnotationEnvQuota = "batchcompute.dev/compute-env-quota"
 
-// AnnotationJobName is the name of a Pod's BatchJob. It is there so that a Pod whose
-// owner reference was taken away is still found.
+// AnnotationJobName is the name of a Pod's BatchJob. By it the operator finds the job of a Pod
+// whose owner reference was removed.
 const AnnotationJobName = "batchcompute.dev/job-name"
 
-// AnnotationProof proves, on a Pod, that the operator created it: the identifier of a key that
-// only the operator has, and a code over the Pod's namespace and name that was made with it.
+// AnnotationProof proves that the operator created a Pod: it has the identifier of a key that only
+// the operator knows, and a message authentication code of the Pod's namespace and name by that key.
 const AnnotationProof = "batchcompute.dev/proof"
 
-// AnnotationJobQuota is how many BatchJobs the Namespace that has it may keep, finished
-// ones included: a number from 0, where 0 means any number. Absent: what the manager was
-// told with --job-quota.
+// AnnotationJobQuota on a Namespace is how many BatchJobs it may keep, including finished ones: a
+// number from 0, where 0 means no limit. Absent: the manager's --job-quota.
 const AnnotationJobQuota = "batchcompute.dev/job-quota"
 
-// AnnotationJobBytesQuota is how many bytes the BatchJobs of the Namespace that has it may take
-// together, as they are stored, finished ones included: a quantity such as 64Mi, without
-// exponent, where 0 means any number. Absent: what the manager was told with --job-bytes-quota.
+// AnnotationJobBytesQuota on a Namespace is how many bytes its BatchJobs may take together, as
+// they are stored, including finished ones: a quantity such as 64Mi, without exponent, where 0 means
+// no limit. Absent: the manager's --job-bytes-quota.
 const AnnotationJobBytesQuota = "batchcompute.dev/job-bytes-quota"
 
-// AnnotationStoredSize is how many bytes a BatchJob counts for in its namespace's quota. Only
-// the copies in the manager's cache have it, which lack parts of the job.
+// AnnotationStoredSize is how many bytes of its namespace's quota a BatchJob takes. Only the copies
+// in the manager's cache have it, since they lack parts of the job.
 const AnnotationStoredSize = "batchcompute.dev/stored-size"
 
-// AnnotationTerminate names, on a BatchJob, instances to be terminated: "render/0-4,7
-// merge/0", each a task and, as ranges, indexes. It holds for as long as it is there, so
-// that an instance which is named fails again after a retryToken. At most MaxTerminateLength bytes
-// are read: of a longer one nothing is, and the job has condition InvalidAnnotation.
+// AnnotationTerminate on a BatchJob names the instances to be terminated: "render/0-4,7
+// merge/0", each a task and its indexes as ranges. It applies while it is present, so an instance
+// that it names fails again after a retryToken. A value of more than MaxTerminateLength bytes is
+// not read, and the job gets the condition InvalidAnnotation.
 // Source: BatchCompute, TerminateTaskInstance.
 const AnnotationTerminate = "batchcompute.dev/terminate-task-instances"
 
-// TombstonesName is the name of the ConfigMap that says, in each namespace, which
-// requests ran and were deleted after their ttlSecondsAfterFinished, by the job's name.
+// TombstonesName is the name of the ConfigMap of a namespace with the tombstones of jobs that were
+// deleted after their ttlSecondsAfterFinished, by the job's name.
 const TombstonesName = "batchcompute-tombstones"
 
-// FinalizerTracking keeps a Pod until its outcome is in the job's status.
+// FinalizerTracking keeps a Pod from being deleted until its outcome is in the job's status.
 const FinalizerTracking = "batchcompute.dev/tracking"
 
-// FinalizerInUse keeps a ComputeEnv while a BatchJob that has not ended uses it.
+// FinalizerInUse keeps a ComputeEnv from being deleted while a BatchJob that has not ended uses it.
 const FinalizerInUse = "batchcompute.dev/in-use"
 
 // Environment variables of every instance.
@@ -93,14 +91,14 @@ const (
 	EnvTaskName          = "BATCH_TASK_NAME"
 	EnvTaskInstanceNum   = "BATCH_TASK_INSTANCE_NUM"
 	EnvTaskInstanceIndex = "BATCH_TASK_INSTANCE_INDEX"
-	// EnvReservedPrefix begins the names that users may not set.
+	// EnvReservedPrefix is the prefix of names that users may not set.
 	EnvReservedPrefix = "BATCH_"
 )
 
 // DefaultTaskName is the name of the only task of a job when it has none.
 const DefaultTaskName = "task"
 
-// Defaults of fields that are decided on reading, not stored.
+// Defaults of fields that are applied on reading and not stored.
 const (
 	// DefaultPriority is Job.priority.
 	DefaultPriority = 1
@@ -137,8 +135,8 @@ const (
 	MaxFailures = 10
 	// MaxWaiting is the length of status.waiting.
 	MaxWaiting = 10
-	// MaxMessageSize bounds every message in a status. Unit: bytes as JSON, so that one
-	// full of characters that JSON escapes takes no more room than another.
+	// MaxMessageSize bounds every message in a status. Unit: bytes as JSON, so that a message
+	// full of characters that JSON escapes is stored in the same space as any other.
 	MaxMessageSize = 288
 	// MaxComputeNodeCount is the highest desiredComputeNodeCount.
 	// Source: BatchCompute, NamedComputeEnv.DesiredComputeNodeCount.
@@ -146,8 +144,8 @@ const (
 	// DefaultEnvResourceMaxRetryCount is ComputeEnvSpec.resourceMaxRetryCount when absent.
 	// Source: BatchCompute, NamedComputeEnv.ResourceMaxRetryCount.
 	DefaultEnvResourceMaxRetryCount = 7
-	// MaxTaskMessages and MaxTaskReasons bound the tasks of a status that have a message
-	// and a reason. Those that failed or wait themselves come first.
+	// MaxTaskMessages and MaxTaskReasons are how many tasks of a status have a message and a
+	// reason. Tasks that failed or wait themselves take precedence over those that could not start.
 	MaxTaskMessages = 20
 	MaxTaskReasons  = 200
 	// MaxPodKeys is the length of status.podKeys.

@@ -5,20 +5,20 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// ComputeEnv is a named compute environment: so many nodes of one kind, which all
-// BatchJobs of the namespace share whose tasks name it in envId.
+// ComputeEnv is a named compute environment: a number of equal nodes, shared by all
+// BatchJobs of the namespace whose tasks name it in envId.
 //
-// A node is a slot: one task instance at a time has it. There are never more instances
-// under way than desiredComputeNodeCount; the others wait, those of the job with the
-// highest priority in front, and of equals those of the oldest.
+// A node is capacity for one task instance at a time. At most desiredComputeNodeCount
+// instances are active; the others wait in a queue: the job with the highest priority
+// first, and the oldest first among jobs of equal priority.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:subresource:scale:specpath=.spec.desiredComputeNodeCount,statuspath=.status.desiredComputeNodeCount
 // +kubebuilder:resource:shortName=cenv,categories=all
 // +kubebuilder:printcolumn:name="EnvId",type=string,JSONPath=`.status.envId`
-// +kubebuilder:printcolumn:name="Nodes",type=integer,JSONPath=`.status.desiredComputeNodeCount`,description="instances that may be under way at once"
-// +kubebuilder:printcolumn:name="In use",type=integer,JSONPath=`.status.inUseCount`,description="instances that are under way"
+// +kubebuilder:printcolumn:name="Nodes",type=integer,JSONPath=`.status.desiredComputeNodeCount`,description="instances that may be active at the same time"
+// +kubebuilder:printcolumn:name="In use",type=integer,JSONPath=`.status.inUseCount`,description="instances that have a node"
 // +kubebuilder:printcolumn:name="Waiting",type=integer,JSONPath=`.status.waitingJobCount`,description="jobs that wait for a node"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Zone",type=string,JSONPath=`.spec.placement.zone`,priority=1
@@ -28,12 +28,12 @@ type ComputeEnv struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is the request, as CreateComputeEnv takes it. What changes in it holds for
-	// the Pods that are made from then on.
+	// spec is the request, as CreateComputeEnv takes it. A change applies to Pods that are
+	// created after it.
 	// +optional
 	Spec ComputeEnvSpec `json:"spec,omitempty"`
 
-	// status is what the environment has and gives. Only the operator writes it.
+	// status says how many nodes are in use. Only the operator writes it.
 	// +optional
 	Status ComputeEnvStatus `json:"status,omitempty"`
 }
@@ -52,8 +52,8 @@ type ComputeEnvList struct {
 // fields of its ComputeEnv.
 // Source: BatchCompute, CreateComputeEnv, input parameters, and NamedComputeEnv.
 type ComputeEnvSpec struct {
-	// placement says where the nodes are. It holds for all tasks with this envId, in
-	// place of their job's. Required. Source: BatchCompute, CreateComputeEnv.Placement.
+	// placement says where the nodes are. For tasks with this envId it replaces the
+	// placement of their job. Required. Source: BatchCompute, CreateComputeEnv.Placement.
 	// +optional
 	Placement Placement `json:"placement,omitempty"`
 
@@ -67,8 +67,8 @@ type ComputeEnvSpec struct {
 	// +optional
 	EnvDescription string `json:"envDescription,omitempty"`
 
-	// desiredComputeNodeCount is how many nodes there are: 0-2000. With 0, and when it is
-	// made smaller, what runs goes on and nothing new begins until there is a node.
+	// desiredComputeNodeCount is how many nodes there are: 0-2000. When it is reduced,
+	// also to 0, running instances continue, and new ones wait until a node is free.
 	// Required. Source: BatchCompute, NamedComputeEnv.DesiredComputeNodeCount.
 	// +optional
 	// +kubebuilder:validation:Maximum=1000000
@@ -79,7 +79,7 @@ type ComputeEnvSpec struct {
 	// +optional
 	EnvType string `json:"envType,omitempty"`
 
-	// envData is the machine that a node is.
+	// envData describes the machine of a node.
 	// Source: BatchCompute, NamedComputeEnv.EnvData.
 	// +optional
 	EnvData *EnvData `json:"envData,omitempty"`
@@ -120,14 +120,14 @@ type ComputeEnvSpec struct {
 	// +optional
 	NotificationTarget string `json:"notificationTarget,omitempty"`
 
-	// actionIfComputeNodeInactive is RECREATE: an instance whose node is lost, or cannot
-	// be had, gets another. Default: RECREATE.
+	// actionIfComputeNodeInactive is RECREATE: an instance whose node is lost or cannot
+	// be acquired gets another. Default: RECREATE.
 	// Source: BatchCompute, NamedComputeEnv.ActionIfComputeNodeInactive.
 	// +optional
 	ActionIfComputeNodeInactive string `json:"actionIfComputeNodeInactive,omitempty"`
 
-	// resourceMaxRetryCount is how often an instance gets another node: 0-100. It holds
-	// for all tasks with this envId, in place of their own. Default: 7.
+	// resourceMaxRetryCount is how often an instance gets another node: 0-100. For tasks
+	// with this envId it replaces their own. Default: 7.
 	// Source: BatchCompute, NamedComputeEnv.ResourceMaxRetryCount.
 	// +optional
 	ResourceMaxRetryCount *int64 `json:"resourceMaxRetryCount,omitempty"`
@@ -138,45 +138,45 @@ type ComputeEnvSpec struct {
 	// +optional
 	Tags []Tag `json:"tags,omitempty"`
 
-	// clientToken makes a creation with metadata.generateName repeatable: the name is a
-	// function of both, so that a second one is the same object. Chosen by the client, at
-	// most 64 ASCII characters, not all of them spaces. No effect with metadata.name, and
+	// clientToken makes a creation with metadata.generateName idempotent: the object's name
+	// is computed from both, so a second creation names the same object. The client chooses
+	// it: at most 64 ASCII characters, not only spaces. No effect with metadata.name, or
 	// when it is changed. Source: BatchCompute, CreateComputeEnv.ClientToken.
 	// +optional
 	ClientToken string `json:"clientToken,omitempty"`
 
-	// kubernetes is what the Pods need beyond the BatchCompute API.
+	// kubernetes has options of the Pods that the BatchCompute API lacks.
 	// +optional
 	Kubernetes *KubernetesOptions `json:"kubernetes,omitempty"`
 }
 
-// ComputeEnvStatus is what an environment has and gives.
+// ComputeEnvStatus is the state of an environment and of its nodes.
 type ComputeEnvStatus struct {
-	// observedGeneration is the generation of the spec that the status speaks of.
+	// observedGeneration is the generation of the spec that the status is computed from.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// envId is the environment's identifier in BatchCompute's form: "env-" and 8
-	// characters of [0-9a-z]. It is a function of the object's UID. A task's envId may
-	// be it, or the object's name. Source: BatchCompute, CreateComputeEnv, EnvId.
+	// characters of [0-9a-z]. It is computed from the object's UID. A task's envId is
+	// this identifier or the object's name. Source: BatchCompute, CreateComputeEnv, EnvId.
 	// +optional
 	EnvID string `json:"envId,omitempty"`
 
-	// desiredComputeNodeCount is how many instances may be under way at once.
+	// desiredComputeNodeCount is how many instances may be active at the same time.
 	// Source: BatchCompute, DescribeComputeEnv, DesiredComputeNodeCount.
 	// +optional
 	DesiredComputeNodeCount int64 `json:"desiredComputeNodeCount"`
 
-	// inUseCount is how many instances are under way or held. After the environment was
-	// made smaller it is more than desiredComputeNodeCount for a while.
+	// inUseCount is how many instances are active or interrupted. It can be more than
+	// desiredComputeNodeCount for a while after that was reduced.
 	// +optional
 	InUseCount int64 `json:"inUseCount"`
 
-	// waitingJobCount is how many jobs have an instance that waits for a node.
+	// waitingJobCount is how many jobs are in the queue for a node.
 	// +optional
 	WaitingJobCount int64 `json:"waitingJobCount"`
 
-	// nextAction is DELETING while the environment is to be deleted and still in use.
+	// nextAction is DELETING while the deletion of the environment waits for jobs that use it.
 	// Source: BatchCompute, DescribeComputeEnv, NextAction.
 	// +optional
 	NextAction string `json:"nextAction,omitempty"`

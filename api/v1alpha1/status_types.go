@@ -16,16 +16,16 @@ type TaskState string
 // Source: BatchCompute, TaskInstanceView.TaskInstanceState.
 type TaskInstanceState string
 
-// The states of a job. SUCCEED, FAILED and FAILED_INTERRUPTED are ends.
+// The states of a job. In SUCCEED, FAILED and FAILED_INTERRUPTED nothing runs.
 const (
-	JobSubmitted         JobState = "SUBMITTED"          // stored, not yet looked at
+	JobSubmitted         JobState = "SUBMITTED"          // stored, not yet reconciled
 	JobPending           JobState = "PENDING"            // accepted, no task may start yet
-	JobRunnable          JobState = "RUNNABLE"           // a task may start and waits for room
+	JobRunnable          JobState = "RUNNABLE"           // a task may start and waits for capacity
 	JobStarting          JobState = "STARTING"           // a node prepares the first instance
 	JobRunning           JobState = "RUNNING"            // a command runs, or some have ended
 	JobSucceed           JobState = "SUCCEED"            // every task succeeded
-	JobFailed            JobState = "FAILED"             // nothing runs any more and a task failed
-	JobFailedInterrupted JobState = "FAILED_INTERRUPTED" // nothing runs any more and an instance is held
+	JobFailed            JobState = "FAILED"             // nothing runs and a task failed
+	JobFailedInterrupted JobState = "FAILED_INTERRUPTED" // nothing runs and an instance is interrupted
 )
 
 // The states of a task.
@@ -35,8 +35,8 @@ const (
 	TaskStarting          TaskState = "STARTING"           // a node prepares the first instance
 	TaskRunning           TaskState = "RUNNING"            // an instance runs, or some have ended
 	TaskSucceed           TaskState = "SUCCEED"            // all instances succeeded
-	TaskFailed            TaskState = "FAILED"             // no instance runs any more and one failed
-	TaskFailedInterrupted TaskState = "FAILED_INTERRUPTED" // no instance runs any more and one is held
+	TaskFailed            TaskState = "FAILED"             // no instance runs and one failed
+	TaskFailedInterrupted TaskState = "FAILED_INTERRUPTED" // no instance runs and one is interrupted
 )
 
 // The states of a task instance.
@@ -47,21 +47,21 @@ const (
 	TaskInstanceRunning           TaskInstanceState = "RUNNING"            // the command runs
 	TaskInstanceSucceed           TaskInstanceState = "SUCCEED"            // the command ended with 0
 	TaskInstanceFailed            TaskInstanceState = "FAILED"             // the last attempt failed
-	TaskInstanceFailedInterrupted TaskInstanceState = "FAILED_INTERRUPTED" // failed, and its Pod is held
+	TaskInstanceFailedInterrupted TaskInstanceState = "FAILED_INTERRUPTED" // failed, and its Pod is kept
 )
 
-// BatchJobStatus is what became of a job. Its size does not grow with the number
-// of instances: they are kept as index ranges such as "0-4,7".
+// BatchJobStatus is the progress of a job. Its size does not grow with the number
+// of instances: they are stored as index ranges such as "0-4,7".
 //
-// One controller writes it, so it has one owner, and who wrote which field is not kept.
+// One controller writes it. It is atomic, so that managedFields need not list its fields.
 // +structType=atomic
 type BatchJobStatus struct {
-	// observedGeneration is the generation of the spec that the status speaks of.
+	// observedGeneration is the generation of the spec that the status is computed from.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// jobId is the job's identifier in BatchCompute's form: "job-" and 8 characters
-	// of [0-9a-z]. It is a function of the object's UID and is on every Pod as the
+	// of [0-9a-z]. It is computed from the object's UID, and every Pod has it as the
 	// label batchcompute.dev/job-id. Source: BatchCompute, SubmitJob, JobId.
 	// +optional
 	JobID string `json:"jobId,omitempty"`
@@ -75,7 +75,7 @@ type BatchJobStatus struct {
 	// +optional
 	Reason string `json:"reason,omitempty"`
 
-	// message is the sentence that belongs to reason.
+	// message explains reason in a sentence.
 	// +optional
 	Message string `json:"message,omitempty"`
 
@@ -83,23 +83,23 @@ type BatchJobStatus struct {
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 
-	// endTime is when the job reached an end. Source: BatchCompute, JobView.EndTime.
+	// endTime is when the job ended. Source: BatchCompute, JobView.EndTime.
 	// +optional
 	EndTime *metav1.Time `json:"endTime,omitempty"`
 
-	// run is how often the job has been begun anew, by a retryToken or at the end of a
+	// run is how often the job was started again, by a retryToken or at the end of a
 	// suspension. It is part of the names of Pods.
 	// +optional
 	Run int64 `json:"run,omitempty"`
 
-	// retryToken is the last spec.retryToken that has taken effect.
+	// retryToken is the last spec.retryToken that took effect.
 	// +optional
 	RetryToken string `json:"retryToken,omitempty"`
 
 	// podKeys are the identifiers of the keys with which the operator proves, in the annotation
 	// batchcompute.dev/proof, that it created the job's Pods: the last 4, oldest first. There is
-	// more than one when the key was replaced. Absent: the job was begun by a version without keys,
-	// and its Pods need no proof.
+	// more than one when the key was replaced. Absent: the job was started by a version without
+	// keys, and its Pods need no proof.
 	// +listType=atomic
 	// +optional
 	PodKeys []string `json:"podKeys,omitempty"`
@@ -132,8 +132,8 @@ type BatchJobStatus struct {
 	// +optional
 	Failures []TaskInstanceFailure `json:"failures,omitempty"`
 
-	// waiting are the first instances, in the order of the spec, that may run and do
-	// not, each with the reason; at most 10.
+	// waiting are the first instances, in the order of the spec, that may run and cannot
+	// yet, each with the reason; at most 10.
 	// +listType=atomic
 	// +optional
 	Waiting []TaskInstanceWait `json:"waiting,omitempty"`
@@ -167,7 +167,7 @@ type StateMetrics struct {
 	FailedCount int64 `json:"failedCount,omitempty"`
 }
 
-// TaskStatus is what became of one task. An instance is named by its index, from 0;
+// TaskStatus is the progress of one task. It names instances by their index, from 0;
 // every index is in at most one of the lists. An index in none of them has not been
 // issued yet.
 type TaskStatus struct {
@@ -181,25 +181,25 @@ type TaskStatus struct {
 	// +optional
 	Succeeded string `json:"succeeded,omitempty"`
 
-	// failed are the indexes that failed for good, as ranges.
+	// failed are the indexes that failed and are not retried, as ranges.
 	// +optional
 	Failed string `json:"failed,omitempty"`
 
-	// active are the indexes that have been issued: each has a Pod, or is about to
-	// get it. An index is written here before its Pod is created. In the form of
-	// groups: "0-4,7;r1:8;m2:9;r1m2:10" says that 8 has failed once, that 9 has twice
-	// not had a machine or lost it, and that 10 has seen both.
+	// active are the indexes that were issued: each has a Pod, or will get one. An index
+	// is written here before its Pod is created. The indexes are grouped by their failed
+	// attempts: in "0-4,7;r1:8;m2:9;r1m2:10" the command of 8 failed once, the machine of
+	// 9 was twice not acquired or lost, and 10 had both.
 	// +optional
 	Active string `json:"active,omitempty"`
 
-	// retrying are the indexes that have been issued before and wait for their next
-	// attempt to be issued, as groups like those of active.
+	// retrying are the indexes that failed and wait for their next attempt, in groups like
+	// those of active.
 	// +optional
 	Retrying string `json:"retrying,omitempty"`
 
 	// interrupted are the indexes that are FAILED_INTERRUPTED: they failed, and their
-	// Pods are held until they are terminated. As groups like those of active; x1
-	// says that the Pod is of the job's run 1.
+	// Pods are kept until they are terminated. In groups like those of active; x1
+	// means that the Pod belongs to the job's run 1.
 	// +optional
 	Interrupted string `json:"interrupted,omitempty"`
 
@@ -215,12 +215,12 @@ type TaskStatus struct {
 	// +optional
 	Reason string `json:"reason,omitempty"`
 
-	// message is the sentence that belongs to reason.
+	// message explains reason in a sentence.
 	// +optional
 	Message string `json:"message,omitempty"`
 }
 
-// TaskInstanceWait is one instance that may run and does not, and why.
+// TaskInstanceWait is one instance that may run and cannot yet, and why.
 type TaskInstanceWait struct {
 	// taskName is the task's name.
 	TaskName string `json:"taskName"`
@@ -231,11 +231,11 @@ type TaskInstanceWait struct {
 	// reason says in one word what the instance waits for.
 	Reason string `json:"reason"`
 
-	// message is the sentence that belongs to reason, at most 288 bytes.
+	// message explains reason in a sentence of at most 288 bytes.
 	// +optional
 	Message string `json:"message,omitempty"`
 
-	// podName is the Pod that waits. Absent: there is none.
+	// podName is the Pod that waits. Absent: the Pod is not created yet.
 	// +optional
 	PodName string `json:"podName,omitempty"`
 }
@@ -255,7 +255,7 @@ type TaskInstanceFailure struct {
 	// time is when the attempt ended.
 	Time metav1.Time `json:"time"`
 
-	// exitCode is the command's exit code. Absent: it never ended by itself.
+	// exitCode is the command's exit code. Absent: the command did not end by itself.
 	// Source: BatchCompute, TaskInstanceView.ExitCode.
 	// +optional
 	ExitCode *int32 `json:"exitCode,omitempty"`
@@ -263,7 +263,7 @@ type TaskInstanceFailure struct {
 	// reason says in one word what went wrong.
 	Reason string `json:"reason"`
 
-	// message is the sentence that belongs to reason, at most 288 bytes.
+	// message explains reason in a sentence of at most 288 bytes.
 	// +optional
 	Message string `json:"message,omitempty"`
 

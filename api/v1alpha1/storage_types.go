@@ -137,7 +137,7 @@ type Authentication struct {
 	SecretID string `json:"secretId,omitempty"`
 
 	// secretKeySecretRef names the Secret whose entry secretKey is the key itself.
-	// It stands for Authentication.SecretKey.
+	// It replaces Authentication.SecretKey.
 	// +optional
 	SecretKeySecretRef *SecretRef `json:"secretKeySecretRef,omitempty"`
 }

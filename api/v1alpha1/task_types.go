@@ -42,30 +42,31 @@ type Task struct {
 	// +optional
 	EnvVars []EnvVar `json:"envVars,omitempty"`
 
-	// maxRetryCount is how often a failed instance is run again: 0-5. Default: 0.
+	// maxRetryCount is how often an instance is retried because its command failed or
+	// timed out: 0-5. Default: 0.
 	// Source: BatchCompute, Task.MaxRetryCount.
 	// +optional
 	MaxRetryCount *int64 `json:"maxRetryCount,omitempty"`
 
-	// timeout bounds one attempt of an instance, counted from when its command
-	// starts. An attempt that takes longer is stopped and has failed. Unit: seconds.
+	// timeout bounds one attempt of an instance, from the start of its command. An
+	// attempt that takes longer is stopped and fails. Unit: seconds.
 	// 0 means the default. Default: 86400. Source: BatchCompute, Task.Timeout.
 	// +optional
 	Timeout *int64 `json:"timeout,omitempty"`
 
-	// maxConcurrentNum is how many instances of the task may be under way at once.
+	// maxConcurrentNum is how many instances of the task may be active at the same time.
 	// 0 means no limit. Default: 0. Source: BatchCompute, Task.MaxConcurrentNum.
 	// +optional
 	MaxConcurrentNum *int64 `json:"maxConcurrentNum,omitempty"`
 
-	// resourceMaxRetryCount is how often a machine is asked for again when none
-	// could be had: 0-100. Default: 0. Source: BatchCompute, Task.ResourceMaxRetryCount.
+	// resourceMaxRetryCount is how often an instance is retried because its machine was
+	// not acquired or was lost: 0-100. Default: 0. Source: BatchCompute, Task.ResourceMaxRetryCount.
 	// +optional
 	ResourceMaxRetryCount *int64 `json:"resourceMaxRetryCount,omitempty"`
 
-	// failedAction says what happens to the machine of a failed instance: TERMINATE,
-	// it is released; INTERRUPT, it is held after the last attempt; FAST_INTERRUPT, it
-	// is held after the first, and there are no retries. No effect with envId.
+	// failedAction says what happens to the machine of a failed instance: TERMINATE
+	// releases it; INTERRUPT keeps it, with its Pod, after the last attempt;
+	// FAST_INTERRUPT keeps it after the first, without retries. No effect with envId.
 	// Default: TERMINATE. Source: BatchCompute, Task.FailedAction.
 	// +optional
 	FailedAction FailedAction `json:"failedAction,omitempty"`
@@ -134,8 +135,8 @@ type Application struct {
 	// +optional
 	Command string `json:"command,omitempty"`
 
-	// commands are the commands of a tightly coupled task, in the place of command.
-	// They are refused: this version cannot run them.
+	// commands are the commands of a tightly coupled task, instead of command. They are
+	// refused: this version cannot run them.
 	// Source: BatchCompute, Application.Commands.
 	// +listType=atomic
 	// +optional
@@ -146,7 +147,7 @@ type Application struct {
 	// +optional
 	PackagePath string `json:"packagePath,omitempty"`
 
-	// docker names the container image that the command runs in. It wins over
+	// docker names the container image that the command runs in. It takes precedence over
 	// computeEnv.envData.imageId. Source: BatchCompute, Application.Docker.
 	// +optional
 	Docker *Docker `json:"docker,omitempty"`
@@ -187,11 +188,11 @@ type Docker struct {
 	User string `json:"user,omitempty"`
 
 	// passwordSecretRef names the Secret, of type kubernetes.io/dockerconfigjson,
-	// that the image is pulled with. It stands for Docker.Password.
+	// with the credentials of the registry. It replaces Docker.Password.
 	// +optional
 	PasswordSecretRef *SecretRef `json:"passwordSecretRef,omitempty"`
 
-	// maxRetryCount is how often a pull of the image is tried again: 0-10. Default: 0.
+	// maxRetryCount is how often a pull of the image is retried: 0-10. Default: 0.
 	// No effect on Kubernetes: the kubelet retries by itself.
 	// Source: BatchCompute, Docker.MaxRetryCount.
 	// +optional
@@ -217,14 +218,14 @@ type EnvVar struct {
 	// +optional
 	Name string `json:"name,omitempty"`
 
-	// value is taken as it is; $(…) is not expanded.
+	// value is passed unchanged; $(…) is not expanded.
 	// Source: BatchCompute, EnvVar.Value.
 	// +optional
 	Value string `json:"value,omitempty"`
 }
 
-// SecretRef names a Secret in the namespace of the BatchJob. It stands wherever
-// the API has a password or a key: no credential is ever written in a spec.
+// SecretRef names a Secret in the namespace of the BatchJob. It replaces each password
+// and key of the API, so that no credential is part of a spec.
 type SecretRef struct {
 	// name is the Secret's name.
 	// +optional

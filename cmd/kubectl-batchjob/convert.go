@@ -70,7 +70,7 @@ func convertCommand(args []string, stdin io.Reader, stdout, stderr io.Writer) in
 	flags.StringVar(&c.to, "to", "", "the `form` to write: batchjob (any manifest), json, form or lines (default: json for a manifest, else batchjob)")
 	flags.StringVar(&c.Name, "name", "", "the `name` of the object (default: made from the name in the body and its content)")
 	flags.StringVar(&c.Namespace, "n", "", "the `namespace` to write into the manifests (default: none)")
-	flags.StringVar(&c.catalog, "catalog", "", "the `file` with the cluster's catalogue, to check images and machine types with (default: not checked)")
+	flags.StringVar(&c.catalog, "catalog", "", "the `file` with the cluster's catalogue, to check images and machine types against (default: no check)")
 	flags.BoolVar(&c.validate, "validate", true, "write no manifest that the cluster would refuse; with false, only say so")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -141,7 +141,7 @@ func (r refused) Error() string {
 	for i, p := range r {
 		lines[i] = p.Error()
 	}
-	return "the cluster would refuse this, so nothing is written:\n" + strings.Join(lines, "\n")
+	return "nothing was written, because the cluster would refuse this:\n" + strings.Join(lines, "\n")
 }
 
 // problems returns what the cluster would refuse a request for, as far as can be known here.
@@ -281,7 +281,7 @@ func manifests(r *convert.Request) ([]byte, []string, error) {
 	}
 	var notes []string
 	for i := range r.Secrets {
-		notes = append(notes, "the Secret "+r.Secrets[i].Name+" holds a credential in clear")
+		notes = append(notes, "the Secret "+r.Secrets[i].Name+" contains a credential in plain text; keep the file private")
 	}
 	return out, notes, nil
 }

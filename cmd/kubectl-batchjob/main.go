@@ -49,7 +49,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 			fmt.Fprint(stdout, usage)
 			return exitOK
 		}
-		fmt.Fprintf(stderr, "no command %q\n", args[0])
+		fmt.Fprintf(stderr, "unknown command %q\n", args[0])
 	}
 	fmt.Fprint(stderr, usage)
 	return exitUsage

@@ -114,16 +114,16 @@ func TestRun(t *testing.T) {
 		want       string
 		wantStderr string // a part of it
 	}{
-		"body to manifest":           {"convert -f - --name mine -n team", body, exitOK, manifest, "note: the Secret mine-registry holds a credential in clear\n"},
+		"body to manifest":           {"convert -f - --name mine -n team", body, exitOK, manifest, "note: the Secret mine-registry contains a credential in plain text; keep the file private\n"},
 		"manifest to body":           {"convert -f -", manifest, exitOK, back, leftOut},
 		"manifest to manifest":       {"convert -f - --to batchjob", manifest, exitOK, manifest[strings.Index(manifest, "---\n")+4:], ""},
 		"body to body":               {"convert -f - --to json", body, exitOK, back, "is left out"},
 		"manifest to lines":          {"convert -f - --to lines", small, exitOK, "Placement.Zone=z\nJob.Tasks.0.Application.DeliveryForm=LOCAL\nJob.Tasks.0.Application.Command=echo a b\nJob.Tasks.0.ComputeEnv.EnvType=MANAGED\n", ""},
 		"JSON that begins otherwise": {"convert -f - --to form", sorted, exitOK, "Placement.Zone=z\n", "the cluster would refuse this"},
 		"manifest to form":           {"convert -f - --to form", small, exitOK, "Placement.Zone=z&Job.Tasks.0.Application.DeliveryForm=LOCAL&Job.Tasks.0.Application.Command=echo+a+b&Job.Tasks.0.ComputeEnv.EnvType=MANAGED\n", ""},
-		"what would be refused":      {"convert -f - --name x", "Placement.Zone=z", exitFailed, "", "error: the cluster would refuse this, so nothing is written:\nMissingParameter: spec.job.tasks: must have at least one task\n"},
+		"what would be refused":      {"convert -f - --name x", "Placement.Zone=z", exitFailed, "", "error: nothing was written, because the cluster would refuse this:\nMissingParameter: spec.job.tasks: must have at least one task\n"},
 		"form to manifest":           {"convert -f - --name x --validate=false", "Placement.Zone=z", exitOK, "apiVersion: batchcompute.dev/v1alpha1\nkind: BatchJob\nmetadata:\n  name: x\nspec:\n  placement:\n    zone: z\n  job: {}\n", "note: the cluster would refuse this: MissingParameter: spec.job.tasks: must have at least one task\n"},
-		"what lines cannot hold":     {"convert -f - --to lines", strings.ReplaceAll(small, "echo a b", `a\nb`), exitFailed, "", "error: Job.Tasks.0.Application.Command has line ends, which lines cannot hold"},
+		"what lines cannot hold":     {"convert -f - --to lines", strings.ReplaceAll(small, "echo a b", `a\nb`), exitFailed, "", "error: Job.Tasks.0.Application.Command has line ends, which the form lines cannot express"},
 		"what no form can say":       {"convert -f - --to form", body, exitFailed, "", "error: Job.Tasks.0.ComputeEnv is empty"},
 		"unknown field":              {"convert -f -", `{"Jobs": {}}`, exitFailed, "", `error: UnknownParameter: SubmitJob has no field "Jobs"; did you mean Job?`},
 		"unknown manifest field":     {"convert -f -", strings.ReplaceAll(small, "envType", "envTyp"), exitFailed, "", "error: reading the BatchJob: "},
@@ -138,7 +138,7 @@ func TestRun(t *testing.T) {
 		"help of a command":          {"convert -h", "", exitOK, "", "Usage: kubectl batchjob convert -f FILE"},
 		"help":                       {"help", "", exitOK, usage, ""},
 		"no command":                 {"", "", exitUsage, "", usage},
-		"an unknown command":         {"concert", "", exitUsage, "", "no command \"concert\"\n"},
+		"an unknown command":         {"concert", "", exitUsage, "", "unknown command \"concert\"\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

@@ -221,7 +221,7 @@ func (c *cluster) testClientToken(t *testing.T) {
 	}
 	_, err = s.create(t.Context(), manifest, named("other"), set("z-2", "spec", "placement", "zone"))
 	if got := causes(err); !slices.Equal(got, []string{"InvalidParameterValue spec.clientToken"}) ||
-		!strings.Contains(err.Error(), `BatchJob "`+name+`" has it and differs, first in spec.placement.zone`) {
+		!strings.Contains(err.Error(), `BatchJob "`+name+`" has this clientToken and another request (first difference: spec.placement.zone)`) {
 		t.Errorf("other content under another name: %v", err)
 	}
 	c.namespace(t, "token-2", "")
@@ -369,7 +369,7 @@ func (c *cluster) testPermission(t *testing.T) {
 	}
 	out, _ := c.run(t, strings.Replace(good, "namespace: default", "namespace: team", 1), "create", "--as=creator", "-f", "-")
 	t.Logf("kubectl create --as=creator: %s", out)
-	if !strings.Contains(out, `metadata.namespace: UnauthorizedOperation.UserNotAllowedToUseBatch: must be one where user "creator" has the verb submit on batchjobs.batchcompute.dev`) {
+	if !strings.Contains(out, `metadata.namespace: UnauthorizedOperation.UserNotAllowedToUseBatch: user "creator" may not submit in namespace`) {
 		t.Error("kubectl does not say so")
 	}
 	// Once the right is there, the no is soon forgotten.
@@ -503,7 +503,7 @@ func (c *cluster) testEnvQuota(t *testing.T) {
 	}
 	out, err := c.run(t, strings.Replace(anEnv, "namespace: envs", "namespace: envs-quota", 1), "create", "-f", "-")
 	t.Logf("kubectl create: %s", out)
-	if err == nil || !strings.Contains(out, "metadata.namespace: LimitExceeded.ComputeEnvQuota: must be a namespace that keeps fewer than 3 ComputeEnvs; it has 3") {
+	if err == nil || !strings.Contains(out, "metadata.namespace: LimitExceeded.ComputeEnvQuota: the namespace keeps 3 ComputeEnvs, and its quota is 3") {
 		t.Errorf("a full namespace: %v", err)
 	}
 	c.namespace(t, "envs-quota-2", "")

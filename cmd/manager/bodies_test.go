@@ -152,14 +152,14 @@ func (c *cluster) testWarnings(t *testing.T) {
 			"Warning: spec.placement.rackId has no effect on Kubernetes",
 			`Warning: spec.job.tasks[0].application.command has carriage returns (\r)`,
 			"Warning: spec.job.tasks[0].application.docker.passwordSecretRef was not checked, since the operator reads no Secrets",
-			"Warning: spec.job.tasks[0].computeEnv.envData.instanceType is no machine type of the operator's catalogue: its size is derived from its name",
-			"Warning: spec.job.tasks[0].computeEnv.mountDataDisks[0] has no data disk: it is a directory of the system disk",
+			"Warning: spec.job.tasks[0].computeEnv.envData.instanceType is not in the operator's catalogue: its size was derived from its name",
+			"Warning: spec.job.tasks[0].computeEnv.mountDataDisks[0] has no data disk: it becomes a directory of the system disk",
 		},
 		`{apiVersion: batchcompute.dev/v1alpha1, kind: ComputeEnv, metadata: {name: odd, namespace: warnings},
   spec: {placement: {zone: z-1}, envName: odd, desiredComputeNodeCount: 1, envData: {instanceTypes: [S12.LARGE8]}, mountDataDisks: [{localPath: /data}],
     authentications: [{scene: COS, secretId: i, secretKeySecretRef: {name: none}}]}}`: {
-			"Warning: spec.envData.instanceTypes[0] is no machine type of the operator's catalogue: its size is derived from its name",
-			"Warning: spec.mountDataDisks[0] has no data disk: it is a directory of the system disk",
+			"Warning: spec.envData.instanceTypes[0] is not in the operator's catalogue: its size was derived from its name",
+			"Warning: spec.mountDataDisks[0] has no data disk: it becomes a directory of the system disk",
 			"Warning: spec.authentications has no effect yet",
 		},
 	} {

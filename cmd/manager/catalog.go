@@ -19,6 +19,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalogfile"
 	"batchcompute.dev/operator/internal/metrics"
+	"batchcompute.dev/operator/internal/sanitize"
 )
 
 // The catalogue's ConfigMap is mounted; that its events can name it to the letter, it is
@@ -57,7 +58,7 @@ func (n *catalogNews) tell(ctx context.Context, err error) {
 	cm := n.configMap(ctx)
 	if err != nil {
 		n.recorder.Eventf(cm, nil, corev1.EventTypeWarning, v1alpha1.ReasonCatalogInvalid, "Reload", "%s",
-			cutNote("The last good catalogue stays in use. "+strings.ReplaceAll(err.Error(), "\n", "; ")))
+			sanitize.Text("The last good catalogue stays in use. "+strings.ReplaceAll(err.Error(), "\n", "; "), maxNote))
 		return
 	}
 	n.recorder.Eventf(cm, nil, corev1.EventTypeNormal, v1alpha1.ReasonCatalogLoaded, "Reload", "The new catalogue is in use")
@@ -78,12 +79,4 @@ func (n *catalogNews) configMap(ctx context.Context) *corev1.ObjectReference {
 		klog.FromContext(ctx).Error(err, "Could not read the catalogue's ConfigMap", "configMap", klog.KRef(ref.Namespace, ref.Name))
 	}
 	return ref
-}
-
-// cutNote cuts a text to what an event holds.
-func cutNote(s string) string {
-	if len(s) <= maxNote {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxNote-len("…")], "") + "…"
 }

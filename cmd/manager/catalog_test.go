@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -48,20 +47,6 @@ func TestCatalogNews(t *testing.T) {
 	} {
 		if got := <-recorder.Events; got != want {
 			t.Errorf("event %q, want %q", got, want)
-		}
-	}
-}
-
-func TestCutNote(t *testing.T) {
-	for _, s := range []string{"", strings.Repeat("a", maxNote)} {
-		if got := cutNote(s); got != s {
-			t.Errorf("%d bytes were cut to %d", len(s), len(got))
-		}
-	}
-	for shift := range 4 {
-		got := cutNote(strings.Repeat("a", shift) + strings.Repeat("猫", maxNote))
-		if len(got) > maxNote || len(got) < maxNote-3 || !utf8.ValidString(got) || !strings.HasSuffix(got, "…") {
-			t.Errorf("%d bytes: %q", len(got), got)
 		}
 	}
 }

@@ -34,11 +34,12 @@ import (
 	"batchcompute.dev/operator/internal/catalogfile"
 	"batchcompute.dev/operator/internal/certs"
 	"batchcompute.dev/operator/internal/fairrate"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/metrics"
+	"batchcompute.dev/operator/internal/nodepool"
 	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/podkey"
 	"batchcompute.dev/operator/internal/server"
-	"batchcompute.dev/operator/internal/slots"
 	"batchcompute.dev/operator/internal/uninstall"
 	"batchcompute.dev/operator/internal/validation"
 	"batchcompute.dev/operator/internal/webhook"
@@ -148,6 +149,9 @@ func setUp(mgr ctrl.Manager, cat *catalogfile.File, o *options) error {
 	if err := followCatalog(mgr, cat, o.namespace); err != nil {
 		return err
 	}
+	if err := lookup.AddIndexes(context.Background(), mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
 	validator := validation.Validator{Catalog: cat.Current}
 	known, admission := &nodes.Index{}, validator
 	if o.unknownZones == zonesReject {
@@ -163,9 +167,9 @@ func setUp(mgr ctrl.Manager, cat *catalogfile.File, o *options) error {
 		return fmt.Errorf("registering the metrics: %w", err)
 	}
 	podKey := &podkey.Keeper{Namespace: o.namespace, Reader: mgr.GetAPIReader(), Writer: mgr.GetClient()}
-	shared := slots.New()
+	ledger := nodepool.NewLedger()
 	if err := batchjob.Setup(mgr, batchjob.Options{
-		Catalog: cat.Current, Nodes: known, Slots: shared,
+		Catalog: cat.Current, Nodes: known, Ledger: ledger,
 		Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait, Metrics: counted, PodKey: podKey.Key,
 		LargeJobMemory: o.largeJobMemory,
 	}); err != nil {
@@ -175,7 +179,7 @@ func setUp(mgr ctrl.Manager, cat *catalogfile.File, o *options) error {
 	if err != nil {
 		return err
 	}
-	if err := computeenv.Setup(mgr, computeenv.Options{Slots: shared, Metrics: countedEnvs}); err != nil {
+	if err := computeenv.Setup(mgr, computeenv.Options{Ledger: ledger, Metrics: countedEnvs}); err != nil {
 		return fmt.Errorf("setting up the reconciler of ComputeEnv: %w", err)
 	}
 	return nil

@@ -139,12 +139,12 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 		name string
 		err  error
 	}
-	m, calls, begin, created := obs.memory, r.limits.of(keyOf(&obs.Job.ObjectMeta), len(wanted)), r.options.Clock.Now(), 0
-	answers, underWay := make(chan answer, r.limits.most), 0
+	m, calls, start, created := obs.memory, r.limits.For(keyOf(&obs.Job.ObjectMeta), len(wanted)), r.options.Clock.Now(), 0
+	answers, inFlight := make(chan answer, r.limits.Max()), 0
 	refusals := map[int]*refusedError{}
 	var failed error
 	hear := func(a answer) {
-		underWay--
+		inFlight--
 		var e *refusedError
 		var name *takenError
 		switch {
@@ -153,18 +153,20 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 			m.created[a.name] = r.options.Clock.Now()
 			delete(m.taken, a.name)
 			m.accepted(a.in.Task)
-			m.window = min(max(m.window, 1)+1, r.limits.most)
+			m.slowStart.Succeeded(r.limits.Max())
 		case errors.As(a.err, &e):
-			refusals[e.task], m.window = e, 1
+			refusals[e.task] = e
+			m.slowStart.Failed()
 		case errors.As(a.err, &name):
 			names = append(names, name)
 		default:
-			failed, m.window = errors.Join(failed, a.err), 1
+			failed = errors.Join(failed, a.err)
+			m.slowStart.Failed()
 		}
 	}
 	for {
-		may := len(wanted) > 0 && failed == nil && !left && underWay < max(m.window, 1)
-		if len(answers) > 0 || !may && underWay > 0 {
+		may := len(wanted) > 0 && failed == nil && !left && inFlight < m.slowStart.Window()
+		if len(answers) > 0 || !may && inFlight > 0 {
 			hear(<-answers)
 			continue
 		}
@@ -176,20 +178,20 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, wanted []reso
 			wanted = wanted[1:]
 			continue
 		}
-		end := calls.create.Begin()
+		release := calls.Create.Acquire()
 		if left = r.options.Clock.Since(obs.known) > claimTime; left {
-			end(false)
+			release(false)
 			continue
 		}
 		wanted = wanted[1:]
-		underWay++
+		inFlight++
 		go func() {
 			name, err := r.createPod(ctx, obs, in)
-			end(err == nil)
+			release(err == nil)
 			answers <- answer{in, name, err}
 		}()
 	}
-	m.setWave(created, r.options.Clock.Since(begin))
+	m.batch.Created(created, r.options.Clock.Since(start), m.writes.Latency(), plan.WaveSize)
 	return slices.Collect(maps.Values(refusals)), names, left, failed
 }
 
@@ -256,7 +258,7 @@ func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []r
 		err := r.live.Get(ctx, client.ObjectKeyFromObject(obs.Job), job)
 		return err == nil && job.UID == obs.Job.UID && job.DeletionTimestamp == nil
 	})
-	err := inParallel(r.limits.of(keyOf(&obs.Job.ObjectMeta), len(instances)).get, len(instances), func(i int) error {
+	err := r.limits.For(keyOf(&obs.Job.ObjectMeta), len(instances)).Get.Do(len(instances), func(i int) error {
 		want := podspec.Meta(obs.Job, obs.Spec, instances[i], obs.env(instances[i]))
 		r.sign(&want)
 		pod := &corev1.Pod{}
@@ -344,7 +346,7 @@ func isSubset(part, whole map[string]string) bool {
 // delete asks for the deletion of Pods; the tracking finalizer keeps them until their
 // outcome is recorded.
 func (r *Reconciler) delete(ctx context.Context, obs *observation, pods []*corev1.Pod) error {
-	return inParallel(r.limits.of(keyOf(&obs.Job.ObjectMeta), len(pods)).delete, len(pods), func(i int) error {
+	return r.limits.For(keyOf(&obs.Job.ObjectMeta), len(pods)).Delete.Do(len(pods), func(i int) error {
 		if err := r.stop(ctx, pods[i]); err != nil {
 			return fmt.Errorf("deleting pod %s: %w", pods[i].Name, err)
 		}
@@ -389,7 +391,7 @@ func (r *Reconciler) stop(ctx context.Context, pod *corev1.Pod) error {
 // that the Pods have then.
 func (r *Reconciler) release(ctx context.Context, job types.NamespacedName, pods []*corev1.Pod) (map[types.UID]string, error) {
 	versions := make([]string, len(pods))
-	err := inParallel(r.limits.of(job, len(pods)).patch, len(pods), func(i int) (err error) {
+	err := r.limits.For(job, len(pods)).Patch.Do(len(pods), func(i int) (err error) {
 		versions[i], err = r.releasePod(ctx, pods[i])
 		return ignoreOther(err)
 	})

@@ -30,6 +30,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/proof"
 	"batchcompute.dev/operator/internal/testutil"
@@ -67,7 +68,7 @@ func newEnv(t testing.TB) *env {
 	var err error
 	e.cache, err = cache.New(p.Config, cache.Options{Scheme: p.Scheme, Mapper: p.RESTMapper(), DefaultNamespaces: map[string]cache.Config{e.ns: {}}, ByObject: CacheOptions()})
 	if err == nil {
-		err = errors.Join(addIndexes(t.Context(), e.cache), e.cache.IndexField(t.Context(), &corev1.Pod{}, podsByJob, indexPod))
+		err = errors.Join(lookup.AddIndexes(t.Context(), e.cache), e.cache.IndexField(t.Context(), &corev1.Pod{}, podsByJob, indexPod))
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -19,8 +19,8 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/nodepool"
 	"batchcompute.dev/operator/internal/nodes"
-	"batchcompute.dev/operator/internal/slots"
 	"batchcompute.dev/operator/internal/testutil"
 )
 
@@ -73,9 +73,9 @@ func (e *env) finish(job string) {
 // woken has a process note whom its ledger wakes.
 func (p *process) woken() *[]string {
 	names := new([]string)
-	p.options.Slots.OnWake(func(place slots.Place) {
-		*names = append(*names, place.Job.Name)
-		p.wake(place)
+	p.pool.Ledger.OnGrant(func(j nodepool.Job) {
+		*names = append(*names, j.Name.Name)
+		p.wake(j.Name, j.Priority)
 	})
 	return names
 }
@@ -129,14 +129,14 @@ func TestComputeEnv(t *testing.T) {
 	}
 	e.want("second", "RUNNING 0/1 1/2", "a RUNNING succeeded=0 reason=ComputeEnvFull")
 	*woken = nil
-	p.resize(e.pool("pool", 9)) // as the watch does
+	p.pool.EnvChanged(e.pool("pool", 9)) // as the watch does
 	if want := []string{"second"}; !slices.Equal(*woken, want) {
 		t.Errorf("%q are woken by a larger pool, want %q", *woken, want)
 	}
 	p.play("first")
 	p.play("second")
 	e.want("second", "SUCCEED 1/1 2/2", "a SUCCEED succeeded=0-1")
-	if held := p.options.Slots.Stats(types.NamespacedName{Namespace: e.ns, Name: "pool"}); held != (slots.Stats{Size: 9}) {
+	if held := p.pool.Ledger.Stats(types.NamespacedName{Namespace: e.ns, Name: "pool"}); held != (nodepool.Stats{Size: 9}) {
 		t.Errorf("after the end the ledger has %+v", held)
 	}
 }
@@ -202,8 +202,8 @@ func TestComputeEnvJobDeleted(t *testing.T) {
 				if tracked := e.tracked(); len(tracked) > 0 {
 					t.Errorf("Pods are still tracked: %q", tracked)
 				}
-				if len(p.gone) > 0 {
-					t.Errorf("jobs that are gone are remembered: %v", p.gone)
+				if gone := p.pool.Departed(); len(gone) > 0 {
+					t.Errorf("jobs that are gone are remembered: %v", gone)
 				}
 			})
 		}

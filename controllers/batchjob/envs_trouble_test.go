@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +26,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
-	"batchcompute.dev/operator/internal/slots"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/testutil"
 )
 
@@ -62,9 +61,12 @@ func newStand(t *testing.T) *stand {
 		return indexPod(pod)
 	}
 	s := &stand{t: t, cached: map[string]*v1alpha1.BatchJob{}, clock: testingclock.NewFakePassiveClock(time.Now().Truncate(time.Second))}
-	s.WithWatch = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.BatchJob{}, &corev1.Pod{}).
-		WithIndex(&corev1.Pod{}, podsByJob, tracked).WithIndex(&v1alpha1.BatchJob{}, jobsByToken, indexToken).
-		WithIndex(&v1alpha1.BatchJob{}, jobsByEnv, indexJobByEnv).WithIndex(&v1alpha1.ComputeEnv{}, envsByID, indexEnv).Build()
+	b := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.BatchJob{}, &corev1.Pod{}).
+		WithIndex(&corev1.Pod{}, podsByJob, tracked)
+	for _, x := range lookup.Indexes() {
+		b = b.WithIndex(x.Object, x.Field, x.Values)
+	}
+	s.WithWatch = b.Build()
 	s.restart()
 	s.pool()
 	return s
@@ -191,7 +193,7 @@ func (s *stand) wantNode(want string) {
 	if got := strings.Join(live, " "); got != want {
 		s.t.Errorf("live are Pods of %q, want %q", got, want)
 	}
-	if stats := s.r.options.Slots.Stats(poolKey); stats.InUse != len(live) {
+	if stats := s.r.pool.Ledger.Stats(poolKey); stats.InUse != len(live) {
 		s.t.Errorf("the ledger is %+v with %d live", stats, len(live))
 	}
 }
@@ -255,8 +257,8 @@ func TestEnvSeedThenDeleted(t *testing.T) {
 	s.finish("a")
 	s.pass("a", "b")
 	s.wantNode("b")
-	if len(s.r.gone) > 0 {
-		t.Errorf("jobs that are gone are remembered: %v", s.r.gone)
+	if gone := s.r.pool.Departed(); len(gone) > 0 {
+		t.Errorf("jobs that are gone are remembered: %v", gone)
 	}
 }
 
@@ -272,7 +274,7 @@ func TestEnvGone(t *testing.T) {
 	if err := errors.Join(s.WithWatch.Get(t.Context(), poolKey, pool), s.WithWatch.Delete(t.Context(), pool)); err != nil {
 		t.Fatal(err)
 	}
-	s.r.options.Slots.Resize(poolKey, slots.Size{UID: pool.UID, Generation: math.MaxInt64}) // as the watch does
+	s.r.pool.EnvDeleted(poolKey, pool.UID)
 	s.finish("a")
 	s.pass("a", "a")
 	s.terminate("b")
@@ -331,7 +333,7 @@ func TestEnvStuck(t *testing.T) {
 			if s.job("a").Status.EndTime == nil {
 				t.Errorf("the job does not end: %+v", s.job("a").Status)
 			}
-			if stats := s.r.options.Slots.Stats(poolKey); stats.InUse != 0 {
+			if stats := s.r.pool.Ledger.Stats(poolKey); stats.InUse != 0 {
 				t.Errorf("the ledger is %+v", stats)
 			}
 		})

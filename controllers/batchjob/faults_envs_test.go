@@ -68,7 +68,7 @@ func TestFaultsComputeEnv(t *testing.T) {
 // BenchmarkComputeEnvRelease measures how long it is from the end of an instance to the Pod of
 // the next one, while 1,000 jobs wait for nodes: as many as a namespace may have, unless it is
 // given more. They wait for 100 ComputeEnvs of one node, or all for the same. That 1,000 wait for
-// each of 100, in many namespaces, is measured of the ledger: internal/slots, BenchmarkRelease.
+// each of 100, in many namespaces, is measured of the ledger: internal/nodepool, BenchmarkSettle.
 // Nodes are played.
 func BenchmarkComputeEnvRelease(b *testing.B) {
 	for _, envs := range []int{100, 1} {

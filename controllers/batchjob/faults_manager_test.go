@@ -26,6 +26,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/testutil"
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
@@ -93,7 +94,7 @@ func (d *drill) manager(cfg *rest.Config, change func(*ctrl.Options)) *running {
 	}
 	mgr, err := ctrl.NewManager(cfg, o)
 	if err == nil {
-		err = Setup(mgr, Options{Catalog: catalog.Default, Validate: validate})
+		err = errors.Join(lookup.AddIndexes(d.t.Context(), mgr.GetFieldIndexer()), Setup(mgr, Options{Catalog: catalog.Default, Validate: validate}))
 	}
 	if err != nil {
 		d.t.Fatal(err)

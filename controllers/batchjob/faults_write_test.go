@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/ranges"
 	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/testutil"
@@ -245,7 +246,7 @@ func (s *scenario) play(p *process, name string) (end, attempts []string) {
 		}
 		// What a Pod says is in the system's time, which ours must not leave far behind. This
 		// is just more than news wait for.
-		e.clock.SetTime(e.clock.Now().Add(newsInterval + 100*time.Millisecond))
+		e.clock.SetTime(e.clock.Now().Add(flow.InformationalInterval + 100*time.Millisecond))
 	}
 	last := "gone"
 	if job := s.find(e, name); job != nil {

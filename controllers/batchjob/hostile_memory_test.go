@@ -321,7 +321,7 @@ func wakeLarge(p *process, names []string) {
 	t.Helper()
 	reads := e.countReads(p)
 	pool := e.pool("pool", 1)
-	p.resize(pool)
+	p.pool.EnvChanged(pool)
 	p.look(append([]string{"first"}, names...)...)
 	if pods := e.Pods(t, e.ns); len(pods) != 1 || *reads != 1 {
 		t.Errorf("for one node %d jobs were read, and there are %d Pods", *reads, len(pods))
@@ -453,7 +453,7 @@ func TestHostileLargeJobsStarted(t *testing.T) {
 // limitStarted sets how much memory large jobs may take that have started.
 func (p *process) limitStarted(bytes int) {
 	p.started = membudget.NewShares(bytes)
-	p.started.OnWake(func(j membudget.Job) { p.Reconciler.look(j.Name, j.Priority) })
+	p.started.OnWake(func(j membudget.Job) { p.wake(j.Name, j.Priority) })
 }
 
 // refuseStreams makes a client one of an API server that does not stream what there is.

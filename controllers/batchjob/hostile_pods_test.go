@@ -371,7 +371,7 @@ func TestHostileHandMadePods(t *testing.T) {
 			if got := e.job("j").Status.Tasks[0]; got.Active != "0" {
 				t.Errorf("the job's task is %+v", got)
 			}
-			stats := p.options.Slots.Stats(types.NamespacedName{Namespace: e.ns, Name: "pool"})
+			stats := p.pool.Ledger.Stats(types.NamespacedName{Namespace: e.ns, Name: "pool"})
 			if stats.InUse != 1 {
 				t.Errorf("%d nodes are in use, want 1", stats.InUse)
 			}

@@ -5,6 +5,7 @@ package batchjob
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -26,6 +27,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/fairrate"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/testutil"
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
@@ -81,7 +83,7 @@ func newTenants(t *testing.T, first func(namespace string)) *tenants {
 		Cache: cache.Options{ByObject: CacheOptions()}, Controller: config.Controller{SkipNameValidation: new(true)},
 	})
 	if err == nil {
-		err = Setup(mgr, Options{Catalog: catalog.Default, Validate: validate})
+		err = errors.Join(lookup.AddIndexes(t.Context(), mgr.GetFieldIndexer()), Setup(mgr, Options{Catalog: catalog.Default, Validate: validate}))
 	}
 	if err != nil {
 		t.Fatal(err)

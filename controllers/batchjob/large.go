@@ -171,7 +171,8 @@ func (r *Reconciler) endLarge(obs *observation, result ctrl.Result, err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m.spec, m.envs, m.terminations, m.settled = nil, nil, nil, nil
+	m.spec, m.terminations, m.settled = nil, nil, nil
+	m.nodes.DropEnvs()
 	// A status that was stored now may be the reason to go on: the next pass, which its event brings, tells.
 	if err != nil || obs.stored != nil {
 		return

@@ -5,6 +5,7 @@ package batchjob
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/testutil"
 )
 
@@ -47,7 +49,7 @@ func (e *env) manage() (stop func()) {
 		Controller: config.Controller{SkipNameValidation: new(true)},
 	})
 	if err == nil {
-		err = Setup(mgr, Options{Catalog: catalog.Default, Validate: validate})
+		err = errors.Join(lookup.AddIndexes(e.t.Context(), mgr.GetFieldIndexer()), Setup(mgr, Options{Catalog: catalog.Default, Validate: validate}))
 	}
 	if err != nil {
 		e.t.Fatal(err)

@@ -10,24 +10,25 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/flow"
+	"batchcompute.dev/operator/internal/lookup"
+	"batchcompute.dev/operator/internal/nodepool"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
 )
 
 // memory is what this process knows of one job beyond what is stored. All of it may be
 // lost at any moment together with the process: it saves work and waiting. While the process
-// lives, the ledger of nodes depends on doubt.
+// lives, the pool of nodes depends on its account.
 //
-// Only the worker that has the job uses it, so it needs no lock, but for rests and podEvent.
+// Only the worker that has the job uses it, so it needs no lock, but for podEvent.
 type memory struct {
 	uid   types.UID
 	token tokenKey
-	// version is the resource version of our last write to the job, and at its time.
+	// version is the resource version of our last write to the job.
 	version string
-	at      time.Time
 	// spec is what the job resolves to; code and message say why it must not run. A large job that is
 	// idle has none between two passes: see endLarge. It is set under the reconciler's lock.
 	spec          *resolve.Job
@@ -38,14 +39,9 @@ type memory struct {
 	// counts what happened since that no object in the cache tells of. Both need the reconciler's lock.
 	settled *settled
 	looks   int
-	// usesEnvs says that a task names a ComputeEnv, and mostInEnv how many instances of such
-	// tasks may be under way at once.
-	usesEnvs  bool
-	mostInEnv int
-	// envs are the ComputeEnvs that the job names, by that name, and doubt is a write that may
-	// have claimed nodes of them.
-	envs  map[string]resolvedEnv
-	doubt *doubt
+	// usesNodes says that a task names a ComputeEnv, and nodes is what the pool knows of the job.
+	usesNodes bool
+	nodes     nodepool.Account
 	// seeksHosts says that hosts may be named by their addresses.
 	seeksHosts bool
 	// created are the Pods that were created and have not been seen since, with the time.
@@ -53,14 +49,11 @@ type memory struct {
 	// released are the Pods that were let go of and that the cache may still show as they were
 	// before, with the resource version that they have had since.
 	released map[types.UID]string
-	// window is how many Pods may be in creation at once, and wave how many are to be claimed;
-	// 0 stands for what a job begins with.
-	window, wave int
-	// specSize and statusSize are those of the job, as JSON, and rewritten is what was written of it.
-	specSize, statusSize int
-	rewritten            rewritten
-	// storing is how long the last write of the status took.
-	storing time.Duration
+	// slowStart bounds the Pods that are created at the same time, and batch those that a pass claims.
+	slowStart flow.SlowStart
+	batch     flow.Batch
+	// writes throttles the writes of the status.
+	writes flow.JobWrites
 	// refusals are the tasks whose Pods the cluster refuses to make, by position.
 	refusals map[int]*refusal
 	// terminations is what the annotation said that terminates instances, when it was last read.
@@ -71,10 +64,8 @@ type memory struct {
 	proven map[types.UID]bool
 	// trimmed says that the job's status has no room for what only explains.
 	trimmed bool
-	// news bounds the events.
-	news allowance
-	// rests is until when events wait before they bring the next pass. It needs the reconciler's lock.
-	rests time.Time
+	// events bounds the Events of the job.
+	events flow.EventBudget
 	// podEvent is when the first event of a Pod came that no pass has recorded; zero if none has since.
 	// It needs the reconciler's lock.
 	podEvent time.Time
@@ -88,6 +79,16 @@ func (r *Reconciler) recall(key types.NamespacedName, job *v1alpha1.BatchJob) *m
 		return m
 	}
 	return nil
+}
+
+// previousUser returns the UID of the job of a name that used nodes in its last pass; "" for none.
+func (r *Reconciler) previousUser(key types.NamespacedName) types.UID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.memories[key]; m != nil && m.usesNodes {
+		return m.uid
+	}
+	return ""
 }
 
 // remember makes a memory of the job, which must be whole.
@@ -106,18 +107,14 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 		}
 	}
 	if m.spec != nil {
-		m.priority = m.spec.Priority
+		m.priority, m.usesNodes = m.spec.Priority, nodepool.UsesNodes(m.spec)
 		for i := range m.spec.Tasks {
 			t := &m.spec.Tasks[i]
-			if t.EnvID != "" {
-				m.usesEnvs = true
-				m.mostInEnv += t.MaxConcurrentNum
-			}
 			// A ComputeEnv may have addresses as well.
 			m.seeksHosts = m.seeksHosts || t.Env == nil || len(t.Env.HostIPs) > 0
 		}
 	}
-	m.specSize, m.statusSize = jsonSize(&job.Spec), jsonSize(&job.Status)
+	m.writes.SpecSize, m.writes.StatusSize = jsonSize(&job.Spec), jsonSize(&job.Status)
 	r.mu.Lock()
 	before := r.memories[key]
 	r.memories[key] = m
@@ -127,9 +124,6 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 	}
 	return m
 }
-
-// size is that of the whole job, as JSON, but for its metadata.
-func (m *memory) size() int { return m.specSize + m.statusSize }
 
 // jsonSize is the size of a value as JSON.
 func jsonSize(v any) int {
@@ -146,6 +140,7 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	//mutation:departed-job-not-forgotten
 	delete(r.memories, key)
 	r.mu.Unlock()
+	r.debounce.Forget(key)
 	r.options.Metrics.Forget(key)
 	if m != nil {
 		r.tokens.forget(m.token, m.uid)
@@ -180,22 +175,6 @@ func (m *memory) forgetSeen(pods []*corev1.Pod, now time.Time) {
 	}
 }
 
-// A pass should take no longer than passTime, since what ends meanwhile is not looked at. But its
-// write should be a small part of it, and one that claims fewer than minWave is not worth its
-// cost.
-const (
-	passTime = 500 * time.Millisecond
-	minWave  = 32
-)
-
-// setWave has the next pass claim as many Pods as can be made in its time, going by how many
-// were made now and how long that took.
-func (m *memory) setWave(made int, took time.Duration) {
-	if made >= minWave && took > 0 {
-		m.wave = min(max(int(float64(made)*float64(max(passTime, 4*m.storing))/float64(took)), minWave), plan.WaveSize)
-	}
-}
-
 // held returns the Pods of the job that were not let go of. Those that were, and that a cache
 // which is behind still shows, have nothing to tell, and are not to be let go of once more.
 func (m *memory) held(pods []*corev1.Pod) []*corev1.Pod {
@@ -205,21 +184,11 @@ func (m *memory) held(pods []*corev1.Pod) []*corev1.Pod {
 	behind := make(map[types.UID]string, len(m.released))
 	out := slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
 		version, ok := m.released[pod.UID]
-		if ok = ok && isOlder(pod.ResourceVersion, version); ok {
+		if ok = ok && lookup.IsOlder(pod.ResourceVersion, version); ok {
 			behind[pod.UID] = version
 		}
 		return ok
 	})
 	m.released = behind
 	return out
-}
-
-// isOlder reports whether resource version a was given out before b. An empty b, of a
-// job that was not written yet, is before all.
-func isOlder(a, b string) bool {
-	if b == "" {
-		return false
-	}
-	order, err := resourceversion.CompareResourceVersion(a, b)
-	return err == nil && order < 0
 }

@@ -14,9 +14,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
-	"batchcompute.dev/operator/internal/slots"
 )
 
 // observation is what one pass goes by.
@@ -28,8 +28,6 @@ type observation struct {
 	// original is the job that runs in the place of this one, which has the same client
 	// token; nil for a job that runs itself.
 	original *v1alpha1.BatchJob
-	// place is the job's place in the lines for nodes of ComputeEnvs.
-	place slots.Place
 	// tombstone is set for a job that asks for what ran before under its name.
 	tombstone *plan.Tombstone
 	// stale says that the cache has not seen our own last write.
@@ -73,7 +71,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 		m = r.recall(key, job)
 		own, foreign = r.divide(job, pods, m)
 	}
-	if err := r.settleAllGone(ctx, key, job.UID, foreign); err != nil {
+	if err := r.pool.SettleDeparted(ctx, key, job.UID, r.previousUser(key), foreign); err != nil {
 		return nil, err
 	}
 	if err := r.releaseOrphans(ctx, key, foreign); err != nil {
@@ -84,9 +82,9 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 		return nil, nil
 	}
 	retry := plan.RetryDue(job)
-	done := hasEnded(job) && !retry
+	done := plan.IsFinished(job) && !retry
 	if done && len(own) == 0 {
-		r.leaveNodes(job)
+		r.pool.JobEnded(job)
 		r.forget(key)
 		if job.Spec.TTLSecondsAfterFinished == nil && job.Status.ObservedGeneration == job.Generation || isDuplicate(job) {
 			return nil, nil
@@ -100,7 +98,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 	}
 	cached, looks, large := job, r.looksOf(m), !done && plan.IsOutline(job)
 	if large {
-		if m != nil && isOlder(job.ResourceVersion, m.version) {
+		if m != nil && lookup.IsOlder(job.ResourceVersion, m.version) {
 			return &observation{stale: true}, nil
 		}
 		//mutation:pods-of-idle-job-skipped
@@ -113,7 +111,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 			return nil, client.IgnoreNotFound(err)
 		}
 		// All that is decided here goes by what one version of the job says.
-		if isOlder(cached.ResourceVersion, job.ResourceVersion) || large && job.ResourceVersion != cached.ResourceVersion {
+		if lookup.IsOlder(cached.ResourceVersion, job.ResourceVersion) || large && job.ResourceVersion != cached.ResourceVersion {
 			return &observation{stale: true}, nil
 		}
 	}
@@ -124,7 +122,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 		m = r.resolve(m, job)
 	}
 	//mutation:own-write-not-awaited
-	stale := isOlder(job.ResourceVersion, m.version)
+	stale := lookup.IsOlder(job.ResourceVersion, m.version)
 	obs := &observation{memory: m, code: m.code, message: m.message, stale: stale}
 	obs.large, obs.looks, obs.lease = large, looks, lease
 	if m.code == "" && job.DeletionTimestamp == nil {
@@ -142,7 +140,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 		m.terminations = plan.ReadTerminations(m.spec, job.Annotations[v1alpha1.AnnotationTerminate], m.terminations)
 	}
 	obs.Observation = plan.Observation{
-		Job: job, Spec: m.spec, Terminations: m.terminations, Pods: own, Refusals: m.refused(), Pending: m.created, ResourceWait: r.options.ResourceWait, Wave: m.wave,
+		Job: job, Spec: m.spec, Terminations: m.terminations, Pods: own, Refusals: m.refused(), Pending: m.created, ResourceWait: r.options.ResourceWait, Wave: m.batch.Size(),
 		Live: job != cached, Taken: m.takenNames(), PodKey: r.keyID(),
 	}
 	if obs.Live {
@@ -182,10 +180,6 @@ func (o *observation) env(in resolve.Instance) *resolve.Env {
 	}
 	return o.Envs[t.EnvID].Env
 }
-
-// hasEnded reports whether there is nothing to do for the job but to let go of Pods, to
-// retry it, or to delete it when its time has come.
-func hasEnded(job *v1alpha1.BatchJob) bool { return job.Status.EndTime != nil || isDuplicate(job) }
 
 // unfinished counts the Pods of the job that may still run, tracked or not: one on a node
 // that did not answer may have outlived the job's end.
@@ -264,7 +258,7 @@ func (r *Reconciler) releaseOrphans(ctx context.Context, key types.NamespacedNam
 	var orphans []*corev1.Pod
 	for _, pod := range pods {
 		//mutation:orphans-by-cache-alone
-		if (apierrors.IsNotFound(err) || !r.owns(&job, pod, nil)) && !r.holdsNode(pod) {
+		if (apierrors.IsNotFound(err) || !r.owns(&job, pod, nil)) && !r.pool.HoldsNode(pod) {
 			orphans = append(orphans, pod)
 		}
 	}

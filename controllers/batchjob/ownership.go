@@ -159,7 +159,7 @@ func takenBy(pod *corev1.Pod) *takenError {
 // giveUp removes our finalizer from a Pod that has the name of one of a job's and is not the job's: it
 // may have been, and no cache may show it any more.
 func (r *Reconciler) giveUp(ctx context.Context, pod *corev1.Pod) error {
-	if !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) || pod.Labels[v1alpha1.LabelTracked] == "true" && r.holdsNode(pod) {
+	if !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) || pod.Labels[v1alpha1.LabelTracked] == "true" && r.pool.HoldsNode(pod) {
 		return nil
 	}
 	_, err := r.releasePod(ctx, pod)

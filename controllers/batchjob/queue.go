@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/plan"
 )
 
 // request is what an object asks for: a job's name, "" for none.
@@ -31,7 +32,7 @@ func (r *Reconciler) enqueue(of request) handler.EventHandler {
 	add := func(q queue, o client.Object) {
 		if key := of(o); key.Name != "" {
 			_, isPod := o.(*corev1.Pod)
-			put(q, key, r.priority(key, o), r.debounce(key, isPod))
+			put(q, key, r.priority(key, o), r.delayEvent(key, isPod))
 		}
 	}
 	return handler.Funcs{
@@ -50,7 +51,7 @@ func (r *Reconciler) enqueue(of request) handler.EventHandler {
 // priority is that of a job in the queue, among those of its namespace, as an object gives it.
 func (r *Reconciler) priority(key types.NamespacedName, o client.Object) int {
 	if job, ok := o.(*v1alpha1.BatchJob); ok {
-		if hasEnded(job) {
+		if plan.IsFinished(job) {
 			return handler.LowPriority
 		}
 		if p := job.Spec.Job.Priority; p != nil {
@@ -66,47 +67,17 @@ func (r *Reconciler) priority(key types.NamespacedName, o client.Object) int {
 	return v1alpha1.DefaultPriority
 }
 
-// A pass looks at all Pods of its job that are under way, a microsecond each, and each of them has
-// its events: so the passes of a large job would come one upon the other, and most find nothing to
-// do. After each pass events wait, the longer the more Pods it looked at; not after one with a few dozen.
-const (
-	restForPod          = 100 * time.Microsecond
-	leastRest, mostRest = 5 * time.Millisecond, 250 * time.Millisecond
-)
-
-// restAfter is how long events wait after a pass that looked at so many Pods.
-func restAfter(pods int) time.Duration {
-	d := time.Duration(pods) * restForPod
-	if d < leastRest {
-		return 0
-	}
-	return min(d, mostRest)
-}
-
-// rest has the events of a job wait after a pass that has ended.
-func (r *Reconciler) rest(obs *observation) {
-	until := r.options.Clock.Now().Add(restAfter(len(obs.Pods)))
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	obs.memory.rests = until
-}
-
-// debounce returns how long an event of a job is to wait, and notes when the first one of a Pod came.
-func (r *Reconciler) debounce(key types.NamespacedName, isPod bool) time.Duration {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	m := r.memories[key]
-	if m == nil {
-		return 0
-	}
+// delayEvent returns how long an event of a job is to wait, and notes when the first one of a Pod came.
+func (r *Reconciler) delayEvent(key types.NamespacedName, isPod bool) time.Duration {
 	now := r.options.Clock.Now()
-	if isPod && m.podEvent.IsZero() {
-		m.podEvent = now
+	if isPod {
+		r.mu.Lock()
+		if m := r.memories[key]; m != nil && m.podEvent.IsZero() {
+			m.podEvent = now
+		}
+		r.mu.Unlock()
 	}
-	if m.rests.IsZero() {
-		return 0
-	}
-	return min(max(m.rests.Sub(now), 0), mostRest)
+	return r.debounce.Delay(key, now)
 }
 
 // takePodEvent returns when the first event of a Pod came that no pass has recorded, and forgets it; now

@@ -17,19 +17,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/testutil"
 )
-
-func TestRestAfter(t *testing.T) {
-	t.Parallel()
-	for pods, want := range map[int]time.Duration{
-		0: 0, 1: 0, 49: 0, 50: 5 * time.Millisecond, 2000: 200 * time.Millisecond, 2500: mostRest, 100_000: mostRest,
-	} {
-		if got := restAfter(pods); got != want {
-			t.Errorf("restAfter(%d) = %s, want %s", pods, got, want)
-		}
-	}
-}
 
 // lastPut is a queue that remembers how the last request came in.
 type lastPut struct {
@@ -42,14 +32,14 @@ func (q *lastPut) AddWithOpts(o priorityqueue.AddOpts, requests ...reconcile.Req
 	q.after, q.of = o.After, requests[0]
 }
 
-// TestEventsRest: after a pass the events of a job with many Pods wait, from any clock, and those
+// TestEventsAreDebounced: after a pass the events of a job with many Pods wait, from any clock, and those
 // of other jobs do not.
-func TestEventsRest(t *testing.T) {
+func TestEventsAreDebounced(t *testing.T) {
 	e := newEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("large").Task("a", testutil.Instances(60)))
 	e.submit(testutil.Job("small").Task("a"))
-	for range 3 { // the Pods come in waves, and are looked at in the pass after that
+	for range 3 { // the Pods come in batches, and are looked at in the pass after that
 		p.must("large")
 		p.must("small")
 	}
@@ -59,11 +49,11 @@ func TestEventsRest(t *testing.T) {
 		at   time.Duration
 		want time.Duration
 	}{
-		{"large", 0, 60 * restForPod},
-		{"large", 2 * restForPod, 58 * restForPod},
-		{"large", 60 * restForPod, 0},
+		{"large", 0, flow.DelayAfter(60)},
+		{"large", time.Millisecond, flow.DelayAfter(60) - time.Millisecond},
+		{"large", flow.DelayAfter(60), 0},
 		{"large", time.Hour, 0},
-		{"large", -time.Hour, mostRest},
+		{"large", -time.Hour, flow.MaxDelay},
 		{"small", 0, 0},
 		{"unknown", 0, 0},
 	} {
@@ -86,7 +76,7 @@ func TestPodEventIsKept(t *testing.T) {
 	r := &Reconciler{memories: map[types.NamespacedName]*memory{key: m}, options: Options{Clock: c}}
 	event := func(after time.Duration, isPod bool) {
 		c.SetTime(begin.Add(after))
-		r.debounce(key, isPod)
+		r.delayEvent(key, isPod)
 	}
 	event(1*time.Second, false)
 	if got := r.takePodEvent(m, c.Now()); got != c.Now() {
@@ -106,5 +96,5 @@ func TestPodEventIsKept(t *testing.T) {
 	if got := r.takePodEvent(m, c.Now()); got != c.Now() {
 		t.Errorf("after a pass that recorded it: %s, want now", got)
 	}
-	r.debounce(types.NamespacedName{Name: "unknown"}, true)
+	r.delayEvent(types.NamespacedName{Name: "unknown"}, true)
 }

@@ -14,7 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -23,8 +22,10 @@ import (
 
 	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/fairrate"
+	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/membudget"
 	"batchcompute.dev/operator/internal/metrics"
+	"batchcompute.dev/operator/internal/nodepool"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/proof"
 )
@@ -37,8 +38,10 @@ type Reconciler struct {
 	recorder events.EventRecorder
 	options  Options
 
-	limits *limits
-	pace   pace
+	limits   *flow.Calls
+	writes   flow.StatusWrites
+	debounce flow.Debouncer
+	pool     *nodepool.Pool
 	// loads bounds the large jobs that passes have in memory, and started those that stay there.
 	loads   *membudget.Gate
 	started *membudget.Shares
@@ -56,14 +59,6 @@ type Reconciler struct {
 	mu       sync.Mutex
 	queue    queue
 	memories map[types.NamespacedName]*memory
-	// gone are the jobs of each name that are gone, by identifier, whose Pods still have nodes
-	// of ComputeEnvs.
-	gone map[types.NamespacedName]map[string]bool
-
-	seeds  sync.Mutex
-	seeded map[string]bool // namespaces whose claims on ComputeEnvs have been counted
-	// fences are the jobs of the namespaces that are to be counted, as the API server had them.
-	fences map[string]map[types.UID]*metav1.PartialObjectMetadata
 }
 
 // Reconcile does one pass over one job, in the order that package plan demands: store
@@ -78,16 +73,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 	defer lease.end()
 	obs, err := r.observe(ctx, req.NamespacedName, lease)
 	if obs == nil || err != nil {
-		return ctrl.Result{RequeueAfter: r.goneWait(req.NamespacedName)}, err
+		return ctrl.Result{RequeueAfter: r.pool.RecheckAfter(req.NamespacedName)}, err
 	}
 	if obs.stale {
 		return ctrl.Result{RequeueAfter: staleRetry}, nil
 	}
 	if obs.settled {
 		r.options.Metrics.Observe(req.NamespacedName, metrics.Snapshot{Instances: obs.Job.Status.TaskInstanceMetrics})
-		return ctrl.Result{RequeueAfter: soonest(obs.wait, r.goneWait(req.NamespacedName))}, nil
+		return ctrl.Result{RequeueAfter: soonest(obs.wait, r.pool.RecheckAfter(req.NamespacedName))}, nil
 	}
-	defer r.rest(obs)
+	defer func() { r.debounce.PassEnded(req.NamespacedName, len(obs.Pods), r.options.Clock.Now()) }()
 	defer func() { r.endLarge(obs, result, err) }()
 	first, recorded := r.takePodEvent(obs.memory, begin), false
 	defer func() {
@@ -96,23 +91,24 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		}
 	}()
 	r.askForMemory(obs)
-	err = r.askForNodes(ctx, obs)
+	nodes, err := r.pool.Reserve(ctx, obs.Job, obs.memory.spec, &obs.memory.nodes)
 	switch {
-	case errors.Is(err, errNotCaughtUp):
+	case errors.Is(err, nodepool.ErrCacheBehind):
 		return ctrl.Result{RequeueAfter: staleRetry}, nil
 	case err != nil:
 		return ctrl.Result{}, err
 	}
+	obs.Envs = nodes.Envs()
 	p, err := r.compute(ctx, obs)
 	if err != nil {
-		r.settleNodes(obs, nil, err)
+		nodes.Settle(nodepool.Outcome{Job: obs.Job, Err: err})
 		return ctrl.Result{}, client.IgnoreNotFound(err) // gone, and its event is on the way
 	}
 	r.schedulers.note(p.Scheduled)
 	//mutation:create-before-claim
 	//mutation:finalizer-removed-before-status
 	wait, gathering, err := r.record(ctx, obs, p)
-	r.settleNodes(obs, p, err)
+	nodes.Settle(nodepool.Outcome{Job: obs.Job, Plan: p, Written: obs.wrote, Err: err})
 	switch {
 	//mutation:conflict-is-success
 	case apierrors.IsConflict(err):
@@ -149,7 +145,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 	}
 	var again time.Duration
 	var actErr, relErr error
-	r.limits.together(
+	r.limits.Concurrently(
 		func() { again, actErr = r.act(ctx, obs, p) },
 		func() { relErr = r.letGo(ctx, obs, staying) },
 	)
@@ -233,7 +229,7 @@ func (r *Reconciler) compute(ctx context.Context, obs *observation) (*plan.Plan,
 	case obs.code != "":
 		p := plan.Reject(obs.Observation, obs.code, obs.message, now)
 		return &p, nil
-	case obs.original != nil && !isSameRequest(obs.Job, obs.original):
+	case obs.original != nil && !plan.SameRequest(obs.Job, obs.original):
 		p := plan.Reject(obs.Observation, string(errcode.InvalidParameterValue),
 			fmt.Sprintf("spec.clientToken: must be new for a new request; job %q has it for another", obs.original.Name), now)
 		return &p, nil

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/plan"
 )
 
@@ -33,7 +34,7 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 		return 0, false, nil
 	}
 	now := r.options.Clock.Now()
-	if left := r.delay(p, obs.memory, now); left > 0 {
+	if left := r.writes.Delay(r.writeOf(p), &obs.memory.writes, now); left > 0 {
 		return left, p.Urgent, nil
 	}
 	version, err := r.store(ctx, obs, &p.Status)
@@ -46,7 +47,7 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 	if err != nil {
 		return 0, false, fmt.Errorf("storing the status: %w", err)
 	}
-	obs.memory.version, obs.memory.at, obs.wrote, obs.stored = version, now, true, &p.Status
+	obs.memory.version, obs.wrote, obs.stored = version, true, &p.Status
 	r.count(&obs.Job.Status, p)
 	end := r.options.Clock.Now()
 	obs.Live, obs.known = true, end // what we act on is what the API server has
@@ -56,11 +57,27 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, p *plan.Plan)
 		}
 	}
 	r.tell(obs, p.Transitions, now)
-	obs.memory.storing = end.Sub(now)
+	obs.memory.writes.Done(now, end.Sub(now))
 	if p.Urgent {
-		r.pace.add(end, obs.memory.storing)
+		r.writes.Wrote(end, end.Sub(now))
 	}
 	return 0, false, nil
+}
+
+// writeOf says how soon the status of a plan must be written.
+func (r *Reconciler) writeOf(p *plan.Plan) flow.Write {
+	w := flow.Write{Outcomes: len(p.Release)}
+	switch {
+	case p.Gather:
+		w.Urgency = flow.Batched
+	case p.Urgent:
+		w.Urgency = flow.Immediate
+	default:
+		r.mu.Lock()
+		w.Jobs = len(r.memories) // those that have not ended
+		r.mu.Unlock()
+	}
+	return w
 }
 
 // count tells the metrics what a status that was stored brings.
@@ -84,8 +101,7 @@ func (r *Reconciler) store(ctx context.Context, obs *observation, next *v1alpha1
 	if err != nil {
 		return "", err
 	}
-	m.statusSize = size
-	m.rewritten.add(m.size(), r.options.Clock.Now())
+	m.writes.Start(size, r.options.Clock.Now())
 	stored := justMetadata(v1alpha1.GroupVersion.WithKind("BatchJob"), job)
 	err = r.client.Status().Patch(ctx, stored, client.RawPatch(types.MergePatchType, body))
 	r.options.Metrics.Wrote("patch", "batchjobs/status", err)
@@ -100,51 +116,23 @@ func isTooLarge(err error) bool {
 		strings.Contains(err.Error(), "trying to send message larger than max"))
 }
 
-// Events of one job: so many at once, and then one in each interval. What is more is
-// counted, and told with the next one.
-const (
-	eventBurst    = 50
-	eventInterval = 2 * time.Second
-)
-
-// allowance bounds the events of one job.
-type allowance struct {
-	spent   int // of the burst
-	since   time.Time
-	dropped int
-}
-
-// take reports whether one more event may be told.
-func (a *allowance) take(now time.Time) bool {
-	if back := int(now.Sub(a.since) / eventInterval); back > 0 {
-		a.spent, a.since = max(0, a.spent-back), now
-	}
-	if a.spent >= eventBurst {
-		a.dropped++
-		return false
-	}
-	a.spent++
-	return true
-}
-
 // tell makes events of the news.
 func (r *Reconciler) tell(obs *observation, news []plan.Transition, now time.Time) {
-	a, busy := &obs.memory.news, r.pace.isBusy(now)
+	budget, shedding := &obs.memory.events, r.writes.ShedsLoad(now)
 	for _, t := range news {
-		if t.Progress && busy {
-			a.dropped++
+		if t.Progress && shedding {
+			budget.Drop()
 			continue
 		}
-		if !a.take(now) {
+		if !budget.Take(now) {
 			continue
 		}
 		kind := corev1.EventTypeNormal
 		if t.Warning {
 			kind = corev1.EventTypeWarning
 		}
-		if a.dropped > 0 {
-			t.Message += fmt.Sprintf(" (%d events before this one were left out)", a.dropped)
-			a.dropped = 0
+		if n := budget.TakeDropped(); n > 0 {
+			t.Message += fmt.Sprintf(" (%d events before this one were left out)", n)
 		}
 		r.recorder.Eventf(obs.Job, nil, kind, t.Reason, "Reconcile", "%s", t.Message)
 	}

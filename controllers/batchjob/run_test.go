@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/testutil"
 )
 
@@ -71,7 +72,7 @@ func TestJobRunsInOrder(t *testing.T) {
 	p.must("j")
 	e.want("j", "RUNNABLE 0/3 0/4", "a RUNNABLE active=0-1")
 	e.Finish(t, e.pod("a/0"), 0, e.clock.Now())
-	e.clock.SetTime(e.clock.Now().Add(gatherInterval))
+	e.clock.SetTime(e.clock.Now().Add(flow.MinBatchInterval))
 	p.must("j")
 	e.want("j", "RUNNING 0/3 1/4", "a RUNNING succeeded=0 active=1")
 	e.Finish(t, e.pod("a/1"), 0, e.clock.Now())

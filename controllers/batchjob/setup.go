@@ -32,12 +32,13 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/fairqueue"
+	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/membudget"
 	"batchcompute.dev/operator/internal/metrics"
+	"batchcompute.dev/operator/internal/nodepool"
 	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/proof"
-	"batchcompute.dev/operator/internal/slots"
 	"batchcompute.dev/operator/internal/validation"
 )
 
@@ -79,9 +80,8 @@ type Options struct {
 	// Nodes is kept up to date with the cluster's nodes by Setup. nil: they are not looked at,
 	// and no address is known.
 	Nodes *nodes.Index
-	// Slots counts who has how many nodes of ComputeEnvs. nil: the reconciler has one of its
-	// own.
-	Slots *slots.Ledger
+	// Ledger counts who has how many nodes of ComputeEnvs. nil: the reconciler has one of its own.
+	Ledger *nodepool.Ledger
 	// Validate returns the error code and sentence of the first problem of a job, or
 	// two empty strings. It guards against jobs that got past the webhook. Required.
 	Validate func(*v1alpha1.BatchJob) (code, message string)
@@ -128,9 +128,6 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	if err := addIndexes(context.Background(), mgr.GetFieldIndexer()); err != nil {
-		return err
-	}
 	pods, err := indexPods(mgr.GetCache())
 	if err != nil {
 		return err
@@ -153,26 +150,12 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		WatchesRawSource(source.Func(r.takeQueue)).
 		Watches(&v1alpha1.BatchJob{}, r.enqueue(requestForJob)).
 		Watches(&corev1.Pod{}, r.enqueue(requestForPod)).
-		Watches(&v1alpha1.ComputeEnv{}, r.onEnv()).
+		Watches(&v1alpha1.ComputeEnv{}, r.pool.Watch(r.wake)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: o.MaxConcurrentReconciles,
 			NewQueue:                fairqueue.Factory(o.MaxConcurrentReconciles, queueMetrics, clock.RealClock{}),
 		}).
 		Complete(r)
-}
-
-// addIndexes adds the indexes by which the reconciler reads the cache.
-func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	if err := indexer.IndexField(ctx, &v1alpha1.BatchJob{}, jobsByToken, indexToken); err != nil {
-		return fmt.Errorf("indexing jobs by client token: %w", err)
-	}
-	if err := indexer.IndexField(ctx, &v1alpha1.BatchJob{}, jobsByEnv, indexJobByEnv); err != nil {
-		return fmt.Errorf("indexing jobs by ComputeEnv: %w", err)
-	}
-	if err := indexer.IndexField(ctx, &v1alpha1.ComputeEnv{}, envsByID, indexEnv); err != nil {
-		return fmt.Errorf("indexing ComputeEnvs by identifier: %w", err)
-	}
-	return nil
 }
 
 // indexPods indexes the cache's Pods by the job that they name, and returns what reads them by it.
@@ -214,16 +197,20 @@ func indexPods(c cache.Cache) (podReader, error) {
 // NewReconciler returns a reconciler that reads through c, a cache with the indexes that
 // Setup makes, and pods, reads what must not be stale through live, and writes through c.
 func NewReconciler(c client.Client, pods podReader, live client.Reader, recorder events.EventRecorder, o Options) *Reconciler {
-	if o.Slots == nil {
-		o.Slots = slots.New()
-	}
-	r := &Reconciler{client: c, pods: pods, live: live, recorder: recorder, options: o, limits: newLimits(leastAlone, leastBeside, mostCalls, o.Clock),
+	r := &Reconciler{client: c, pods: pods, live: live, recorder: recorder, options: o, limits: flow.NewCalls(flow.DefaultLimits, o.Clock),
 		loads: membudget.NewGate(loadMemory), started: membudget.NewShares(cmp.Or(o.LargeJobMemory, DefaultLargeJobMemory)),
-		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{},
-		gone: map[types.NamespacedName]map[string]bool{}, seeded: map[string]bool{}, fences: map[string]map[types.UID]*metav1.PartialObjectMetadata{}}
+		tokens: tokens{holders: map[tokenKey]types.UID{}}, memories: map[types.NamespacedName]*memory{}}
 	r.schedulers.begin = o.Clock.Now()
-	o.Slots.OnWake(r.wake)
-	r.started.OnWake(func(j membudget.Job) { r.look(j.Name, j.Priority) })
+	r.pool = nodepool.New(nodepool.Config{
+		Ledger: o.Ledger, Cache: c, Live: live, Clock: o.Clock,
+		ReadJob: func(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.BatchJob, error) {
+			return r.whole(ctx, job, unlimited())
+		},
+		JobOf:  func(pod *corev1.Pod) types.NamespacedName { return requestForPod(pod) },
+		IsOurs: func(pod *corev1.Pod) bool { return r.key.Load() == nil || r.isSigned(pod) },
+	})
+	r.pool.Ledger.OnGrant(func(j nodepool.Job) { r.wake(j.Name, j.Priority) })
+	r.started.OnWake(func(j membudget.Job) { r.wake(j.Name, j.Priority) })
 	return r
 }
 
@@ -395,17 +382,8 @@ func some(all map[string]string, keys ...string) map[string]string {
 // interned returns text in the memory that others of the same text use.
 func interned(text string) string { return unique.Make(text).Value() }
 
-// How long the reconciler holds back, and how long it believes its cache to be late.
+// How long the reconciler believes its cache to be late.
 const (
-	// newsInterval is the least time between two writes that bring only news for people.
-	newsInterval, busyNewsInterval = time.Second, 10 * time.Second
-	// While the process is busy each job that is under way adds newsOfOne to that, which makes
-	// five such writes a second in all, up to mostNewsInterval.
-	newsOfOne, mostNewsInterval = 200 * time.Millisecond, time.Minute
-	// gatherInterval is the least time before a write of what may wait for more. While the
-	// process is busy, fewer outcomes than fewOutcomes wait longer.
-	gatherInterval, busyGatherInterval = 500 * time.Millisecond, 2 * time.Second
-	fewOutcomes                        = 16
 	// cacheLag is how long a Pod that was created may be missing from the cache before
 	// it is looked for.
 	cacheLag = 30 * time.Second

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/lookup"
 )
 
 // simClient is a controller's way to the API server. Reads come from its caches and take no
@@ -125,7 +126,7 @@ func (l *simClient) List(_ context.Context, list client.ObjectList, opts ...clie
 	}
 	switch out := list.(type) {
 	case *v1alpha1.BatchJobList:
-		token, ok := o.FieldSelector.RequiresExactMatch(jobsByToken)
+		token, ok := o.FieldSelector.RequiresExactMatch(lookup.JobsByClientToken)
 		for _, job := range l.c.cachedJobs() {
 			if ok && job.Spec.ClientToken == token {
 				out.Items = append(out.Items, *job)

@@ -22,6 +22,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
 )
@@ -191,7 +192,7 @@ func (s *simulation) begin(c *simController, jobAt, podsAt int) {
 	c.r = NewReconciler(&simClient{c: c}, c.podsOf, &simClient{c: c, live: true}, simNews{}, Options{
 		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s}, PodKey: testKey,
 	})
-	c.r.limits = newLimits(1, 1, 1, simClock{s: s})
+	c.r.limits = flow.NewCalls(flow.Limits{Min: 1, Contended: 1, Max: 1}, simClock{s: s})
 	c.jobAt, c.podsAt, c.due, c.written = jobAt, podsAt, map[string]*simDue{}, ""
 	for _, job := range c.cachedJobs() {
 		c.dueOf(job.Name).now = true

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
 )
@@ -380,7 +381,7 @@ func (s *simulation) checkNothingLeft() {
 func (s *simulation) checkAwaited(c *simController) {
 	for _, job := range c.cachedJobs() {
 		// What is written of a job that is final is not remembered, and hardly ever is any.
-		if job.Name == c.passing && !isFinal(job) && isOlder(job.ResourceVersion, c.written) {
+		if job.Name == c.passing && !isFinal(job) && lookup.IsOlder(job.ResourceVersion, c.written) {
 			s.fail("I11: controller %d writes a status, and has not seen the one that it wrote before", c.id)
 		}
 	}
@@ -611,11 +612,11 @@ func (s *simulation) fingerprint(ahead bool) string {
 func (s *simulation) digestMemory(m *memory, ahead bool) string {
 	var out strings.Builder
 	fmt.Fprint(&out, " memory ", m.uid, m.code)
-	if ahead || isOlder(strconv.Itoa(s.version), m.version) {
+	if ahead || lookup.IsOlder(strconv.Itoa(s.version), m.version) {
 		fmt.Fprint(&out, m.version)
 	}
-	if s.now.Sub(m.at) < time.Minute {
-		fmt.Fprint(&out, m.at.UnixNano())
+	if s.now.Sub(m.writes.Last()) < time.Minute {
+		fmt.Fprint(&out, m.writes.Last().UnixNano())
 	}
 	var created []string
 	for name, at := range m.created {

@@ -26,6 +26,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
+	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/testutil"
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 	"batchcompute.dev/operator/internal/validation"
@@ -180,7 +181,7 @@ func (s *sized) run(most int) *v1alpha1.BatchJob {
 				s.made, s.writes, s.largest, bound, s.stored, validation.SpecSize(&job.Spec), sizeOf(s.t, job.ManagedFields))
 			return job
 		}
-		s.options.Clock.(*testingclock.FakePassiveClock).SetTime(s.options.Clock.Now().Add(2 * newsInterval))
+		s.options.Clock.(*testingclock.FakePassiveClock).SetTime(s.options.Clock.Now().Add(2 * flow.InformationalInterval))
 	}
 	s.t.Fatalf("the job does not end within %d passes: %q", most, s.job.Status.State)
 	return nil

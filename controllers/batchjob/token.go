@@ -5,26 +5,14 @@ package batchjob
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/lookup"
 )
-
-// jobsByToken is the index from a client token to the BatchJobs that carry it.
-const jobsByToken = "clientToken"
-
-func indexToken(o client.Object) []string {
-	if job, ok := o.(*v1alpha1.BatchJob); ok && job.Spec.ClientToken != "" {
-		return []string{job.Spec.ClientToken}
-	}
-	return nil
-}
 
 // tokens decides which of several jobs of one namespace with the same client token
 // runs: the one that is accepted first.
@@ -77,19 +65,13 @@ func (r *Reconciler) original(ctx context.Context, job *v1alpha1.BatchJob, lease
 	if job.Spec.ClientToken == "" || isAccepted(job) {
 		return nil, nil
 	}
-	var list v1alpha1.BatchJobList
-	err := r.client.List(ctx, &list, client.InNamespace(job.Namespace), client.MatchingFields{jobsByToken: job.Spec.ClientToken})
+	others, err := lookup.JobsWithToken(ctx, r.client, job.Namespace, job.Spec.ClientToken)
 	if err != nil {
-		return nil, fmt.Errorf("listing the jobs with the same clientToken: %w", err)
+		return nil, err
 	}
-	original := r.tokens.accept(job, list.Items)
+	original := r.tokens.accept(job, others)
 	if original == nil {
 		return nil, nil
 	}
 	return r.whole(ctx, original, lease)
-}
-
-// isSameRequest reports whether two jobs ask for the same.
-func isSameRequest(a, b *v1alpha1.BatchJob) bool {
-	return apiequality.Semantic.DeepEqual(a.Spec.Placement, b.Spec.Placement) && apiequality.Semantic.DeepEqual(a.Spec.Job, b.Spec.Job)
 }

@@ -21,6 +21,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/conditions"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/sanitize"
 )
 
 // maxTombstones bounds what is kept in one namespace, some 200 bytes each: the oldest go.
@@ -113,7 +114,7 @@ func (r *Reconciler) delayDeletion(ctx context.Context, job *v1alpha1.BatchJob, 
 		return max(min(left, tombstoneRetry), 0), nil
 	}
 	next := job.Status.DeepCopy()
-	message := plan.Sentence(fmt.Sprintf("ConfigMap %[1]s cannot be written; delete it or allow the write, else the job is deleted at %[2]s all the same, and a manifest that is applied again runs again: %[3]v",
+	message := sanitize.Message(fmt.Sprintf("ConfigMap %[1]s cannot be written; delete it or allow the write, else the job is deleted at %[2]s all the same, and a manifest that is applied again runs again: %[3]v",
 		v1alpha1.TombstonesName, now.Add(deletionDelay).UTC().Format(time.RFC3339), refusal))
 	conditions.OfBatchJob(next, job.Generation, now).True(v1alpha1.ConditionDeletionDelayed, v1alpha1.ReasonTombstoneRefused, message)
 	if _, err := r.store(ctx, &observation{Observation: plan.Observation{Job: job}, memory: &memory{}}, next); err != nil {
@@ -125,7 +126,7 @@ func (r *Reconciler) delayDeletion(ctx context.Context, job *v1alpha1.BatchJob, 
 
 // warn tells of trouble with a job that has ended.
 func (r *Reconciler) warn(job *v1alpha1.BatchJob, reason, message string) {
-	r.recorder.Eventf(job, nil, corev1.EventTypeWarning, reason, "Reconcile", "%s", plan.Sentence(message))
+	r.recorder.Eventf(job, nil, corev1.EventTypeWarning, reason, "Reconcile", "%s", sanitize.Message(message))
 }
 
 // bury makes the tombstone of a job.

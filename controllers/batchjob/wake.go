@@ -6,7 +6,6 @@ package batchjob
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,16 +13,8 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
-	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-
-	"batchcompute.dev/operator/api/v1alpha1"
-	"batchcompute.dev/operator/internal/naming"
-	"batchcompute.dev/operator/internal/slots"
 )
 
 // queue is the controller's queue.
@@ -37,11 +28,8 @@ func (r *Reconciler) takeQueue(_ context.Context, q queue) error {
 	return nil
 }
 
-// wake puts a job into the queue that was given nodes.
-func (r *Reconciler) wake(p slots.Place) { r.look(p.Job, p.Priority) }
-
-// look puts a job into the queue for what no object in the cache tells of.
-func (r *Reconciler) look(key types.NamespacedName, priority int) {
+// wake puts a job into the queue for what no object in the cache tells of.
+func (r *Reconciler) wake(key types.NamespacedName, priority int) {
 	r.mu.Lock()
 	q := r.queue
 	if m := r.memories[key]; m != nil {
@@ -61,41 +49,6 @@ func put(q queue, key types.NamespacedName, priority int, after time.Duration) {
 		return
 	}
 	q.AddAfter(req, after)
-}
-
-// onEnv tells the ledger how large ComputeEnvs are, and wakes the jobs that name one which
-// comes or goes.
-func (r *Reconciler) onEnv() handler.EventHandler {
-	users := func(ctx context.Context, o client.Object, _ queue) {
-		for _, ref := range []string{o.GetName(), naming.EnvID(o.GetUID())} {
-			var jobs v1alpha1.BatchJobList
-			err := r.client.List(ctx, &jobs, client.InNamespace(o.GetNamespace()), client.MatchingFields{jobsByEnv: o.GetNamespace() + "/" + ref})
-			if err != nil {
-				log.FromContext(ctx).Error(err, "Could not look for the jobs of a ComputeEnv")
-			}
-			for i := range jobs.Items {
-				r.look(client.ObjectKeyFromObject(&jobs.Items[i]), placeOf(&jobs.Items[i]).Priority)
-			}
-		}
-	}
-	resize := func(o client.Object) {
-		if env, ok := o.(*v1alpha1.ComputeEnv); ok {
-			r.resize(env)
-		}
-	}
-	return handler.Funcs{
-		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
-			resize(e.Object)
-			if !e.IsInInitialList { // else all jobs are in it as well
-				users(ctx, e.Object, q)
-			}
-		},
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, _ queue) { resize(e.ObjectNew) },
-		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
-			r.options.Slots.Resize(client.ObjectKeyFromObject(e.Object), slots.Size{UID: e.Object.GetUID(), Generation: math.MaxInt64})
-			users(ctx, e.Object, q)
-		},
-	}
 }
 
 // followNodes keeps the index of nodes, on every replica, and wakes the jobs that wait for a

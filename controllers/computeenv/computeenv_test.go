@@ -30,9 +30,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/naming"
-	"batchcompute.dev/operator/internal/slots"
+	"batchcompute.dev/operator/internal/nodepool"
+	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/testutil"
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
@@ -50,7 +52,7 @@ type bench struct {
 	key    types.NamespacedName
 	cache  cache.Cache
 	clock  *testingclock.FakePassiveClock
-	slots  *slots.Ledger
+	ledger *nodepool.Ledger
 	reg    *prometheus.Registry // of the reconciler's metrics
 	r      *Reconciler
 	events []string
@@ -66,13 +68,13 @@ func newBench(t *testing.T, size int64) *bench {
 	t.Helper()
 	p := controlplane.Get(t)
 	b := &bench{ControlPlane: p, t: t, key: types.NamespacedName{Namespace: p.Namespace(t), Name: "pool"},
-		clock: testingclock.NewFakePassiveClock(time.Now()), slots: slots.New(), reg: prometheus.NewPedanticRegistry()}
+		clock: testingclock.NewFakePassiveClock(time.Now()), ledger: nodepool.NewLedger(), reg: prometheus.NewPedanticRegistry()}
 	figures, err := metrics.NewEnvs(b.reg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.cache, err = cache.New(p.Config, cache.Options{Scheme: p.Scheme, Mapper: p.RESTMapper(), DefaultNamespaces: map[string]cache.Config{b.key.Namespace: {}}})
-	if err := errors.Join(err, addIndexes(t.Context(), b.cache)); err != nil {
+	if err := errors.Join(err, lookup.AddIndexes(t.Context(), b.cache)); err != nil {
 		t.Fatal(err)
 	}
 	for _, obj := range []client.Object{&v1alpha1.BatchJob{}, &v1alpha1.ComputeEnv{}} {
@@ -108,7 +110,7 @@ func newBench(t *testing.T, size int64) *bench {
 			count()
 			return c.SubResource(sub).Patch(ctx, obj, patch, opts...)
 		},
-	}), b, Options{Slots: b.slots, Metrics: figures, Clock: b.clock})
+	}), b, Options{Ledger: b.ledger, Metrics: figures, Clock: b.clock})
 	env := &v1alpha1.ComputeEnv{ObjectMeta: metav1.ObjectMeta{Namespace: b.key.Namespace, Name: b.key.Name}}
 	env.Spec.EnvName, env.Spec.DesiredComputeNodeCount = "pool", &size
 	if err := p.Create(t.Context(), env); err != nil {
@@ -126,7 +128,7 @@ func (b *bench) resize(size int64) {
 	if err := b.Update(b.t.Context(), env); err != nil {
 		b.t.Fatal(err)
 	}
-	b.slots.Resize(b.key, slots.Size{UID: env.UID, Generation: env.Generation, Nodes: int(size)})
+	b.ledger.Resize(b.key, nodepool.Size{UID: env.UID, Generation: env.Generation, Nodes: int(size)})
 }
 
 func (b *bench) env() *v1alpha1.ComputeEnv {
@@ -191,7 +193,7 @@ func (b *bench) submit(name, ref string) *v1alpha1.BatchJob {
 // end ends a job.
 func (b *bench) end(job *v1alpha1.BatchJob) {
 	b.t.Helper()
-	job.Status.EndTime = new(metav1.Now())
+	job.Status.State, job.Status.EndTime = v1alpha1.JobSucceed, new(metav1.Now())
 	if err := b.Status().Update(b.t.Context(), job); err != nil {
 		b.t.Fatal(err)
 	}
@@ -234,7 +236,7 @@ func (b *bench) wantMetrics(free, inUse, excess, waiting float64) {
 	}
 }
 
-var some = slots.Place{UID: "some", Job: types.NamespacedName{Name: "some"}}
+var some = nodepool.Job{Name: types.NamespacedName{Name: "some"}, QueuePosition: plan.QueuePosition{UID: "some"}}
 
 // TestStatus: identifier, figures, and what becomes of them while the environment is made
 // larger and smaller. Figures alone are written once a second at most.
@@ -243,13 +245,13 @@ func TestStatus(t *testing.T) {
 	b.pass()
 	b.want(3, 0, 0, "Ready", "Normal Ready: instances may run")
 	b.wantMetrics(3, 0, 0, 0)
-	b.slots.Settle(b.key, some, 1, 0)
+	b.ledger.Settle(b.key, some, 1, 0)
 	b.pass()
 	b.wantMetrics(2, 1, 0, 0)
 	if got, want := b.env().Status.EnvID, naming.EnvID(b.env().UID); got != want {
 		t.Errorf("envId is %q, want %q", got, want)
 	}
-	b.slots.Settle(b.key, some, 3, 2)
+	b.ledger.Settle(b.key, some, 3, 2)
 	if res := b.again(); res.RequeueAfter <= 0 || res.RequeueAfter > newsInterval {
 		t.Errorf("figures a moment after others are looked at again after %s", res.RequeueAfter)
 	}
@@ -262,7 +264,7 @@ func TestStatus(t *testing.T) {
 	b.want(2, 3, 1, "ScalingDown", "Normal Scaled: desiredComputeNodeCount is 2, was 3; 3 in use",
 		"Normal ScalingDown: more instances are under way than there are nodes; none is begun before there are less")
 	b.wantMetrics(0, 2, 1, 1)
-	b.slots.Settle(b.key, some, 2, 0)
+	b.ledger.Settle(b.key, some, 2, 0)
 	b.pass()
 	b.want(2, 2, 0, "Ready", "Normal Ready: instances may run")
 	b.wantMetrics(0, 2, 0, 0)

@@ -25,10 +25,11 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/conditions"
 	"batchcompute.dev/operator/internal/fairrate"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/nodepool"
 	"batchcompute.dev/operator/internal/resolve"
-	"batchcompute.dev/operator/internal/slots"
 )
 
 // Reconciler keeps the status of ComputeEnvs, and holds those that are in use.
@@ -45,7 +46,7 @@ type Reconciler struct {
 type observation struct {
 	env   *v1alpha1.ComputeEnv
 	users []string // names of the jobs that use it and have not ended, sorted
-	stats slots.Stats
+	stats nodepool.Stats
 }
 
 // Reconcile does one pass over one ComputeEnv. Everything that it writes can be worked out
@@ -77,18 +78,14 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 		}
 		return nil, fmt.Errorf("reading the ComputeEnv: %w", err)
 	}
-	obs := &observation{env: env, stats: r.options.Slots.Stats(key)}
-	for _, ref := range []string{env.Name, naming.EnvID(env.UID)} {
-		var jobs v1alpha1.BatchJobList
-		if err := r.client.List(ctx, &jobs, client.InNamespace(key.Namespace), client.MatchingFields{jobsByRef: key.Namespace + "/" + ref}); err != nil {
-			return nil, fmt.Errorf("looking for the jobs of the ComputeEnv: %w", err)
-		}
-		for i := range jobs.Items {
-			obs.users = append(obs.users, jobs.Items[i].Name)
-		}
+	obs := &observation{env: env, stats: r.options.Ledger.Stats(key)}
+	jobs, err := lookup.UnfinishedJobs(ctx, r.client, env)
+	if err != nil {
+		return nil, err
 	}
-	slices.Sort(obs.users)
-	obs.users = slices.Compact(obs.users)
+	for i := range jobs {
+		obs.users = append(obs.users, jobs[i].Name)
+	}
 	size := resolve.ComputeNodeCount(env)
 	r.options.Metrics.Observe(key, metrics.EnvSnapshot{
 		Free: max(size-obs.stats.InUse, 0), InUse: min(size, obs.stats.InUse), Excess: max(obs.stats.InUse-size, 0), Waiting: obs.stats.Waiting,

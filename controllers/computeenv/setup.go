@@ -7,10 +7,8 @@ package computeenv
 
 import (
 	"context"
-	"fmt"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
@@ -28,10 +26,11 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/fairqueue"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/metrics"
-	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/nodepool"
+	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
-	"batchcompute.dev/operator/internal/slots"
 )
 
 // A ComputeEnv is read, its status is written, and its finalizer put on and taken off.
@@ -44,17 +43,10 @@ import (
 // News about one are events; patch counts up one that repeats.
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-// Indexes of the jobs that have not ended by what their tasks name in envId, and of the
-// ComputeEnvs by identifier, both as "namespace/name".
-const (
-	jobsByRef = "computeenv.jobs"
-	envsByID  = "computeenv.id"
-)
-
 // Options are what the reconciler needs beside a manager.
 type Options struct {
-	// Slots knows who has how many nodes. Required.
-	Slots *slots.Ledger
+	// Ledger counts who has how many nodes. Required.
+	Ledger *nodepool.Ledger
 	// Metrics show the nodes. nil: nothing is shown.
 	Metrics *metrics.Envs
 	// Clock is the time. nil means the system's clock.
@@ -66,9 +58,6 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	if err := addIndexes(context.Background(), mgr.GetFieldIndexer()); err != nil {
-		return err
-	}
 	queueMetrics, err := metrics.NewQueueMetrics(ctrlmetrics.Registry)
 	if err != nil {
 		return err
@@ -78,47 +67,15 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		Named("computeenv").
 		For(&v1alpha1.ComputeEnv{}).
 		Watches(&v1alpha1.BatchJob{}, handler.EnqueueRequestsFromMapFunc(r.usedBy), builder.WithPredicates(beginsOrEnds())).
-		WatchesRawSource(source.Func(r.followSlots)).
+		WatchesRawSource(source.Func(r.watchLedger)).
 		WithOptions(controller.Options{NewQueue: fairqueue.Factory(1, queueMetrics, clock.RealClock{})}).
 		Complete(r)
-}
-
-func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	if err := indexer.IndexField(ctx, &v1alpha1.BatchJob{}, jobsByRef, indexJob); err != nil {
-		return fmt.Errorf("indexing jobs by ComputeEnv: %w", err)
-	}
-	if err := indexer.IndexField(ctx, &v1alpha1.ComputeEnv{}, envsByID, indexEnv); err != nil {
-		return fmt.Errorf("indexing ComputeEnvs by identifier: %w", err)
-	}
-	return nil
 }
 
 // NewReconciler returns a reconciler that reads and writes through c, a cache with the
 // indexes that Setup makes.
 func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) *Reconciler {
 	return &Reconciler{client: c, recorder: recorder, options: o, written: map[types.NamespacedName]time.Time{}}
-}
-
-// hasEnded reports whether the job uses no ComputeEnv any more, or never will: a duplicate does
-// not run.
-func hasEnded(job *v1alpha1.BatchJob) bool {
-	return job.Status.EndTime != nil || meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionDuplicate)
-}
-
-func indexJob(o client.Object) []string {
-	job, ok := o.(*v1alpha1.BatchJob)
-	if !ok || hasEnded(job) {
-		return nil
-	}
-	out := resolve.EnvIDs(job)
-	for i := range out {
-		out[i] = job.Namespace + "/" + out[i]
-	}
-	return out
-}
-
-func indexEnv(o client.Object) []string {
-	return []string{o.GetNamespace() + "/" + naming.EnvID(o.GetUID())}
 }
 
 // usedBy returns the ComputeEnvs that a job uses, or used until it ended.
@@ -129,14 +86,11 @@ func (r *Reconciler) usedBy(ctx context.Context, o client.Object) []reconcile.Re
 	}
 	var out []reconcile.Request
 	for _, ref := range resolve.EnvIDs(job) {
-		out = append(out, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: job.Namespace, Name: ref}})
-		var envs v1alpha1.ComputeEnvList
-		if err := r.client.List(ctx, &envs, client.InNamespace(job.Namespace), client.MatchingFields{envsByID: job.Namespace + "/" + ref}); err != nil {
-			continue // the cache has begun, or nothing works
+		env, err := lookup.Env(ctx, r.client, job.Namespace, ref)
+		if err != nil || env == nil {
+			continue // its own event asks for a pass
 		}
-		for i := range envs.Items {
-			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&envs.Items[i])})
-		}
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(env)})
 	}
 	return out
 }
@@ -145,17 +99,17 @@ func (r *Reconciler) usedBy(ctx context.Context, o client.Object) []reconcile.Re
 func beginsOrEnds() predicate.Predicate {
 	ended := func(o client.Object) bool {
 		job, ok := o.(*v1alpha1.BatchJob)
-		return ok && hasEnded(job)
+		return ok && plan.IsFinished(job)
 	}
 	return predicate.Funcs{
 		UpdateFunc: func(e event.UpdateEvent) bool { return ended(e.ObjectOld) != ended(e.ObjectNew) },
 	}
 }
 
-// followSlots looks at a ComputeEnv when its nodes went to others, not at once: there may be
+// watchLedger looks at a ComputeEnv when its nodes went to others, not at once: there may be
 // many such changes in a short time.
-func (r *Reconciler) followSlots(_ context.Context, q workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-	r.options.Slots.OnChange(func(env types.NamespacedName) {
+func (r *Reconciler) watchLedger(_ context.Context, q workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	r.options.Ledger.OnChange(func(env types.NamespacedName) {
 		q.AddAfter(reconcile.Request{NamespacedName: env}, newsDelay)
 	})
 	return nil

@@ -37,14 +37,18 @@ const module = "batchcompute.dev/operator"
 // The packages of internal/, by layer. A new package must be entered here. The lists of depguard in
 // .golangci.yml are the same; TestDepguard compares them.
 var (
-	purePkgs  = []string{"catalog", "conditions", "convert", "dag", "dockerrun", "errcode", "naming", "plan", "podspec", "proof", "ranges", "resolve", "validation"}
-	statePkgs = []string{"fairqueue", "fairrate", "limit", "membudget", "nodes", "slots"}
-	ioPkgs    = []string{"catalogfile", "certs", "metrics", "podkey", "server", "uninstall", "webhook"}
+	purePkgs  = []string{"catalog", "conditions", "convert", "dag", "dockerrun", "errcode", "naming", "plan", "podspec", "proof", "ranges", "resolve", "sanitize", "validation"}
+	statePkgs = []string{"fairqueue", "fairrate", "flow", "membudget", "nodes"}
+	ioPkgs    = []string{"catalogfile", "certs", "lookup", "metrics", "nodepool", "podkey", "server", "uninstall", "webhook"}
 	testPkgs  = []string{"archtest", "testutil"}
 )
 
-// shared are the I/O packages that reconcilers may use.
-var shared = []string{"metrics"}
+// shared are the I/O packages that reconcilers may use. foundations are those that other I/O
+// packages may use as well.
+var (
+	shared      = []string{"lookup", "metrics", "nodepool"}
+	foundations = []string{"lookup"}
+)
 
 // thirdParty are the import paths, with all below them, that a pure or stateful package may use
 // beside the standard library.
@@ -55,7 +59,7 @@ var exceptions = map[string][]string{
 	"catalog":   {"go.yaml.in/yaml/v3"},                              // its errors name lines; decoding bytes is no I/O
 	"dockerrun": {"github.com/spf13/pflag", "mvdan.cc/sh/v3/syntax"}, // parse a text as docker and a shell do; neither runs anything
 	"fairrate":  {"k8s.io/utils/clock"},
-	"limit":     {"k8s.io/utils/clock"},
+	"flow":      {"k8s.io/utils/clock"},
 	"fairqueue": { // the interface that it implements, and the clock
 		"k8s.io/client-go/util/workqueue", "k8s.io/utils/clock",
 		"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue", "sigs.k8s.io/controller-runtime/pkg/reconcile",
@@ -247,7 +251,7 @@ func forbiddenOurs(kind, dir, target string) string {
 		return "a pure package imports only pure packages and api"
 	case kind == "state" && to != "state" && to != "pure" && to != "api":
 		return "a stateful package imports only stateful and pure packages and api"
-	case kind == "io" && (to == "controllers" || to == "io" && !own):
+	case kind == "io" && (to == "controllers" || to == "io" && !own && !slices.Contains(foundations, path.Base(target))):
 		return "no I/O package imports another or a reconciler; what two share moves down to a pure one"
 	case kind == "controllers" && to == "controllers" && !own:
 		return "a reconciler does not use another kind's helpers"

@@ -246,7 +246,7 @@ func TestParseErrors(t *testing.T) {
 		"default":          {head + "defaultImage: 'busybox 1.37'\n", []string{`line 3: defaultImage: must be a container image such as busybox:1.37, got "busybox 1.37"`}},
 		"empty image":      {head + "images: {img-1: ''}\n", []string{`line 3: images.img-1: must be a container image such as busybox:1.37, got ""`}},
 		"identifier":       {head + "images: {'a b': c}\n", []string{`line 3: images."a b": an identifier must be letters, digits, '.', '_' and '-', got "a b"`}},
-		"long text":        {head + "defaultImage: ' " + many + "'\n", []string{`line 3: defaultImage: must be a container image such as busybox:1.37, got " xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"…`}},
+		"long text":        {head + "defaultImage: ' " + many + "'\n", []string{`line 3: defaultImage: must be a container image such as busybox:1.37, got " xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"`}},
 		"in order of lines": {head + "images:\n  img-2: ' '\n  img-1: ' '\ndefaultImage: ' '\n",
 			[]string{"line 4: images.img-2: ", "line 5: images.img-1: ", "line 6: defaultImage: "}},
 		"type's name": {head + "instanceTypes: {'a b': {cpu: 1, memory: 1Gi}}\n", []string{`line 3: instanceTypes."a b": a name must be at most 63`}},

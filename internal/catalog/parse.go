@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"batchcompute.dev/operator/internal/sanitize"
 )
 
 // maxProblems is how many problems of a file are told at once.
@@ -279,18 +281,12 @@ func describe(n *yaml.Node) string {
 	case n.ShortTag() == "!!str":
 		return quote(n.Value)
 	}
-	return quoteWith(n.Value, "")
+	text := quote(n.Value)
+	return text[1 : len(text)-1]
 }
 
-// quote shows a text in quotes, and no more than the first of it.
-func quote(s string) string { return quoteWith(s, `"`) }
+// maxQuoted is how much of a value a message repeats at most. Unit: bytes.
+const maxQuoted = 64
 
-func quoteWith(s, mark string) string {
-	const most = 64
-	cut := ""
-	if len(s) > most {
-		s, cut = strings.ToValidUTF8(s[:most], ""), "…"
-	}
-	s = strconv.Quote(s)
-	return mark + s[1:len(s)-1] + mark + cut
-}
+// quote returns a text as a message repeats it.
+func quote(s string) string { return sanitize.Quote(s, maxQuoted) }

@@ -29,7 +29,7 @@ func TestSeveralParametersOnALine(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	wantNotes := []string{`"<Common request parameters>" is a placeholder, and was passed over`, `"<公共请求参数>" is a placeholder, and was passed over`}
+	wantNotes := []string{`"<Common request parameters>" is a placeholder and was ignored`, `"<公共请求参数>" is a placeholder and was ignored`}
 	if diff := cmp.Diff(wantNotes, r.Notes); diff != "" {
 		t.Errorf("notes (-want +got):\n%s", diff)
 	}
@@ -38,7 +38,7 @@ func TestSeveralParametersOnALine(t *testing.T) {
 		t.Errorf("form: %+v, %v", r, err)
 	}
 	for _, tc := range []struct{ value, want string }{
-		{"a&Job.Priority=1", "has an & that begins a parameter"}, {"a&Region=1", "has an &"}, {"a\nb", "line ends"}, {"a && b&c=d ", ""},
+		{"a&Job.Priority=1", "has an & that would start a parameter"}, {"a&Region=1", "has an &"}, {"a\nb", "line ends"}, {"a && b&c=d ", ""},
 	} {
 		lines, err := Lines([]Parameter{{"Job.JobName", tc.value}})
 		if tc.want == "" && (err != nil || string(lines) != "Job.JobName="+tc.value+"\n") || tc.want != "" && !strings.Contains(fmt.Sprint(err), tc.want) {
@@ -61,7 +61,7 @@ func TestHTTPRequest(t *testing.T) {
 				t.Errorf("%q: %+v, %v", body, r, err)
 				continue
 			}
-			if want := []string{`"<Common request parameters>" is a placeholder, and was passed over`}; !slices.Equal(r.Notes, want) {
+			if want := []string{`"<Common request parameters>" is a placeholder and was ignored`}; !slices.Equal(r.Notes, want) {
 				t.Errorf("notes %q", r.Notes)
 			}
 		}
@@ -76,17 +76,17 @@ func TestOddBodies(t *testing.T) {
 		"a number":                   {`5`, "InvalidParameter: the body must be an object, got a number"},
 		"a task that is null":        {`{"Job": {"Priority": null, "Tasks": [{"TaskName": null}, null]}}`, "InvalidParameter: Job.Tasks.1: must be an object, got null"},
 		"a text that is null":        {`{"Placement": {"HostIds": ["a", null]}}`, "InvalidParameter: Placement.HostIds.1: must be a text, got null"},
-		"lone high surrogate":        {`{"Job": {"JobName": "\ud83d"}}`, "InvalidParameter: the body has an escape at byte 21 that is half a character: a surrogate without its other half"},
-		"lone low surrogate":         {`{"Job": {"JobName": "\\\udc00"}}`, "InvalidParameter: the body has an escape at byte 23 that is half a character: a surrogate without its other half"},
-		"half a pair":                {`{"Job": {"JobName": "\ud83dx"}}`, "InvalidParameter: the body has an escape at byte 21 that is half a character: a surrogate without its other half"},
+		"lone high surrogate":        {`{"Job": {"JobName": "\ud83d"}}`, "InvalidParameter: the body has half a surrogate pair at byte 21; escape the whole character"},
+		"lone low surrogate":         {`{"Job": {"JobName": "\\\udc00"}}`, "InvalidParameter: the body has half a surrogate pair at byte 23; escape the whole character"},
+		"half a pair":                {`{"Job": {"JobName": "\ud83dx"}}`, "InvalidParameter: the body has half a surrogate pair at byte 21; escape the whole character"},
 		"UTF-16":                     {"\xff\xfe{\x00}\x00", "InvalidParameter: the body must be UTF-8"},
 		"another version":            {`{"Version": "2020-01-01"}`, `InvalidParameterValue: Version: must be 2017-03-12, got "2020-01-01"`},
 		"another version, too":       {`Version=2017-03-13&Placement.Zone=z`, `InvalidParameterValue: Version: must be 2017-03-12, got "2017-03-13"`},
 		"a version of no text":       {`{"Version": 2017}`, `InvalidParameterValue: Version: must be 2017-03-12, got ""`},
 		"a field of the other":       {`{"Action": "CreateComputeEnv", "Job": {}}`, `UnknownParameter: CreateComputeEnv has no field "Job"`},
 		"both":                       {`{"Job": {}, "ComputeEnv": {}}`, `UnknownParameter: SubmitJob has no field "ComputeEnv"`},
-		"open quote":                 {`tccli batch SubmitJob --Job.JobName 'x`, "InvalidParameter: the command must be words that a shell can split: a quote or a bracket is open, or out of place"},
-		"a shell's work":             {`--Job.JobName $(date)`, "InvalidParameter: the command must have nothing for a shell to do: no $, `, ;, &, |, < and >, and no line ends, outside single quotes"},
+		"open quote":                 {`tccli batch SubmitJob --Job.JobName 'x`, "InvalidParameter: the command must be words that a shell can split: a quote or a bracket is unbalanced"},
+		"a shell's work":             {`--Job.JobName $(date)`, "InvalidParameter: the command must not need a shell: no $, `, ;, &, |, <, > and line ends outside single quotes"},
 		"no value":                   {`--Job.JobName`, "InvalidParameter: Job.JobName: must have a value"},
 		"two values":                 {`--Job.JobName a b`, "InvalidParameter: the command must be options and a value for each; there is a word between them"},
 		"both kinds":                 {`--Job '{}' --Placement.Zone z`, `InvalidParameter: the command must have either whole objects, as in --Job, or their fields, got "Placement.Zone" as well`},
@@ -230,7 +230,7 @@ func TestCreateComputeEnv(t *testing.T) {
 	if err != nil || got.Env == nil || got.Env.Spec.EnvName != "e" || got.Env.Spec.Placement.Zone != "z" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, _, err := ToParameters(&Request{Env: &v1alpha1.ComputeEnv{Spec: v1alpha1.ComputeEnvSpec{ClientToken: "t"}}}); fmt.Sprint(err) != "ComputeEnv is empty, which the flattened form cannot say" {
+	if _, _, err := ToParameters(&Request{Env: &v1alpha1.ComputeEnv{Spec: v1alpha1.ComputeEnvSpec{ClientToken: "t"}}}); fmt.Sprint(err) != "ComputeEnv is empty, which the flattened form cannot express; write JSON" {
 		t.Errorf("%v", err)
 	}
 }

@@ -66,12 +66,12 @@ func (d *decoder) decodeCommandLine(body string) {
 		case field:
 			params, words = append(params, Parameter{option, words[0]}), words[1:]
 		case switches["--"+option] || len(words) == 0 || strings.HasPrefix(words[0], "--"):
-			d.note("--%s is an option of the tool, and was passed over", option)
+			d.note("--%s is an option of the tool and was ignored", option)
 		case option == "version":
 			params, words = append(params, Parameter{versionParameter, words[0]}), words[1:]
 		default:
 			words = words[1:]
-			d.note("--%s is an option of the tool, and was passed over", option)
+			d.note("--%s is an option of the tool and was ignored", option)
 		}
 	}
 	d.commandFields(params)

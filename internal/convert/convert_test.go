@@ -373,8 +373,8 @@ func TestProblems(t *testing.T) {
 		"a gap": {
 			"Job.Tasks.2.TaskName=x&Job.Tasks.0.TaskName=x&Job.Tasks.2000000000.TaskName=x",
 			[]string{
-				"InvalidParameter: Job.Tasks: must have its items from 0 on without a gap, item 1 is missing",
-				"InvalidParameter: Job.Tasks: must have its items from 0 on without a gap, item 1 is missing",
+				"InvalidParameter: Job.Tasks: must have items from 0 on without a gap: item 1 is missing",
+				"InvalidParameter: Job.Tasks: must have items from 0 on without a gap: item 1 is missing",
 			},
 		},
 		"form of wrong types": {
@@ -556,7 +556,7 @@ func TestFlattenedFormCannotSayEverything(t *testing.T) {
 		job := &v1alpha1.BatchJob{}
 		job.Spec.Job.Tasks = make([]v1alpha1.Task, 1)
 		edit(job)
-		if _, _, err := ToParameters(&Request{Job: job}); errorOf(err) != want+" is empty, which the flattened form cannot say" {
+		if _, _, err := ToParameters(&Request{Job: job}); errorOf(err) != want+" is empty, which the flattened form cannot express; write JSON" {
 			t.Errorf("%s: %v", want, err)
 		}
 	}

@@ -38,7 +38,7 @@ const (
 func (d *decoder) decodeJSON(data []byte) {
 	d.action = actionOfJSON(data, d.named)
 	if at := loneSurrogate(data); at >= 0 {
-		d.fail(errcode.InvalidParameter, "", "the body has an escape at byte %d that is half a character: a surrogate without its other half", at)
+		d.fail(errcode.InvalidParameter, "", "the body has half a surrogate pair at byte %d; escape the whole character", at)
 		return
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))

@@ -123,7 +123,7 @@ func ToParameters(r *Request) (params []Parameter, notes []string, err error) {
 	e := &flatEncoder{encoder: encoder{kind: a.kind}}
 	e.value(a.shape, spec, "", false)
 	if e.empty != "" {
-		return nil, nil, fmt.Errorf("%s is empty, which the flattened form cannot say", e.empty)
+		return nil, nil, fmt.Errorf("%s is empty, which the flattened form cannot express; write JSON", e.empty)
 	}
 	return e.params, e.notes, nil
 }
@@ -171,10 +171,10 @@ func Lines(params []Parameter) ([]byte, error) {
 	var b bytes.Buffer
 	for _, p := range params {
 		if strings.ContainsAny(p.Value, "\r\n") {
-			return nil, fmt.Errorf("%s has line ends, which lines cannot hold; write another form", p.Key)
+			return nil, fmt.Errorf("%s has line ends, which the form lines cannot express; write json or form", p.Key)
 		}
 		if found, _, unclear := splitLine(p.Key + "=" + p.Value); unclear != "" || len(found) != 1 || found[0] != p {
-			return nil, fmt.Errorf("%s has an & that begins a parameter in lines; write another form", p.Key)
+			return nil, fmt.Errorf("%s has an & that would start a parameter in the form lines; write json or form", p.Key)
 		}
 		fmt.Fprintf(&b, "%s=%s\n", p.Key, p.Value)
 	}

@@ -150,7 +150,7 @@ func isPlaceholder(s string) bool {
 
 // skipped notes a placeholder.
 func (d *decoder) skipped(placeholder string) {
-	d.note("%s is a placeholder, and was passed over", validation.Quote(strings.TrimSpace(placeholder)))
+	d.note("%s is a placeholder and was ignored", validation.Quote(strings.TrimSpace(placeholder)))
 }
 
 // queryOf cuts off what stands before the query of a URL.
@@ -286,7 +286,7 @@ func (d *decoder) put(v reflect.Value, at place) {
 			continue
 		}
 		if step > v.Len() {
-			d.fail(errcode.InvalidParameter, path, "must have its items from 0 on without a gap, item %d is missing", v.Len())
+			d.fail(errcode.InvalidParameter, path, "must have items from 0 on without a gap: item %d is missing", v.Len())
 			return
 		}
 		if step == v.Len() {

@@ -26,6 +26,7 @@ import (
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/sanitize"
 )
 
 // MaxText is the length of a text. Unit: bytes.
@@ -80,7 +81,7 @@ func Parse(text string) (Options, error) {
 		return Options{}, explain(err)
 	}
 	if fs.NArg() > 0 {
-		return Options{}, errors.New("must be options only, and has a word that belongs to none; a value with spaces needs quotes")
+		return Options{}, errors.New("must have only options and their values; quote a value that has spaces")
 	}
 	return o, nil
 }
@@ -127,11 +128,7 @@ func notAllowed(name string) error {
 
 // shown is a text as an error repeats it: in quotes, and cut.
 func shown(s string) string {
-	q := strconv.QuoteToASCII(s)
-	if len(q) > maxShown {
-		q = q[:maxShown] + "…"
-	}
-	return q
+	return sanitize.Truncate(strconv.QuoteToASCII(s), maxShown)
 }
 
 // got ends a sentence about a value that is wrong. A value with = in it may be that of a
@@ -151,7 +148,7 @@ func (o *Options) setUser(s string) error {
 		gid, ok = id(group)
 	}
 	if !ok {
-		return errors.New("must have after -u a user, or user:group, as root or numbers up to 2147483647" + got(s))
+		return errors.New("must have a user or user:group after -u, as root or numbers up to 2147483647" + got(s))
 	}
 	o.User, o.Group = uid, gid
 	return nil
@@ -173,11 +170,11 @@ func (o *Options) addEnv(s string) error {
 	name, value, ok := strings.Cut(s, "=")
 	switch {
 	case !ok:
-		return errors.New("must have after -e a name, = and a value")
+		return errors.New("must have a name, = and a value after -e")
 	case len(utilvalidation.IsCIdentifier(name)) > 0:
-		return errors.New("must have after -e a name of letters, digits and _, not beginning with a digit")
+		return errors.New("must have a name of letters, digits and _ after -e, not beginning with a digit")
 	case strings.HasPrefix(name, v1alpha1.EnvReservedPrefix):
-		return errors.New("must not have after -e a name that begins with " + v1alpha1.EnvReservedPrefix + ", which is reserved")
+		return errors.New("must not have a name after -e that begins with " + v1alpha1.EnvReservedPrefix + ", which is reserved")
 	}
 	o.Env = append(o.Env, v1alpha1.EnvVar{Name: name, Value: value})
 	return nil
@@ -186,7 +183,7 @@ func (o *Options) addEnv(s string) error {
 func (o *Options) setWorkingDir(s string) error {
 	bad := func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }
 	if !path.IsAbs(s) || len(s) > maxWorkDir || strings.ContainsFunc(s, bad) {
-		return errors.New("must have after -w an absolute path without control characters, such as /data" + got(s))
+		return errors.New("must have an absolute path without control characters after -w, such as /data" + got(s))
 	}
 	o.WorkingDir = s
 	return nil
@@ -198,7 +195,7 @@ func (o *Options) setShmSize(s string) error {
 	shift, known := map[string]uint{"": 0, "b": 0, "k": 10, "m": 20, "g": 30}[strings.ToLower(s[len(digits):])]
 	n, err := strconv.ParseUint(digits, 10, 40)
 	if err != nil || !known || n == 0 || n > maxShmSize>>shift || digits[0] == '+' {
-		return errors.New("must have after --shm-size a whole number with b, k, m or g, from 1 byte to 1024g" + got(s))
+		return errors.New("must have a whole number with b, k, m or g after --shm-size, from 1 byte to 1024g" + got(s))
 	}
 	o.ShmSize = resource.NewQuantity(int64(n<<shift), resource.BinarySI)
 	return nil
@@ -211,7 +208,7 @@ func (o *Options) setGPUs(s string) error {
 	}
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n > maxGPUs || s[0] == '+' {
-		return fmt.Errorf("must have after --gpus a number up to %d, or all%s", maxGPUs, got(s))
+		return fmt.Errorf("must have a number up to %d or all after --gpus%s", maxGPUs, got(s))
 	}
 	o.GPUs, o.AllGPUs = int64(n), false
 	return nil

@@ -20,8 +20,8 @@ const program = "docker "
 
 var (
 	errText   = errors.New("must be UTF-8 text without NUL characters")
-	errQuotes = errors.New("must be words that a shell can split: a quote or a bracket is open, or out of place")
-	errShell  = errors.New("must have nothing for a shell to do: no $, `, ;, &, |, < and >, and no line ends, outside single quotes")
+	errQuotes = errors.New("must be words that a shell can split: a quote or a bracket is unbalanced")
+	errShell  = errors.New("must not need a shell: no $, `, ;, &, |, <, > and line ends outside single quotes")
 )
 
 // Split splits a text into words as a POSIX shell does, and takes their quotes away. A

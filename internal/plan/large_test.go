@@ -154,8 +154,8 @@ func TestOutlineOfLargeJobs(t *testing.T) {
 	}
 }
 
-// TestDormantIsDone: what is dormant has nothing to be done.
-func TestDormantIsDone(t *testing.T) {
+// TestDormantIsFinished: what is dormant has nothing to be done.
+func TestDormantIsFinished(t *testing.T) {
 	job := largeJob(dormant)
 	p, err := Compute(Observation{Job: job, Spec: mustResolve(job)}, job.CreationTimestamp.Add(time.Hour))
 	if err != nil || p.Changed(&job.Status) || len(p.Create)+len(p.Adopt)+len(p.Verify) > 0 || p.RequeueAfter != 0 {

@@ -32,10 +32,10 @@ func IsDuplicate(job *v1alpha1.BatchJob) bool {
 	return meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionDuplicate)
 }
 
-// IsDone reports whether a job starts no instances any more: it has ended, or another runs instead.
+// IsFinished reports whether a job starts no instances any more: it has ended, or another runs instead.
 // All that is left to do is to remove finalizers, to retry it, see RetryDue, or to delete it when its time
 // has come.
-func IsDone(job *v1alpha1.BatchJob) bool { return HasEnded(&job.Status) || IsDuplicate(job) }
+func IsFinished(job *v1alpha1.BatchJob) bool { return HasEnded(&job.Status) || IsDuplicate(job) }
 
 func isTerminal(s v1alpha1.JobState) bool {
 	return s == v1alpha1.JobSucceed || s == v1alpha1.JobFailed

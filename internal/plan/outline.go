@@ -134,5 +134,5 @@ func MayBegin(job *v1alpha1.BatchJob) bool {
 
 // isInactive reports whether nothing of the job runs, or is to run.
 func isInactive(job *v1alpha1.BatchJob) bool {
-	return IsDone(job) && !RetryDue(job) && IsIdle(job)
+	return IsFinished(job) && !RetryDue(job) && IsIdle(job)
 }

@@ -4,8 +4,6 @@
 package plan
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -56,17 +54,6 @@ func ParseTombstone(text string, now time.Time) (Tombstone, bool) {
 	}
 	ok := isTerminal(t.State) && tombstoneForm.MatchString(t.Request+"/"+t.JobID) && t.EndTime.Unix() > 0 && !t.EndTime.After(now.Add(tombstoneSkew))
 	return t, ok
-}
-
-// Digest returns 32 hexadecimal characters that are the same for two jobs that ask for the
-// same: placement, job and client token. How a job is steered does not count.
-func Digest(job *v1alpha1.BatchJob) (string, error) {
-	text, err := json.Marshal(v1alpha1.BatchJobSpec{Placement: job.Spec.Placement, Job: job.Spec.Job, ClientToken: job.Spec.ClientToken})
-	if err != nil {
-		return "", fmt.Errorf("encoding the request: %w", err)
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:16]), nil
 }
 
 // AlreadyRan returns the plan for a job that asks for what ran before under its name: it

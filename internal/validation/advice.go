@@ -28,11 +28,11 @@ type adviceRow struct {
 	text   string
 }
 
-const derivedText = "is no machine type of the operator's catalogue: its size is derived from its name"
+const derivedText = "is not in the operator's catalogue: its size was derived from its name"
 
 // secretText is said of every reference to a Secret that pulls images, since the operator has
 // no right to read Secrets.
-const secretText = "was not checked, since the operator reads no Secrets: without the Secret an image that is on a node already may run all the same, and others are not pulled"
+const secretText = "was not checked, since the operator does not read Secrets: if the Secret is missing or wrong, a node can run the image only if it has it already"
 
 // machine is what a task's computeEnv and a ComputeEnv have in common for advice.
 type machine struct {
@@ -78,12 +78,12 @@ var advice = []adviceRow{
 	{
 		field: "job.tasks[].application.command",
 		when:  func(v reflect.Value) bool { return holdsCredential(v.String()) },
-		text:  "seems to hold a credential, which everybody who can read the BatchJob or its Pods can read",
+		text:  "seems to contain a credential; everybody who may read the BatchJob or its Pods can see it",
 	},
 	{
 		field: "job.tasks[].application.command",
 		when:  func(v reflect.Value) bool { return strings.ContainsRune(v.String(), '\r') },
-		text:  `has carriage returns (\r), as lines of Windows end with: the shell takes them for a part of its words`,
+		text:  `has carriage returns (\r): save it with Unix line ends, since the shell treats them as parts of words`,
 	},
 	{
 		field: "job.tasks[].application",
@@ -111,7 +111,7 @@ var advice = []adviceRow{
 	{
 		field: "job.tasks[].application.docker.dockerRunOption",
 		when:  func(v reflect.Value) bool { return holdsCredential(v.String()) },
-		text:  "seems to hold a credential, which everybody who can read the BatchJob or its Pods can read",
+		text:  "seems to contain a credential; everybody who may read the BatchJob or its Pods can see it",
 	},
 	{field: "job.tasks[].application.docker.passwordSecretRef", when: given, text: secretText},
 	{field: "job.tasks[].computeEnv.kubernetes.imagePullSecrets", text: secretText},
@@ -124,7 +124,7 @@ var advice = []adviceRow{
 	{
 		field: "job.tasks[].computeEnv.envData.dataDisks[]",
 		item:  notMounted,
-		text:  "is not mounted, and has no effect",
+		text:  "is not mounted, so it has no effect; add a mount to mountDataDisks",
 	},
 	{
 		field:  "job.tasks[].computeEnv.envData.instanceType",
@@ -139,13 +139,13 @@ var advice = []adviceRow{
 	{
 		field: "job.tasks[].computeEnv.mountDataDisks[]",
 		item:  withoutDisk,
-		text:  "has no data disk: it is a directory of the system disk",
+		text:  "has no data disk: it becomes a directory of the system disk",
 	},
 	{
 		field: "job.tasks[].resourceMaxRetryCount",
 		when:  given,
 		task:  hasEnvID,
-		text:  "has no effect with envId: the ComputeEnv's holds",
+		text:  "has no effect with envId: that of the ComputeEnv applies",
 	},
 	{
 		field: "job.tasks[].failedAction",
@@ -167,7 +167,7 @@ var advice = []adviceRow{
 			e := v.Interface().(v1alpha1.EnvVar)
 			return isSecretName(e.Name) && isLiteral(e.Value) || holdsCredential(e.Value)
 		},
-		text: "seems to hold a credential, which everybody who can read the BatchJob or its Pods can read",
+		text: "seems to contain a credential; everybody who may read the BatchJob or its Pods can see it",
 	},
 }
 

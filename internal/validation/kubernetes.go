@@ -110,7 +110,7 @@ func (c *checker) checkKey(key string, ok, ours bool, path *field.Path) {
 	case !ok:
 		c.wrong(keyed(path, key), "", sayQualifiedName)
 	case ours && isReserved(key):
-		c.wrong(keyed(path, key), "", "must not begin with %s or %s: those are the operator's", v1alpha1.ReservedPrefix, v1alpha1.LabelTagPrefix)
+		c.wrong(keyed(path, key), "", "must not begin with %s or %s, which are reserved for the operator", v1alpha1.ReservedPrefix, v1alpha1.LabelTagPrefix)
 	}
 }
 
@@ -187,7 +187,7 @@ func (c *checker) checkResources(r *v1alpha1.ResourceRequirements, path *field.P
 		limit, limited := r.Limits[name]
 		switch {
 		case isWhole(name) && (!limited || request.Cmp(limit) != 0):
-			c.wrong(keyed(p, string(name)), "", "must be given as a limit too, with the same amount: nobody can have more of it than was asked for")
+			c.wrong(keyed(p, string(name)), "", "must have an equal limit: the request and the limit of this resource cannot differ")
 		case limited && request.Cmp(limit) > 0:
 			c.wrong(keyed(p, string(name)), "", "must not be over the limit of %s, got %s", quote(limit.String()), quote(request.String()))
 		}
@@ -209,7 +209,7 @@ func (c *checker) checkHugePages(r *v1alpha1.ResourceRequirements, path *field.P
 		}
 	}
 	if pages && !others {
-		c.wrong(path, "", "must have cpu or memory beside hugepages")
+		c.wrong(path, "", "must have cpu or memory in addition to hugepages")
 	}
 }
 

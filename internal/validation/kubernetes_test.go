@@ -23,7 +23,7 @@ func TestKubernetes(t *testing.T) {
 		return m
 	}
 	const label = "must be at most 63 letters, digits, -, _ and ., beginning and ending with a letter or a digit"
-	const reserved = "must not begin with batchcompute.dev/ or tag.batchcompute.dev/: those are the operator's"
+	const reserved = "must not begin with batchcompute.dev/ or tag.batchcompute.dev/, which are reserved for the operator"
 	for name, tc := range map[string]struct {
 		options v1alpha1.KubernetesOptions
 		want    []string // "path: detail", the code is InvalidParameterValue
@@ -86,8 +86,8 @@ func TestKubernetes(t *testing.T) {
 			}},
 			[]string{
 				`resources.requests[cpu]: must not be over the limit of "1500m", got "2"`,
-				"resources.requests[example.com/a]: must be given as a limit too, with the same amount: nobody can have more of it than was asked for",
-				"resources.requests[example.com/b]: must be given as a limit too, with the same amount: nobody can have more of it than was asked for",
+				"resources.requests[example.com/a]: must have an equal limit: the request and the limit of this resource cannot differ",
+				"resources.requests[example.com/b]: must have an equal limit: the request and the limit of this resource cannot differ",
 				`resources.requests[example.com/c]: must be a whole number, got "1500m"`,
 				`resources.requests[memory]: must not be negative, got "-1"`,
 				"resources.requests[pods]: must be cpu, memory, ephemeral-storage, hugepages-SIZE or an extended resource such as nvidia.com/gpu",

@@ -149,7 +149,7 @@ func TestComputeEnvWarnings(t *testing.T) {
 	}{
 		{&fake{spot: true}, []string{
 			"spec.envData.systemDisk.diskType has no effect on Kubernetes",
-			"spec.envData.dataDisks[1] is not mounted, and has no effect",
+			"spec.envData.dataDisks[1] is not mounted, so it has no effect; add a mount to mountDataDisks",
 			"spec.envData.dataDisks[1].encrypt has no effect on Kubernetes",
 			"spec.envData.instanceName has no effect on Kubernetes",
 			"spec.mountDataDisks[0].fileSystemType has no effect on Kubernetes",
@@ -159,7 +159,7 @@ func TestComputeEnvWarnings(t *testing.T) {
 		}},
 		{&fake{}, []string{
 			"spec.envData.systemDisk.diskType has no effect on Kubernetes",
-			"spec.envData.dataDisks[1] is not mounted, and has no effect",
+			"spec.envData.dataDisks[1] is not mounted, so it has no effect; add a mount to mountDataDisks",
 			"spec.envData.dataDisks[1].encrypt has no effect on Kubernetes",
 			"spec.envData.instanceName has no effect on Kubernetes",
 			"spec.envData.instanceChargeType has no effect in this cluster: the operator's catalogue has no charge type SPOTPAID",

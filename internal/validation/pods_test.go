@@ -19,7 +19,7 @@ import (
 func TestPodsThatTheAPIServerRefuses(t *testing.T) {
 	for name, tc := range map[string]struct{ task, want string }{
 		"pages alone": {`computeEnv: {kubernetes: {resources: {requests: {hugepages-2Mi: 4Mi}, limits: {hugepages-2Mi: 4Mi}}}}`,
-			"spec.job.tasks[0].computeEnv.kubernetes.resources: must have cpu or memory beside hugepages"},
+			"spec.job.tasks[0].computeEnv.kubernetes.resources: must have cpu or memory in addition to hugepages"},
 		"half a page": {`computeEnv: {kubernetes: {resources: {requests: {cpu: 1, hugepages-2Mi: 3Mi}, limits: {hugepages-2Mi: 3Mi}}}}`,
 			"must be a multiple of the size of its pages"},
 		"pages": {`computeEnv: {kubernetes: {resources: {requests: {cpu: 1, hugepages-2Mi: 4Mi}, limits: {hugepages-2Mi: 4Mi}}}}`, ""},

@@ -14,6 +14,7 @@ import (
 	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/dockerrun"
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/sanitize"
 )
 
 // The checks of this file are about what this cluster's policy, a part of the operator's
@@ -27,7 +28,7 @@ func (c *checker) forbidden(path *field.Path, name, entry, must, got string) {
 		got = ", got " + got
 	}
 	c.fail(errcode.UnauthorizedOperation, path, name,
-		"%s under this cluster's policy%s; whoever runs the operator can change policy.%s in its catalogue", must, got, entry)
+		"%s under this cluster's policy%s; a cluster administrator can change policy.%s in its catalogue", must, got, entry)
 }
 
 // checkAllowed checks a value, which may be absent, against a list of the policy.
@@ -52,7 +53,7 @@ func listed(allowed catalog.Allowed) string {
 	if text := either(allowed); len(text) <= maxAllowed {
 		return text
 	}
-	return "one of " + cut(strings.Join(allowed, ", "), maxAllowed)
+	return "one of " + sanitize.Truncate(strings.Join(allowed, ", "), maxAllowed)
 }
 
 // checkPolicy checks what a task or a ComputeEnv wants of its Pods; path is that of kubernetes.

@@ -39,7 +39,7 @@ func everything() *v1alpha1.KubernetesOptions {
 func TestPolicy(t *testing.T) {
 	const k = "spec.job.tasks[0].computeEnv.kubernetes."
 	said := func(path, must, got, entry string) string {
-		return fmt.Sprintf("UnauthorizedOperation: %s: %s under this cluster's policy%s; whoever runs the operator can change policy.%s in its catalogue",
+		return fmt.Sprintf("UnauthorizedOperation: %s: %s under this cluster's policy%s; a cluster administrator can change policy.%s in its catalogue",
 			path, must, got, entry)
 	}
 	root := func(path string) string { return said(path, "must not let the command run as root", "", "allowRoot") }
@@ -131,7 +131,7 @@ func TestPolicySentences(t *testing.T) {
 	k := &v1alpha1.KubernetesOptions{ServiceAccountName: strings.Repeat("s", 253)}
 	job.Spec.Job.Tasks[0].ComputeEnv = &v1alpha1.AnonymousComputeEnv{Kubernetes: k}
 	problems := withPolicy(t, "{serviceAccountNames: ["+strings.Join(names, ", ")+"]}").ValidateCreate(job)
-	if len(problems) != 1 || !strings.HasSuffix(problems[0].Detail, "; whoever runs the operator can change policy.serviceAccountNames in its catalogue") {
+	if len(problems) != 1 || !strings.HasSuffix(problems[0].Detail, "; a cluster administrator can change policy.serviceAccountNames in its catalogue") {
 		t.Errorf("problems %v", problems)
 	}
 }

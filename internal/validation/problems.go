@@ -5,12 +5,12 @@ package validation
 
 import (
 	"fmt"
-	"strconv"
 	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/sanitize"
 )
 
 // Bounds of an answer.
@@ -20,9 +20,9 @@ const (
 	MaxProblems = 50
 	// MaxDetail is the length of Problem.Detail. Unit: bytes.
 	MaxDetail = 300
-	// maxQuoted is how much of a user's value a message repeats, escapes included.
+	// maxQuoted is how much of a user's value a message repeats at most, escapes included.
 	// Unit: bytes.
-	maxQuoted = 80
+	maxQuoted = 79
 )
 
 // Problem is one thing that is wrong with an object.
@@ -82,7 +82,7 @@ func (c *checker) fail(code errcode.Code, path *field.Path, name, format string,
 	if name != "" {
 		path = path.Child(name)
 	}
-	c.problems = append(c.problems, Problem{Code: code, Field: path, Detail: cut(fmt.Sprintf(format, args...), MaxDetail)})
+	c.problems = append(c.problems, Problem{Code: code, Field: path, Detail: sanitize.Truncate(fmt.Sprintf(format, args...), MaxDetail)})
 }
 
 // single stands for the index of a value that is no item of a list.
@@ -101,7 +101,7 @@ func (c *checker) failItem(code errcode.Code, path *field.Path, name string, i i
 func (c *checker) result() []Problem {
 	if more := c.total - len(c.problems); more > 0 {
 		last := &c.problems[MaxProblems-1]
-		last.Detail = fmt.Sprintf("this and %d more problems are not shown; they will be when those above are solved", more)
+		last.Detail = fmt.Sprintf("this and %d more problems are not shown; fix those above first", more)
 	}
 	return c.problems
 }
@@ -166,38 +166,7 @@ func longerThan(s string, limit int) bool {
 	return len(s) > limit && utf8.RuneCountInString(s) > limit
 }
 
-// Quote returns a user's text as the messages of this package repeat it: in double
-// quotes, escaped, and cut.
+// Quote returns a user's text as the messages of this package repeat it: see sanitize.Quote.
 func Quote(s string) string { return quote(s) }
 
-// quote returns s in double quotes, with everything escaped that does not print as
-// itself (control characters, line ends, NUL, text direction marks, broken UTF-8), and
-// cut to maxQuoted bytes.
-func quote(s string) string {
-	b := []byte{'"'}
-	var one [utf8.UTFMax + 12]byte
-	for rest := s; rest != ""; {
-		_, size := utf8.DecodeRuneInString(rest)
-		q := strconv.AppendQuote(one[:0], rest[:size])
-		q = q[1 : len(q)-1]
-		if len(b)+len(q) > maxQuoted {
-			return string(b) + `…"`
-		}
-		b = append(b, q...)
-		rest = rest[size:]
-	}
-	return string(append(b, '"'))
-}
-
-// cut shortens s to at most limit bytes, at the border of a character.
-func cut(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	const dots = "…"
-	end := limit - len(dots)
-	for end > 0 && !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end] + dots
-}
+func quote(s string) string { return sanitize.Quote(s, maxQuoted) }

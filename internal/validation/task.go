@@ -236,7 +236,7 @@ func (c *checker) checkDockerRunOption(text string, t *v1alpha1.Task, path *fiel
 		c.fail(errcode.InvalidParameterValue, path, "dockerRunOption", "%s", err.Error())
 	case o.AllGPUs && !c.haveGPUs(t.ComputeEnv):
 		c.fail(errcode.InvalidParameterValue, path, "dockerRunOption",
-			"must have after --gpus a number: all needs instanceType or instanceTypes, and %s in each of them", resourceGPU)
+			"must have a number after --gpus: all works only with instanceType or instanceTypes that all have %s", resourceGPU)
 	default:
 		c.checkDockerPolicy(o, path)
 	}
@@ -277,7 +277,7 @@ func (c *checker) checkEnvID(id string, path *field.Path) {
 	switch c.Envs(id) {
 	case EnvFound:
 	case EnvDeleting:
-		c.fail(errcode.ComputeEnvNotFound, path, "envId", "must name a ComputeEnv that stays: %s is being deleted", quote(id))
+		c.fail(errcode.ComputeEnvNotFound, path, "envId", "must name a ComputeEnv that is not being deleted, got %s", quote(id))
 	default:
 		c.fail(errcode.ComputeEnvNotFound, path, "envId", "must be the name or the status.envId of a ComputeEnv of the namespace, got %s", quote(id))
 	}

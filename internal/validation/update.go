@@ -40,7 +40,7 @@ func (v Validator) ValidateUpdate(oldJob, newJob *v1alpha1.BatchJob) []Problem {
 func (c *checker) checkSteering(oldJob, newJob *v1alpha1.BatchJob, path *field.Path) {
 	before, after := &oldJob.Spec, &newJob.Spec
 	if before.Terminate && !after.Terminate {
-		c.fail(errcode.UnsupportedOperation, path, "terminate", "must stay true: a job that was terminated does not begin again; submit another BatchJob")
+		c.fail(errcode.UnsupportedOperation, path, "terminate", "must stay true: a terminated job cannot be started again; submit another BatchJob")
 	}
 	if after.RetryToken != before.RetryToken && after.RetryToken != "" {
 		state := oldJob.Status.State
@@ -50,7 +50,7 @@ func (c *checker) checkSteering(oldJob, newJob *v1alpha1.BatchJob, path *field.P
 		case oldJob.Status.Reason == v1alpha1.ReasonAlreadyRan:
 			c.fail(errcode.UnsupportedOperation, path, "retryToken", "must not change on a job that shows the result of one that was deleted; submit another BatchJob")
 		case state != v1alpha1.JobFailed:
-			c.fail(errcode.UnsupportedOperation, path, "retryToken", "must change only while the job is %s, and it is %s",
+			c.fail(errcode.UnsupportedOperation, path, "retryToken", "must change only while the job is %s; it is %s",
 				v1alpha1.JobFailed, cmp.Or(state, v1alpha1.JobSubmitted))
 		default:
 			c.checkToken(after.RetryToken, path, "retryToken")
@@ -66,7 +66,7 @@ func (v Validator) UpdateWarnings(oldJob, newJob *v1alpha1.BatchJob) []string {
 	if newJob.Spec.RetryToken == oldJob.Spec.RetryToken || newJob.Annotations[v1alpha1.AnnotationTerminate] == "" {
 		return nil
 	}
-	return []string{"metadata.annotations[" + v1alpha1.AnnotationTerminate + "] is still there: the instances that it names fail again at once"}
+	return []string{"metadata.annotations[" + v1alpha1.AnnotationTerminate + "] is still set: the instances that it names fail again at once; remove it first"}
 }
 
 // unchanged reports the innermost fields that differ. path is the object that a and

@@ -193,7 +193,7 @@ func TestRules(t *testing.T) {
 			app(func(a *v1alpha1.Application) {
 				a.Docker = &v1alpha1.Docker{Image: "a", DockerRunOption: "--gpus all"}
 			}),
-			[]string{"InvalidParameterValue " + task + ".application.docker.dockerRunOption: after --gpus a number: all needs instanceType or instanceTypes"},
+			[]string{"InvalidParameterValue " + task + ".application.docker.dockerRunOption: a number after --gpus: all works only with instanceType or instanceTypes"},
 		},
 		"no secret in an answer about docker's options": {
 			app(func(a *v1alpha1.Application) {
@@ -997,10 +997,10 @@ func TestInACluster(t *testing.T) {
 			},
 		},
 		"all GPUs":              {gpus("GN7.LARGE20"), nil},
-		"all GPUs of a few":     {gpus("GN7.LARGE20", "S5.MEDIUM4"), []string{`InvalidParameterValue: spec.job.tasks[0].application.docker.dockerRunOption: must have after --gpus a number: all needs instanceType or instanceTypes, and nvidia.com/gpu in each of them`}},
+		"all GPUs of a few":     {gpus("GN7.LARGE20", "S5.MEDIUM4"), []string{`InvalidParameterValue: spec.job.tasks[0].application.docker.dockerRunOption: must have a number after --gpus: all works only with instanceType or instanceTypes that all have nvidia.com/gpu`}},
 		"envId":                 {id("pool"), nil},
 		"envId that is nothing": {id("env-0a1b2c3d"), []string{`ResourceNotFound.ComputeEnv: spec.job.tasks[0].envId: must be the name or the status.envId of a ComputeEnv of the namespace, got "env-0a1b2c3d"`}},
-		"envId that goes":       {id("old"), []string{`ResourceNotFound.ComputeEnv: spec.job.tasks[0].envId: must name a ComputeEnv that stays: "old" is being deleted`}},
+		"envId that goes":       {id("old"), []string{`ResourceNotFound.ComputeEnv: spec.job.tasks[0].envId: must name a ComputeEnv that is not being deleted, got "old"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			job := request("a")
@@ -1092,16 +1092,6 @@ func TestQuote(t *testing.T) {
 				t.Errorf("got %s, want %s", got, tc.want)
 			}
 		})
-	}
-}
-
-func TestCut(t *testing.T) {
-	for in, want := range map[string]string{
-		"": "", "abcdef": "abcdef", "abcdefg": "abc…", "名名": "名名", "a名名": "a…", "\x80\x80\x80\x80\x80\x80\x80": "…",
-	} {
-		if got := cut(in, 6); got != want {
-			t.Errorf("cut(%q) = %q, want %q", in, got, want)
-		}
 	}
 }
 

@@ -20,19 +20,19 @@ func TestWarningsOfRequests(t *testing.T) {
 	for name, want := range map[string][]string{
 		"ok-smallest": nil,
 		"api-dag": {
-			task + "redirectInfo (and in 1 more task) has no effect yet; the logs are the Pods'",
+			task + "redirectInfo (and in 1 more task) has no effect yet; read the logs with kubectl logs",
 		},
 		"api-package-and-mappings": {
 			data + "systemDisk.diskType has no effect on Kubernetes",
 			data + "virtualPrivateCloud has no effect on Kubernetes",
 			task + "computeEnv.mountDataDisks[0].fileSystemType has no effect on Kubernetes",
 			task + "outputMappingConfigs has no effect yet",
-			task + "redirectInfo has no effect yet; the logs are the Pods'",
-			task + "redirectLocalInfo has no effect yet; the logs are the Pods'",
+			task + "redirectInfo has no effect yet; read the logs with kubectl logs",
+			task + "redirectLocalInfo has no effect yet; read the logs with kubectl logs",
 			task + "authentications has no effect yet",
 		},
 		"api-docker-and-named-environment": {
-			task + "application.docker.user has no effect on Kubernetes; it is in the Secret of passwordSecretRef",
+			task + "application.docker.user has no effect on Kubernetes; the Secret of passwordSecretRef has the user",
 			task + "application.docker.passwordSecretRef " + secretText,
 			data + "instanceMarketOptions has no effect on Kubernetes",
 			"spec.job.tasks[1].restartComputeNode has no effect on Kubernetes",
@@ -104,7 +104,7 @@ func TestWarnings(t *testing.T) {
 				j.Spec.Job.Tasks[2].FailedAction = "TERMINATE"
 			},
 			[]string{
-				"spec.job.tasks[1].resourceMaxRetryCount (and in 1 more task) has no effect with envId: the ComputeEnv's holds",
+				"spec.job.tasks[1].resourceMaxRetryCount (and in 1 more task) has no effect with envId: that of the ComputeEnv applies",
 				"spec.job.tasks[1].failedAction has no effect with envId",
 				"spec.job.stateIfCreateCvmFailed has no effect for tasks with envId",
 			},
@@ -119,7 +119,7 @@ func TestWarnings(t *testing.T) {
 				env.MountDataDisks = []v1alpha1.MountDataDisk{{LocalPath: "/a", FileSystemType: "EXT4"}}
 			},
 			[]string{
-				"spec.job.tasks[0].computeEnv.envData.dataDisks[2] is not mounted, and has no effect",
+				"spec.job.tasks[0].computeEnv.envData.dataDisks[2] is not mounted, so it has no effect; add a mount to mountDataDisks",
 				"spec.job.tasks[0].computeEnv.envData.dataDisks[1].deleteWithInstance has no effect on Kubernetes",
 				"spec.job.tasks[0].computeEnv.envData.dataDisks[2].encrypt has no effect on Kubernetes",
 				"spec.job.tasks[0].computeEnv.envData.dataDisks[2].kmsKeyId has no effect on Kubernetes",
@@ -131,7 +131,7 @@ func TestWarnings(t *testing.T) {
 			func(j *v1alpha1.BatchJob) {
 				j.Spec.Job.Tasks[0].Application.Docker = &v1alpha1.Docker{DockerRunOption: "-e DB_PASSWORD=hunter22"}
 			},
-			[]string{"spec.job.tasks[0].application.docker.dockerRunOption seems to hold a credential, which everybody who can read the BatchJob or its Pods can read"},
+			[]string{"spec.job.tasks[0].application.docker.dockerRunOption seems to contain a credential; everybody who may read the BatchJob or its Pods can see it"},
 		},
 		"fields in lists": {
 			func(j *v1alpha1.BatchJob) {
@@ -168,7 +168,7 @@ func TestWarnings(t *testing.T) {
 				j.Spec.Job.Tasks[1].Application.Command = "echo a\r\nexit 0\r\n"
 				j.Spec.Job.Tasks[2].Application.Command = "exit 0\r"
 			},
-			[]string{`spec.job.tasks[1].application.command (and in 1 more task) has carriage returns (\r), as lines of Windows end with: the shell takes them for a part of its words`},
+			[]string{`spec.job.tasks[1].application.command (and in 1 more task) has carriage returns (\r): save it with Unix line ends, since the shell treats them as parts of words`},
 		},
 		"mounts without disks": {
 			func(j *v1alpha1.BatchJob) {
@@ -179,7 +179,7 @@ func TestWarnings(t *testing.T) {
 				j.Spec.Job.Tasks[1].ComputeEnv = &v1alpha1.AnonymousComputeEnv{MountDataDisks: mounts}
 				j.Spec.Job.Tasks[2].ComputeEnv = &v1alpha1.AnonymousComputeEnv{MountDataDisks: mounts, EnvData: &v1alpha1.EnvData{DataDisks: none}}
 			},
-			[]string{"spec.job.tasks[1].computeEnv.mountDataDisks[0] (and in 1 more task) has no data disk: it is a directory of the system disk"},
+			[]string{"spec.job.tasks[1].computeEnv.mountDataDisks[0] (and in 1 more task) has no data disk: it becomes a directory of the system disk"},
 		},
 		"Secrets for images": {
 			func(j *v1alpha1.BatchJob) {
@@ -232,7 +232,7 @@ func TestWarnings(t *testing.T) {
 			},
 			[]string{
 				"spec.job.tasks[0].envVars has a name twice; the last value counts",
-				"spec.job.tasks[0].envVars[1] seems to hold a credential, which everybody who can read the BatchJob or its Pods can read",
+				"spec.job.tasks[0].envVars[1] seems to contain a credential; everybody who may read the BatchJob or its Pods can see it",
 			},
 		},
 		"a long timeout": {
@@ -328,7 +328,7 @@ func TestDerivedTypeWarning(t *testing.T) {
 	env.Spec.MountDataDisks = []v1alpha1.MountDataDisk{{LocalPath: "/data"}}
 	want = []string{
 		"spec.envData.instanceTypes[0] " + derivedText,
-		"spec.mountDataDisks[0] has no data disk: it is a directory of the system disk",
+		"spec.mountDataDisks[0] has no data disk: it becomes a directory of the system disk",
 		"spec.kubernetes.imagePullSecrets " + secretText,
 	}
 	if problems := v.ValidateComputeEnvCreate(env); problems != nil {

@@ -21,9 +21,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/sanitize"
 )
 
-// Whether the caller may submit is asked of the cluster. That only creates a review;
+// The webhook asks the cluster whether the caller may submit. That only creates a review:
 // nothing is read or stored.
 //
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
@@ -31,18 +32,19 @@ import (
 const (
 	// verbSubmit is the verb on batchjobs that a caller must have.
 	verbSubmit = "submit"
-	// How long a yes and a no are believed. A no is short: somebody may be giving the
-	// right just now.
+	// yesTTL and noTTL are how long an answer is cached. A no is cached for a short time only:
+	// somebody may be granting the permission at this moment.
 	yesTTL, noTTL = 10 * time.Second, 2 * time.Second
-	// answerCount is how many are kept.
+	// answerCount is how many answers are cached.
 	answerCount = 1024
-	// maxReviews is how many reviews may be in flight. Further questions are to be asked again.
+	// maxReviews is how many reviews may be in flight. Further requests are refused and must be
+	// repeated.
 	maxReviews = 64
-	// reviewTimeout leaves time for what comes after it.
+	// reviewTimeout leaves time for the checks that follow.
 	reviewTimeout = 2500 * time.Millisecond
 )
 
-// accessReviewer is what an access asks.
+// accessReviewer is the part of the API server's client that access needs.
 type accessReviewer interface {
 	Create(context.Context, *authzv1.SubjectAccessReview, metav1.CreateOptions) (*authzv1.SubjectAccessReview, error)
 }
@@ -59,7 +61,7 @@ type access struct {
 // question identifies a user in a namespace.
 type question [sha256.Size]byte
 
-// review is a question that is being asked. The fields may be read when done is closed.
+// review is a question in flight. The fields may be read when done is closed.
 type review struct {
 	done    chan struct{}
 	allowed bool
@@ -70,8 +72,8 @@ func newAccess(reviews accessReviewer) *access {
 	return &access{reviews: reviews, answers: utilcache.NewLRUExpireCache(answerCount), asking: map[question]*review{}}
 }
 
-// maySubmit says whether the user may submit jobs in the namespace. Callers that ask the
-// same at the same time share one review.
+// maySubmit reports whether the user may submit jobs in the namespace. Callers with the same
+// question at the same time share one review.
 func (a *access) maySubmit(ctx context.Context, user authnv1.UserInfo, namespace string) (bool, error) {
 	r := a.review(ctx, user, namespace)
 	if r == nil {
@@ -85,11 +87,11 @@ func (a *access) maySubmit(ctx context.Context, user authnv1.UserInfo, namespace
 	}
 }
 
-// errManyReviews says that a question was not asked.
+// errManyReviews means that a question was not asked.
 var errManyReviews = errors.New("too many access reviews are in flight")
 
-// review returns the review that answers the question: one that is over, one that is
-// in flight, or a new one; nil if too many are in flight for that.
+// review returns the review that answers the question: one that has ended, one that is
+// in flight, or a new one; nil if too many are in flight.
 func (a *access) review(ctx context.Context, user authnv1.UserInfo, namespace string) *review {
 	q := questionOf(user, namespace)
 	a.mu.Lock()
@@ -106,7 +108,7 @@ func (a *access) review(ctx context.Context, user authnv1.UserInfo, namespace st
 	if !ok {
 		r = &review{done: make(chan struct{})}
 		a.asking[q] = r
-		go func() { // for all who wait, so it does not end with the first one's request
+		go func() { // for all who wait, so it does not end with the request of the first
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reviewTimeout)
 			defer cancel()
 			r.allowed, r.err = a.ask(ctx, user, namespace)
@@ -117,7 +119,7 @@ func (a *access) review(ctx context.Context, user authnv1.UserInfo, namespace st
 	return r
 }
 
-// keep stores the answer of a review that is over, unless it failed.
+// keep caches the answer of a review that has ended, unless it failed.
 func (a *access) keep(q question, r *review) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -147,13 +149,13 @@ func (a *access) ask(ctx context.Context, user authnv1.UserInfo, namespace strin
 	if err != nil {
 		return false, fmt.Errorf("reviewing the access of %s: %w", user.Username, err)
 	}
-	if sar.Status.EvaluationError != "" { // part of a "no" that nothing else explains, such as a binding to no role
-		log.FromContext(ctx).Info("Reviewed an access with difficulty", "user", user.Username, "evaluationError", sar.Status.EvaluationError)
+	if sar.Status.EvaluationError != "" { // it may be the only explanation of a no, such as a binding to a role that is missing
+		log.FromContext(ctx).Info("The access review reported a problem of the cluster's RBAC", "user", user.Username, "evaluationError", sanitize.Message(sar.Status.EvaluationError))
 	}
 	return sar.Status.Allowed && !sar.Status.Denied, nil
 }
 
-// questionOf hashes everything that an answer depends on, and where each part ends.
+// questionOf hashes everything that an answer depends on, with the length of each part.
 func questionOf(user authnv1.UserInfo, namespace string) question {
 	h := sha256.New()
 	number := func(n int) { h.Write(binary.AppendUvarint(nil, uint64(n))) }

@@ -23,28 +23,28 @@ import (
 	"batchcompute.dev/operator/internal/validation"
 )
 
-// answerTimeout is how long a request waits for others in all. With what its own checks take
-// it is less than the API server gives, so that the answer is ours.
+// answerTimeout bounds how long a request waits for calls and other requests. Together with its
+// own checks that is less than the timeout of the webhook, so that the caller gets our answer.
 const answerTimeout = 4 * time.Second
 
-// verdict is what there is to say about a request.
+// verdict is the result of checking a request.
 type verdict struct {
 	problems []validation.Problem
 	warnings []string
 }
 
-// temporaryError is a failure that the same request may not meet again.
+// temporaryError is a failure that may be over when the request is repeated.
 type temporaryError struct{ error }
 
 func (e temporaryError) Unwrap() error { return e.error }
 
-// respond answers one request with what validate says about it. A panic refuses the request
-// with InternalError; it never takes the manager down.
+// respond answers one request with the verdict of validate. A panic refuses the request with
+// InternalError and does not end the manager.
 func respond(ctx context.Context, req admission.Request, validate func(context.Context, admission.Request) (verdict, error)) (resp admission.Response) {
 	logger := log.FromContext(ctx).WithValues("requestID", req.UID, "kind", req.Kind.Kind, "object", klog.KRef(req.Namespace, req.Name))
 	defer func() {
 		if r := recover(); r != nil {
-			// Neither the panic's value nor the request is logged: both may hold a part of the spec.
+			// The panic's value and the request are not logged: both may contain a part of the spec.
 			logger.Error(nil, "Admission panicked", "stack", string(debug.Stack()))
 			resp = internalError(req)
 		}
@@ -55,10 +55,10 @@ func respond(ctx context.Context, req admission.Request, validate func(context.C
 	var later temporaryError
 	switch {
 	case errors.As(err, &later):
-		logger.Error(err, "Could not decide on a request yet")
+		logger.Error(err, "Could not check a request; the caller was told to retry")
 		return temporary(req)
 	case err != nil:
-		logger.Error(err, "Could not decide on a request")
+		logger.Error(err, "Could not check a request")
 		return internalError(req)
 	case len(v.problems) > 0:
 		logger.Info("Refused a request", "user", req.UserInfo.Username,
@@ -68,8 +68,8 @@ func respond(ctx context.Context, req admission.Request, validate func(context.C
 	return admission.Allowed("").WithWarnings(v.warnings...)
 }
 
-// admitCaller asks whether the caller may submit, and waits until it is known what the
-// cluster holds. A refusal is for a caller who may not, and is all that there is to say then.
+// admitCaller checks that the caller may submit, and waits until the caches are synced. If the
+// caller may not, the refusal is the whole answer.
 func admitCaller(ctx context.Context, a accessChecker, synced func() bool, user authnv1.UserInfo, namespace string) (refusal []validation.Problem, err error) {
 	allowed, err := a.maySubmit(ctx, user, namespace)
 	if err != nil {
@@ -84,8 +84,8 @@ func admitCaller(ctx context.Context, a accessChecker, synced func() bool, user 
 	return nil, nil
 }
 
-// count asks the quota for room for the object of a create, with so many bytes. The room is
-// taken unless there are problems.
+// count checks that the quota has capacity for the object of a create, which takes that many bytes,
+// and reserves it unless there are problems.
 func (v *verdict) count(ctx context.Context, q quotaChecker, code errcode.Code, req admission.Request, name string, bytes int64) error {
 	dryRun := req.DryRun != nil && *req.DryRun
 	a, err := q.admit(ctx, claim{req.Namespace, name, bytes, len(v.problems) == 0 && !dryRun})
@@ -99,23 +99,23 @@ func (v *verdict) count(ctx context.Context, q quotaChecker, code errcode.Code, 
 	return nil
 }
 
-// namespaceField is what the problems are about that are none of the spec.
+// namespaceField is the field of problems that concern the namespace and not the spec.
 var namespaceField = field.NewPath("metadata", "namespace")
 
 func notAllowed(user, namespace string) validation.Problem {
 	return validation.Problem{Code: errcode.UserNotAllowedToUseBatch, Field: namespaceField, Detail: fmt.Sprintf(
-		"must be one where user %s has the verb %s on batchjobs.%s, as the roles edit and admin have it, got %s",
-		quoted(user), verbSubmit, v1alpha1.GroupVersion.Group, quoted(namespace))}
+		"user %s may not submit in namespace %s: grant the verb %s on batchjobs.%s there; the cluster roles edit and admin include it",
+		quoted(user), quoted(namespace), verbSubmit, v1alpha1.GroupVersion.Group)}
 }
 
-// maxQuotedPath is how much of a path a sentence repeats. Unit: bytes.
+// maxQuotedPath is how much of a field path a message repeats. Unit: bytes.
 const maxQuotedPath = 100
 
-// quoted is a text as a sentence repeats it: escaped, and cut.
+// quoted returns a user's text for a message: escaped and truncated.
 func quoted(s string) string { return validation.Quote(s) }
 
-// decode reads an object that the API server has checked against the schema. Its
-// error names no value of the object.
+// decode reads an object that the API server has checked against the schema. The error
+// contains no value of the object.
 func decode[T any](raw runtime.RawExtension) (*T, error) {
 	obj := new(T)
 	if err := json.Unmarshal(raw.Raw, obj); err != nil {

@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package webhook answers the API server's admission requests with BatchCompute's
-// error codes. It holds no rule about a request's content: those are in
-// internal/validation. Its own are about what only the cluster knows: who asks, what the
-// namespace keeps already, and what a client token stands for.
+// error codes. The rules about the content of a request are in internal/validation. This
+// package adds those that need the cluster: who asks, how much the namespace keeps already,
+// and which request a client token belongs to.
 package webhook
 
 import (
@@ -19,12 +19,14 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/sanitize"
 	"batchcompute.dev/operator/internal/validation"
 )
 
-// The webhook is asked about creations and about changes of the spec, nothing else:
-// not about status, not about metadata (so finalizers come off and labels go on while
-// the manager is down), never about deletion.
+// The API server calls the webhook for creations and for changes of the spec only: not for
+// status, not for metadata (so finalizers and labels can be changed while the manager is
+// down), and never for deletions.
 //
 // +kubebuilder:webhook:path=/validate-batchcompute-dev-v1alpha1-batchjob,mutating=false,failurePolicy=fail,sideEffects=None,matchPolicy=Equivalent,timeoutSeconds=5,groups=batchcompute.dev,resources=batchjobs,verbs=create;update,versions=v1alpha1,name=batchjob.batchcompute.dev,admissionReviewVersions=v1,patch=`{"matchConditions":[{"name":"spec-is-new-or-changed","expression":"request.operation == 'CREATE' || has(object.spec) != has(oldObject.spec) || (has(object.spec) && object.spec != oldObject.spec)"}]}`
 
@@ -39,8 +41,8 @@ type batchJobValidator interface {
 	UpdateWarnings(oldJob, newJob *v1alpha1.BatchJob) []string
 }
 
-// accessChecker, tokenChecker, envFinder and quotaChecker know what a request does not say:
-// what the caller may do, and what else is in the namespace.
+// accessChecker, tokenChecker, envFinder and quotaChecker know what is not in a request:
+// what the caller may do, and which objects the namespace has.
 type accessChecker interface {
 	maySubmit(ctx context.Context, user authnv1.UserInfo, namespace string) (bool, error)
 }
@@ -50,7 +52,7 @@ type tokenChecker interface {
 }
 
 type envFinder interface {
-	lookup(ctx context.Context, job *v1alpha1.BatchJob) (func(ref string) validation.EnvState, error)
+	find(ctx context.Context, job *v1alpha1.BatchJob) (func(ref string) validation.EnvState, error)
 }
 
 type quotaChecker interface {
@@ -59,14 +61,14 @@ type quotaChecker interface {
 
 // batchJobHandler answers admission requests for BatchJobs.
 type batchJobHandler struct {
-	// validator returns the rules, for a namespace whose ComputeEnvs envs knows; of an update
-	// nobody asks for them, and envs is nil.
+	// validator returns the rules for a namespace with these ComputeEnvs. envs is nil for an
+	// update, whose rules do not need them.
 	validator func(envs func(ref string) validation.EnvState) batchJobValidator
 	access    accessChecker
 	envs      envFinder
 	tokens    tokenChecker
 	quota     quotaChecker
-	synced    func() bool // says whether tokens and quota know what the cluster holds
+	synced    func() bool // reports whether the caches of tokens and quota are synced
 }
 
 // Handle answers one request.
@@ -74,7 +76,7 @@ func (h *batchJobHandler) Handle(ctx context.Context, req admission.Request) adm
 	return respond(ctx, req, h.validate)
 }
 
-// validate returns what is wrong with the request's object, and what it should know.
+// validate returns the problems of the request's object, and warnings.
 func (h *batchJobHandler) validate(ctx context.Context, req admission.Request) (verdict, error) {
 	job, err := decode[v1alpha1.BatchJob](req.Object)
 	if err != nil {
@@ -82,7 +84,7 @@ func (h *batchJobHandler) validate(ctx context.Context, req admission.Request) (
 	}
 	switch req.Operation {
 	case admissionv1.Create:
-		// The API server tells both; the object need not.
+		// The request has both; the object need not.
 		job.Namespace, job.Name = req.Namespace, cmp.Or(job.Name, req.Name, string(req.UID))
 		return h.validateCreate(ctx, req, job)
 	case admissionv1.Update:
@@ -93,17 +95,17 @@ func (h *batchJobHandler) validate(ctx context.Context, req admission.Request) (
 		v := h.validator(nil)
 		return verdict{v.ValidateUpdate(old, job), append(v.UpdateWarnings(old, job), v.Warnings(job)...)}, nil
 	default:
-		return verdict{}, fmt.Errorf("operation %s is none of this webhook", req.Operation)
+		return verdict{}, fmt.Errorf("unexpected operation %q", req.Operation)
 	}
 }
 
-// validateCreate asks first whether the caller may submit at all: a caller who may not
-// learns nothing else. The quota comes last, since whom it lets in is counted.
+// validateCreate first checks whether the caller may submit at all: a caller who may not
+// learns nothing else. It checks the quota last, since that reserves capacity.
 func (h *batchJobHandler) validateCreate(ctx context.Context, req admission.Request, job *v1alpha1.BatchJob) (verdict, error) {
 	if refusal, err := admitCaller(ctx, h.access, h.synced, req.UserInfo, job.Namespace); err != nil || refusal != nil {
 		return verdict{problems: refusal}, err
 	}
-	envs, err := h.envs.lookup(ctx, job)
+	envs, err := h.envs.find(ctx, job)
 	if err != nil {
 		return verdict{}, temporaryError{err}
 	}
@@ -121,19 +123,27 @@ func (h *batchJobHandler) validateCreate(ctx context.Context, req admission.Requ
 	return v, err
 }
 
-// otherRequest returns the problem that the token of job stands for the request of
-// holder, if that is another one.
+// otherRequest returns the problem that job and holder have the same clientToken and
+// different requests; nil if the requests are the same.
 func (h *batchJobHandler) otherRequest(holder, job *v1alpha1.BatchJob) []validation.Problem {
-	same := *job // how the jobs are steered does not make them other requests
-	same.Spec.Suspend, same.Spec.Terminate = holder.Spec.Suspend, holder.Spec.Terminate
-	same.Spec.RetryToken, same.Spec.TTLSecondsAfterFinished = holder.Spec.RetryToken, holder.Spec.TTLSecondsAfterFinished
-	changes := h.validator(nil).ValidateUpdate(holder, &same)
-	if len(changes) == 0 {
+	if plan.SameRequest(holder, job) {
 		return nil
+	}
+	difference := ""
+	if changes := h.validator(nil).ValidateUpdate(holder, withSteeringOf(job, holder)); len(changes) > 0 {
+		difference = fmt.Sprintf(" (first difference: %s)", sanitize.Truncate(changes[0].Field.String(), maxQuotedPath))
 	}
 	return []validation.Problem{{
 		Code: errcode.InvalidParameterValue, Field: field.NewPath("spec", "clientToken"),
-		Detail: fmt.Sprintf("must be different for every different request, but BatchJob %s has it and differs, first in %s",
-			quoted(holder.Name), cut(changes[0].Field.String(), maxQuotedPath)),
+		Detail: fmt.Sprintf("must be new for each different request: BatchJob %s has this clientToken and another request%s", quoted(holder.Name), difference),
 	}}
+}
+
+// withSteeringOf returns job with the fields of other that are not part of the request, so that
+// ValidateUpdate compares only the requests.
+func withSteeringOf(job, other *v1alpha1.BatchJob) *v1alpha1.BatchJob {
+	out := *job
+	out.Spec.Suspend, out.Spec.Terminate = other.Spec.Suspend, other.Spec.Terminate
+	out.Spec.RetryToken, out.Spec.TTLSecondsAfterFinished = other.Spec.RetryToken, other.Spec.TTLSecondsAfterFinished
+	return &out
 }

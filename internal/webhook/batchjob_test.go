@@ -74,7 +74,7 @@ func (c *cluster) holder(context.Context, *v1alpha1.BatchJob) (*v1alpha1.BatchJo
 	return c.holding, c.holderErr
 }
 
-func (c *cluster) lookup(context.Context, *v1alpha1.BatchJob) (func(string) validation.EnvState, error) {
+func (c *cluster) find(context.Context, *v1alpha1.BatchJob) (func(string) validation.EnvState, error) {
 	return func(string) validation.EnvState { return c.envState }, c.envErr
 }
 
@@ -267,7 +267,7 @@ func TestDenialIsBounded(t *testing.T) {
 func internalErrorDetails(retryAfter int32) *metav1.StatusDetails {
 	return &metav1.StatusDetails{
 		Name: "job", Group: "batchcompute.dev", Kind: "BatchJob", RetryAfterSeconds: retryAfter,
-		Causes: []metav1.StatusCause{{Type: "InternalError", Message: "InternalError: the request could not be checked [RequestId: u-1]"}},
+		Causes: []metav1.StatusCause{{Type: "InternalError", Message: "InternalError: " + notChecked + " [RequestId: u-1]"}},
 	}
 }
 
@@ -290,7 +290,7 @@ func TestUndecided(t *testing.T) {
 			resp, lines := handle(t, tc.rules, tc.req)
 			want := &metav1.Status{
 				Status: metav1.StatusFailure, Code: 500, Reason: metav1.StatusReasonInternalError,
-				Message: "InternalError: the request could not be checked [RequestId: u-1]",
+				Message: "InternalError: " + notChecked + " [RequestId: u-1]",
 				Details: internalErrorDetails(0),
 			}
 			if diff := cmp.Diff(want, resp.Result); diff != "" || resp.Allowed {
@@ -307,6 +307,11 @@ func TestUndecided(t *testing.T) {
 func TestCluster(t *testing.T) {
 	held := &v1alpha1.BatchJob{}
 	held.Name = "first"
+	equal, err := decode[v1alpha1.BatchJob](request(admissionv1.Create).Object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal.Name, equal.Spec.Suspend, equal.Spec.RetryToken = "first", true, "steering is no part of the request"
 	differs := func(_, _ *v1alpha1.BatchJob) []validation.Problem {
 		return []validation.Problem{{Field: taskName}, {Field: namespaceField}}
 	}
@@ -335,8 +340,8 @@ func TestCluster(t *testing.T) {
 		"a caller who may not submit learns nothing else": {
 			cluster: cluster{forbidden: true, holding: held, quotaSays: answer{refusal: "full"}},
 			rules:   rules{create: bad, update: differs}, req: request(admissionv1.Create),
-			want: []string{`UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace: must be one where user "alice" has the verb submit ` +
-				`on batchjobs.batchcompute.dev, as the roles edit and admin have it, got "ns"`},
+			want: []string{`UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace: user "alice" may not submit in namespace "ns": grant the verb submit ` +
+				`on batchjobs.batchcompute.dev there; the cluster roles edit and admin include it`},
 		},
 		"an update asks nobody": {
 			cluster: cluster{forbidden: true, notSynced: true, holding: held, quotaSays: answer{refusal: "full"}},
@@ -352,14 +357,14 @@ func TestCluster(t *testing.T) {
 			rules:   rules{create: bad, update: differs}, req: request(admissionv1.Create),
 			want: []string{
 				"InvalidParameter.TaskName spec.job.tasks[1].taskName: must be unique",
-				`InvalidParameterValue spec.clientToken: must be different for every different request, but BatchJob "first" has it and differs, ` +
-					"first in spec.job.tasks[1].taskName",
+				`InvalidParameterValue spec.clientToken: must be new for each different request: BatchJob "first" has this clientToken and another request ` +
+					"(first difference: spec.job.tasks[1].taskName)",
 				"LimitExceeded.JobQuota metadata.namespace: must be emptier",
 			},
 			wantLooked: []string{"ns/job"},
 		},
 		"the same request under another name": {
-			cluster: cluster{holding: held}, rules: rules{create: accept, update: same}, req: request(admissionv1.Create),
+			cluster: cluster{holding: equal}, rules: rules{create: accept}, req: request(admissionv1.Create),
 			wantReserved: []string{"ns/job"},
 		},
 		"what the namespace has is told to the rules": {
@@ -414,7 +419,7 @@ func TestTryAgain(t *testing.T) {
 				resp, lines := handleIn(t, &c, rules{create: accept}, request(admissionv1.Create))
 				want := &metav1.Status{
 					Status: metav1.StatusFailure, Code: 500, Reason: metav1.StatusReasonInternalError,
-					Message: "InternalError: the request could not be checked [RequestId: u-1]",
+					Message: "InternalError: " + notChecked + " [RequestId: u-1]",
 					Details: internalErrorDetails(1),
 				}
 				if diff := cmp.Diff(want, resp.Result); diff != "" || resp.Allowed {
@@ -424,26 +429,6 @@ func TestTryAgain(t *testing.T) {
 					t.Errorf("logged %q, want one line with the RequestId", lines)
 				}
 			})
-		})
-	}
-}
-
-func TestCut(t *testing.T) {
-	tests := map[string]struct {
-		in   string
-		n    int
-		want string
-	}{
-		"fits":            {"abc", 3, "abc"},
-		"cut":             {"abcdef", 5, "ab…"},
-		"at a character":  {"aé漢字", 7, "aé…"},
-		"nothing remains": {"漢字", 5, "…"},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			if got := cut(tc.in, tc.n); got != tc.want {
-				t.Errorf("cut(%q, %d) = %q, want %q", tc.in, tc.n, got, tc.want)
-			}
 		})
 	}
 }

@@ -18,30 +18,30 @@ import (
 
 // Bounds of the checks of reservations.
 const (
-	// storeTime is longer than the API server takes to store what was let in here, other
-	// webhooks included: 10 s is the timeout of one that does not say another. A
-	// reservation that is older, and whose object the API server does not have, ends. An object that
-	// another webhook holds for longer is not counted until it is seen.
+	// storeTime is longer than the API server takes to store an object after it was admitted here,
+	// including other webhooks, whose default timeout is 10 s. A reservation that is older ends if
+	// the API server does not have its object. An object that another webhook delays for longer is
+	// not counted until the informer shows it.
 	storeTime = 10 * time.Second
-	// checkInterval is the least time between two checks in one namespace, checkCount how many
-	// objects each reads, checkTimeout how long it may take, and maxChecks how many are made
-	// at once in all namespaces.
+	// checkInterval is the minimum time between two checks in one namespace, checkCount how many
+	// objects each reads, checkTimeout how long it may take, and maxChecks how many are in flight
+	// in all namespaces.
 	checkInterval = time.Second
 	checkCount    = 20
 	checkTimeout  = 2500 * time.Millisecond
 	maxChecks     = 4
 )
 
-// check begins a check of the reservations that are due for one, if there are any and the last
-// check is long enough ago. It returns how long to wait for the next change at most. The caller has the lock.
+// check starts a check of the reservations that are old enough, if there are any and the last
+// check was long enough ago. It returns how long to wait for the next change at most. The caller holds the lock.
 func (q *quota) check(namespace string, acc *account, now time.Time) time.Duration {
 	if q.live == nil || acc.checking {
-		return patience
+		return turnTimeout
 	}
 	if left := acc.nextCheck.Sub(now); left > 0 {
 		return left
 	}
-	next, due := patience, map[string]reservation{}
+	next, due := turnTimeout, map[string]reservation{}
 	for name, r := range acc.reserved {
 		since := r.at
 		if r.checked.After(since) {
@@ -60,9 +60,9 @@ func (q *quota) check(namespace string, acc *account, now time.Time) time.Durati
 	return next
 }
 
-// lookUp reads objects from the API server, and ends the reservations of those that it
-// does not have. They are read one by one: a list would bring the metadata of all objects of the
-// namespace, of up to 1 MiB each.
+// lookUp reads objects from the API server, and ends the reservations of those that do not
+// exist. It reads them one by one: a list would return the metadata of all objects of the
+// namespace, up to 1 MiB each.
 func (q *quota) lookUp(namespace string, acc *account, due map[string]reservation) {
 	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
 	defer cancel()
@@ -78,7 +78,7 @@ func (q *quota) lookUp(namespace string, acc *account, due map[string]reservatio
 		q.checks.leave()
 	}
 	if err != nil {
-		log.Log.Error(err, "Could not look up what was let in", "namespace", klog.KRef("", namespace))
+		log.Log.Error(err, "Could not look up admitted objects in the API server", "namespace", klog.KRef("", namespace))
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -86,7 +86,7 @@ func (q *quota) lookUp(namespace string, acc *account, due map[string]reservatio
 	for name, exists := range found {
 		r, ok := acc.reserved[name]
 		switch {
-		case !ok || r.at != due[name].at: // seen, or let in anew
+		case !ok || r.at != due[name].at: // the informer showed it, or it was admitted again
 		case exists:
 			r.checked = now
 			acc.reserved[name] = r
@@ -115,16 +115,17 @@ func (l liveObjects) exists(ctx context.Context, namespace, name string) (bool, 
 	return !apierrors.IsNotFound(err), nil
 }
 
-// gate lets a number of callers in at once.
+// gate is a semaphore.
 type gate chan struct{}
 
-// enter waits for a place; it returns an error when ctx ends first. Whoever got in must leave.
+// enter waits for capacity; it returns an error if ctx ends first. After a success the caller must
+// call leave.
 func (g gate) enter(ctx context.Context) error {
 	select {
 	case g <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("too many others at once: %w", ctx.Err())
+		return fmt.Errorf("too many concurrent reads: %w", ctx.Err())
 	}
 }
 

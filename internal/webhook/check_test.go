@@ -107,7 +107,7 @@ func TestReservationsOfStoredJobsStay(t *testing.T) {
 			t.Errorf("the API server was asked %d times, want at most %d", n, most)
 		}
 		q.saw("ns", "late", 100)
-		want := answer{refusal: "must be a namespace that keeps fewer than 2 jobs, finished ones included; it has 2"}
+		want := answer{refusal: "the namespace keeps 2 BatchJobs, including finished ones, and its quota is 2: delete finished ones, or raise its annotation batchcompute.dev/job-quota"}
 		if a, err := q.admit(t.Context(), claim{"ns", "next", 100, true}); err != nil || !reflect.DeepEqual(a, want) {
 			t.Errorf("%+v, error %v, want %+v", a, err, want)
 		}

@@ -19,13 +19,12 @@ import (
 	"batchcompute.dev/operator/internal/validation"
 )
 
-// The first webhook is asked about creations and about changes of the spec, as that for
-// BatchJobs is. The second is asked about the subresource scale, whose object is a Scale. It
-// is not needed: without it a number over the limit is stored, and the reconcilers take it for the
-// limit; so an autoscaler does not wait for a manager that is down. The third is asked about deletions, so that one by mistake is refused
-// before it is under way. It is not needed: the reconciler keeps what is in use with a
-// finalizer. So a deletion does not wait for a manager that is down, and the deletion of a
-// whole namespace never comes here.
+// The API server calls the first webhook for creations and changes of the spec, as it does for
+// BatchJobs. It calls the second for deletions, so that deleting a ComputeEnv in use by mistake is
+// refused; deletions of whole namespaces are exempt. It calls the third for the subresource scale,
+// whose object is a Scale. The last two have failurePolicy Ignore, so that neither a deletion nor an
+// autoscaler waits for a manager that is down: the reconciler protects a ComputeEnv in use by a
+// finalizer, and the reconcilers treat a number over the limit as the limit.
 //
 // +kubebuilder:webhook:path=/validate-batchcompute-dev-v1alpha1-computeenv,mutating=false,failurePolicy=fail,sideEffects=None,matchPolicy=Equivalent,timeoutSeconds=5,groups=batchcompute.dev,resources=computeenvs,verbs=create;update,versions=v1alpha1,name=computeenv.batchcompute.dev,admissionReviewVersions=v1,patch=`{"matchConditions":[{"name":"spec-is-new-or-changed","expression":"request.operation == 'CREATE' || has(object.spec) != has(oldObject.spec) || (has(object.spec) && object.spec != oldObject.spec)"}]}`
 // +kubebuilder:webhook:path=/validate-batchcompute-dev-v1alpha1-computeenv,mutating=false,failurePolicy=ignore,sideEffects=None,matchPolicy=Equivalent,timeoutSeconds=5,groups=batchcompute.dev,resources=computeenvs,verbs=delete,versions=v1alpha1,name=computeenv-delete.batchcompute.dev,admissionReviewVersions=v1,patch=`{"matchConditions":[{"name":"not-with-its-namespace","expression":"request.userInfo.username != 'system:serviceaccount:kube-system:namespace-controller'"}]}`
@@ -53,7 +52,7 @@ type computeEnvHandler struct {
 	access    accessChecker
 	users     userFinder
 	quota     quotaChecker
-	synced    func() bool // says whether users and quota know what the cluster holds
+	synced    func() bool // reports whether the caches of users and quota are synced
 }
 
 // Handle answers one request.
@@ -73,11 +72,11 @@ func (h *computeEnvHandler) validate(ctx context.Context, req admission.Request)
 	case admissionv1.Delete:
 		return h.validateDelete(ctx, req)
 	default:
-		return verdict{}, fmt.Errorf("operation %s is none of this webhook", req.Operation)
+		return verdict{}, fmt.Errorf("unexpected operation %q", req.Operation)
 	}
 }
 
-// validateCreate is that of BatchJobs without a token.
+// validateCreate checks a new ComputeEnv, in the order of batchJobHandler.validateCreate.
 func (h *computeEnvHandler) validateCreate(ctx context.Context, req admission.Request) (verdict, error) {
 	env, err := decode[v1alpha1.ComputeEnv](req.Object)
 	if err != nil {
@@ -91,8 +90,8 @@ func (h *computeEnvHandler) validateCreate(ctx context.Context, req admission.Re
 	return v, err
 }
 
-// validateUpdate asks, as for a create, whether the caller may submit: the spec decides which image
-// the jobs of others run, on which machine and as whom. Nothing of the cache is needed.
+// validateUpdate checks, as for a create, that the caller may submit: the spec decides which image
+// the jobs of others run, on which machine and as which user. It needs no cache.
 func (h *computeEnvHandler) validateUpdate(ctx context.Context, req admission.Request) (verdict, error) {
 	env, err := decode[v1alpha1.ComputeEnv](req.Object)
 	if err != nil {
@@ -109,11 +108,11 @@ func (h *computeEnvHandler) validateUpdate(ctx context.Context, req admission.Re
 	return verdict{h.validator.ValidateComputeEnvUpdate(old, env), h.validator.ComputeEnvWarnings(env)}, nil
 }
 
-// subresourceScale is how a number of nodes is changed without the rest.
+// subresourceScale is the subresource through which autoscalers change the number of nodes.
 const subresourceScale = "scale"
 
-// validateScale checks the number alone. It does not ask whether the caller may submit: more
-// nodes run nothing that was not submitted, and an autoscaler submits nothing.
+// validateScale checks only the number. It does not check that the caller may submit: more nodes
+// run nothing that was not submitted, and an autoscaler submits nothing.
 func (h *computeEnvHandler) validateScale(req admission.Request) (verdict, error) {
 	scale, err := decode[autoscalingv1.Scale](req.Object)
 	if err != nil {
@@ -125,8 +124,7 @@ func (h *computeEnvHandler) validateScale(req admission.Request) (verdict, error
 // maxUsers is how many jobs a refusal names.
 const maxUsers = 5
 
-// validateDelete refuses to delete what is in use. What is being deleted already is not
-// asked about again.
+// validateDelete refuses to delete a ComputeEnv in use, unless it is being deleted already.
 func (h *computeEnvHandler) validateDelete(ctx context.Context, req admission.Request) (verdict, error) {
 	env, err := decode[v1alpha1.ComputeEnv](req.OldObject)
 	if err != nil {
@@ -151,13 +149,13 @@ func (h *computeEnvHandler) validateDelete(ctx context.Context, req admission.Re
 
 // inUse is the problem that jobs use a ComputeEnv.
 func inUse(env string, jobs []string) validation.Problem {
-	count, more := "1 BatchJob that has", ""
+	count, which, more := "1 BatchJob that has", "it ends, or terminate or delete it", ""
 	if n := len(jobs); n > 1 {
-		count = fmt.Sprintf("%d BatchJobs that have", n)
+		count, which = fmt.Sprintf("%d BatchJobs that have", n), "they end, or terminate or delete them"
 		if n > maxUsers {
 			more = fmt.Sprintf(" and %d more", n-maxUsers)
 		}
 	}
 	return validation.Problem{Code: errcode.ResourceInUse, Field: field.NewPath("metadata", "name"), Detail: fmt.Sprintf(
-		"ComputeEnv %s is used by %s not ended: %s%s", quoted(env), count, strings.Join(jobs[:min(len(jobs), maxUsers)], ", "), more)}
+		"ComputeEnv %s is used by %s not ended: %s%s; wait until %s", quoted(env), count, strings.Join(jobs[:min(len(jobs), maxUsers)], ", "), more, which)}
 }

@@ -97,8 +97,8 @@ func TestComputeEnvs(t *testing.T) {
 		"not synced": {cluster: cluster{notSynced: true}, req: envRequest(admissionv1.Update, 3)},
 		"a caller who may not submit": {
 			cluster: cluster{forbidden: true}, req: envRequest(admissionv1.Create, -1),
-			want: []string{`UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace: must be one where user "alice" has the verb submit ` +
-				`on batchjobs.batchcompute.dev, as the roles edit and admin have it, got "ns"`},
+			want: []string{`UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace: user "alice" may not submit in namespace "ns": grant the verb submit ` +
+				`on batchjobs.batchcompute.dev there; the cluster roles edit and admin include it`},
 		},
 		"a full namespace": {
 			cluster: cluster{quotaSays: answer{refusal: "must be emptier", warning: []string{"no number"}}}, req: envRequest(admissionv1.Create, 3),
@@ -114,8 +114,8 @@ func TestComputeEnvs(t *testing.T) {
 		"an update asks only for the right to submit": {cluster: cluster{notSynced: true, users: seven}, req: envRequest(admissionv1.Update, 3)},
 		"an update by a caller who may not submit": {
 			cluster: cluster{forbidden: true}, req: envRequest(admissionv1.Update, 2001),
-			want: []string{`UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace: must be one where user "alice" has the verb submit ` +
-				`on batchjobs.batchcompute.dev, as the roles edit and admin have it, got "ns"`},
+			want: []string{`UnauthorizedOperation.UserNotAllowedToUseBatch metadata.namespace: user "alice" may not submit in namespace "ns": grant the verb submit ` +
+				`on batchjobs.batchcompute.dev there; the cluster roles edit and admin include it`},
 		},
 		"a scale asks nobody": {cluster: cluster{forbidden: true, notSynced: true}, req: scaleRequest(2000)},
 		"a scale too far": {
@@ -131,15 +131,15 @@ func TestComputeEnvs(t *testing.T) {
 		"a deletion": {cluster: cluster{forbidden: true}, req: envRequest(admissionv1.Delete, 0)},
 		"a deletion of what a job uses": {
 			cluster: cluster{users: seven[:1]}, req: envRequest(admissionv1.Delete, 0),
-			want: []string{`ResourceInUse metadata.name: ComputeEnv "pool" is used by 1 BatchJob that has not ended: a`},
+			want: []string{`ResourceInUse metadata.name: ComputeEnv "pool" is used by 1 BatchJob that has not ended: a; wait until it ends, or terminate or delete it`},
 		},
 		"a deletion of what some use": {
 			cluster: cluster{users: seven[:5]}, req: envRequest(admissionv1.Delete, 0),
-			want: []string{`ResourceInUse metadata.name: ComputeEnv "pool" is used by 5 BatchJobs that have not ended: a, b, c, d, e`},
+			want: []string{`ResourceInUse metadata.name: ComputeEnv "pool" is used by 5 BatchJobs that have not ended: a, b, c, d, e; wait until they end, or terminate or delete them`},
 		},
 		"a deletion of what many use": {
 			cluster: cluster{users: seven}, req: envRequest(admissionv1.Delete, 0),
-			want: []string{`ResourceInUse metadata.name: ComputeEnv "pool" is used by 7 BatchJobs that have not ended: a, b, c, d, e and 2 more`},
+			want: []string{`ResourceInUse metadata.name: ComputeEnv "pool" is used by 7 BatchJobs that have not ended: a, b, c, d, e and 2 more; wait until they end, or terminate or delete them`},
 		},
 		"a deletion again": {cluster: cluster{users: seven}, req: gone},
 	} {
@@ -215,7 +215,7 @@ func TestQuotaOfComputeEnvs(t *testing.T) {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	q.saw("ns", "b", 0)
-	want := answer{refusal: "must be a namespace that keeps fewer than 2 ComputeEnvs; it has 2"}
+	want := answer{refusal: "the namespace keeps 2 ComputeEnvs, and its quota is 2: delete unused ones, or raise its annotation batchcompute.dev/compute-env-quota"}
 	if a, err := q.admit(t.Context(), claim{"ns", "c", 0, true}); err != nil || !reflect.DeepEqual(a, want) {
 		t.Errorf("%+v, %v, want %+v", a, err, want)
 	}

@@ -7,18 +7,18 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"unicode/utf8"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/sanitize"
 	"batchcompute.dev/operator/internal/validation"
 )
 
-// Bounds of a denial, so that no request, however bad, makes an answer that is a
-// burden to the API server or to a terminal.
+// Bounds of a denial, so that no request makes an answer that is too large for the API
+// server or for a terminal.
 const (
 	maxCauses   = 50  // in details.causes
 	maxListed   = 10  // in the message
@@ -29,18 +29,17 @@ const (
 // denial refuses a request: 422 Invalid with a cause for each problem, in their
 // order, the first maxCauses of them.
 //
-// Two readers see two parts of it. Programs such as Argo CD and Flux print the
-// message; kubectl prints only the causes, each on a line as "field: message", and
-// not their types. So the code stands in the cause's message as well as in its type,
-// and the last cause ends with the RequestId.
+// Programs such as Argo CD and Flux print the message; kubectl prints only the causes, each
+// on a line as "field: message", without their types. So the code is in the cause's message
+// as well as in its type, and the last cause ends with the RequestId.
 func denial(req admission.Request, problems []validation.Problem) admission.Response {
 	shown := problems[:min(len(problems), maxCauses)]
 	causes := make([]metav1.StatusCause, len(shown))
 	for i, p := range shown {
 		causes[i] = metav1.StatusCause{
 			Type:    metav1.CauseType(p.Code),
-			Field:   cut(p.Field.String(), maxPath),
-			Message: string(p.Code) + ": " + cut(p.Detail, maxSentence),
+			Field:   sanitize.Truncate(p.Field.String(), maxPath),
+			Message: string(p.Code) + ": " + sanitize.Truncate(p.Detail, maxSentence),
 		}
 	}
 	last := &causes[len(causes)-1].Message
@@ -58,9 +57,9 @@ func denial(req admission.Request, problems []validation.Problem) admission.Resp
 	})
 }
 
-// internalError refuses a request that could not be decided.
+// internalError refuses a request that could not be checked.
 func internalError(req admission.Request) admission.Response {
-	text := string(errcode.InternalError) + ": the request could not be checked" + requestID(req)
+	text := string(errcode.InternalError) + ": " + notChecked + requestID(req)
 	return refuse(req, metav1.Status{
 		Code:    http.StatusInternalServerError,
 		Reason:  metav1.StatusReasonInternalError,
@@ -72,8 +71,11 @@ func internalError(req admission.Request) admission.Response {
 	})
 }
 
-// temporary is internalError for a request that may do better in a second. The API
-// server makes a Retry-After of it, upon which client-go, and so kubectl, tries again.
+// notChecked is the detail of an InternalError.
+const notChecked = "the operator could not check the request; repeat it, and if that fails too, search the manager's log for this RequestId"
+
+// temporary is internalError for a request that may succeed in a second. The API server
+// answers with Retry-After, so that client-go, and with it kubectl, repeats the request.
 func temporary(req admission.Request) admission.Response {
 	resp := internalError(req)
 	resp.Result.Details.RetryAfterSeconds = 1
@@ -85,8 +87,8 @@ func refuse(req admission.Request, status metav1.Status) admission.Response {
 	return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{UID: req.UID, Allowed: false, Result: &status}}
 }
 
-// message is the text for those who see nothing else: the first problem, which is the
-// one that the API would have answered, then a line for each of the next.
+// message is the text for clients that show nothing else: the first problem, which is the
+// one that the API would have answered, then a line for each of the others.
 //
 //	InvalidParameter.TaskName: spec.job.tasks[1].taskName: must be … [RequestId: …]
 //	and 2 more problems:
@@ -94,7 +96,7 @@ func refuse(req admission.Request, status metav1.Status) admission.Response {
 func message(req admission.Request, problems []validation.Problem) string {
 	var b strings.Builder
 	line := func(p validation.Problem) {
-		fmt.Fprintf(&b, "%s: %s: %s", p.Code, cut(p.Field.String(), maxPath), cut(p.Detail, maxSentence))
+		fmt.Fprintf(&b, "%s: %s: %s", p.Code, sanitize.Truncate(p.Field.String(), maxPath), sanitize.Truncate(p.Detail, maxSentence))
 	}
 	line(problems[0])
 	b.WriteString(requestID(req))
@@ -117,19 +119,7 @@ func message(req admission.Request, problems []validation.Problem) string {
 	return b.String()
 }
 
-// requestID is the mark by which an answer is found in the log.
+// requestID is the identifier of a request in its answer and in the log.
 func requestID(req admission.Request) string {
 	return " [RequestId: " + string(req.UID) + "]"
-}
-
-// cut shortens s to at most n bytes, at a character's border.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	n -= len("…")
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + "…"
 }

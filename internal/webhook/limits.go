@@ -13,16 +13,16 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// noLimit is the limit of a namespace that may keep what it likes.
+// noLimit is the limit of a namespace without quotas.
 var noLimit = amount{math.MaxInt64, math.MaxInt64}
 
-// ownLimit is a limit that a namespace has of its own.
+// ownLimit is a limit that an annotation of the namespace sets.
 type ownLimit struct {
-	value  *int64 // nil: it has none
-	broken string // the annotation, quoted, when that is no limit
+	value  *int64 // nil: there is none
+	broken string // the annotation, quoted, if it is not valid
 }
 
-// readLimit reads a limit off an annotation; the zero value where there is none.
+// readLimit reads a limit from an annotation; the zero value if there is none.
 func readLimit(annotations map[string]string, key string, parse func(string) (int64, error)) ownLimit {
 	text, ok := annotations[key]
 	if !ok || key == "" {
@@ -43,17 +43,17 @@ func parseCount(text string) (int64, error) {
 	return n, err
 }
 
-// maxBytes is the most that a limit of bytes may be: 1 Pi.
+// maxBytes is the maximum of a limit of bytes: 1 Pi.
 const maxBytes = 1 << 50
 
-// plainBytes are the quantities without an exponent: one can be as large as one likes, and
-// take as long to compute.
+// plainBytes matches quantities without an exponent. One with an exponent can be very large, and
+// then takes very long to compute.
 var plainBytes = regexp.MustCompile(`^[0-9]{1,16}(\.[0-9]{1,6})?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$`)
 
 var errNoBytes = errors.New("must be a number of bytes such as 64Mi, from 0 to 1Pi")
 
 // ParseBytes reads a limit of bytes: a Kubernetes quantity without exponent, from 0, which means
-// any number, to 1Pi. A fraction of a byte is rounded up.
+// no limit, to 1Pi. A fraction of a byte is rounded up.
 func ParseBytes(text string) (int64, error) {
 	if !plainBytes.MatchString(text) {
 		return 0, errNoBytes
@@ -65,8 +65,7 @@ func ParseBytes(text string) (int64, error) {
 	return q.Value(), nil
 }
 
-// limits returns the limits of a namespace, and a warning for each that it was given and is
-// none.
+// limits returns the limits of a namespace, and a warning for each annotation that is not valid.
 func (q *quota) limits(acc *account) (amount, answer) {
 	var a answer
 	one := func(own ownLimit, limit int64, annotation, must, limitText string) int64 {
@@ -88,15 +87,16 @@ func (q *quota) limits(acc *account) (amount, answer) {
 	}, a
 }
 
-// refusal is the sentence for a namespace that is too full for more; empty if it is not.
+// refusal returns why a namespace has no capacity left for more, and what to do; empty if it has.
 func (q *quota) refusal(stored, more, limit amount) string {
 	switch {
 	case stored.objects+more.objects > limit.objects:
-		return fmt.Sprintf("must be a namespace that keeps fewer than %d %s; it has %d", limit.objects, q.kind.what, stored.objects)
+		return fmt.Sprintf("the namespace keeps %d %s, and its quota is %d: %s, or raise its annotation %s",
+			stored.objects, q.kind.what, limit.objects, q.kind.remedy, q.kind.annotation)
 	case stored.bytes+more.bytes > limit.bytes:
-		return fmt.Sprintf("must be a namespace whose jobs, finished ones included, take at most %s; they take %s, and this one up to %s: "+
-			"delete jobs, make this one smaller, or have the namespace's annotation %s raised",
-			inBytes(limit.bytes), inBytes(stored.bytes), inBytes(more.bytes), q.kind.bytesAnnotation)
+		return fmt.Sprintf("the namespace's %s, take %s; this one takes up to %s more, and the quota is %s: "+
+			"%s, make this one smaller, or raise the namespace's annotation %s",
+			q.kind.what, inBytes(stored.bytes), inBytes(more.bytes), inBytes(limit.bytes), q.kind.remedy, q.kind.bytesAnnotation)
 	}
 	return ""
 }

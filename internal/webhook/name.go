@@ -15,10 +15,9 @@ import (
 	"batchcompute.dev/operator/internal/naming"
 )
 
-// A create that leaves the name to the API server, and has a token by which it may be
-// repeated, gets its name from the token: so a repetition is the same object, and
-// etcd says that it exists. No other request comes here. A spec that is no object is left
-// to the schema.
+// A create with generateName and a clientToken gets a name that is computed from both. So a
+// repetition names the same object, and the API server answers that it exists. The API server
+// sends no other requests here. The schema refuses a spec that is not an object.
 //
 // +kubebuilder:webhook:path=/mutate-batchcompute-dev-v1alpha1-batchjob,mutating=true,failurePolicy=fail,sideEffects=None,matchPolicy=Equivalent,reinvocationPolicy=Never,timeoutSeconds=5,groups=batchcompute.dev,resources=batchjobs;computeenvs,verbs=create,versions=v1alpha1,name=batchjob-name.batchcompute.dev,admissionReviewVersions=v1,patch=`{"matchConditions":[{"name":"name-is-to-come-from-the-client-token","expression":"has(object.metadata.generateName) && object.metadata.generateName != '' && (!has(object.metadata.name) || object.metadata.name == '') && has(object.spec) && type(object.spec) == map && has(object.spec.clientToken) && object.spec.clientToken != ''"}]}`
 
@@ -37,14 +36,14 @@ type patch struct {
 	Value string `json:"value,omitempty"`
 }
 
-// nameFromToken names the job or ComputeEnv, and takes generateName off: the API server would else
-// try other names, or say that it found none, where the name is taken.
+// nameFromToken sets the name of the job or ComputeEnv and removes generateName. With generateName
+// the API server would answer a name that exists with a misleading conflict.
 func nameFromToken(_ context.Context, req admission.Request) admission.Response {
 	var job struct {
 		Metadata struct{ Name, GenerateName string }
 		Spec     struct{ ClientToken string }
 	}
-	// Comes before the schema: what cannot be read is the schema's to refuse.
+	// The schema is checked after this webhook, and refuses what cannot be read here.
 	err := json.Unmarshal(req.Object.Raw, &job)
 	if err != nil || job.Metadata.Name != "" || job.Metadata.GenerateName == "" || job.Spec.ClientToken == "" {
 		return admission.Allowed("")

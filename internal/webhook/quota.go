@@ -14,39 +14,41 @@ import (
 
 // Bounds of the quota's bookkeeping, see quota.
 const (
-	// shareAtOnce is the part of what is left, 1/shareAtOnce, that may be let in
-	// without having been seen. So from 100 left it is one job at a time.
+	// shareAtOnce: 1/shareAtOnce of the remaining capacity may be admitted before the
+	// informer has shown it. So with less than 100 left, it is one job at a time.
 	shareAtOnce = 50
-	// patience is how long a request waits for its turn.
-	patience = 900 * time.Millisecond
-	// usualLag is longer than a job that was let in takes to be seen, unless
-	// something refused it after us. After this time it is not waited for.
+	// turnTimeout is how long a request waits for its turn.
+	turnTimeout = 900 * time.Millisecond
+	// usualLag is longer than the informer takes to show an admitted job, unless something
+	// refused the job after us. After this time no request waits for it.
 	usualLag = 2 * time.Second
-	// longestRequest is longer than the API server takes for a request. A job that was
-	// let in and not seen after this time will never be.
+	// longestRequest is longer than the API server takes for a request. If the informer has
+	// not shown an admitted job by then, the job was not stored.
 	longestRequest = time.Minute
-	// maxReserved bounds the reservations of one namespace, and so what forged requests can
-	// make the manager remember.
+	// maxReserved bounds the reservations of one namespace, and so the memory that forged
+	// requests can use.
 	maxReserved = 1000
 )
 
-// errBusy says that a request's turn did not come in time, errNoNamespace that its namespace
-// did not.
+// errBusy means that the turn of a request did not come in time, errNoNamespace that the informer
+// did not show its namespace in time.
 var (
-	errBusy        = errors.New("what was let in before is not in the cache yet")
+	errBusy        = errors.New("objects that were admitted before are not in the cache yet")
 	errNoNamespace = errors.New("the namespace is not in the cache yet")
 )
 
-// quotaKind is what a quota counts, and how that is spoken of.
+// quotaKind is what a quota counts, and the words for it.
 type quotaKind struct {
-	annotation      string // of a namespace, its own limit
+	annotation      string // of a namespace, with its own limit
 	bytesAnnotation string // the same for the sizes; empty: they are not counted
-	what            string // as in "fewer than 10 jobs"
+	what            string // as in "the namespace keeps 10 BatchJobs"
+	remedy          string // how a user gets capacity back
 }
 
 var (
-	jobQuota = quotaKind{v1alpha1.AnnotationJobQuota, v1alpha1.AnnotationJobBytesQuota, "jobs, finished ones included"}
-	envQuota = quotaKind{v1alpha1.AnnotationEnvQuota, "", "ComputeEnvs"}
+	jobQuota = quotaKind{v1alpha1.AnnotationJobQuota, v1alpha1.AnnotationJobBytesQuota,
+		"BatchJobs, including finished ones", "delete finished ones"}
+	envQuota = quotaKind{v1alpha1.AnnotationEnvQuota, "", "ComputeEnvs", "delete unused ones"}
 )
 
 // amount is a number of objects and their sizes together.
@@ -58,28 +60,28 @@ func (a amount) minus(b amount) amount { return amount{a.objects - b.objects, a.
 // fits reports whether a is within a limit.
 func (a amount) fits(limit amount) bool { return a.objects <= limit.objects && a.bytes <= limit.bytes }
 
-// quota decides how many objects of a kind a namespace may keep, and how many bytes they may
-// take together, without asking anybody; what follows speaks of jobs. It hears of jobs and
-// namespaces through informers, which lag behind: so it makes a reservation for each job that
-// it lets in, and counts that until it hears of the job.
+// quota limits how many objects of a kind a namespace may keep, and how many bytes they may
+// take together, without a call; the following speaks of jobs. Informers tell it about jobs and
+// namespaces, with some lag. So it makes a reservation for each job that it admits, and counts
+// that until the informer has shown the job.
 //
-// One manager alone never lets in a job too many. Several do not know of each other's,
-// so each lets in no more than a small part of what is left before it has seen them, and
-// near the limit one. As what it sees comes in the order in which it was stored, seeing
-// its own last job means that it has seen all that others stored before. So each lets in
-// at most one job after the limit was reached; max(1, n/shareAtOnce) if its informer is n
-// jobs behind at that moment. The same holds for bytes: one job, or a shareAtOnce-th of what
-// is left.
+// One manager alone never exceeds a limit. Several managers do not know each other's reservations,
+// so each admits only a small part of the remaining capacity before its informer has shown the jobs,
+// and one job near the limit. The informer shows jobs in the order in which they were stored, so a
+// manager whose informer has shown its own last job has also seen what others stored before. So
+// each admits at most one job after the limit was reached, or max(1, n/shareAtOnce) if its
+// informer lags by n jobs at that moment. The same holds for bytes: one job, or 1/shareAtOnce of the
+// remaining capacity.
 //
-// An admission request is no proof that a job is being created: somebody may have forged it.
-// So a reservation never refuses anything. Only jobs that were seen do; where reservations
-// take up what is left a request waits, and is told to try again. Meanwhile those that are
-// older than storeTime are looked up in the API server, and end if it has no such job. A namespace
-// that was not seen has no account, so requests about it leave nothing behind.
+// An admission request does not prove that a job is being created: somebody may have forged it.
+// So a reservation never refuses a request; only stored jobs do. If reservations use the remaining
+// capacity, a request waits and is then told to retry. Meanwhile reservations older than
+// storeTime are looked up in the API server, and end if it has no such job. A namespace that
+// the informer has not shown has no account, so requests for it use no memory.
 type quota struct {
 	kind  quotaKind
-	limit amount       // of a namespace that has none of its own; 0 means none
-	live  objectReader // looks reservations up; nil: they end after longestRequest only
+	limit amount       // of a namespace without its own; 0 means no limit
+	live  objectReader // looks up reservations; nil: they end after longestRequest only
 
 	mu       sync.Mutex
 	accounts map[string]*account // by namespace
@@ -87,33 +89,33 @@ type quota struct {
 	checks   gate
 }
 
-// objectReader knows what the API server has at this moment.
+// objectReader reads objects from the API server.
 type objectReader interface {
 	exists(ctx context.Context, namespace, name string) (bool, error)
 }
 
-// account is what is known of one namespace.
+// account is the state of one namespace.
 type account struct {
-	known bool     // the namespace was seen, and with it the next two
+	known bool     // the informer has shown the namespace; the next two are set
 	count ownLimit // its own limits
 	bytes ownLimit
 
-	kept     map[string]int64 // the jobs that were seen, by name, and their sizes
+	kept     map[string]int64 // the sizes of the jobs that the informer has shown, by name
 	stored   amount           // the sum of kept
 	reserved map[string]reservation
 	unseen   amount // the sum of reserved
 
 	checking  bool      // a check of reservations is in flight
-	nextCheck time.Time // not before this time is another one begun
+	nextCheck time.Time // the earliest time of the next one
 
 	changed chan struct{} // closed at the next change; nil if nobody waits for it
-	first   chan struct{} // holds an item while somebody waits for a turn
+	first   chan struct{} // has an item while a request waits for its turn
 }
 
-// reservation is a job that was let in and not seen.
+// reservation is a job that was admitted and that the informer has not shown.
 type reservation struct {
-	at      time.Time // when it was let in
-	checked time.Time // when the API server last had it; zero: it was not asked
+	at      time.Time // when it was admitted
+	checked time.Time // when a check last found it in the API server; zero: never
 	bytes   int64
 }
 
@@ -123,28 +125,28 @@ func newQuota(kind quotaKind, limit amount) *quota {
 	return &quota{kind: kind, limit: limit, accounts: map[string]*account{}, checks: make(gate, maxChecks)}
 }
 
-// claim is one object more.
+// claim is a request for capacity for one object.
 type claim struct {
 	namespace, name string
 	bytes           int64
-	// reserve makes a reservation for the object if it is let in; without, nothing changes.
+	// reserve makes a reservation for the object if it is admitted. Without it, nothing changes.
 	reserve bool
 }
 
-// answer is what the quota says to one job. The zero value means: let in.
+// answer is the decision about one claim. The zero value admits it.
 type answer struct {
 	refusal string   // a sentence
 	warning []string // sentences
 }
 
-// admit decides on one job more. A name that is kept already costs nothing, so that the API
-// server can say that it exists. A claim with reserve waits for its turn, for patience at most, and
+// admit decides about one claim. A name that exists already takes no capacity, so that the API
+// server can answer that it exists. A claim with reserve waits for its turn, at most turnTimeout, and
 // then gets errBusy; one without is only compared with what is stored.
 func (q *quota) admit(ctx context.Context, c claim) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, turnTimeout)
 	defer cancel()
 	acc, a, wait := q.try(c, nil)
-	for acc == nil && wait != nil { // the namespace is new, and its informer late
+	for acc == nil && wait != nil { // the namespace is new, and its informer lags
 		if !wait.wait(ctx) {
 			return answer{}, errNoNamespace
 		}
@@ -153,7 +155,7 @@ func (q *quota) admit(ctx context.Context, c claim) (answer, error) {
 	if wait == nil {
 		return a, nil
 	}
-	// Those who wait stand in a line; only the first looks whether it is its turn.
+	// Requests that wait form a queue; only the first tries again.
 	select {
 	case acc.first <- struct{}{}:
 		defer func() { <-acc.first }()
@@ -166,12 +168,12 @@ func (q *quota) admit(ctx context.Context, c claim) (answer, error) {
 			return a, nil
 		}
 		if now != acc || !wait.wait(ctx) {
-			return answer{}, errBusy // the namespace went and came back, or the time is over
+			return answer{}, errBusy // the namespace was deleted and created again, or the time is over
 		}
 	}
 }
 
-// wait is when to try again: at a change, and anyway in some time.
+// wait is when to try again: at a change, and in some time at the latest.
 type wait struct {
 	changed <-chan struct{}
 	in      time.Duration
@@ -189,14 +191,14 @@ func (w *wait) wait(ctx context.Context) bool {
 }
 
 // try is admit without waiting: it returns an answer, or when to try again. first is the
-// account if the caller is the first of those who wait for it; else nobody may be waiting. It
-// returns no account for a namespace that was not seen.
+// account if the caller is the first in its queue; otherwise the queue must be empty. It
+// returns no account for a namespace that the informer has not shown.
 func (q *quota) try(c claim, first *account) (*account, answer, *wait) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	acc, now := q.accounts[c.namespace], time.Now()
 	if acc == nil || !acc.known {
-		return nil, answer{}, &wait{q.nextNamespace(), patience}
+		return nil, answer{}, &wait{q.nextNamespace(), turnTimeout}
 	}
 	recent, oldest := acc.forget(now)
 	limit, a := q.limits(acc)
@@ -210,7 +212,7 @@ func (q *quota) try(c claim, first *account) (*account, answer, *wait) {
 		return acc, a, nil
 	}
 	have := acc.stored.plus(acc.unseen)
-	if reserved { // the same job, and larger
+	if reserved { // the same job, but larger
 		have = have.minus(before.amount())
 	}
 	if !have.plus(more).fits(limit) || len(acc.reserved) >= maxReserved {
@@ -229,8 +231,8 @@ func (q *quota) try(c claim, first *account) (*account, answer, *wait) {
 	return acc, a, nil
 }
 
-// forget drops the reservations that are so old that their jobs will never be seen. It
-// returns how many of the rest are recent, and when the oldest of these was made.
+// forget drops the reservations that are so old that their jobs were not stored. It
+// returns how many of the others are recent, and when the oldest of these was made.
 func (a *account) forget(now time.Time) (recent amount, oldest time.Time) {
 	oldest = now
 	for name, r := range a.reserved {

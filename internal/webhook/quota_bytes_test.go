@@ -52,8 +52,8 @@ func ofBytes(limit int64, annotation string, sizes ...int64) *quota {
 func TestBytesQuotaAnswers(t *testing.T) {
 	const broken = "the namespace's annotation batchcompute.dev/job-bytes-quota must be a number of bytes such as 64Mi, got %s; the default, 1000 bytes, applies"
 	refusal := func(limit, has, size string) string {
-		return fmt.Sprintf("must be a namespace whose jobs, finished ones included, take at most %s; they take %s, and this one up to %s: "+
-			"delete jobs, make this one smaller, or have the namespace's annotation batchcompute.dev/job-bytes-quota raised", limit, has, size)
+		return fmt.Sprintf("the namespace's BatchJobs, including finished ones, take %[2]s; this one takes up to %[3]s more, and the quota is %[1]s: "+
+			"delete finished ones, make this one smaller, or raise the namespace's annotation batchcompute.dev/job-bytes-quota", limit, has, size)
 	}
 	for name, tc := range map[string]struct {
 		limit      int64

@@ -34,7 +34,8 @@ func known(limit int64, annotation string, jobs int) *quota {
 }
 
 func TestQuotaAnswers(t *testing.T) {
-	const full = "must be a namespace that keeps fewer than %s jobs, finished ones included; it has %s"
+	const full = "the namespace keeps %[2]s BatchJobs, including finished ones, and its quota is %[1]s: delete finished ones, " +
+		"or raise its annotation batchcompute.dev/job-quota"
 	const broken = "the namespace's annotation batchcompute.dev/job-quota must be a number from 0, got %s; the default, 2, applies"
 	refusal := func(limit, has string) answer { return answer{refusal: fmt.Sprintf(full, limit, has)} }
 	tests := map[string]struct {
@@ -127,7 +128,7 @@ func TestQuotaOneAtATime(t *testing.T) {
 		if err := admit("a"); err != nil || time.Since(begin) > 0 {
 			t.Fatalf("the first waits %s: %v", time.Since(begin), err)
 		}
-		if err := admit("b"); !errors.Is(err, errBusy) || time.Since(begin) != patience {
+		if err := admit("b"); !errors.Is(err, errBusy) || time.Since(begin) != turnTimeout {
 			t.Fatalf("the second waits %s: %v", time.Since(begin), err)
 		}
 		go func() {

@@ -27,36 +27,34 @@ import (
 	"batchcompute.dev/operator/internal/validation"
 )
 
-// A namespace's quotas are annotations of the namespace. They are read from a cache of names
-// and those annotations, so that a create waits for nobody; a cache needs list and watch.
-// The jobs and the ComputeEnvs of a namespace are counted, and the first with a token found,
+// The quotas of a namespace are its annotations. They are read from a cache that has names
+// and those annotations, so that a create needs no call; a cache needs list and watch.
+// The jobs and ComputeEnvs of a namespace are counted, and the first job with a token is found,
 // in the cache that the reconcilers have anyway. A ComputeEnv that was created a moment ago
-// is looked for in the cluster itself.
+// is read from the API server.
 //
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs;computeenvs,verbs=get;list;watch
 
-// Options are what the webhooks need beside a manager.
+// Options are what the webhooks need in addition to a manager.
 type Options struct {
 	// Validator has the rules about a request's content.
 	Validator validation.Validator
-	// JobQuota is how many BatchJobs a namespace may keep that says nothing itself. 0
-	// means any number.
+	// JobQuota is how many BatchJobs a namespace without an annotation may keep. 0 means no limit.
 	JobQuota int64
 	// JobBytesQuota is how many bytes its BatchJobs may take together, see
-	// validation.StoredSize. 0 means any number.
+	// validation.StoredSize. 0 means no limit.
 	JobBytesQuota int64
 	// ComputeEnvQuota is the same for ComputeEnvs.
 	ComputeEnvQuota int64
 }
 
-// CacheOptions says what the manager's cache must hold of what the webhooks read and
-// nobody else does.
+// CacheOptions returns what the manager's cache must contain for the webhooks alone.
 func CacheOptions() map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{&corev1.Namespace{}: {Transform: stripNamespace}}
 }
 
-// stripNamespace keeps the name, the version, and the annotations that are read.
+// stripNamespace keeps the name, the version, and the annotations of quotas.
 func stripNamespace(o any) (any, error) {
 	ns, ok := o.(*metav1.PartialObjectMetadata)
 	if !ok {
@@ -74,10 +72,10 @@ func stripNamespace(o any) (any, error) {
 }
 
 // Setup serves the webhooks for BatchJob and ComputeEnv on the manager's webhook server, on every
-// replica, and makes the manager unready until they know what the cluster holds. The
-// manager's cache must be built with CacheOptions.
+// replica, and keeps the manager unready until their caches are synced. The
+// manager's cache must be built with CacheOptions and have the indexes of package lookup.
 func Setup(mgr ctrl.Manager, o Options) error {
-	// Requests do not wait for the reconcilers, and what they make the manager ask is bounded.
+	// A client of their own: requests do not wait for the reconcilers, and their calls are limited.
 	own := rest.CopyConfig(mgr.GetConfig())
 	own.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(askQPS, askBurst)
 	authz, err := authzclient.NewForConfigAndClient(own, mgr.GetHTTPClient())
@@ -89,12 +87,6 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		return fmt.Errorf("making the client for live reads: %w", err)
 	}
 	live := gatedReader{direct, make(gate, maxLiveReads)}
-	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.BatchJob{}, jobsByToken, indexToken); err != nil {
-		return fmt.Errorf("indexing jobs by token: %w", err)
-	}
-	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.BatchJob{}, jobsByEnv, indexEnvs); err != nil {
-		return fmt.Errorf("indexing jobs by ComputeEnv: %w", err)
-	}
 	jobs, envs := newQuota(jobQuota, amount{o.JobQuota, o.JobBytesQuota}), newQuota(envQuota, amount{objects: o.ComputeEnvQuota})
 	jobs.live = liveObjects{direct, v1alpha1.GroupVersion.WithKind("BatchJob")}
 	envs.live = liveObjects{direct, v1alpha1.GroupVersion.WithKind("ComputeEnv")}
@@ -120,7 +112,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	serve := func(path string, h admission.Handler) {
 		mgr.GetWebhookServer().Register(path, &admission.Webhook{
 			Handler: h,
-			// The handler says itself what a line is about.
+			// The handler adds the request to each line itself.
 			LogConstructor: func(base logr.Logger, _ *admission.Request) logr.Logger { return base },
 		})
 	}
@@ -142,8 +134,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	return nil
 }
 
-// Paths returns the paths that Setup serves, by the names of the webhooks that lead there in
-// config/webhook.
+// Paths returns the paths that Setup serves, by the names of the webhooks in config/webhook.
 func Paths() map[string]string {
 	return map[string]string{
 		"batchjob-name.batchcompute.dev":     namePath,
@@ -154,21 +145,21 @@ func Paths() map[string]string {
 	}
 }
 
-// What the webhooks ask of the API server, for all requests together: so many calls a second
-// and in a burst, and so many live reads at once. An answer about a user is kept, so this is
-// enough for some hundred users who submit all the time.
+// Limits of the calls of all webhooks to the API server: calls per second, their burst, and live
+// reads in flight. Answers about users are cached, so this is enough for some hundred users who
+// submit all the time.
 const (
 	askQPS, askBurst = 100, 200
 	maxLiveReads     = 4
 )
 
-// gatedReader reads with a bounded number of calls at once.
+// gatedReader reads with a bounded number of calls in flight.
 type gatedReader struct {
 	client.Reader
 	gate gate
 }
 
-// Get reads an object when there is a place for it.
+// Get waits for capacity and reads an object.
 func (r gatedReader) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 	if err := r.gate.enter(ctx); err != nil {
 		return err
@@ -177,7 +168,7 @@ func (r gatedReader) Get(ctx context.Context, key client.ObjectKey, obj client.O
 	return r.Reader.Get(ctx, key, obj, opts...)
 }
 
-// List reads objects when there is a place for it.
+// List waits for capacity and reads objects.
 func (r gatedReader) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
 	if err := r.gate.enter(ctx); err != nil {
 		return err
@@ -186,8 +177,8 @@ func (r gatedReader) List(ctx context.Context, list client.ObjectList, opts ...c
 	return r.Reader.List(ctx, list, opts...)
 }
 
-// storedSize is what a job in the cache counts for in the quota of bytes; 0 for other
-// objects. The cache notes it, since it does not keep all of a job.
+// storedSize is how many bytes of the quota a job in the cache takes; 0 for other objects. An
+// annotation of the cached copy has it, since the cache does not keep all of a job.
 func storedSize(o client.Object) int64 {
 	job, ok := o.(*v1alpha1.BatchJob)
 	if !ok {
@@ -199,11 +190,11 @@ func storedSize(o client.Object) int64 {
 	return validation.StoredSize(job)
 }
 
-// errNotSynced says that the manager has just started.
-var errNotSynced = errors.New("the cache does not hold all jobs, ComputeEnvs and namespaces yet")
+// errNotSynced means that the manager has just started.
+var errNotSynced = errors.New("the caches of BatchJobs, ComputeEnvs and Namespaces are not synced yet")
 
-// listen makes the quota hear of the objects of a kind, and of namespaces. hasSynced says
-// whether it has heard of all that were there.
+// listen connects the quota to the informers of a kind and of namespaces. hasSynced reports
+// whether it has got all objects that existed.
 func (q *quota) listen(c cache.Cache, kind client.Object) (hasSynced func() bool, err error) {
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
@@ -234,7 +225,8 @@ func register(c cache.Cache, obj client.Object, h toolscache.ResourceEventHandle
 	return r, nil
 }
 
-// handler tells of objects that are there, again at each change, and of those that went.
+// handler calls there for each object that exists and for each change of one, and gone for each
+// that was deleted.
 func handler(there, gone func(client.Object)) toolscache.ResourceEventHandler {
 	tell := func(f func(client.Object)) func(any) {
 		return func(o any) {
@@ -253,9 +245,9 @@ func handler(there, gone func(client.Object)) toolscache.ResourceEventHandler {
 	}
 }
 
-// waitUntil waits until f says yes, for patience at most.
+// waitUntil waits until f returns true, at most turnTimeout.
 func waitUntil(ctx context.Context, f func() bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, turnTimeout)
 	defer cancel()
 	for !f() {
 		select {

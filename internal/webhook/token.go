@@ -12,27 +12,18 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/plan"
 )
 
-// jobsByToken is the index from a client token to the BatchJobs that carry it.
-const jobsByToken = "webhook.clientToken"
-
-func indexToken(o client.Object) []string {
-	if job, ok := o.(*v1alpha1.BatchJob); ok && job.Spec.ClientToken != "" {
-		return []string{job.Spec.ClientToken}
-	}
-	return nil
-}
-
-// tokens finds jobs by their client token in a cache with the index jobsByToken. The
-// cache may lag behind: the reconciler decides what happens to two jobs with one token,
-// and what is found here only tells the user sooner. live reads a job from the API server, of
-// which the cache has but an outline.
+// tokens finds jobs by their client token in a cache with the indexes of package lookup. The
+// cache may lag: the reconciler decides what happens to two jobs with the same token, and
+// this check only tells the user sooner. live reads a job from the API server if the cache has
+// only its outline.
 type tokens struct{ cache, live client.Reader }
 
 // holder returns the job with another name that has the token of job: the one that was
-// accepted, else the oldest that may still be. Nil if there is none. It must not be
+// accepted, else the oldest that may still be accepted. Nil if there is none. It must not be
 // changed.
 func (t tokens) holder(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.BatchJob, error) {
 	found, err := t.find(ctx, job)
@@ -43,7 +34,7 @@ func (t tokens) holder(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.B
 	err = t.live.Get(ctx, client.ObjectKeyFromObject(found), whole)
 	switch {
 	case apierrors.IsNotFound(err), err == nil && whole.UID != found.UID:
-		return nil, nil // it has just gone
+		return nil, nil // it has just been deleted
 	case err != nil:
 		return nil, fmt.Errorf("reading BatchJob %s, which has the same clientToken: %w", found.Name, err)
 	}
@@ -55,18 +46,17 @@ func (t tokens) find(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.Bat
 	if job.Spec.ClientToken == "" {
 		return nil, nil
 	}
-	var list v1alpha1.BatchJobList
-	err := t.cache.List(ctx, &list, client.InNamespace(job.Namespace), client.MatchingFields{jobsByToken: job.Spec.ClientToken})
+	jobs, err := lookup.JobsWithToken(ctx, t.cache, job.Namespace, job.Spec.ClientToken)
 	if err != nil {
-		return nil, fmt.Errorf("listing the jobs with the same clientToken: %w", err)
+		return nil, err
 	}
 	var first *v1alpha1.BatchJob
-	for i := range list.Items {
-		other := &list.Items[i]
+	for i := range jobs {
+		other := &jobs[i]
 		conditions := other.Status.Conditions
 		switch {
 		case other.Name == job.Name:
-			// The same object: the API server will say that it exists.
+			// The same object: the API server answers that it exists.
 		case meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionAccepted):
 			return other, nil
 		case meta.IsStatusConditionFalse(conditions, v1alpha1.ConditionAccepted),

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/lookup"
 )
 
 func TestHolder(t *testing.T) {
@@ -48,7 +49,10 @@ func TestHolder(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The cache has outlines, and what an outline lacks is read.
-			cache := fake.NewClientBuilder().WithScheme(scheme).WithIndex(&v1alpha1.BatchJob{}, jobsByToken, indexToken)
+			cache := fake.NewClientBuilder().WithScheme(scheme)
+			for _, x := range lookup.Indexes() {
+				cache = cache.WithIndex(x.Object, x.Field, x.Values)
+			}
 			live := fake.NewClientBuilder().WithScheme(scheme)
 			var others []client.Object
 			for _, j := range tc.jobs {

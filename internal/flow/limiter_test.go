@@ -1,7 +1,7 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package limit
+package flow
 
 import (
 	"math/rand/v2"
@@ -20,7 +20,7 @@ type server struct {
 	work, way time.Duration
 	rand      *rand.Rand
 	processor chan struct{}
-	calls     int // that were begun
+	calls     int // that were admitted
 }
 
 func newServer(seed uint64, work, way time.Duration) *server {
@@ -61,20 +61,20 @@ func load(l *Limiter, s *server) (stop func()) {
 				return
 			default:
 			}
-			end := l.Begin()
+			release := l.Acquire()
 			wg.Go(func() {
 				s.call()
-				end(true)
+				release(true)
 			})
 		}
 	})
 	return func() { close(done); wg.Wait() }
 }
 
-func (l *Limiter) limit() int {
+func (l *Limiter) current() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return int(l.size)
+	return int(l.limit)
 }
 
 // average is that of the limit in the next d.
@@ -83,26 +83,26 @@ func average(l *Limiter, d time.Duration) float64 {
 	sum, n := 0, 0
 	for range d / every {
 		time.Sleep(every)
-		sum += l.limit()
+		sum += l.current()
 		n++
 	}
 	return float64(sum) / float64(n)
 }
 
 const (
-	testLeast = 4
-	testMost  = 64
+	testMin = 4
+	testMax = 64
 )
 
-// TestBusy: where the server is the bottleneck there are few calls under way, and it has as much
-// to do as with many.
+// TestBusy: where the server is the bottleneck few calls are in flight, and its throughput is that of
+// many.
 func TestBusy(t *testing.T) {
 	const runs, minute = 10, 12_000
 	var sum float64
 	for seed := range uint64(runs) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newServer(seed, 5*time.Millisecond, 0)
-			l := New(testLeast, testMost, clock.RealClock{})
+			l := NewLimiter(testMin, testMax, clock.RealClock{})
 			stop := load(l, s)
 			defer stop()
 			sum += average(l, time.Minute)
@@ -111,8 +111,8 @@ func TestBusy(t *testing.T) {
 			}
 		})
 	}
-	if got := sum / runs; got > 2*testLeast {
-		t.Errorf("got %.1f calls under way on average, want about %d", got, testLeast)
+	if got := sum / runs; got > 2*testMin {
+		t.Errorf("got %.1f calls in flight on average, want about %d", got, testMin)
 	}
 }
 
@@ -122,15 +122,15 @@ func TestFar(t *testing.T) {
 	var sum float64
 	for seed := range uint64(runs) {
 		synctest.Test(t, func(t *testing.T) {
-			l := New(testLeast, testMost, clock.RealClock{})
+			l := NewLimiter(testMin, testMax, clock.RealClock{})
 			stop := load(l, newServer(seed, 100*time.Microsecond, 100*time.Millisecond))
 			defer stop()
 			time.Sleep(20 * time.Second)
 			sum += average(l, time.Minute)
 		})
 	}
-	if got := sum / runs; got < 0.75*testMost {
-		t.Errorf("got %.1f calls under way on average, want about %d", got, testMost)
+	if got := sum / runs; got < 0.75*testMax {
+		t.Errorf("got %.1f calls in flight on average, want about %d", got, testMax)
 	}
 }
 
@@ -139,7 +139,7 @@ func TestChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const times = 10
 		s := newServer(1, time.Millisecond, 0)
-		l := New(testLeast, testMost, clock.RealClock{})
+		l := NewLimiter(testMin, testMax, clock.RealClock{})
 		stop := load(l, s)
 		defer stop()
 		var busy, far float64
@@ -148,29 +148,29 @@ func TestChange(t *testing.T) {
 			time.Sleep(time.Minute)
 			busy += average(l, time.Minute)
 			s.set(100*time.Microsecond, 200*time.Millisecond)
-			time.Sleep(2 * memory)
+			time.Sleep(2 * minRTTWindow)
 			far += average(l, time.Minute)
 		}
-		if got := busy / times; got > 2.5*testLeast {
-			t.Errorf("busy: got %.1f calls under way on average, want about %d", got, testLeast)
+		if got := busy / times; got > 2.5*testMin {
+			t.Errorf("busy: got %.1f calls in flight on average, want about %d", got, testMin)
 		}
-		if got := far / times; got < 0.7*testMost {
-			t.Errorf("far: got %.1f calls under way on average, want about %d", got, testMost)
+		if got := far / times; got < 0.7*testMax {
+			t.Errorf("far: got %.1f calls in flight on average, want about %d", got, testMax)
 		}
 	})
 }
 
-// TestLittle: who makes fewer calls at once than he may says nothing about more.
+// TestLittle: calls below the limit do not raise it.
 func TestLittle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := New(testLeast, testMost, clock.RealClock{})
+		l := NewLimiter(testMin, testMax, clock.RealClock{})
 		for range 1000 {
-			end := l.Begin()
+			release := l.Acquire()
 			time.Sleep(time.Millisecond)
-			end(true)
+			release(true)
 		}
-		if got := l.limit(); got != testLeast {
-			t.Errorf("got a limit of %d, want %d", got, testLeast)
+		if got := l.current(); got != testMin {
+			t.Errorf("got a limit of %d, want %d", got, testMin)
 		}
 	})
 }
@@ -178,124 +178,124 @@ func TestLittle(t *testing.T) {
 // TestFailed: calls that fail at once are no reason to make more of them.
 func TestFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := New(testLeast, testMost, clock.RealClock{})
+		l := NewLimiter(testMin, testMax, clock.RealClock{})
 		var wg sync.WaitGroup
 		for range 1000 {
-			end := l.Begin()
+			release := l.Acquire()
 			wg.Go(func() {
 				time.Sleep(time.Microsecond)
-				end(false)
+				release(false)
 			})
 		}
 		wg.Wait()
-		if got := l.limit(); got != testLeast {
-			t.Errorf("got a limit of %d, want %d", got, testLeast)
+		if got := l.current(); got != testMin {
+			t.Errorf("got a limit of %d, want %d", got, testMin)
 		}
 	})
 }
 
-// TestSetLeast: a limit that is the least follows it at once, and who waits with it; one that has
+// TestSetMinLimit: a limit that is the min limit follows it at once, and waiting calls are admitted; one that has
 // grown stays.
-func TestSetLeast(t *testing.T) {
+func TestSetMinLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := New(16, testMost, clock.RealClock{})
+		l := NewLimiter(16, testMax, clock.RealClock{})
 		stop := load(l, newServer(1, 5*time.Millisecond, 0))
 		defer stop()
 		time.Sleep(10 * time.Second)
 		for range 3 {
-			l.SetLeast(2)
-			time.Sleep(time.Second) // those under way end
+			l.SetMinLimit(2)
+			time.Sleep(time.Second) // those in flight end
 			if got := average(l, 5*time.Second); got > 4 {
-				t.Errorf("got %.1f calls under way with a least of 2", got)
+				t.Errorf("got %.1f calls in flight with a min limit of 2", got)
 			}
-			l.SetLeast(16)
+			l.SetMinLimit(16)
 			if got := average(l, 5*time.Second); got < 16 || got > 32 {
-				t.Errorf("got %.1f calls under way with a least of 16", got)
+				t.Errorf("got %.1f calls in flight with a min limit of 16", got)
 			}
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		l := New(2, testMost, clock.RealClock{})
-		var ends []func(bool)
+		l := NewLimiter(2, testMax, clock.RealClock{})
+		var releases []func(bool)
 		for range 2 {
-			ends = append(ends, l.Begin())
+			releases = append(releases, l.Acquire())
 		}
-		begun := 0
+		admitted := 0
 		for range 3 {
 			go func() {
-				l.Begin()
-				begun++
+				l.Acquire()
+				admitted++
 			}()
 			synctest.Wait()
 		}
-		l.SetLeast(4)
+		l.SetMinLimit(4)
 		synctest.Wait()
-		if begun != 2 {
-			t.Errorf("%d of those who waited were served, want 2", begun)
+		if admitted != 2 {
+			t.Errorf("%d of those who waited were served, want 2", admitted)
 		}
-		for _, end := range ends {
-			end(true)
+		for _, release := range releases {
+			release(true)
 		}
 		synctest.Wait()
-		if begun != 3 {
-			t.Errorf("%d of those who waited were served, want 3", begun)
+		if admitted != 3 {
+			t.Errorf("%d of those who waited were served, want 3", admitted)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		l := New(16, testMost, clock.RealClock{})
+		l := NewLimiter(16, testMax, clock.RealClock{})
 		stop := load(l, newServer(1, 100*time.Microsecond, 100*time.Millisecond))
 		defer stop()
 		time.Sleep(20 * time.Second)
-		l.SetLeast(2)
-		if got := average(l, 5*time.Second); got < 0.75*testMost {
-			t.Errorf("got %.1f calls under way with a server that is far away, want about %d", got, testMost)
+		l.SetMinLimit(2)
+		if got := average(l, 5*time.Second); got < 0.75*testMax {
+			t.Errorf("got %.1f calls in flight with a server that is far away, want about %d", got, testMax)
 		}
 	})
 }
 
-// TestTurns: who has one call to make waits for one of everybody else, however many they have,
-// and never are more under way than may be.
+// TestTurns: a caller with one call waits for one call of each other caller, however many those have,
+// and no more calls are in flight than the limit allows.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const others = 5
-		l := New(2, 2, clock.RealClock{})
+		l := NewLimiter(2, 2, clock.RealClock{})
 		var mu sync.Mutex
-		var underWay, most int
+		var inFlight, highest int
 		call := func() {
 			mu.Lock()
-			underWay++
-			most = max(most, underWay)
+			inFlight++
+			highest = max(highest, inFlight)
 			mu.Unlock()
 			time.Sleep(10 * time.Millisecond)
 			mu.Lock()
-			underWay--
+			inFlight--
 			mu.Unlock()
 		}
 		var wg sync.WaitGroup
 		for range others {
 			wg.Go(func() {
 				for range 1000 {
-					end := l.Begin()
+					release := l.Acquire()
 					wg.Go(func() {
 						call()
-						end(true)
+						release(true)
 					})
 				}
 			})
 		}
 		time.Sleep(15 * time.Millisecond)
 		begin := time.Now()
-		end := l.Begin()
+		release := l.Acquire()
 		waited := time.Since(begin)
 		call()
-		end(true)
+		release(true)
 		wg.Wait()
-		// Two at once: those under way, and then one of each other.
+		// Two at once: those in flight, and then one of each other caller.
 		if want := (1 + (others+1)/2) * 10 * time.Millisecond; waited > want {
 			t.Errorf("waited for %v, want at most %v", waited, want)
 		}
-		if most != 2 {
-			t.Errorf("got %d calls under way, want 2", most)
+		if highest != 2 {
+			t.Errorf("got %d calls in flight, want 2", highest)
 		}
 		if got, want := time.Since(begin), others*1000/2*10*time.Millisecond; got > want {
 			t.Errorf("all took %v, want at most %v: slots were lost", got, want)
@@ -303,12 +303,12 @@ func TestTurns(t *testing.T) {
 	})
 }
 
-func BenchmarkBegin(b *testing.B) {
-	l := New(testLeast, testMost, clock.RealClock{})
+func BenchmarkAcquire(b *testing.B) {
+	l := NewLimiter(testMin, testMax, clock.RealClock{})
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			l.Begin()(true)
+			l.Acquire()(true)
 		}
 	})
 }
