@@ -42,7 +42,7 @@ const AnnotationTags = "batchcompute.dev/tags"
 // created, comma-separated.
 const AnnotationHosts = "batchcompute.dev/hosts"
 
-// AnnotationEnvQuota, on a Namespace, is how many ComputeEnvs it may keep: a number from 0, where 0
+// AnnotationEnvQuota on a Namespace is how many ComputeEnvs it may keep: a number from 0, where 0
 // means no limit. Absent: the manager's --compute-env-quota.
 const AnnotationEnvQuota = "batchcompute.dev/compute-env-quota"
 
@@ -54,11 +54,11 @@ const AnnotationJobName = "batchcompute.dev/job-name"
 // the operator knows, and a message authentication code of the Pod's namespace and name by that key.
 const AnnotationProof = "batchcompute.dev/proof"
 
-// AnnotationJobQuota, on a Namespace, is how many BatchJobs it may keep, including finished ones: a
+// AnnotationJobQuota on a Namespace is how many BatchJobs it may keep, including finished ones: a
 // number from 0, where 0 means no limit. Absent: the manager's --job-quota.
 const AnnotationJobQuota = "batchcompute.dev/job-quota"
 
-// AnnotationJobBytesQuota, on a Namespace, is how many bytes its BatchJobs may take together, as
+// AnnotationJobBytesQuota on a Namespace is how many bytes its BatchJobs may take together, as
 // they are stored, including finished ones: a quantity such as 64Mi, without exponent, where 0 means
 // no limit. Absent: the manager's --job-bytes-quota.
 const AnnotationJobBytesQuota = "batchcompute.dev/job-bytes-quota"
@@ -67,7 +67,7 @@ const AnnotationJobBytesQuota = "batchcompute.dev/job-bytes-quota"
 // in the manager's cache have it, since they lack parts of the job.
 const AnnotationStoredSize = "batchcompute.dev/stored-size"
 
-// AnnotationTerminate, on a BatchJob, names the instances to be terminated: "render/0-4,7
+// AnnotationTerminate on a BatchJob names the instances to be terminated: "render/0-4,7
 // merge/0", each a task and its indexes as ranges. It applies while it is present, so an instance
 // that it names fails again after a retryToken. A value of more than MaxTerminateLength bytes is
 // not read, and the job gets the condition InvalidAnnotation.

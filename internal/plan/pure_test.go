@@ -55,11 +55,11 @@ func TestObservationIsData(t *testing.T) {
 func TestSameInputSameOutput(t *testing.T) {
 	w := bustle(t)
 	for range 3 {
-		wantSame(t, w.observation(), w.now)
+		_, _ = wantSame(t, w.observation(), w.now)
 		w.step().wait(10 * time.Second)
 	}
 	w.suspend(true)
-	wantSame(t, w.observation(), w.now)
+	_, _ = wantSame(t, w.observation(), w.now)
 }
 
 // wantSame computes the plan of obs and of a deep copy of it, and returns the first.
