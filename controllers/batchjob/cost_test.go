@@ -164,12 +164,12 @@ func TestLetGoOfOnce(t *testing.T) {
 	e.clock.SetTime(e.clock.Now().Add(flow.MinBatchInterval))
 	p.must("j")
 	released := p.calls["patch pod"]
-	m := p.memories[p.request("j").NamespacedName]
+	m := p.states.byName[p.request("j").NamespacedName]
 	pods := []*corev1.Pod{}
 	for i := range shown.Items {
 		pods = append(pods, &shown.Items[i])
 	}
-	if held := m.held(pods); released != 1 || len(held) != 1 || held[0].Name != e.pod("b/0").Name {
+	if held := m.withFinalizer(pods); released != 1 || len(held) != 1 || held[0].Name != e.pod("b/0").Name {
 		t.Errorf("%d Pods were let go of, and of %d Pods that an old cache shows %d are held", released, len(shown.Items), len(held))
 	}
 	controlplane.Change(t, e.ControlPlane, e.pod("a/0"), func(pod *corev1.Pod) {

@@ -96,7 +96,7 @@ func TestComputeEnv(t *testing.T) {
 		t.Fatalf("of two nodes, those have one: %q", got)
 	}
 	e.want("second", "RUNNABLE 0/1 0/2", "a RUNNABLE reason=ComputeEnvFull")
-	if got, want := e.job("second").Status.Message, `task "a": ComputeEnv "pool" has no node to spare: its 2 nodes are in use, or others are first`; got != want {
+	if got, want := e.job("second").Status.Message, `task "a": ComputeEnv "pool" has no free node: its 2 nodes are in use, or go to jobs ahead in the queue; raise its desiredComputeNodeCount to wait less`; got != want {
 		t.Errorf("the message is %q, want %q", got, want)
 	}
 	pod := e.pod("a/0")
@@ -148,7 +148,7 @@ func TestComputeEnvMissing(t *testing.T) {
 	e.submit(testutil.Job("j").Task("a", testutil.EnvID("pool")).Task("b"))
 	p.must("j")
 	e.want("j", "RUNNABLE 0/2 0/2", "a RUNNABLE reason=ComputeEnvNotFound", "b RUNNABLE active=0")
-	if w := e.job("j").Status.Waiting; len(w) != 1 || w[0].Message != `there is no ComputeEnv "pool"` {
+	if w := e.job("j").Status.Waiting; len(w) != 1 || w[0].Message != `ComputeEnv "pool" does not exist; create it to start the task` {
 		t.Errorf("waiting is %+v", w)
 	}
 	e.pool("pool", 1)
@@ -293,7 +293,7 @@ func TestHosts(t *testing.T) {
 			Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}}}}
 	}
 	e.nodes.Saw(node("x", "10.0.0.7"))
-	p.wakeSeekers()
+	p.wakeHostSeekers()
 	p.must("j")
 	if got := fmt.Sprint(e.pod("a/0").Spec.Affinity.NodeAffinity); !strings.Contains(got, "host-x") {
 		t.Errorf("the Pod may run on %s", got)

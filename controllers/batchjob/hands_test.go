@@ -140,7 +140,7 @@ func TestJobDeleted(t *testing.T) {
 				if got := len(e.Pods(t, e.ns)); got != want {
 					t.Errorf("%d Pods are left, want %d", got, want)
 				}
-				if len(p.memories) > 0 {
+				if len(p.states.byName) > 0 {
 					t.Errorf("the job is still remembered")
 				}
 				e.clear()

@@ -244,15 +244,15 @@ func steerLarge(p *process, names []string) {
 	t.Helper()
 	again := e.start(nil)
 	reads := e.countReads(again)
-	if again.look(names...); *reads != 0 || len(again.memories) != 0 {
-		t.Errorf("a process that has just begun reads %d of the suspended jobs, and remembers %d", *reads, len(again.memories))
+	if again.look(names...); *reads != 0 || len(again.states.byName) != 0 {
+		t.Errorf("a process that has just begun reads %d of the suspended jobs, and remembers %d", *reads, len(again.states.byName))
 	}
 	p = again
 
 	name, key := names[0], p.request(names[0]).NamespacedName
 	got := p.steer(name, func(job *v1alpha1.BatchJob) { job.Spec.Suspend = false })
 	used, _ := p.started.Used()
-	if len(e.Pods(t, e.ns)) != 1 || got.Status.Tasks[0].Active != "0" || used < 1<<20 || p.memories[key].spec == nil {
+	if len(e.Pods(t, e.ns)) != 1 || got.Status.Tasks[0].Active != "0" || used < 1<<20 || p.states.byName[key].spec == nil {
 		t.Fatalf("a job that was resumed is %s, with %d Pods; %d bytes are held for it", got.Status.State, len(e.Pods(t, e.ns)), used)
 	}
 	cached := &v1alpha1.BatchJob{}
@@ -269,7 +269,7 @@ func steerLarge(p *process, names []string) {
 	}
 	e.Finish(t, e.pod("t0/0"), 1, e.clock.Now())
 	got = p.steer(name, func(*v1alpha1.BatchJob) {})
-	if used, _ := p.started.Used(); got.Status.State != v1alpha1.JobFailed || used != 0 || p.memories[key] != nil {
+	if used, _ := p.started.Used(); got.Status.State != v1alpha1.JobFailed || used != 0 || p.states.byName[key] != nil {
 		t.Fatalf("a job whose command failed is %s; %d bytes are held for it", got.Status.State, used)
 	}
 	got = p.steer(name, func(job *v1alpha1.BatchJob) { job.Spec.RetryToken = "again" })
@@ -277,7 +277,7 @@ func steerLarge(p *process, names []string) {
 		t.Fatalf("a job with a new retryToken is %s, in run %d, with %d Pods", got.Status.State, got.Status.Run, len(e.Pods(t, e.ns)))
 	}
 	got = p.steer(name, func(job *v1alpha1.BatchJob) { job.Spec.Suspend = true })
-	if used, _ := p.started.Used(); got.Status.Reason != v1alpha1.ReasonSuspended || !plan.IsIdle(got) || used != 0 || p.memories[key].spec != nil {
+	if used, _ := p.started.Used(); got.Status.Reason != v1alpha1.ReasonSuspended || !plan.IsIdle(got) || used != 0 || p.states.byName[key].spec != nil {
 		t.Fatalf("a job that was suspended again is %s; %d bytes are held for it", got.Status.State, used)
 	}
 	got = p.steer(name, func(job *v1alpha1.BatchJob) { job.Spec.Terminate = true })

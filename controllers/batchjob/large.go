@@ -31,11 +31,11 @@ const loadMemory = 16 << 20
 const memoryRetry = time.Minute
 
 // lease is the memory that a pass has taken to read whole jobs; the zero value has none.
-type lease struct{ release func() }
+type memoryLease struct{ release func() }
 
 // take has the lease take memory for a job of this size. One that has some takes no more, since
 // it must not wait for others while they wait for it.
-func (r *Reconciler) take(ctx context.Context, l *lease, namespace string, size int) error {
+func (r *Reconciler) acquireMemory(ctx context.Context, l *memoryLease, namespace string, size int) error {
 	if size == 0 || l.release != nil {
 		return nil
 	}
@@ -48,10 +48,10 @@ func (r *Reconciler) take(ctx context.Context, l *lease, namespace string, size 
 }
 
 // unlimited returns a lease that waits for nobody.
-func unlimited() *lease { return &lease{release: func() {}} }
+func unlimited() *memoryLease { return &memoryLease{release: func() {}} }
 
 // end gives back what was taken.
-func (l *lease) end() {
+func (l *memoryLease) end() {
 	if l.release != nil {
 		l.release()
 		l.release = nil
@@ -60,40 +60,28 @@ func (l *lease) end() {
 
 // settled says that a pass over a large, idle job left nothing to do.
 type settled struct {
-	// version is the resource version that the job had, and looks memory.looks as it was before.
+	// version is the resource version that the job had, and wakeups that of the state as it was before.
 	version string
-	looks   int
+	wakeups int
 	// until is when to look again; zero means at no time.
 	until time.Time
 	// waits says that the job waits for memory.
 	waits bool
 }
 
-// looksOf returns memory.looks; m may be nil.
-func (r *Reconciler) looksOf(m *memory) int {
-	if m == nil {
-		return 0
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return m.looks
-}
-
 // isSettled reports whether there is nothing to do for a job, of which the cache has an outline and no
 // Pods, and when to look again; 0 means at no time.
-func (r *Reconciler) isSettled(m *memory, job *v1alpha1.BatchJob) (time.Duration, bool) {
+func (r *Reconciler) isSettled(m *jobState, job *v1alpha1.BatchJob) (time.Duration, bool) {
 	if !plan.IsIdle(job) {
 		return 0, false
 	}
 	if m == nil {
 		return 0, plan.IsDormant(job)
 	}
-	r.mu.Lock()
-	s, looks, idle := m.settled, m.looks, m.spec == nil
-	r.mu.Unlock()
+	s, idle := m.settled, m.spec == nil
 	//mutation:changed-settled-job-skipped
-	if s == nil || s.version != job.ResourceVersion || s.looks != looks {
-		return 0, idle && plan.IsDormant(job) // else the pass frees what is kept for the job: see endLarge
+	if s == nil || s.version != job.ResourceVersion || s.wakeups != r.states.wakeups(m) {
+		return 0, idle && plan.IsDormant(job) // else the pass frees what is kept for the job: see finishLarge
 	}
 	if s.until.IsZero() {
 		return 0, true
@@ -105,19 +93,17 @@ func (r *Reconciler) isSettled(m *memory, job *v1alpha1.BatchJob) (time.Duration
 }
 
 // needsWhole reports whether a pass over a job, of which the cache has an outline, needs more of it.
-func needsWhole(m *memory, job *v1alpha1.BatchJob) bool {
+func needsWhole(m *jobState, job *v1alpha1.BatchJob) bool {
 	//mutation:outline-is-whole-job
 	return m == nil || m.spec == nil || plan.IsIdle(job) || !isAccepted(job)
 }
 
-// resolve puts what a job resolves to back into its memory.
-func (r *Reconciler) resolve(m *memory, job *v1alpha1.BatchJob) *memory {
+// resolveAgain puts what a job resolves to back into its state.
+func resolveAgain(m *jobState, job *v1alpha1.BatchJob) *jobState {
 	spec, err := resolve.Resolve(job)
 	if err != nil {
 		m.code, m.message = codeUnresolved, err.Error()
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	m.spec = spec
 	return m
 }
@@ -125,10 +111,10 @@ func (r *Reconciler) resolve(m *memory, job *v1alpha1.BatchJob) *memory {
 // codeUnresolved is the reason of a job that was accepted and cannot be resolved.
 const codeUnresolved = "InternalError"
 
-// askForMemory asks, for a large job that is idle and may begin, whether there is memory for it. One of
+// reserveMemory asks, for a large job that is idle and may begin, whether there is memory for it. One of
 // which instances are issued has it already.
-func (r *Reconciler) askForMemory(obs *observation) {
-	m, job := obs.memory, obs.Job
+func (r *Reconciler) reserveMemory(obs *observation) {
+	m, job := obs.state, obs.Job
 	if !obs.large || m.spec == nil {
 		return
 	}
@@ -151,13 +137,13 @@ func noMemory(size, limit int) string {
 
 func mebibytes(n int) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
-// endLarge is the end of a pass over a large job, which returned result and err: of one that is idle only
+// finishLarge is the end of a pass over a large job, which returned result and err: of one that is idle only
 // what there is to do is remembered.
-func (r *Reconciler) endLarge(obs *observation, result ctrl.Result, err error) {
+func (r *Reconciler) finishLarge(obs *observation, result ctrl.Result, err error) {
 	if !obs.large {
 		return
 	}
-	m, key := obs.memory, keyOf(&obs.Job.ObjectMeta)
+	m, key := obs.state, keyOf(&obs.Job.ObjectMeta)
 	status := &obs.Job.Status
 	if obs.stored != nil {
 		status = obs.stored
@@ -169,15 +155,13 @@ func (r *Reconciler) endLarge(obs *observation, result ctrl.Result, err error) {
 	if obs.NoMemory == "" {
 		r.started.Release(key)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	m.spec, m.terminations, m.settled = nil, nil, nil
 	m.nodes.DropEnvs()
 	// A status that was stored now may be the reason to go on: the next pass, which its event brings, tells.
 	if err != nil || obs.stored != nil {
 		return
 	}
-	m.settled = &settled{version: obs.Job.ResourceVersion, looks: obs.looks, waits: obs.NoMemory != ""}
+	m.settled = &settled{version: obs.Job.ResourceVersion, wakeups: obs.wakeups, waits: obs.NoMemory != ""}
 	if result.RequeueAfter > 0 {
 		m.settled.until = r.options.Clock.Now().Add(result.RequeueAfter)
 	}

@@ -192,7 +192,7 @@ func (e *env) replay(old *v1alpha1.BatchJob, memories *process) []string {
 	e.t.Helper()
 	p := e.start(&line{cached: &frozen{Reader: e.cache, job: old, noPods: true}})
 	if memories != nil {
-		p.memories = memories.memories
+		p.states.byName = memories.states.byName
 	}
 	for range 3 {
 		p.must(old.Name)

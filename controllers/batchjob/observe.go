@@ -5,6 +5,7 @@ package batchjob
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,144 +16,172 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/lookup"
+	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
+	"batchcompute.dev/operator/internal/retry"
 )
 
 // observation is what one pass goes by.
 type observation struct {
 	plan.Observation
-	memory *memory
+	state *jobState
 	// code and message are set for a job that must not run.
 	code, message string
-	// original is the job that runs in the place of this one, which has the same client
-	// token; nil for a job that runs itself.
+	// original is the job that runs in the place of this one, which has the same client token; nil for a
+	// job that runs itself.
 	original *v1alpha1.BatchJob
 	// tombstone is set for a job that asks for what ran before under its name.
 	tombstone *plan.Tombstone
-	// stale says that the cache has not seen our own last write.
-	stale bool
+	// known is when the API server last said that the job is as observed; zero if it did not.
+	known time.Time
+	// large says that the cache has but an outline of the job, which has not ended; wakeups is that of its
+	// state as it was before the pass.
+	large   bool
+	wakeups int
+	// wait is when to look again at a job that waits for the operator's memory.
+	wait time.Duration
+	// lease is the memory of the operator that the pass has taken for the whole job.
+	lease *memoryLease
+	// firstEvent is when the first event of a Pod came that no pass has recorded; recorded says that this
+	// pass has.
+	firstEvent time.Time
+	recorded   bool
 	// wrote says that the status was stored in this pass, and stored is what it is then.
 	wrote  bool
 	stored *v1alpha1.BatchJobStatus
-	// known is when the API server last said that the job is as observed; zero if it did not.
-	known time.Time
-	// large says that the cache has but an outline of the job, which has not ended; looks is
-	// memory.looks as it was before the pass.
-	large bool
-	looks int
-	// settled says that there is nothing to do before the time of wait; 0 means before something changes.
-	settled bool
-	wait    time.Duration
-	// memory of the operator that the pass has taken for the whole job.
-	lease *lease
 }
 
-// podReader returns the Pods in the cache that name a job. They are not to be changed.
-type podReader func(ctx context.Context, job types.NamespacedName) ([]*corev1.Pod, error)
+// errStale says that the cache does not show the job as this process knows it. A pass that goes by it would do
+// what was done, or meet a conflict.
+var errStale = retry.After(staleRetry, errors.New("the cache is behind the last write of the job"))
 
-// observe reads the job and its Pods from the cache, and what of the job the cache does not have from
-// the API server, with lease. It returns nil when there is nothing to do.
-func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, lease *lease) (*observation, error) {
-	job := &v1alpha1.BatchJob{}
-	err := r.client.Get(ctx, key, job)
-	if client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("reading the job: %w", err)
+// observe reads the job and its Pods from the cache, and what of the job the cache does not have from the API
+// server, with lease. It returns nil when there is nothing to do, and when to look again then.
+func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, lease *memoryLease) (*observation, time.Duration, error) {
+	start := r.options.Clock.Now()
+	if err := r.key.ensure(ctx, r.options.PodKey); err != nil {
+		return nil, 0, err
 	}
-	exists := err == nil
-	pods, err := r.pods(ctx, key)
-	if err != nil {
-		return nil, fmt.Errorf("listing the job's pods: %w", err)
+	job, own, err := r.observeCached(ctx, key)
+	if job == nil || err != nil {
+		return nil, r.pool.RecheckAfter(key), err
 	}
-	var m *memory
-	var own []*corev1.Pod
-	foreign := pods
-	if exists {
-		m = r.recall(key, job)
-		own, foreign = r.divide(job, pods, m)
-	}
-	if err := r.pool.SettleDeparted(ctx, key, job.UID, r.previousUser(key), foreign); err != nil {
-		return nil, err
-	}
-	if err := r.releaseOrphans(ctx, key, foreign); err != nil {
-		return nil, err
-	}
-	if !exists {
-		r.forget(key)
-		return nil, nil
-	}
-	retry := plan.RetryDue(job)
-	done := plan.IsFinished(job) && !retry
+	retrying := plan.RetryDue(job)
+	done := plan.IsFinished(job) && !retrying
 	if done && len(own) == 0 {
 		r.pool.JobEnded(job)
 		r.forget(key)
-		if job.Spec.TTLSecondsAfterFinished == nil && job.Status.ObservedGeneration == job.Generation || isDuplicate(job) {
-			return nil, nil
+		if job.Spec.TTLSecondsAfterFinished == nil && job.Status.ObservedGeneration == job.Generation || plan.IsDuplicate(job) {
+			return nil, r.pool.RecheckAfter(key), nil
 		}
-		return &observation{memory: &memory{}, Observation: plan.Observation{Job: job}}, nil
+		return &observation{state: &jobState{}, Observation: plan.Observation{Job: job}, firstEvent: start}, 0, nil
 	}
+	m := r.states.get(key, job.UID)
 	if m != nil {
-		if own = m.held(own); done && len(own) == 0 {
-			return nil, nil // all were let go of, and the event that shows it brings us here again
+		if own = m.withFinalizer(own); done && len(own) == 0 {
+			return nil, r.pool.RecheckAfter(key), nil // all finalizers were removed, and the event that shows it brings another pass
 		}
 	}
-	cached, looks, large := job, r.looksOf(m), !done && plan.IsOutline(job)
-	if large {
+	obs := &observation{lease: lease, large: !done && plan.IsOutline(job), wakeups: r.states.wakeups(m)}
+	if obs.large {
 		if m != nil && lookup.IsOlder(job.ResourceVersion, m.version) {
-			return &observation{stale: true}, nil
+			return nil, 0, errStale
 		}
 		//mutation:pods-of-idle-job-skipped
 		if wait, ok := r.isSettled(m, job); ok && len(own) == 0 {
-			return &observation{Observation: plan.Observation{Job: job}, settled: true, wait: wait}, nil
+			r.options.Metrics.Observe(key, metrics.Snapshot{Instances: job.Status.TaskInstanceMetrics})
+			return nil, soonest(wait, r.pool.RecheckAfter(key)), nil
 		}
 	}
-	if done || large && needsWhole(m, job) {
-		if job, err = r.whole(ctx, cached, lease); err != nil {
-			return nil, client.IgnoreNotFound(err)
+	cached := job
+	if done || obs.large && needsWhole(m, job) {
+		if job, err = r.readWhole(ctx, cached, lease); err != nil {
+			return nil, r.pool.RecheckAfter(key), client.IgnoreNotFound(err)
 		}
 		// All that is decided here goes by what one version of the job says.
-		if lookup.IsOlder(cached.ResourceVersion, job.ResourceVersion) || large && job.ResourceVersion != cached.ResourceVersion {
-			return &observation{stale: true}, nil
+		if lookup.IsOlder(cached.ResourceVersion, job.ResourceVersion) || obs.large && job.ResourceVersion != cached.ResourceVersion {
+			return nil, 0, errStale
 		}
 	}
 	switch {
 	case m == nil:
 		m = r.remember(key, job)
 	case m.spec == nil && m.code == "":
-		m = r.resolve(m, job)
+		m = resolveAgain(m, job)
 	}
 	//mutation:own-write-not-awaited
 	stale := lookup.IsOlder(job.ResourceVersion, m.version)
-	obs := &observation{memory: m, code: m.code, message: m.message, stale: stale}
-	obs.large, obs.looks, obs.lease = large, looks, lease
-	if m.code == "" && job.DeletionTimestamp == nil {
-		switch obs.original, err = r.original(ctx, job, lease); {
-		case apierrors.IsNotFound(err):
-			return &observation{stale: true}, nil // what had the token is gone, and the cache behind
-		case err != nil:
-			return nil, err
-		}
+	if err := r.observeRequest(ctx, obs, m, job); err != nil {
+		return nil, 0, err
 	}
-	if obs.tombstone, err = r.tombstone(ctx, job); err != nil {
-		return nil, err
+	if stale {
+		return nil, 0, errStale
 	}
 	if m.spec != nil {
 		m.terminations = plan.ReadTerminations(m.spec, job.Annotations[v1alpha1.AnnotationTerminate], m.terminations)
 	}
 	obs.Observation = plan.Observation{
 		Job: job, Spec: m.spec, Terminations: m.terminations, Pods: own, Refusals: m.refused(), Pending: m.created, ResourceWait: r.options.ResourceWait, Wave: m.batch.Size(),
-		Live: job != cached, Taken: m.takenNames(), PodKey: r.keyID(),
+		Live: job != cached, Taken: m.nameConflicts(), PodKey: r.key.id(),
 	}
 	if obs.Live {
 		obs.known = r.options.Clock.Now()
 	}
-	if retry {
+	if retrying {
 		if obs.Unfinished, err = r.unfinished(ctx, job); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
 	m.forgetSeen(own, r.options.Clock.Now())
-	return obs, nil
+	obs.firstEvent = r.states.takePodEvent(m, start)
+	return obs, 0, nil
+}
+
+// observeCached returns the job of a name as the cache has it, and its Pods; nil if there is none. Of Pods that
+// name it and are not its own, it removes the finalizers, and it counts those on nodes of ComputeEnvs.
+func (r *Reconciler) observeCached(ctx context.Context, key types.NamespacedName) (*v1alpha1.BatchJob, []*corev1.Pod, error) {
+	job := &v1alpha1.BatchJob{}
+	err := r.client.Get(ctx, key, job)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, nil, fmt.Errorf("reading the job: %w", err)
+	}
+	exists := err == nil
+	pods, err := r.pods(ctx, key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("listing the job's pods: %w", err)
+	}
+	var own []*corev1.Pod
+	foreign := pods
+	if exists {
+		own, foreign = r.divide(job, pods, r.states.get(key, job.UID))
+	}
+	if err := r.pool.SettleDeparted(ctx, key, job.UID, r.states.previousUser(key), foreign); err != nil {
+		return nil, nil, err
+	}
+	if err := r.removeOrphanFinalizers(ctx, key, foreign); err != nil {
+		return nil, nil, err
+	}
+	if !exists {
+		r.forget(key)
+		return nil, nil, nil
+	}
+	return job, own, nil
+}
+
+// observeRequest finds out whether the job may run as what it asks for.
+func (r *Reconciler) observeRequest(ctx context.Context, obs *observation, m *jobState, job *v1alpha1.BatchJob) (err error) {
+	obs.state, obs.code, obs.message = m, m.code, m.message
+	if m.code == "" && job.DeletionTimestamp == nil {
+		switch obs.original, err = r.original(ctx, job, obs.lease); {
+		case apierrors.IsNotFound(err):
+			return errStale // the job that had the token was deleted, and the cache is behind
+		case err != nil:
+			return err
+		}
+	}
+	obs.tombstone, err = r.tombstones.of(ctx, job)
+	return err
 }
 
 // lookUp puts into the observation what the plan has to know of the cluster beyond the job's own objects.
@@ -191,7 +220,7 @@ func (r *Reconciler) unfinished(ctx context.Context, job *v1alpha1.BatchJob) (in
 	}
 	n := 0
 	for i := range pods.Items {
-		if pod := &pods.Items[i]; !plan.HasFinished(pod) && (r.owns(job, pod, nil) || r.isSigned(pod)) {
+		if pod := &pods.Items[i]; !plan.HasFinished(pod) && (r.owns(job, pod, nil) || r.key.isSigned(pod)) {
 			n++ // it may have been given to another controller
 		}
 	}
@@ -201,7 +230,7 @@ func (r *Reconciler) unfinished(ctx context.Context, job *v1alpha1.BatchJob) (in
 // observeLive puts the job as the API server has it in the place of the cached one.
 func (r *Reconciler) observeLive(ctx context.Context, obs *observation) error {
 	if obs.large {
-		if err := r.take(ctx, obs.lease, obs.Job.Namespace, obs.memory.startedSize); err != nil {
+		if err := r.acquireMemory(ctx, obs.lease, obs.Job.Namespace, obs.state.startedSize); err != nil {
 			return err
 		}
 	}
@@ -227,11 +256,11 @@ func (r *Reconciler) observeLive(ctx context.Context, obs *observation) error {
 
 // whole returns a job with all that the API server has of it: of many the cache has but outlines. It
 // may be newer than job. A large one is read when lease has memory for it.
-func (r *Reconciler) whole(ctx context.Context, job *v1alpha1.BatchJob, lease *lease) (*v1alpha1.BatchJob, error) {
+func (r *Reconciler) readWhole(ctx context.Context, job *v1alpha1.BatchJob, lease *memoryLease) (*v1alpha1.BatchJob, error) {
 	if !plan.IsOutline(job) {
 		return job, nil
 	}
-	if err := r.take(ctx, lease, job.Namespace, plan.OutlineSize(job)); err != nil {
+	if err := r.acquireMemory(ctx, lease, job.Namespace, plan.OutlineSize(job)); err != nil {
 		return nil, err
 	}
 	now := &v1alpha1.BatchJob{}
@@ -242,27 +271,4 @@ func (r *Reconciler) whole(ctx context.Context, job *v1alpha1.BatchJob, lease *l
 		return nil, fmt.Errorf("reading the job from the API server: %w", apierrors.NewNotFound(v1alpha1.GroupVersion.WithResource("batchjobs").GroupResource(), job.Name))
 	}
 	return now, nil
-}
-
-// releaseOrphans lets go of Pods that name a job which is not, or no longer, theirs.
-// The cache may be wrong about that, so the API server has the last word.
-func (r *Reconciler) releaseOrphans(ctx context.Context, key types.NamespacedName, pods []*corev1.Pod) error {
-	if len(pods) == 0 {
-		return nil
-	}
-	var job v1alpha1.BatchJob
-	err := r.live.Get(ctx, key, &job)
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("reading the job from the API server: %w", err)
-	}
-	var orphans []*corev1.Pod
-	for _, pod := range pods {
-		//mutation:orphans-by-cache-alone
-		if (apierrors.IsNotFound(err) || !r.owns(&job, pod, nil)) && !r.pool.HoldsNode(pod) {
-			orphans = append(orphans, pod)
-		}
-	}
-	//mutation:orphans-keep-finalizer
-	_, err = r.release(ctx, key, orphans)
-	return err
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,30 +25,34 @@ import (
 // owner reference to a job, and can take them off ours. So a Pod is a job's if nobody else controls
 // it, if it is the one that its name says, and if it carries the proof that the operator made it.
 
-// ensureKey gets the key that proves which Pods are the operator's, unless this process has it.
-func (r *Reconciler) ensureKey(ctx context.Context) error {
-	if r.options.PodKey == nil || r.key.Load() != nil {
+// podKey is the key that proves which Pods the operator has created. Without a key Pods get no proof and need
+// none. Its methods may be called concurrently.
+type podKey struct{ atomic.Pointer[proof.Key] }
+
+// ensure gets the key from get, unless this process has it; get may be nil.
+func (k *podKey) ensure(ctx context.Context, get func(context.Context) (*proof.Key, error)) error {
+	if get == nil || k.Load() != nil {
 		return nil
 	}
-	key, err := r.options.PodKey(ctx)
+	key, err := get(ctx)
 	if err != nil {
 		return fmt.Errorf("getting the key of Pods: %w", err)
 	}
-	r.key.Store(key)
+	k.Store(key)
 	return nil
 }
 
-// keyID returns the identifier of the key that new Pods are signed with; empty for none.
-func (r *Reconciler) keyID() string {
-	if key := r.key.Load(); key != nil {
+// id returns the identifier of the key that new Pods are signed with; empty for none.
+func (k *podKey) id() string {
+	if key := k.Load(); key != nil {
 		return key.ID()
 	}
 	return ""
 }
 
 // sign adds the proof to the metadata of a Pod that is to be made.
-func (r *Reconciler) sign(meta *metav1.ObjectMeta) {
-	if key := r.key.Load(); key != nil {
+func (k *podKey) sign(meta *metav1.ObjectMeta) {
+	if key := k.Load(); key != nil {
 		meta.Annotations[v1alpha1.AnnotationProof] = key.Sign(meta.Namespace, meta.Name)
 	}
 }
@@ -69,7 +74,7 @@ func (r *Reconciler) owns(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[typ
 
 // ownsName is owns for a Pod that has the name of one of the job's: it may have lost its labels.
 func (r *Reconciler) ownsName(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[types.UID]bool) bool {
-	if metav1.GetControllerOfNoCopy(pod) == nil && job.DeletionTimestamp == nil && r.isSigned(pod) {
+	if metav1.GetControllerOfNoCopy(pod) == nil && job.DeletionTimestamp == nil && r.key.isSigned(pod) {
 		return true
 	}
 	return r.owns(job, pod, known)
@@ -86,7 +91,7 @@ func (r *Reconciler) made(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[typ
 	id := proof.IDOf(pod.Annotations[v1alpha1.AnnotationProof])
 	switch {
 	case id == key.ID():
-		return r.isSigned(pod)
+		return r.key.isSigned(pod)
 	case len(job.Status.PodKeys) == 0:
 		return job.Status.State != ""
 	}
@@ -95,14 +100,14 @@ func (r *Reconciler) made(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[typ
 }
 
 // isSigned reports whether a Pod carries a proof of the key that this process has; false without one.
-func (r *Reconciler) isSigned(pod *corev1.Pod) bool {
-	key := r.key.Load()
+func (k *podKey) isSigned(pod *corev1.Pod) bool {
+	key := k.Load()
 	return key != nil && key.Verify(pod.Namespace, pod.Name, pod.Annotations[v1alpha1.AnnotationProof])
 }
 
 // divide returns which Pods that name the job are its own, and remembers those that have proved it:
 // checking a proof takes longer than all else that a pass does with a Pod.
-func (r *Reconciler) divide(job *v1alpha1.BatchJob, pods []*corev1.Pod, m *memory) (own, foreign []*corev1.Pod) {
+func (r *Reconciler) divide(job *v1alpha1.BatchJob, pods []*corev1.Pod, m *jobState) (own, foreign []*corev1.Pod) {
 	var known map[types.UID]bool
 	if m != nil {
 		known = m.proven
@@ -127,26 +132,26 @@ func (r *Reconciler) divide(job *v1alpha1.BatchJob, pods []*corev1.Pod, m *memor
 // knownSlack is how many Pods that have gone a job may remember at least.
 const knownSlack = 64
 
-// taken is a Pod of somebody else that has the name of an instance's Pod.
-type taken struct {
+// nameConflict is a Pod of somebody else that has the name of an instance's Pod.
+type nameConflict struct {
 	plan.Taken
 	// tries is how often in a row it was found; the name is not asked for again before until.
 	tries int
 	until time.Time
 }
 
-// takenError says that the name of a Pod is taken.
-type takenError struct {
+// nameConflictError says that the name of a Pod is taken.
+type nameConflictError struct {
 	name   string
 	taken  plan.Taken
 	detail string
 }
 
-func (e *takenError) Error() string { return e.detail }
+func (e *nameConflictError) Error() string { return e.detail }
 
-// takenBy says what is known of a Pod that has the name of one of a job's and is not the job's.
-func takenBy(pod *corev1.Pod) *takenError {
-	e := &takenError{name: pod.Name, taken: plan.Taken{MayRun: !plan.HasFinished(pod)}}
+// nameConflictWith says what is known of a Pod that has the name of one of a job's and is not the job's.
+func nameConflictWith(pod *corev1.Pod) *nameConflictError {
+	e := &nameConflictError{name: pod.Name, taken: plan.Taken{MayRun: !plan.HasFinished(pod)}}
 	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil && !(owner.Kind == "BatchJob" && isOurs(owner.APIVersion)) {
 		e.detail = fmt.Sprintf("Pod %q has been given to %s %q; delete the Pod, or take that owner reference off it", pod.Name, owner.Kind, owner.Name)
 	} else {
@@ -156,25 +161,25 @@ func takenBy(pod *corev1.Pod) *takenError {
 	return e
 }
 
-// giveUp removes our finalizer from a Pod that has the name of one of a job's and is not the job's: it
+// disown removes our finalizer from a Pod that has the name of one of a job's and is not the job's: it
 // may have been, and no cache may show it any more.
-func (r *Reconciler) giveUp(ctx context.Context, pod *corev1.Pod) error {
+func (r *Reconciler) disown(ctx context.Context, pod *corev1.Pod) error {
 	if !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) || pod.Labels[v1alpha1.LabelTracked] == "true" && r.pool.HoldsNode(pod) {
 		return nil
 	}
-	_, err := r.releasePod(ctx, pod)
+	_, err := r.removeFinalizer(ctx, pod)
 	return ignoreOther(err)
 }
 
 // take notes that a name is taken, and how long not to ask for it again.
-func (m *memory) take(e *takenError, now time.Time) {
-	t := m.taken[e.name]
+func (m *jobState) noteConflict(e *nameConflictError, now time.Time) {
+	t := m.conflicts[e.name]
 	if t == nil {
-		t = &taken{Taken: plan.Taken{Since: now}}
-		if m.taken == nil {
-			m.taken = map[string]*taken{}
+		t = &nameConflict{Taken: plan.Taken{Since: now}}
+		if m.conflicts == nil {
+			m.conflicts = map[string]*nameConflict{}
 		}
-		m.taken[e.name] = t
+		m.conflicts[e.name] = t
 	}
 	t.Message, t.MayRun = e.taken.Message, e.taken.MayRun
 	t.until = now.Add(min(refusalWait<<min(t.tries, 10), maxRefusalWait))
@@ -182,27 +187,27 @@ func (m *memory) take(e *takenError, now time.Time) {
 }
 
 // takenNames returns what plan is to know of the names that are taken.
-func (m *memory) takenNames() map[string]plan.Taken {
-	if len(m.taken) == 0 {
+func (m *jobState) nameConflicts() map[string]plan.Taken {
+	if len(m.conflicts) == 0 {
 		return nil
 	}
-	out := make(map[string]plan.Taken, len(m.taken))
-	for name, t := range m.taken {
+	out := make(map[string]plan.Taken, len(m.conflicts))
+	for name, t := range m.conflicts {
 		out[name] = t.Taken
 	}
 	return out
 }
 
-// forgetTaken drops the names that are not wanted any more.
-func (m *memory) forgetTaken(spec *resolve.Job, wanted []resolve.Instance) {
-	if len(m.taken) == 0 {
+// forgetConflicts drops the names that are not wanted any more.
+func (m *jobState) forgetConflicts(spec *resolve.Job, wanted []resolve.Instance) {
+	if len(m.conflicts) == 0 {
 		return
 	}
-	still := make(map[string]*taken, len(m.taken))
+	still := make(map[string]*nameConflict, len(m.conflicts))
 	for _, in := range wanted {
-		if name := spec.PodName(in); m.taken[name] != nil {
-			still[name] = m.taken[name]
+		if name := spec.PodName(in); m.conflicts[name] != nil {
+			still[name] = m.conflicts[name]
 		}
 	}
-	m.taken = still
+	m.conflicts = still
 }

@@ -72,28 +72,28 @@ func TestEventsAreDebounced(t *testing.T) {
 func TestPodEventIsKept(t *testing.T) {
 	t.Parallel()
 	begin := time.Unix(1000, 0)
-	c, key, m := testingclock.NewFakePassiveClock(begin), types.NamespacedName{Namespace: "ns", Name: "j"}, &memory{}
-	r := &Reconciler{memories: map[types.NamespacedName]*memory{key: m}, options: Options{Clock: c}}
+	c, key, m := testingclock.NewFakePassiveClock(begin), types.NamespacedName{Namespace: "ns", Name: "j"}, &jobState{}
+	r := &Reconciler{states: jobStates{byName: map[types.NamespacedName]*jobState{key: m}}, options: Options{Clock: c}}
 	event := func(after time.Duration, isPod bool) {
 		c.SetTime(begin.Add(after))
 		r.delayEvent(key, isPod)
 	}
 	event(1*time.Second, false)
-	if got := r.takePodEvent(m, c.Now()); got != c.Now() {
+	if got := r.states.takePodEvent(m, c.Now()); got != c.Now() {
 		t.Errorf("without an event of a Pod: %s, want now", got)
 	}
 	event(2*time.Second, true)
 	event(3*time.Second, true)
-	first := r.takePodEvent(m, c.Now())
+	first := r.states.takePodEvent(m, c.Now())
 	if want := begin.Add(2 * time.Second); first != want {
 		t.Errorf("first event at %s, want %s", first, want)
 	}
-	r.putPodEvent(m, first) // the pass recorded nothing
+	r.states.putPodEvent(m, first) // the pass recorded nothing
 	event(9*time.Second, true)
-	if got := r.takePodEvent(m, c.Now()); got != first {
+	if got := r.states.takePodEvent(m, c.Now()); got != first {
 		t.Errorf("after a pass that recorded nothing: %s, want %s", got, first)
 	}
-	if got := r.takePodEvent(m, c.Now()); got != c.Now() {
+	if got := r.states.takePodEvent(m, c.Now()); got != c.Now() {
 		t.Errorf("after a pass that recorded it: %s, want now", got)
 	}
 	r.delayEvent(types.NamespacedName{Name: "unknown"}, true)

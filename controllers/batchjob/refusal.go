@@ -4,7 +4,6 @@
 package batchjob
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -21,12 +20,12 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// Bounds of the wait after the cluster has refused to make a Pod. Where several jobs of a
-// namespace wait for room in a quota, only the first in line asks often.
+// Bounds of the wait after the cluster has refused to create a Pod. Where several jobs of a namespace wait
+// for a quota, only the first in the queue tries often.
 const (
-	refusalWait     = time.Second
-	maxRefusalWait  = time.Minute
-	firstInLineWait = 10 * time.Second
+	refusalWait         = time.Second
+	maxRefusalWait      = time.Minute
+	maxFirstRefusalWait = 10 * time.Second
 )
 
 // refusal is what this process knows of a task whose Pods the cluster refuses to make.
@@ -82,7 +81,7 @@ func unbuildable(task int, err error) error {
 }
 
 // refused returns what plan is to know of the refusals.
-func (m *memory) refused() map[int]plan.Refusal {
+func (m *jobState) refused() map[int]plan.Refusal {
 	if len(m.refusals) == 0 {
 		return nil
 	}
@@ -94,7 +93,7 @@ func (m *memory) refused() map[int]plan.Refusal {
 }
 
 // refuse notes that the cluster refused to make a Pod, and how long not to ask again.
-func (m *memory) refuse(e *refusedError, now time.Time, nodesVersion int64) {
+func (m *jobState) refuse(e *refusedError, now time.Time, nodesVersion int64) {
 	r := m.refusals[e.task]
 	if r == nil {
 		r = &refusal{Refusal: plan.Refusal{Since: now}}
@@ -111,7 +110,7 @@ func (m *memory) refuse(e *refusedError, now time.Time, nodesVersion int64) {
 
 // accepted notes that the cluster made a Pod of a task: it does not refuse that any more,
 // and where there was no room for others there is some now.
-func (m *memory) accepted(task int) {
+func (m *jobState) accepted(task int) {
 	delete(m.refusals, task)
 	for _, r := range m.refusals {
 		if r.Quota {
@@ -121,7 +120,7 @@ func (m *memory) accepted(task int) {
 }
 
 // forgetRefusals drops the refusals of tasks for which nothing is to be made any more.
-func (m *memory) forgetRefusals(wanted []resolve.Instance) {
+func (m *jobState) forgetRefusals(wanted []resolve.Instance) {
 	if len(m.refusals) == 0 {
 		return
 	}
@@ -137,7 +136,7 @@ func (m *memory) forgetRefusals(wanted []resolve.Instance) {
 }
 
 // waitsForQuota reports whether a task of the job waits for room in a quota.
-func (m *memory) waitsForQuota() bool {
+func (m *jobState) waitsForQuota() bool {
 	for _, r := range m.refusals {
 		if r.Quota {
 			return true
@@ -146,47 +145,36 @@ func (m *memory) waitsForQuota() bool {
 	return false
 }
 
-// quotas are the jobs that wait for room in the quota of their namespace.
-type quotas struct {
-	mu   sync.Mutex
-	line map[string]map[types.UID]place // by namespace
+// quotaQueues are the jobs that wait for the quota of their namespace.
+type quotaQueues struct {
+	mu          sync.Mutex
+	byNamespace map[string]map[types.UID]plan.QueuePosition
 }
 
-// place is a job's place in the line: the higher priority first, then the older job.
-type place struct {
-	priority int
-	created  time.Time
-	uid      types.UID
-}
-
-func (p place) before(o place) bool {
-	return cmp.Or(cmp.Compare(o.priority, p.priority), p.created.Compare(o.created), cmp.Compare(p.uid, o.uid)) < 0
-}
-
-// enter puts a job in the line and reports whether it is the first.
-func (q *quotas) enter(namespace string, p place) (first bool) {
+// enter adds a job to the queue and reports whether it is the first.
+func (q *quotaQueues) enter(namespace string, p plan.QueuePosition) (first bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.line == nil {
-		q.line = map[string]map[types.UID]place{}
+	if q.byNamespace == nil {
+		q.byNamespace = map[string]map[types.UID]plan.QueuePosition{}
 	}
-	if q.line[namespace] == nil {
-		q.line[namespace] = map[types.UID]place{}
+	if q.byNamespace[namespace] == nil {
+		q.byNamespace[namespace] = map[types.UID]plan.QueuePosition{}
 	}
-	q.line[namespace][p.uid] = p
-	for _, other := range q.line[namespace] {
-		if other.before(p) {
+	q.byNamespace[namespace][p.UID] = p
+	for _, other := range q.byNamespace[namespace] {
+		if other.Compare(p) < 0 {
 			return false
 		}
 	}
 	return true
 }
 
-func (q *quotas) leave(namespace string, uid types.UID) {
+func (q *quotaQueues) leave(namespace string, uid types.UID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.line[namespace], uid)
-	if len(q.line[namespace]) == 0 {
-		delete(q.line, namespace)
+	delete(q.byNamespace[namespace], uid)
+	if len(q.byNamespace[namespace]) == 0 {
+		delete(q.byNamespace, namespace)
 	}
 }

@@ -96,7 +96,7 @@ func TestReferenceJob(t *testing.T) {
 	if p.sum() != before {
 		t.Errorf("a job that has ended is written to: %q", p.log[before:])
 	}
-	if len(p.memories) != 0 {
-		t.Errorf("%d jobs that have ended are remembered", len(p.memories))
+	if len(p.states.byName) != 0 {
+		t.Errorf("%d jobs that have ended are remembered", len(p.states.byName))
 	}
 }

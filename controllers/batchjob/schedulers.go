@@ -11,8 +11,8 @@ import (
 // schedulers knows when each scheduler looked at a Pod of any job last. So a Pod that waits behind
 // many others is told from one whose scheduler does not run.
 type schedulers struct {
-	// begin is when this process began to watch: what was before, nobody knows.
-	begin time.Time
+	// start is when this process started to watch: what was before, nobody knows.
+	start time.Time
 
 	mu   sync.Mutex
 	seen map[string]time.Time // by name; only a scheduler that runs gets into it
@@ -35,12 +35,12 @@ func (s *schedulers) note(seen map[string]time.Time) {
 	}
 }
 
-// last returns when the scheduler looked at a Pod last, not before this process began to watch.
+// last returns when the scheduler looked at a Pod last, not before this process started to watch.
 func (s *schedulers) last(name string) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if at := s.seen[name]; at.After(s.begin) {
+	if at := s.seen[name]; at.After(s.start) {
 		return at
 	}
-	return s.begin
+	return s.start
 }

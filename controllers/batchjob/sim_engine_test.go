@@ -158,24 +158,24 @@ func (s *simulation) clone() *simulation {
 	for _, c := range s.controllers {
 		twin := &simController{s: &out, id: c.id, used: c.used}
 		out.begin(twin, c.jobAt, c.podsAt)
-		for key, m := range c.r.memories {
+		for key, m := range c.r.states.byName {
 			m := *m
-			m.created, m.released, m.refusals = maps.Clone(m.created), maps.Clone(m.released), maps.Clone(m.refusals)
-			m.taken, m.proven = maps.Clone(m.taken), maps.Clone(m.proven)
-			for name, t := range m.taken {
-				m.taken[name] = new(*t)
+			m.created, m.finalizersRemoved, m.refusals = maps.Clone(m.created), maps.Clone(m.finalizersRemoved), maps.Clone(m.refusals)
+			m.conflicts, m.proven = maps.Clone(m.conflicts), maps.Clone(m.proven)
+			for name, t := range m.conflicts {
+				m.conflicts[name] = new(*t)
 			}
 			for task, r := range m.refusals {
 				m.refusals[task] = new(*r)
 			}
-			twin.r.memories[key] = &m
+			twin.r.states.byName[key] = &m
 		}
 		maps.Copy(twin.r.tokens.holders, c.r.tokens.holders)
-		for ns, line := range c.r.quotas.line {
-			if twin.r.quotas.line == nil {
-				twin.r.quotas.line = map[string]map[types.UID]place{}
+		for ns, queue := range c.r.quotas.byNamespace {
+			if twin.r.quotas.byNamespace == nil {
+				twin.r.quotas.byNamespace = map[string]map[types.UID]plan.QueuePosition{}
 			}
-			twin.r.quotas.line[ns] = maps.Clone(line)
+			twin.r.quotas.byNamespace[ns] = maps.Clone(queue)
 		}
 		twin.written = c.written
 		twin.due = map[string]*simDue{}

@@ -369,8 +369,8 @@ func (s *simulation) checkNothingLeft() {
 		return
 	}
 	for _, c := range s.controllers {
-		if len(c.r.memories) > 0 || len(c.r.tokens.holders) > 0 || len(c.r.quotas.line) > 0 {
-			s.fail("I9: controller %d remembers %d jobs and %d tokens, and has a line of %d", c.id, len(c.r.memories), len(c.r.tokens.holders), len(c.r.quotas.line))
+		if len(c.r.states.byName) > 0 || len(c.r.tokens.holders) > 0 || len(c.r.quotas.byNamespace) > 0 {
+			s.fail("I9: controller %d remembers %d jobs and %d tokens, and has %d quota queues", c.id, len(c.r.states.byName), len(c.r.tokens.holders), len(c.r.quotas.byNamespace))
 		}
 	}
 }
@@ -511,7 +511,7 @@ func (s *simulation) recordStatus(c *simController, name string, body []byte) (*
 	}
 	s.overtaken(c, after)
 	s.checkFinal(before, after)
-	if isDuplicate(after) || isFinal(before) && after.Status.Run == before.Status.Run {
+	if plan.IsDuplicate(after) || isFinal(before) && after.Status.Run == before.Status.Run {
 		return after, nil
 	}
 	s.checkSums(after)
@@ -595,7 +595,7 @@ func (s *simulation) fingerprint(ahead bool) string {
 			if d := c.due[made.Name]; d != nil {
 				fmt.Fprint(&out, " due ", d.now, d.at.UnixNano())
 			}
-			for key, m := range c.r.memories {
+			for key, m := range c.r.states.byName {
 				if key.Name == made.Name {
 					out.WriteString(s.digestMemory(m, ahead))
 				}
@@ -609,7 +609,7 @@ func (s *simulation) fingerprint(ahead bool) string {
 }
 
 // digestMemory is what matters of a memory.
-func (s *simulation) digestMemory(m *memory, ahead bool) string {
+func (s *simulation) digestMemory(m *jobState, ahead bool) string {
 	var out strings.Builder
 	fmt.Fprint(&out, " memory ", m.uid, m.code)
 	if ahead || lookup.IsOlder(strconv.Itoa(s.version), m.version) {
@@ -624,15 +624,15 @@ func (s *simulation) digestMemory(m *memory, ahead bool) string {
 	}
 	slices.SortFunc(created, cmp.Compare[string])
 	fmt.Fprint(&out, created)
-	for _, uid := range slices.Sorted(maps.Keys(m.released)) {
-		fmt.Fprint(&out, uid, m.released[uid])
+	for _, uid := range slices.Sorted(maps.Keys(m.finalizersRemoved)) {
+		fmt.Fprint(&out, uid, m.finalizersRemoved[uid])
 	}
 	fmt.Fprint(&out, m.spec != nil)
 	if st := m.settled; st != nil {
-		fmt.Fprint(&out, st.version, st.looks == m.looks, st.until.UnixNano(), st.waits)
+		fmt.Fprint(&out, st.version, st.wakeups == m.wakeups, st.until.UnixNano(), st.waits)
 	}
-	for _, name := range slices.Sorted(maps.Keys(m.taken)) {
-		t := m.taken[name]
+	for _, name := range slices.Sorted(maps.Keys(m.conflicts)) {
+		t := m.conflicts[name]
 		fmt.Fprint(&out, name, t.MayRun, t.Since.UnixNano(), t.tries, t.until.UnixNano())
 	}
 	for _, name := range s.podNames() { // of the others the proof is at hand

@@ -56,12 +56,8 @@ func isAccepted(job *v1alpha1.BatchJob) bool {
 	return meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionAccepted)
 }
 
-func isDuplicate(job *v1alpha1.BatchJob) bool {
-	return meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionDuplicate)
-}
-
 // original returns the whole of the job that runs in the place of job; nil if job itself does.
-func (r *Reconciler) original(ctx context.Context, job *v1alpha1.BatchJob, lease *lease) (*v1alpha1.BatchJob, error) {
+func (r *Reconciler) original(ctx context.Context, job *v1alpha1.BatchJob, lease *memoryLease) (*v1alpha1.BatchJob, error) {
 	if job.Spec.ClientToken == "" || isAccepted(job) {
 		return nil, nil
 	}
@@ -73,5 +69,5 @@ func (r *Reconciler) original(ctx context.Context, job *v1alpha1.BatchJob, lease
 	if original == nil {
 		return nil, nil
 	}
-	return r.whole(ctx, original, lease)
+	return r.readWhole(ctx, original, lease)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/testutil"
 )
 
@@ -31,7 +32,7 @@ func TestClientToken(t *testing.T) {
 	}
 	again := e.job("again").Status
 	if again.State != v1alpha1.JobSubmitted || again.Reason != v1alpha1.ReasonDuplicate || !strings.Contains(again.Message, `"first"`) ||
-		again.JobID != e.job("first").Status.JobID || !isDuplicate(e.job("again")) {
+		again.JobID != e.job("first").Status.JobID || !plan.IsDuplicate(e.job("again")) {
 		t.Errorf("the repetition is %+v", again)
 	}
 	other := e.job("other").Status
@@ -86,7 +87,7 @@ func TestClientTokenAtOnce(t *testing.T) {
 	// A new leader goes by what is stored.
 	e.submit(testutil.Job("z").Task("a").Token("t"))
 	e.start(nil).must("z")
-	if !isDuplicate(e.job("z")) {
+	if !plan.IsDuplicate(e.job("z")) {
 		t.Errorf("after a restart the token is free: %+v", e.job("z").Status)
 	}
 }

@@ -10,16 +10,19 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/conditions"
+	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/sanitize"
 )
@@ -27,32 +30,43 @@ import (
 // maxTombstones bounds what is kept in one namespace, some 200 bytes each: the oldest go.
 const maxTombstones = 1000
 
-// tombstone returns that of a job which asks for what ran before under its name, else nil.
+// tombstones are what is kept of jobs that were deleted for their age, in one ConfigMap of each namespace. Its
+// methods may be called concurrently.
+type tombstones struct {
+	client  client.Client
+	live    client.Reader
+	clock   clock.PassiveClock
+	metrics *metrics.Jobs
+
+	mu sync.Mutex // one writer at a time saves conflicts
+}
+
+// of returns the tombstone of a job which asks for what ran before under its name, else nil.
 // Only a job that would be deleted for its age can have been, so no other is asked for.
-func (r *Reconciler) tombstone(ctx context.Context, job *v1alpha1.BatchJob) (*plan.Tombstone, error) {
+func (t *tombstones) of(ctx context.Context, job *v1alpha1.BatchJob) (*plan.Tombstone, error) {
 	if job.Status.State != "" || job.Spec.TTLSecondsAfterFinished == nil || job.DeletionTimestamp != nil {
 		return nil, nil
 	}
-	stones, err := r.tombstones(ctx, job.Namespace)
+	stones, err := t.read(ctx, job.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	t, ok := plan.ParseTombstone(stones.Data[job.Name], r.options.Clock.Now())
+	stone, ok := plan.ParseTombstone(stones.Data[job.Name], t.clock.Now())
 	if !ok {
 		return nil, nil // there is none, or it is somebody's own words: they stand for no request
 	}
 	digest, err := plan.Digest(job)
-	if err != nil || digest != t.Request {
+	if err != nil || digest != stone.Request {
 		return nil, err
 	}
-	return &t, nil
+	return &stone, nil
 }
 
-// tombstones reads those of a namespace; it is an empty ConfigMap where there are none.
-func (r *Reconciler) tombstones(ctx context.Context, namespace string) (*corev1.ConfigMap, error) {
+// read reads those of a namespace; it is an empty ConfigMap where there are none.
+func (t *tombstones) read(ctx context.Context, namespace string) (*corev1.ConfigMap, error) {
 	stones := &corev1.ConfigMap{}
 	key := client.ObjectKey{Namespace: namespace, Name: v1alpha1.TombstonesName}
-	if err := r.live.Get(ctx, key, stones); apierrors.IsNotFound(err) {
+	if err := t.live.Get(ctx, key, stones); apierrors.IsNotFound(err) {
 		return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: v1alpha1.TombstonesName}}, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("reading the tombstones of namespace %s: %w", namespace, err)
@@ -63,16 +77,16 @@ func (r *Reconciler) tombstones(ctx context.Context, namespace string) (*corev1.
 // expire notes what became of the job and deletes it, if it is still as it was seen. It returns when
 // to try again where that cannot be noted.
 func (r *Reconciler) expire(ctx context.Context, job *v1alpha1.BatchJob) (time.Duration, error) {
-	lease := &lease{}
+	lease := &memoryLease{}
 	defer lease.end()
-	whole, err := r.whole(ctx, job, lease)
+	whole, err := r.readWhole(ctx, job, lease)
 	switch {
 	case err != nil:
 		return 0, client.IgnoreNotFound(err)
 	case whole.ResourceVersion != job.ResourceVersion:
 		return 0, nil // it has changed, and that event is on the way
 	}
-	refusal := r.bury(ctx, whole)
+	refusal := r.tombstones.store(ctx, whole)
 	if apierrors.IsConflict(refusal) || apierrors.IsAlreadyExists(refusal) {
 		return 0, refusal
 	}
@@ -117,7 +131,7 @@ func (r *Reconciler) delayDeletion(ctx context.Context, job *v1alpha1.BatchJob, 
 	message := sanitize.Message(fmt.Sprintf("ConfigMap %[1]s cannot be written; delete it or allow the write, else the job is deleted at %[2]s all the same, and a manifest that is applied again runs again: %[3]v",
 		v1alpha1.TombstonesName, now.Add(deletionDelay).UTC().Format(time.RFC3339), refusal))
 	conditions.OfBatchJob(next, job.Generation, now).True(v1alpha1.ConditionDeletionDelayed, v1alpha1.ReasonTombstoneRefused, message)
-	if _, err := r.store(ctx, &observation{Observation: plan.Observation{Job: job}, memory: &memory{}}, next); err != nil {
+	if _, err := r.store(ctx, &observation{Observation: plan.Observation{Job: job}, state: &jobState{}}, next); err != nil {
 		return 0, fmt.Errorf("storing why the job is not deleted after its ttlSecondsAfterFinished: %w", err)
 	}
 	r.warn(job, v1alpha1.ReasonTombstoneRefused, message)
@@ -129,19 +143,19 @@ func (r *Reconciler) warn(job *v1alpha1.BatchJob, reason, message string) {
 	r.recorder.Eventf(job, nil, corev1.EventTypeWarning, reason, "Reconcile", "%s", sanitize.Message(message))
 }
 
-// bury makes the tombstone of a job.
-func (r *Reconciler) bury(ctx context.Context, job *v1alpha1.BatchJob) error {
-	t, err := plan.TombstoneOf(job)
+// store stores the tombstone of a job.
+func (t *tombstones) store(ctx context.Context, job *v1alpha1.BatchJob) error {
+	stone, err := plan.TombstoneOf(job)
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(t)
+	text, err := json.Marshal(stone)
 	if err != nil {
 		return fmt.Errorf("encoding a tombstone: %w", err)
 	}
-	r.tombs.Lock()
-	defer r.tombs.Unlock()
-	stones, err := r.tombstones(ctx, job.Namespace)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	stones, err := t.read(ctx, job.Namespace)
 	if err != nil {
 		return err
 	}
@@ -149,7 +163,7 @@ func (r *Reconciler) bury(ctx context.Context, job *v1alpha1.BatchJob) error {
 		return nil
 	}
 	// What is no tombstone would only take room.
-	now := r.options.Clock.Now()
+	now := t.clock.Now()
 	maps.DeleteFunc(stones.Data, func(_, text string) bool {
 		_, ok := plan.ParseTombstone(text, now)
 		return !ok
@@ -160,12 +174,12 @@ func (r *Reconciler) bury(ctx context.Context, job *v1alpha1.BatchJob) error {
 	}
 	stones.Data[job.Name] = string(text)
 	dropOldest(stones.Data)
-	verb, write := "update", func() error { return r.client.Update(ctx, stones) }
+	verb, write := "update", func() error { return t.client.Update(ctx, stones) }
 	if stones.ResourceVersion == "" {
-		verb, write = "create", func() error { return r.client.Create(ctx, stones) }
+		verb, write = "create", func() error { return t.client.Create(ctx, stones) }
 	}
 	err = write()
-	r.options.Metrics.Wrote(verb, "configmaps", err)
+	t.metrics.Wrote(verb, "configmaps", err)
 	if err != nil {
 		return fmt.Errorf("storing a tombstone: %w", err)
 	}

@@ -108,22 +108,19 @@ type Setter struct {
 	kinds      []Kind
 	conditions *[]metav1.Condition
 	generation int64
-	now        metav1.Time
+	now        int64 // Unit: seconds since 1970. A time.Time would have a pointer, and move every status to the heap.
 }
 
 // OfBatchJob returns the Setter for the status of a BatchJob of this generation. Transitions take
 // place at the time now.
 func OfBatchJob(s *v1alpha1.BatchJobStatus, generation int64, now time.Time) Setter {
-	return Setter{BatchJob, &s.Conditions, generation, seconds(now)}
+	return Setter{BatchJob, &s.Conditions, generation, now.Unix()}
 }
 
 // OfComputeEnv is OfBatchJob for a ComputeEnv.
 func OfComputeEnv(s *v1alpha1.ComputeEnvStatus, generation int64, now time.Time) Setter {
-	return Setter{ComputeEnv, &s.Conditions, generation, seconds(now)}
+	return Setter{ComputeEnv, &s.Conditions, generation, now.Unix()}
 }
-
-// seconds is t as the API server stores it.
-func seconds(t time.Time) metav1.Time { return metav1.NewTime(t.UTC().Truncate(time.Second)) }
 
 // True sets a condition to True. The time of its transition stays where it was True before.
 func (s Setter) True(kind, reason, message string) {
@@ -154,7 +151,7 @@ func (s Setter) Remove(kinds ...string) {
 
 func (s Setter) set(kind string, status metav1.ConditionStatus, reason, message string) {
 	meta.SetStatusCondition(s.conditions, metav1.Condition{
-		Type: kind, Status: status, Reason: reason, Message: message, ObservedGeneration: s.generation, LastTransitionTime: s.now,
+		Type: kind, Status: status, Reason: reason, Message: message, ObservedGeneration: s.generation, LastTransitionTime: metav1.NewTime(time.Unix(s.now, 0).UTC()),
 	})
 }
 

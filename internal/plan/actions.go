@@ -15,7 +15,7 @@ import (
 
 // actions are what is to be done with Pods, and when to look again.
 type actions struct {
-	// delete are Pods to be stopped, and removeFinalizers those of which nothing more is to be known.
+	// delete are Pods to be stopped, and removeFinalizers those whose outcome is stored or not needed.
 	delete, removeFinalizers []*corev1.Pod
 	// lingering counts the Pods beyond the claims that still have a node, by the identifier of
 	// their ComputeEnv.
@@ -50,9 +50,9 @@ func (a *actions) awaitEnd(pod *corev1.Pod, now time.Time) {
 	}
 }
 
-// dismiss removes the finalizer of a Pod of which nothing more is to be known, and stops one that
-// still runs.
-func (a *actions) dismiss(pod *corev1.Pod, now time.Time) {
+// cleanUp removes the finalizer of a Pod whose outcome is stored or not needed, and stops one that still
+// runs. A Pod on a node of a ComputeEnv keeps its finalizer until it has ended.
+func (a *actions) cleanUp(pod *corev1.Pod, now time.Time) {
 	if HoldsNode(pod, now) {
 		a.awaitEnd(pod, now)
 		if a.lingering == nil {
@@ -68,8 +68,8 @@ func (a *actions) dismiss(pod *corev1.Pod, now time.Time) {
 	}
 }
 
-func (a *actions) dismissAll(pods []*corev1.Pod, now time.Time) {
+func (a *actions) cleanUpAll(pods []*corev1.Pod, now time.Time) {
 	for _, pod := range pods {
-		a.dismiss(pod, now)
+		a.cleanUp(pod, now)
 	}
 }

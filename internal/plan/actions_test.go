@@ -13,9 +13,9 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// TestDismiss: a Pod is stopped if it runs; one that has a node of a ComputeEnv keeps its finalizer until
+// TestCleanUp: a Pod is stopped if it runs; one that has a node of a ComputeEnv keeps its finalizer until
 // it has ended.
-func TestDismiss(t *testing.T) {
+func TestCleanUp(t *testing.T) {
 	now := time.Unix(1000, 0)
 	pod := func(name, env string, changes ...func(*corev1.Pod)) *corev1.Pod {
 		p := &corev1.Pod{}
@@ -30,7 +30,7 @@ func TestDismiss(t *testing.T) {
 	end := func(p *corev1.Pod) { testutil.Finish(p, 0, now) }
 	stop := func(p *corev1.Pod) { testutil.AskToStop(p, now) }
 	var a actions
-	a.dismissAll([]*corev1.Pod{
+	a.cleanUpAll([]*corev1.Pod{
 		pod("f-ended", "", end), pod("e-runs", ""), pod("d-in-env", "env-1"), pod("c-in-env-stopping", "env-1", stop), pod("b-in-env-ended", "env-1", end), pod("a-stopping", "", stop),
 	}, now)
 	if a.lingering["env-1"] != 2 || a.requeueAfter != 90*time.Second {

@@ -25,21 +25,21 @@ type attempt struct {
 	history history
 }
 
-// place is where a Pod's attempt is beside what the status says of its instance.
-type place int
+// class is how a Pod's attempt relates to what the status says of its instance.
+type class int
 
 const (
-	unidentified      place = iota // the labels do not say whose it is
+	unidentified      class = iota // the labels do not say whose it is
 	current                        // the attempt that is claimed now
 	lastOfInterrupted              // the last attempt of an instance that is interrupted
 	past                           // counted already, or stopped for a suspension
 	ahead                          // the job as it was observed may be older than the Pod
 )
 
-// classify finds out what a.pod runs and returns its place; for current and lastOfInterrupted the rest of
+// classify finds out what a.pod runs and returns its class; for current and lastOfInterrupted the rest of
 // a is set as well. A Pod whose claim the stored status has lost, as after a restore of the database, is
 // the better witness: its attempt counts as claimed in at.
-func (a *attempt) classify(at []lists) place {
+func (a *attempt) classify(at []lists) class {
 	if !a.identify() {
 		//mutation:unlabelled-pod-judged-by-cache
 		if a.obs.Live {
@@ -82,8 +82,8 @@ func number(text string) (int, bool) {
 	return n, err == nil && n >= 0
 }
 
-// find returns the place of the attempt in l, and sets the history that the instance has then.
-func (a *attempt) find(l *lists) place {
+// find returns the class of the attempt in l, and sets the history that the instance has then.
+func (a *attempt) find(l *lists) class {
 	in, run := a.instance, a.mode.run
 	if h, ok := l.interrupted.find(in.Index); ok {
 		if a.history = h; in.Run == h.run && in.Attempt == h.attempt() {

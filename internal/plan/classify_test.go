@@ -25,7 +25,7 @@ func (w *world) stage() (*job, []lists) {
 	return &j, at
 }
 
-// TestClassify is the place of the Pods of one instance by what the status says of it. The job is in its
+// TestClassify is the class of the Pods of one instance by what the status says of it. The job is in its
 // second run.
 func TestClassify(t *testing.T) {
 	one, r1 := ranges.Of(0), history{retries: 1}
@@ -34,7 +34,7 @@ func TestClassify(t *testing.T) {
 		attempt, run int
 		draining     bool
 		change       func(*corev1.Pod)
-		want, live   place // by a cached job, and by a live one
+		want, live   class // by a cached job, and by a live one
 	}{
 		"claimed":                       {lists{active: groups{{r1, one}}}, 1, 1, false, nil, current, current},
 		"the attempt before":            {lists{active: groups{{r1, one}}}, 0, 1, false, nil, past, past},
@@ -76,7 +76,7 @@ func TestClassify(t *testing.T) {
 					want = tc.live
 				}
 				if got := a.classify(at); got != want {
-					t.Errorf("live %t: the place is %d, want %d", live, got, want)
+					t.Errorf("live %t: the class is %d, want %d", live, got, want)
 				}
 				if h, ok := at[0].active.find(0); live && want == current && (!ok || h != a.history || h.attempt() != tc.attempt) {
 					t.Errorf("the claim has the history %+v, %t; the attempt %+v", h, ok, a.history)

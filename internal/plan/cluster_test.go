@@ -61,7 +61,7 @@ func (c *cluster) changeJob(change func(*v1alpha1.BatchJob)) {
 	c.job.ResourceVersion = strconv.Itoa(n + 1)
 }
 
-// create makes the Pod of an instance, or heals the labels of the one that is there. It
+// create makes the Pod of an instance, or repairs the labels of the one that is there. It
 // reports whether it made one.
 func (c *cluster) create(in resolve.Instance) bool {
 	t := &c.spec.Tasks[in.Task]
@@ -135,8 +135,8 @@ type world struct {
 	*cluster
 	t    *testing.T
 	last Plan
-	// told are the transitions so far.
-	told []string
+	// emitted are the events so far.
+	emitted []string
 	// refusals, taken, noMemory and live are handed to Compute.
 	refusals map[int]Refusal
 	taken    map[string]Taken
@@ -216,7 +216,7 @@ func (w *world) step() *world {
 			w.t.Fatal(err)
 		}
 		for _, n := range p.Transitions {
-			w.told = append(w.told, n.Reason+": "+n.Message)
+			w.emitted = append(w.emitted, n.Reason+": "+n.Message)
 		}
 	}
 	for _, in := range slices.Concat(p.Create, p.Adopt) {

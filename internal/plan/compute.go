@@ -43,9 +43,9 @@ func Compute(obs Observation, now time.Time) (Plan, error) {
 }
 
 // run takes a job that has not ended through the stages. Each takes what those before it returned;
-// the lists of instances are handed from stage to stage, and each brings them forward. told are the
+// the lists of instances are passed from stage to stage, and each updates them. earlier are the
 // events before those that the status brings.
-func run(obs Observation, now time.Time, told events) (Plan, error) {
+func run(obs Observation, now time.Time, earlier events) (Plan, error) {
 	j, at, err := load(&obs, now)
 	if err != nil {
 		return Plan{}, err
@@ -59,20 +59,20 @@ func run(obs Observation, now time.Time, told events) (Plan, error) {
 		case unidentified:
 			pods.unidentified = append(pods.unidentified, pod)
 		case past:
-			pods.dismiss(pod, now)
+			pods.cleanUp(pod, now)
 		case lastOfInterrupted:
-			pods.takeInterrupted(&a)
+			pods.addInterrupted(&a)
 		case current:
-			pods.take(&a)
+			pods.addCurrent(&a)
 		}
 	}
-	pods.takeMissing(at)
+	pods.addMissing(at)
 	pods.settle(at)
 	ready := admit(&j, at, &pods)
 	claims := claim(&j, at, &pods, ready)
-	pods.dismissUnidentified(claims.create)
+	pods.cleanUpUnidentified(claims.create)
 	s := summarize(&j, at, &pods, ready, claims)
-	return s.plan(told), nil
+	return s.plan(earlier), nil
 }
 
 // planDeleted is the plan for a job that is being deleted. The garbage collector, or nobody with
@@ -95,7 +95,7 @@ func planDeleted(obs *Observation, now time.Time) Plan {
 // planEnded is the plan for a job that has ended: nothing, until its time is over.
 func planEnded(obs *Observation, now time.Time) Plan {
 	var a actions
-	a.dismissAll(obs.Pods, now)
+	a.cleanUpAll(obs.Pods, now)
 	job, expire := obs.Job, false
 	switch ttl := job.Spec.TTLSecondsAfterFinished; {
 	case RetryDue(job): // and Pods of an earlier run may still be at work
@@ -118,7 +118,7 @@ func planEnded(obs *Observation, now time.Time) Plan {
 // status is repaired, and a condition says so.
 func Unreadable(obs Observation, err error, now time.Time) Plan {
 	p := Plan{Status: *obs.Job.Status.DeepCopy()}
-	message := cut(err.Error() + "; nothing is done for the job before it is mended or deleted")
+	message := cut(err.Error() + "; the operator does nothing for the job until the status is repaired or the job is deleted")
 	was := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionStalled)
 	if was == nil || was.Status != metav1.ConditionTrue || was.Message != message {
 		var e events

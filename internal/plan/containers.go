@@ -18,7 +18,7 @@ import (
 // A service mesh, a log agent or a policy may add containers to every Pod. The outcome of an
 // attempt is that of the container that runs the command, whatever the others do.
 
-// sidecarGrace is how long the added containers of a Pod may go on after the command has ended,
+// sidecarGrace is how long the added containers of a Pod may run after the command has ended,
 // to send what they still have. Those that are made for jobs end by themselves within it.
 const sidecarGrace = 15 * time.Second
 
@@ -41,7 +41,7 @@ func (p *progress) awaitSidecars(pod *corev1.Pod) {
 		return
 	}
 	p.waitFor(v1alpha1.ReasonSidecarsStopped, fmt.Sprintf(
-		"the command ended with exit code %d, and %s still ran %d s later: the Pod is being stopped, and the attempt counts as the command ended",
+		"the command ended with exit code %d, and %s still ran %d s later: the Pod is being stopped, and the exit code of the command decides the attempt",
 		end.ExitCode, named(others), int(sidecarGrace/time.Second)))
 }
 
@@ -88,7 +88,7 @@ func commandSucceeded(pod *corev1.Pod) bool {
 		return true
 	}
 	end := terminated(pod)
-	// A kubelet that evicts says since when, by which gaveWay goes. One that does not is not
+	// A kubelet that evicts says since when, by which endedAfterEviction goes. One that does not is not
 	// believed: a command that heeds the signal may end with 0.
 	return end != nil && end.ExitCode == 0 && !isStartError(end) && (pod.Status.Reason == "" || disruption(pod) != nil)
 }
@@ -129,7 +129,7 @@ func runningInit(pod *corev1.Pod) *corev1.ContainerStatus {
 	return last
 }
 
-// waitingContainer says why a container is not made, if that is worth telling.
+// waitingContainer says why a container is not created, if the user should know.
 func waitingContainer(s *corev1.ContainerStatus, isInit bool) (reason, detail string) {
 	w := s.State.Waiting
 	if w == nil {
@@ -150,10 +150,10 @@ func waitingContainer(s *corev1.ContainerStatus, isInit bool) (reason, detail st
 		}
 		return v1alpha1.ReasonImagePull, fmt.Sprintf("%sthe image %q cannot be pulled%s: %s", whose, s.Image, advice, w.Message)
 	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
-		return v1alpha1.ReasonContainerConfig, whose + "the container cannot be made: " + w.Message
+		return v1alpha1.ReasonContainerConfig, whose + "the container cannot be created: " + w.Message
 	case "CrashLoopBackOff":
 		if isInit {
-			return v1alpha1.ReasonInitContainerFailed, whose + "it fails again and again: " + w.Message
+			return v1alpha1.ReasonInitContainerFailed, whose + "it keeps failing: " + w.Message
 		}
 	}
 	return "", ""

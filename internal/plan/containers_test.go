@@ -65,13 +65,13 @@ func init() {
 			initContainer(pod, exited(7, w.now))
 			pod.Status.Phase = corev1.PodFailed
 		}),
-		end: patience, state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonInitContainerFailed, reason: v1alpha1.ReasonInitContainerFailed, after: "m1",
+		end: timesOut, state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonInitContainerFailed, reason: v1alpha1.ReasonInitContainerFailed, after: "m1",
 	}}
 	troubles["an init container that the cluster added, and that is restarted, fails again and again"] = []trouble{{
 		begin: doA(func(_ *world, pod *corev1.Pod) {
 			initContainer(pod, corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "back-off 10s"}})
 		}),
-		end: givenUp, state: v1alpha1.TaskInstanceStarting, waits: v1alpha1.ReasonInitContainerFailed, reason: v1alpha1.ReasonInitContainerFailed, after: "m1",
+		end: timesOutAndStops, state: v1alpha1.TaskInstanceStarting, waits: v1alpha1.ReasonInitContainerFailed, reason: v1alpha1.ReasonInitContainerFailed, after: "m1",
 	}}
 	troubles["an init container that the cluster added runs for a long time"] = []trouble{{
 		begin: func(w *world) {

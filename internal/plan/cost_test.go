@@ -70,7 +70,7 @@ func TestReadTerminations(t *testing.T) {
 		t.Errorf("the longest text: got %v, %q", got.byTask, got.complaint)
 	}
 	got := ReadTerminations(spec, longest+" ", nil)
-	if len(got.byTask) != 0 || !strings.Contains(got.complaint, "must be at most 65536 bytes long; nothing in it is read") {
+	if len(got.byTask) != 0 || !strings.Contains(got.complaint, "must be at most 65536 bytes long; all of it is ignored") {
 		t.Errorf("a longer text: got %v, %q", got.byTask, got.complaint)
 	}
 	if message := "annotation " + v1alpha1.AnnotationTerminate + ": " + got.complaint; cut(message) != message {

@@ -20,8 +20,8 @@
 //  2. Create the Pods of Create, and of Adopt once the stored status is known to
 //     still claim them. Their names are functions of the claim, so that a second
 //     creation is the same Pod.
-//  3. Take the tracking finalizer off the Pods of Release. This may go on beside 2, but for
-//     Pods that are being deleted: their names are free then.
+//  3. Remove the tracking finalizers of the Pods of Release. This may happen at the same time as 2,
+//     except for Pods that are being deleted: their names are free then.
 //
 // A crash between 1 and 2 leaves a claim without a Pod: the next plan has it in Adopt.
 // A crash between 1 and 3 leaves a Pod whose outcome is stored: the next plan has it in

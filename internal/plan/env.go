@@ -15,13 +15,13 @@ import (
 
 // HoldsNode reports whether the Pod has a node of a ComputeEnv. Its finalizer is not removed before
 // it has finished, whatever becomes of its job: as long as it may run, nobody else gets the
-// node. One whose node does not confirm its end in time is given up.
+// node. After the confirmation timeout the node counts as lost.
 func HoldsNode(pod *corev1.Pod, now time.Time) bool {
 	return pod.Labels[v1alpha1.LabelEnvID] != "" && !HasFinished(pod) && !isStuck(pod, now)
 }
 
 // Unclaimed returns how many instances of tasks that name ComputeEnvs are left to be issued:
-// none while the job is not to begin any.
+// none while the job must not start any.
 func Unclaimed(spec *resolve.Job, job *v1alpha1.BatchJob) int {
 	if job.DeletionTimestamp != nil || job.Spec.Suspend || job.Spec.Terminate {
 		return 0
@@ -68,7 +68,7 @@ func InEnv(spec *resolve.Job, s *v1alpha1.BatchJobStatus, envs map[string]EnvVie
 	return out
 }
 
-// Claims returns how many instances of a task have been issued, or are held.
+// Claims returns how many instances of a task are active or interrupted.
 func Claims(s *v1alpha1.TaskStatus) int {
 	n := 0
 	for _, text := range []string{s.Active, s.Interrupted} {

@@ -14,14 +14,14 @@ import (
 // maxEvents bounds the events of one plan; what is more is summed up.
 const maxEvents = 20
 
-// events are told once the status is stored that brings them.
+// events are emitted once the status that brings them is stored.
 type events []Transition
 
-// warn tells of trouble, and note of what people may want to know.
+// warn adds a warning, and note an event that people may want to know.
 func (e *events) warn(reason, message string) { e.add(true, reason, message) }
 func (e *events) note(reason, message string) { e.add(false, reason, message) }
 
-// progress tells what the status tells as well.
+// progress adds an event that repeats what the status says.
 func (e *events) progress(reason, message string) {
 	e.add(false, reason, message)
 	(*e)[len(*e)-1].Progress = true
@@ -31,21 +31,20 @@ func (e *events) add(warning bool, reason, message string) {
 	*e = append(*e, Transition{Warning: warning, Reason: reason, Message: cut(message)})
 }
 
-// events adds to told what the next status brings that old did not have: the job's acceptance
+// events adds to e what the next status brings that old did not have: the job's acceptance
 // and its states, the tasks' states, attempts that failed, and what tasks wait for.
 // What happens to instances is summed up by task, and the success of the last tasks by that of
 // the job.
-func (s *summary) events(told events, old, next *v1alpha1.BatchJobStatus) events {
-	e := told
+func (s *summary) events(e events, old, next *v1alpha1.BatchJobStatus) events {
 	if old.State == "" {
 		e.progress(v1alpha1.ReasonAccepted, fmt.Sprintf("%s: %s, %s", next.JobID, count(len(s.tasks), "task"), count(s.obs.Spec.InstanceNum, "instance")))
 	}
 	if next.State == v1alpha1.JobRunning && old.State != next.State {
 		e.progress(v1alpha1.ReasonJobRunning, "the first instance runs")
 	}
-	s.tellConditions(&e, old, next)
+	s.addConditions(&e, old, next)
 	for i := range s.tasks {
-		s.tellTask(&e, &s.job.tasks[i])
+		s.addTask(&e, &s.job.tasks[i])
 	}
 	if more := len(e) - maxEvents; more > 0 {
 		e = append(e[:maxEvents], Transition{Reason: v1alpha1.ReasonProgressing, Message: fmt.Sprintf("and %d more changes", more)})
@@ -62,14 +61,14 @@ func (s *summary) events(told events, old, next *v1alpha1.BatchJobStatus) events
 	return e
 }
 
-// tellConditions tells of suspensions and of an annotation that cannot be read.
-func (s *summary) tellConditions(e *events, old, next *v1alpha1.BatchJobStatus) {
+// addConditions adds the events of suspensions and of an annotation that cannot be read.
+func (s *summary) addConditions(e *events, old, next *v1alpha1.BatchJobStatus) {
 	was := meta.IsStatusConditionTrue(old.Conditions, v1alpha1.ConditionSuspended)
 	switch is := meta.IsStatusConditionTrue(next.Conditions, v1alpha1.ConditionSuspended); {
 	case is && !was:
 		e.note(v1alpha1.ReasonSuspended, s.suspension())
 	case was && !is && !s.mode.terminating:
-		e.note(v1alpha1.ReasonResumed, "the job goes on")
+		e.note(v1alpha1.ReasonResumed, "spec.suspend is false: instances are started again")
 	}
 	before := meta.FindStatusCondition(old.Conditions, v1alpha1.ConditionInvalidAnnotation)
 	after := meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionInvalidAnnotation)
@@ -78,7 +77,8 @@ func (s *summary) tellConditions(e *events, old, next *v1alpha1.BatchJobStatus) 
 	}
 }
 
-func (s *summary) tellTask(e *events, t *task) {
+// addTask adds the events of one task.
+func (s *summary) addTask(e *events, t *task) {
 	var before v1alpha1.TaskStatus
 	if t.old != nil {
 		before = *t.old

@@ -15,11 +15,11 @@ import (
 
 // history is what counts of an instance's past.
 type history struct {
-	// run is the run of the job that the instance's Pod belongs to; 0 unless the Pod is
-	// held, since all others are of the current run.
+	// run is the run of the job that the instance's Pod belongs to; 0 unless the instance is
+	// interrupted, since all others are of the current run.
 	run int
-	// retries is how often the command failed, machines how often a machine was not had
-	// or was lost.
+	// retries is how often the command failed, machines how often a machine was not
+	// acquired or was lost.
 	retries, machines int
 }
 

@@ -29,7 +29,7 @@ func TestClaims(t *testing.T) {
 		w := newWorld(t, job()).step().finish("a/0", 1).step()
 		w.want("RUNNING", "a RUNNING active=1;r1:0")
 	})
-	t.Run("retries wait for room too", func(t *testing.T) {
+	t.Run("retries wait for free slots too", func(t *testing.T) {
 		status := v1alpha1.BatchJobStatus{State: v1alpha1.JobRunning, Tasks: []v1alpha1.TaskStatus{{
 			Name: "a", State: v1alpha1.TaskRunning,
 			Retrying: "r1:0-3",
@@ -37,13 +37,13 @@ func TestClaims(t *testing.T) {
 		w := newWorld(t, job().Status(status)).step()
 		w.want("RUNNING", "a RUNNING active=r1:0-1 retrying=r1:2-3")
 	})
-	t.Run("a wave at a time", func(t *testing.T) {
+	t.Run("a batch at a time", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(300)).Task("b", testutil.Instances(300))).step()
 		w.want("RUNNABLE", "a RUNNABLE active=0-199", "b RUNNABLE")
 		w.step().want("RUNNABLE", "a RUNNABLE active=0-299", "b RUNNABLE active=0-99")
 		w.step().want("RUNNABLE", "a RUNNABLE active=0-299", "b RUNNABLE active=0-299")
 	})
-	t.Run("claims without a Pod belong to the wave", func(t *testing.T) {
+	t.Run("claims without a Pod belong to the batch", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(1000)))
 		for range 3 { // the Pods cannot be made: the network is down
 			p := w.compute()
@@ -175,7 +175,7 @@ func TestFinalizerIsPutBack(t *testing.T) {
 	}
 }
 
-// TestPastPods: a Pod whose attempt is counted is let go of and, if it runs, stopped.
+// TestPastPods: a Pod whose attempt is counted loses its finalizer and, if it runs, is stopped.
 func TestPastPods(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status v1alpha1.TaskStatus
@@ -249,7 +249,7 @@ func TestFuturePods(t *testing.T) {
 		w.step().want("RUNNING", "a RUNNING active=1-2;r1:0")
 	})
 	t.Run("leave no index below them unissued", func(t *testing.T) {
-		w := begin(t).finish("a/0", 0).step() // is counted and let go of
+		w := begin(t).finish("a/0", 0).step() // is counted, and its finalizer removed
 		lose(w).step().want("RUNNABLE", "a RUNNABLE active=0-2")
 		w.finishAll().want("SUCCEED", "a SUCCEED succeeded=0-2")
 	})
@@ -289,7 +289,7 @@ func TestForeignPods(t *testing.T) {
 				t.Errorf("Adopt %v, Create %v, Delete %v: want the claim of a/0 to be looked into", p.Adopt, p.Create, p.Delete)
 			}
 			if len(p.Release) > 0 {
-				t.Errorf("the Pod of a claim is let go of, though its outcome is not known")
+				t.Errorf("the finalizer of a claim's Pod is removed, though its outcome is not known")
 			}
 			w.step().finish("a/0 a/1", 0).step().step().want("SUCCEED", "a SUCCEED succeeded=0-1")
 		})
@@ -301,19 +301,19 @@ func TestForeignPods(t *testing.T) {
 		w.pods["mine"] = mine
 		w.step()
 		if got := w.pods["mine"]; got == nil || got.DeletionTimestamp != nil || len(got.Finalizers) > 0 || got.Labels[v1alpha1.LabelTracked] != "" {
-			t.Errorf("the user's Pod is %+v, want it to be let go of and otherwise left alone", got)
+			t.Errorf("the user's Pod is %+v, want its finalizer removed and nothing else changed", got)
 		}
 		w.want("RUNNABLE", "a RUNNABLE active=0")
 	})
 	t.Run("no claim, and a proof", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a")).step()
 		w.changeJob(func(job *v1alpha1.BatchJob) { job.Status.PodKeys = []string{"0123abcd"} })
-		stray := w.pods[w.pod("a/0")].DeepCopy()
-		stray.Name, stray.UID = "stray", "other"
-		delete(stray.Labels, v1alpha1.LabelAttempt)
+		unclaimed := w.pods[w.pod("a/0")].DeepCopy()
+		unclaimed.Name, unclaimed.UID = "unclaimed", "other"
+		delete(unclaimed.Labels, v1alpha1.LabelAttempt)
 		obs := w.observation()
-		obs.Live, obs.PodKey, obs.Pods = true, "0123abcd", []*corev1.Pod{stray}
-		if p := w.must(obs); fmt.Sprint(podNames(p.Delete), podNames(p.Release)) != "[stray] [stray]" {
+		obs.Live, obs.PodKey, obs.Pods = true, "0123abcd", []*corev1.Pod{unclaimed}
+		if p := w.must(obs); fmt.Sprint(podNames(p.Delete), podNames(p.Release)) != "[unclaimed] [unclaimed]" {
 			t.Errorf("Delete %q, Release %q, want the operator's Pod that nobody claims to be stopped", podNames(p.Delete), podNames(p.Release))
 		}
 	})

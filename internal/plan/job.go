@@ -57,7 +57,7 @@ type mode struct {
 //
 // That a job is being suspended is stored before its first Pod is stopped, so that no
 // controller takes the end of one for a failure; and it stays so until the last claim is
-// gone. Only then a new run begins: its Pods have other names than those that were
+// gone. Only then does a new run start: its Pods have other names than those that were
 // stopped.
 func modeOf(job *v1alpha1.BatchJob) mode {
 	m := mode{run: int(job.Status.Run)}

@@ -58,7 +58,7 @@ func mustResolve(job *v1alpha1.BatchJob) *resolve.Job {
 }
 
 // TestOutlineOfLargeJobs: whatever a large job does, by its outline the same is decided as by the job:
-// whether to look at it, who is to be woken for it, and where it stands in a line.
+// whether to look at it, who is to be woken for it, and its position in a queue.
 func TestOutlineOfLargeJobs(t *testing.T) {
 	now := metav1.Now()
 	dormantAnd := func(change func(*v1alpha1.BatchJob)) func(*v1alpha1.BatchJob) {
@@ -100,7 +100,7 @@ func TestOutlineOfLargeJobs(t *testing.T) {
 			dormant(j)
 			j.Status.Tasks = []v1alpha1.TaskStatus{{Name: "task-0", State: v1alpha1.TaskRunning, Active: "0", Running: 1}}
 		}, false, false},
-		"held": {func(j *v1alpha1.BatchJob) {
+		"interrupted": {func(j *v1alpha1.BatchJob) {
 			j.Status.Tasks = []v1alpha1.TaskStatus{{Name: "task-0", State: v1alpha1.TaskFailedInterrupted, Interrupted: "0"}}
 		}, false, false},
 	} {
@@ -147,7 +147,7 @@ func TestOutlineOfLargeJobs(t *testing.T) {
 			}
 			if !tc.idle {
 				if diff := cmp.Diff(job.Status, got.Status); diff != "" || job.Annotations[v1alpha1.AnnotationTerminate] != got.Annotations[v1alpha1.AnnotationTerminate] {
-					t.Errorf("of a job that is under way the status and the annotation must be whole: %s", diff)
+					t.Errorf("of a running job the status and the annotation must be whole: %s", diff)
 				}
 			}
 		})
@@ -175,7 +175,7 @@ func TestSmallJobsStayWhole(t *testing.T) {
 	}
 }
 
-// TestNoMemory: a job for which there is no memory claims nothing and says why; what is claimed goes on.
+// TestNoMemory: a job for which there is no memory claims nothing and says why; what is claimed continues.
 func TestNoMemory(t *testing.T) {
 	job := testutil.Job("j").Task("a", testutil.Instances(2)).Task("b").Edges("a->b").Obj()
 	const why = "there is none"
@@ -189,7 +189,7 @@ func TestNoMemory(t *testing.T) {
 		t.Errorf("it says so again: %+v, %v", p, err)
 	}
 	if p, err = Compute(Observation{Job: job, Spec: mustResolve(job)}, time.Unix(2000, 0)); err != nil || len(p.Create) != 2 || p.Status.Reason != "" {
-		t.Errorf("it does not go on: %+v, %v", p, err)
+		t.Errorf("it does not continue: %+v, %v", p, err)
 	}
 }
 

@@ -61,7 +61,7 @@ func TestLessonKubernetes115844(t *testing.T) {
 // kubernetes/kubernetes 119378: failures that a Job's policy ignores did not count towards
 // the delay before the next Pod either, so that a Pod which failed at once was made again
 // at once, for ever. Here a machine that is refused is waited for as long as the table of
-// patience says, from when the Pod was made, whether or not a budget pays for it.
+// acquisition timeouts says, from when the Pod was made, whether or not a budget pays for it.
 func TestLessonKubernetes119378(t *testing.T) {
 	for name, job := range map[string]*testutil.JobBuilder{
 		"that cost nothing":          testutil.Job("j").Task("a").WaitForMachine(),
@@ -78,7 +78,7 @@ func TestLessonKubernetes119378(t *testing.T) {
 					if !HasFinished(pod) {
 						w.change(pod.Name, func(pod *corev1.Pod) {
 							testutil.Bind(pod, "node-1")
-							testutil.Fail(pod, "OutOfcpu", "no room")
+							testutil.Fail(pod, "OutOfcpu", "full")
 						})
 					}
 				}

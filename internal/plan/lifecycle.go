@@ -27,12 +27,12 @@ func RetryDue(job *v1alpha1.BatchJob) bool {
 // have Pods whose finalizers are still to be removed.
 func HasEnded(s *v1alpha1.BatchJobStatus) bool { return isTerminal(s.State) }
 
-// IsDuplicate reports whether another job with the same client token runs in the place of this one.
+// IsDuplicate reports whether another job with the same client token runs instead of this one.
 func IsDuplicate(job *v1alpha1.BatchJob) bool {
 	return meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionDuplicate)
 }
 
-// IsFinished reports whether a job starts no instances any more: it has ended, or another runs in its place.
+// IsFinished reports whether a job starts no instances any more: it has ended, or another runs instead.
 // All that is left to do is to remove finalizers, to retry it, see RetryDue, or to delete it when its time
 // has come.
 func IsFinished(job *v1alpha1.BatchJob) bool { return HasEnded(&job.Status) || IsDuplicate(job) }
@@ -45,7 +45,7 @@ func isTerminal(s v1alpha1.JobState) bool {
 func seconds(t time.Time) metav1.Time { return metav1.NewTime(t.UTC().Truncate(time.Second)) }
 
 // restart returns a FAILED job as it was when its failed instances had not been issued yet, and the
-// event that tells so. What succeeded stays, and so do the tasks in which nothing failed.
+// event that says so. What succeeded stays, and so do the tasks in which nothing failed.
 func restart(old *v1alpha1.BatchJob, now time.Time) (*v1alpha1.BatchJob, events) {
 	job := old.DeepCopy()
 	s := &job.Status

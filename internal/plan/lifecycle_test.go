@@ -124,7 +124,7 @@ func TestSuspend(t *testing.T) {
 			t.Errorf("run is %d though nothing had run", w.job.Status.Run)
 		}
 	})
-	t.Run("a node that does not answer keeps it from going on", func(t *testing.T) {
+	t.Run("a node that does not answer keeps it from resuming", func(t *testing.T) {
 		w := newWorld(t, job()).step().start("a/0 a/1 a/2").suspend(true).step().finish("a/1 a/2", 143).step()
 		w.suspend(false).wait(time.Hour).step().step()
 		w.want("RUNNING", "a RUNNING active=0 running=1 (Suspended)")
@@ -132,7 +132,7 @@ func TestSuspend(t *testing.T) {
 			t.Errorf("waiting is %+v", s)
 		}
 	})
-	t.Run("a held instance stays held", func(t *testing.T) {
+	t.Run("an interrupted instance stays interrupted", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(2), testutil.FailedAction(v1alpha1.FailedActionInterrupt))).step().finish("a/0", 1).step()
 		w.suspend(true).step().stop("a/1").step().step().suspend(false).step()
 		w.want("RUNNING", "a RUNNING active=1 interrupted=0")
@@ -152,7 +152,7 @@ func TestTerminate(t *testing.T) {
 		w.finish("a/2", 0).step().step()
 		w.want("FAILED", "a FAILED succeeded=0 failed=1-3 (Terminated)", "b FAILED failed=0 (Terminated)")
 		if s := w.job.Status; s.Reason != v1alpha1.ReasonTerminated || len(w.tracked()) > 0 {
-			t.Errorf("reason is %s, held %q", s.Reason, podNames(w.tracked()))
+			t.Errorf("reason is %s, with the finalizer %q", s.Reason, podNames(w.tracked()))
 		}
 	})
 	t.Run("before the first pass", func(t *testing.T) {
@@ -181,11 +181,11 @@ func TestTerminate(t *testing.T) {
 		w.wait(30*time.Second+confirmWait-time.Second).step().want("RUNNING", "a RUNNING active=0 running=1")
 		w.wait(time.Second).step().step().want("FAILED", "a FAILED failed=0 (Terminated)")
 	})
-	t.Run("ends what is held", func(t *testing.T) {
+	t.Run("ends what is interrupted", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", testutil.FailedAction(v1alpha1.FailedActionInterrupt))).step().finish("a/0", 1).step()
 		w.terminate().step().step().want("FAILED", "a FAILED failed=0 (Terminated)")
 		if len(w.tracked()) > 0 {
-			t.Errorf("held are %q", podNames(w.tracked()))
+			t.Errorf("with the finalizer are %q", podNames(w.tracked()))
 		}
 	})
 }
@@ -205,7 +205,7 @@ func TestTerminateInstances(t *testing.T) {
 		w := newWorld(t, job()).step().finish("a/0", 0).annotate("a/0").step()
 		w.want("RUNNING", "a RUNNING succeeded=0 active=1-2")
 	})
-	t.Run("held", func(t *testing.T) {
+	t.Run("interrupted", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", testutil.FailedAction(v1alpha1.FailedActionFastInterrupt))).step().finish("a/0", 1).step().step()
 		w.want("FAILED_INTERRUPTED", "a FAILED_INTERRUPTED interrupted=0 (Interrupted)").wantCondition(v1alpha1.ConditionStalled, "True Interrupted")
 		w.annotate("a/0").step().step().want("FAILED", "a FAILED failed=0 (Terminated)")
@@ -222,15 +222,15 @@ func TestTerminateInstances(t *testing.T) {
 			if got := meta.FindStatusCondition(w.job.Status.Conditions, v1alpha1.ConditionInvalidAnnotation).Message; got != want {
 				t.Errorf("message is %q, want %q", got, want)
 			}
-			if n := len(slices.DeleteFunc(slices.Clone(w.told), func(s string) bool { return !strings.HasPrefix(s, "InvalidAnnotation") })); n != 1 {
-				t.Errorf("told %d times: %q", n, w.told)
+			if n := len(slices.DeleteFunc(slices.Clone(w.emitted), func(s string) bool { return !strings.HasPrefix(s, "InvalidAnnotation") })); n != 1 {
+				t.Errorf("told %d times: %q", n, w.emitted)
 			}
 			w.annotate("").step().wantCondition(v1alpha1.ConditionInvalidAnnotation, "")
 		})
 	}
 }
 
-func TestHeld(t *testing.T) {
+func TestInterrupted(t *testing.T) {
 	begin := func(t *testing.T) *world {
 		return newWorld(t, testutil.Job("j").Task("a", testutil.Instances(3), testutil.Concurrent(1), testutil.FailedAction(v1alpha1.FailedActionInterrupt)).
 			Task("b").Edges("a->b").DependOn(v1alpha1.PreTaskFinished)).step().finish("a/0", 1).step()
@@ -238,7 +238,7 @@ func TestHeld(t *testing.T) {
 	t.Run("keeps its Pod and its slot", func(t *testing.T) {
 		w := begin(t).step().want("FAILED_INTERRUPTED", "a FAILED_INTERRUPTED interrupted=0 (Interrupted)")
 		if pod := w.pods[w.pod("a/0")]; len(pod.Finalizers) == 0 || pod.Labels[v1alpha1.LabelTracked] == "" {
-			t.Errorf("its Pod is let go of: %+v", pod.ObjectMeta)
+			t.Errorf("the finalizer of its Pod is removed: %+v", pod.ObjectMeta)
 		}
 	})
 	t.Run("until somebody deletes its Pod", func(t *testing.T) {
@@ -294,7 +294,7 @@ func TestRetry(t *testing.T) {
 	t.Run("nor does any token on a job that was terminated", func(t *testing.T) {
 		failed(t).terminate().retry("1").step().want("FAILED", "a FAILED succeeded=0,2 failed=1 (TaskInstanceFailed)", "b FAILED failed=0 (PredecessorFailed)", "c SUCCEED succeeded=0")
 	})
-	t.Run("a task that was held back waits again", func(t *testing.T) {
+	t.Run("a task whose predecessor failed waits again", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").DependOn(v1alpha1.PreTaskAtLeastPartlySucceed).Task("a", testutil.Instances(2)).Task("b", testutil.Instances(2)).Edges("a->b")).step()
 		w.finish("a/0", 0).finish("a/1", 1).step().finish("b/0", 0).finish("b/1", 1).step().step()
 		w.want("FAILED", "a FAILED succeeded=0 failed=1 (TaskInstanceFailed)", "b FAILED succeeded=0 failed=1 (TaskInstanceFailed)")
@@ -321,7 +321,7 @@ func TestTimeToLive(t *testing.T) {
 			t.Errorf("it does not expire")
 		}
 	})
-	t.Run("not while a Pod is held", func(t *testing.T) {
+	t.Run("not while a Pod has the finalizer", func(t *testing.T) {
 		w := ended(t, 0)
 		w.create(w.instance("a/0"))
 		w.do("a/0", func(pod *corev1.Pod) {

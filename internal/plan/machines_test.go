@@ -29,8 +29,8 @@ var machines = func() *catalog.Catalog {
 
 var threeTypes = testutil.InstanceTypes("A.1", "B.1", "C.1")
 
-// notHad has the Pod of an attempt wait for a node until the patience is over.
-func (w *world) notHad(attempt string) *world {
+// notAcquired has the Pod of an attempt wait for a node until the acquisition timeout is over.
+func (w *world) notAcquired(attempt string) *world {
 	w.t.Helper()
 	return w.do(attempt, func(pod *corev1.Pod) { testutil.Unschedulable(pod, "0/3 nodes are available") }).step().wait(DefaultResourceWait).step().step()
 }
@@ -60,21 +60,21 @@ func (w *world) wantCPU(attempt, want string) *world {
 	return w
 }
 
-// TestInstanceTypes: each machine type is tried once before a machine counts as not had; a
-// machine that is lost begins a new round, with the first type.
+// TestInstanceTypes: each machine type is tried once before a machine counts as not acquired; a
+// machine that is lost starts a new round, with the first type.
 func TestInstanceTypes(t *testing.T) {
 	t.Run("one round", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", threeTypes)).step().wantCPU("a/0", "1")
-		w.notHad("a/0").wantActive("m1:0").wantCPU("a/0/r1", "2")
-		w.notHad("a/0/r1").wantActive("m2:0").wantCPU("a/0/r2", "3")
-		w.notHad("a/0/r2").step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+		w.notAcquired("a/0").wantActive("m1:0").wantCPU("a/0/r1", "2")
+		w.notAcquired("a/0/r1").wantActive("m2:0").wantCPU("a/0/r2", "3")
+		w.notAcquired("a/0/r2").step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
 	})
 	t.Run("two rounds, and then the command's budget", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", threeTypes, testutil.ResourceRetries(1), testutil.Retries(1))).step()
 		for i, attempt := range []string{"a/0", "a/0/r1", "a/0/r2", "a/0/r3", "a/0/r4"} {
-			w.notHad(attempt).wantActive([]string{"m1:0", "m2:0", "m3:0", "m4:0", "m5:0"}[i])
+			w.notAcquired(attempt).wantActive([]string{"m1:0", "m2:0", "m3:0", "m4:0", "m5:0"}[i])
 		}
-		w.wantCPU("a/0/r5", "3").notHad("a/0/r5").wantActive("r1m5:0")
+		w.wantCPU("a/0/r5", "3").notAcquired("a/0/r5").wantActive("r1m5:0")
 	})
 	t.Run("a lost machine is a round", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", threeTypes, testutil.ResourceRetries(1))).step()
@@ -82,7 +82,7 @@ func TestInstanceTypes(t *testing.T) {
 			w.start(attempt).step().stop(attempt).wait(time.Second)
 			return w.do(attempt, func(pod *corev1.Pod) { testutil.Finish(pod, 143, w.now) }).step().step()
 		}
-		w.notHad("a/0")
+		w.notAcquired("a/0")
 		lose("a/0/r1").wantActive("m3:0").wantCPU("a/0/r3", "1")
 		lose("a/0/r3")
 		if s := w.job.Status; s.State != v1alpha1.JobFailed || s.Failures[2].Reason != v1alpha1.ReasonPodDeleted {
@@ -91,7 +91,7 @@ func TestInstanceTypes(t *testing.T) {
 	})
 	t.Run("RUNNABLE waits with the last type", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").WaitForMachine().Task("a", threeTypes)).step()
-		w.notHad("a/0").notHad("a/0/r1").wantActive("m2:0")
+		w.notAcquired("a/0").notAcquired("a/0/r1").wantActive("m2:0")
 		for range 5 {
 			w.wait(10 * DefaultResourceWait).step()
 		}
@@ -103,25 +103,25 @@ func TestInstanceTypes(t *testing.T) {
 	}
 	t.Run("of a ComputeEnv, one round", func(t *testing.T) {
 		w := inEnv(t, 0, "A.1", "B.1", "C.1").wantCPU("a/0", "1")
-		w.notHad("a/0").wantActive("m1:0").wantCPU("a/0/r1", "2")
-		w.notHad("a/0/r1").wantActive("m2:0").wantCPU("a/0/r2", "3")
-		w.notHad("a/0/r2").step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+		w.notAcquired("a/0").wantActive("m1:0").wantCPU("a/0/r1", "2")
+		w.notAcquired("a/0/r1").wantActive("m2:0").wantCPU("a/0/r2", "3")
+		w.notAcquired("a/0/r2").step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
 	})
 	t.Run("of a ComputeEnv, two rounds", func(t *testing.T) {
 		w := inEnv(t, 1, "A.1", "B.1")
-		w.notHad("a/0").notHad("a/0/r1").wantActive("m2:0").wantCPU("a/0/r2", "1")
-		w.notHad("a/0/r2").wantCPU("a/0/r3", "2").notHad("a/0/r3").step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+		w.notAcquired("a/0").notAcquired("a/0/r1").wantActive("m2:0").wantCPU("a/0/r2", "1")
+		w.notAcquired("a/0/r2").wantCPU("a/0/r3", "2").notAcquired("a/0/r3").step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
 	})
 	t.Run("of a ComputeEnv that gets other types", func(t *testing.T) {
-		w := inEnv(t, 1, "A.1", "B.1", "C.1").notHad("a/0").wantCPU("a/0/r1", "2")
-		w.offer(1, "C.1").notHad("a/0/r1").step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
-		w = inEnv(t, 1, "C.1").notHad("a/0").offer(1, "A.1", "B.1").wantActive("m1:0").wantCPU("a/0/r1", "3")
-		w.notHad("a/0/r1").wantActive("m2:0").wantCPU("a/0/r2", "1").notHad("a/0/r2").wantCPU("a/0/r3", "2")
+		w := inEnv(t, 1, "A.1", "B.1", "C.1").notAcquired("a/0").wantCPU("a/0/r1", "2")
+		w.offer(1, "C.1").notAcquired("a/0/r1").step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+		w = inEnv(t, 1, "C.1").notAcquired("a/0").offer(1, "A.1", "B.1").wantActive("m1:0").wantCPU("a/0/r1", "3")
+		w.notAcquired("a/0/r1").wantActive("m2:0").wantCPU("a/0/r2", "1").notAcquired("a/0/r2").wantCPU("a/0/r3", "2")
 	})
 	t.Run("of a ComputeEnv that goes", func(t *testing.T) {
-		w := inEnv(t, 1, "A.1", "B.1", "C.1").notHad("a/0").notHad("a/0/r1").wantActive("m2:0")
+		w := inEnv(t, 1, "A.1", "B.1", "C.1").notAcquired("a/0").notAcquired("a/0/r1").wantActive("m2:0")
 		w.envs = nil
-		w.notHad("a/0/r2").wantActive("")
+		w.notAcquired("a/0/r2").wantActive("")
 		if got := w.job.Status.Tasks[0].Retrying; got != "m3:0" {
 			t.Errorf("without it, retrying is %q, want m3:0", got)
 		}
@@ -186,8 +186,8 @@ func TestZoneNotFound(t *testing.T) {
 	}
 }
 
-// TestEnvRoom: what a job may have of a ComputeEnv bounds all its tasks there together.
-func TestEnvRoom(t *testing.T) {
+// TestEnvCapacity: what a job may have of a ComputeEnv bounds all its tasks there together.
+func TestEnvCapacity(t *testing.T) {
 	env := resolve.Named(&v1alpha1.ComputeEnv{ObjectMeta: metav1.ObjectMeta{Name: "pool", UID: "u"}}, nil)
 	for name, tc := range map[string]struct {
 		view   EnvView

@@ -22,7 +22,7 @@ type outcome struct {
 	kind outcomeKind
 	// ran says that the command has run, for however short a time.
 	ran bool
-	// refused says that the node did not take the Pod.
+	// refused says that the node rejected the Pod.
 	refused bool
 	// outdated says that the Pod waited for a node by names that mean others now.
 	outdated bool
@@ -62,7 +62,7 @@ const (
 // An exit with 0 that came only after somebody had asked for the Pod's deletion is no
 // success: a program that handles the signal ends so with its work undone. All times are
 // in whole seconds. Within one and the same the command is believed, unless a signal
-// ended it or the deletion was for its timeout. Likewise what a kubelet evicts, see gaveWay.
+// ended it or the deletion was for its timeout. Likewise what a kubelet evicts, see endedAfterEviction.
 func (a *attempt) outcome() *outcome {
 	pod := a.pod
 	//mutation:retry-while-old-pod-runs
@@ -72,7 +72,7 @@ func (a *attempt) outcome() *outcome {
 	}
 	ended := terminated(pod)
 	end := &outcome{
-		stuck: !finished, ran: ended != nil || startedAt(pod) != nil || lostSight(pod),
+		stuck: !finished, ran: ended != nil || startedAt(pod) != nil || endIsUnknown(pod),
 		time: finishedAt(pod), podName: pod.Name, nodeName: pod.Spec.NodeName,
 	}
 	if ended != nil {
@@ -88,7 +88,7 @@ func (a *attempt) outcome() *outcome {
 		end.ran = true
 		end.by(byCommand, v1alpha1.ReasonStorageExceeded, "stopped: it wrote more than its disks hold%s", because("", pod.Status.Message))
 	//mutation:evicted-is-success
-	case commandSucceeded(pod) && !gaveWay(pod):
+	case commandSucceeded(pod) && !endedAfterEviction(pod):
 		end.kind = success
 	case disruption(pod) != nil:
 		end.ran = true // or was about to: the node had taken it
@@ -100,7 +100,7 @@ func (a *attempt) outcome() *outcome {
 		end.by(byMachine, v1alpha1.ReasonInitContainerFailed, "%s", failedInit(pod))
 	case !end.ran:
 		end.refused = true
-		end.by(byMachine, v1alpha1.ReasonMachineRefused, "%s did not take the Pod%s", nodeOf(pod), because(pod.Status.Reason, pod.Status.Message))
+		end.by(byMachine, v1alpha1.ReasonMachineRefused, "%s rejected the Pod%s", nodeOf(pod), because(pod.Status.Reason, pod.Status.Message))
 	case ended == nil || pod.Status.Reason != "":
 		end.by(byMachine, v1alpha1.ReasonPodFailed, "the Pod failed%s", because(pod.Status.Reason, pod.Status.Message))
 	case ended.Reason == "OOMKilled":
@@ -127,7 +127,7 @@ func (a *attempt) blameMachine(end *outcome) {
 	if d := disruption(pod); d != nil {
 		if d.Type == TerminationTarget {
 			end.requeued = true
-			end.by(byMachine, v1alpha1.ReasonPreempted, "preempted by the queue that it was admitted by%s; it waits there again, and nothing is spent", because(d.Reason, d.Message))
+			end.by(byMachine, v1alpha1.ReasonPreempted, "preempted by the queue that had admitted it%s; it is queued again, and no retry is used", because(d.Reason, d.Message))
 			return
 		}
 		switch d.Reason {
@@ -142,17 +142,17 @@ func (a *attempt) blameMachine(end *outcome) {
 	}
 	switch {
 	case end.stuck:
-		end.by(byMachine, v1alpha1.ReasonNodeLost, "%s does not confirm that the Pod, which was asked to stop, has ended", nodeOf(pod))
+		end.by(byMachine, v1alpha1.ReasonNodeLost, "%s has not confirmed that the Pod stopped when it was told to", nodeOf(pod))
 	case !end.ran && !askedToStop(pod).Before(pod.CreationTimestamp.Add(timeout)):
 		reason, detail := a.waitsFor()
 		if reason == "" {
 			reason, detail = v1alpha1.ReasonMachineRefused, nodeOf(pod)+" never started the container"
 		}
-		end.by(byMachine, reason, "given up after %d s: %s", int64(timeout/time.Second), detail)
+		end.by(byMachine, reason, "no machine was acquired within %d s: %s", int64(timeout/time.Second), detail)
 	case !end.ran && pod.Spec.NodeName == "" && pod.Annotations[v1alpha1.AnnotationHosts] != "":
 		// Whether the addresses are of other nodes at this moment is no matter.
 		end.outdated = true
-		end.by(byMachine, v1alpha1.ReasonHostNotFound, "the Pod waited for nodes that placement.hostIps does not mean any more")
+		end.by(byMachine, v1alpha1.ReasonHostNotFound, "the nodes that the Pod waited for no longer have the addresses of placement.hostIps; another Pod is created")
 	default:
 		end.by(byMachine, v1alpha1.ReasonPodDeleted, "the Pod was deleted before the command had ended")
 	}
@@ -214,7 +214,7 @@ func isStartError(t *corev1.ContainerStateTerminated) bool {
 }
 
 // timedOut reports whether a container could not be started because its runtime was too
-// slow or died, and not for what it was told to run. Only the text tells the two apart.
+// slow or died, and not for what it was to run. Only the text tells the two apart.
 func timedOut(message string) bool {
 	return slices.ContainsFunc([]string{"context deadline exceeded", "context canceled", "ttrpc: closed"}, func(s string) bool { return strings.Contains(message, s) })
 }
@@ -225,9 +225,9 @@ func isUnknown(t *corev1.ContainerStateTerminated) bool {
 	return t.Reason == "ContainerStatusUnknown" || t.Reason == "Unknown"
 }
 
-// lostSight reports whether a node had the container and does not know how it ended. A
+// endIsUnknown reports whether a node had the container and does not know how it ended. A
 // kubelet says the same of one that it never made when the Pod was deleted.
-func lostSight(pod *corev1.Pod) bool {
+func endIsUnknown(pod *corev1.Pod) bool {
 	t := stateOf(pod).Terminated
 	return t != nil && isUnknown(t) && (pod.DeletionTimestamp == nil || !t.StartedAt.IsZero())
 }
@@ -304,18 +304,18 @@ func disruption(pod *corev1.Pod) *corev1.PodCondition {
 	return nil
 }
 
-// gaveWay reports whether the command ended only after its kubelet had begun to put the Pod
-// out. An eviction for want of memory or disk, and the shutdown of a node, delete no Pod, so
-// that a command which heeds the signal and ends with 0 looks like one that is done. In one
-// and the same second the command is not believed: kubelets leave alone what has ended.
-func gaveWay(pod *corev1.Pod) bool {
+// endedAfterEviction reports whether the command ended only after its kubelet had started to evict the Pod.
+// An eviction for want of memory or disk, and the shutdown of a node, delete no Pod, so
+// that a command which heeds the signal and ends with 0 looks like one that is done. In the
+// same second the command is not believed: kubelets leave alone what has ended.
+func endedAfterEviction(pod *corev1.Pod) bool {
 	d, ended := disruption(pod), terminated(pod)
 	return d != nil && d.Reason == corev1.PodReasonTerminationByKubelet && pod.DeletionTimestamp == nil &&
 		ended != nil && !ended.FinishedAt.Before(&d.LastTransitionTime)
 }
 
-// exceededStorage reports whether the kubelet put the Pod out since it wrote more than its
-// own limits allow, and not since the node was short of room. Only the text tells the two
+// exceededStorage reports whether the kubelet evicted the Pod because it wrote more than its
+// own limits allow, and not because the node was short of disk. Only the text tells the two
 // apart.
 func exceededStorage(pod *corev1.Pod) bool {
 	return pod.Status.Reason == "Evicted" && slices.ContainsFunc([]string{"exceeds the total limit of containers", "exceeds the limit", "exceeded its local ephemeral storage limit"},

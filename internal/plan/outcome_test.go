@@ -78,10 +78,10 @@ func TestOutcome(t *testing.T) {
 		}, "Evicted: evicted: The node was low on memory.", -1, 0},
 		"the node has no disk left": {func(s story) {
 			testutil.Fail(s.Pod, "Evicted", "The node had condition: [DiskPressure].")
-		}, "MachineRefused: node node-1 did not take the Pod: Evicted: The node had condition: [DiskPressure].", -1, 0},
+		}, "MachineRefused: node node-1 rejected the Pod: Evicted: The node had condition: [DiskPressure].", -1, 0},
 		"did not fit after all": {func(s story) {
 			testutil.Fail(s.Pod, "OutOfcpu", "Node didn't have enough cpu.")
-		}, "MachineRefused: node node-1 did not take the Pod: OutOfcpu: Node didn't have enough cpu.", -1, 0},
+		}, "MachineRefused: node node-1 rejected the Pod: OutOfcpu: Node didn't have enough cpu.", -1, 0},
 		"drained": {func(s story) {
 			testutil.Start(s.Pod, begin)
 			testutil.Disrupt(s.Pod, "EvictionByEvictionAPI", "Eviction API: evicting")
@@ -123,7 +123,7 @@ func TestOutcome(t *testing.T) {
 		"a node that does not answer": {func(s story) {
 			testutil.Start(s.Pod, begin)
 			testutil.AskToStop(s.Pod, after(-91*time.Second))
-		}, "NodeLost: node node-1 does not confirm that the Pod, which was asked to stop, has ended", -1, -61 * time.Second},
+		}, "NodeLost: node node-1 has not confirmed that the Pod stopped when it was told to", -1, -61 * time.Second},
 		"a node that does not answer, past the timeout": {func(s story) {
 			testutil.Start(s.Pod, after(-102*time.Second))
 			testutil.AskToStop(s.Pod, after(-91*time.Second))
@@ -131,22 +131,22 @@ func TestOutcome(t *testing.T) {
 		"a node that does not answer, long before the timeout": {func(s story) {
 			testutil.Start(s.Pod, after(-95*time.Second))
 			testutil.AskToStop(s.Pod, after(-91*time.Second))
-		}, "NodeLost: node node-1 does not confirm that the Pod, which was asked to stop, has ended", -1, -61 * time.Second},
+		}, "NodeLost: node node-1 has not confirmed that the Pod stopped when it was told to", -1, -61 * time.Second},
 		"no node in time": {func(s story) {
 			s.Spec.NodeName = ""
 			testutil.Unschedulable(s.Pod, "0/3 nodes are available")
 			testutil.AskToStop(s.Pod, after(600*time.Second))
-		}, "Unschedulable: given up after 600 s: no node fits in zone zone-a: 0/3 nodes are available", -1, 600 * time.Second},
+		}, "Unschedulable: no machine was acquired within 600 s: no node fits in zone zone-a: 0/3 nodes are available", -1, 600 * time.Second},
 		"no image in time": {func(s story) {
 			testutil.Wait(s.Pod, "ImagePullBackOff", "no such image")
 			testutil.AskToStop(s.Pod, after(600*time.Second))
 			s.Status.Phase = corev1.PodFailed
-		}, `ImagePullFailed: given up after 600 s: the image "" cannot be pulled: no such image`, -1, 630 * time.Second},
+		}, `ImagePullFailed: no machine was acquired within 600 s: the image "" cannot be pulled: no such image`, -1, 630 * time.Second},
 		"the node shut down": {func(s story) {
 			testutil.Finish(s.Pod, 143, begin)
 			s.Status.Reason, s.Status.Message = "Terminated", "Pod was terminated in response to imminent node shutdown."
 		}, "PodFailed: the Pod failed: Terminated: Pod was terminated in response to imminent node shutdown.", 143, 0},
-		"failed without a word": {func(s story) { testutil.Fail(s.Pod, "", "") }, "MachineRefused: node node-1 did not take the Pod", -1, 0},
+		"failed without a word": {func(s story) { testutil.Fail(s.Pod, "", "") }, "MachineRefused: node node-1 rejected the Pod", -1, 0},
 		"the kubelet lost the container": {func(s story) {
 			testutil.Finish(s.Pod, 137, begin)
 			*s.terminated() = corev1.ContainerStateTerminated{Reason: "ContainerStatusUnknown", ExitCode: 137, Message: "could not be located"}
@@ -158,7 +158,7 @@ func TestOutcome(t *testing.T) {
 		"never began": {func(s story) {
 			testutil.Finish(s.Pod, 1, begin)
 			s.terminated().StartedAt = metav1.Time{}
-		}, "MachineRefused: node node-1 did not take the Pod", -1, 0},
+		}, "MachineRefused: node node-1 rejected the Pod", -1, 0},
 		"a container that was injected is none of ours": {func(s story) {
 			testutil.Finish(s.Pod, 3, begin)
 			s.Status.ContainerStatuses = append([]corev1.ContainerStatus{{Name: "proxy", State: corev1.ContainerState{
@@ -334,11 +334,11 @@ func TestWaits(t *testing.T) {
 		"nothing":              {nil, []func(*corev1.Pod){waiting("ContainerCreating"), waiting("PodInitializing")}, ": "},
 		"no node":              {nil, []func(*corev1.Pod){unschedulable}, "Unschedulable: 1 instance waits: no node fits in zone zone-a: 0/3 nodes are available"},
 		"no node in two zones": {[]string{"b", "c"}, []func(*corev1.Pod){unschedulable, unschedulable}, "Unschedulable: 2 instances wait: no node fits in zones b, c: 0/3 nodes are available"},
-		"gates":                {nil, []func(*corev1.Pod){gated, gated}, "SchedulingGated: 2 instances wait: the Pod is held back by its scheduling gates: kueue.x-k8s.io/admission, example.com/b"},
+		"gates":                {nil, []func(*corev1.Pod){gated, gated}, "SchedulingGated: 2 instances wait: the Pod is not scheduled until its scheduling gates are removed: kueue.x-k8s.io/admission, example.com/b"},
 		"no image":             {nil, []func(*corev1.Pod){waiting("ImagePullBackOff"), waiting("ErrImagePull"), waiting("InvalidImageName")}, `ImagePullFailed: 3 instances wait: the image "busybox:1.37" cannot be pulled: it says so`},
 		"no login": {nil, []func(*corev1.Pod){noLogin}, `ImagePullFailed: 1 instance waits: the image "busybox:1.37" cannot be pulled; if it exists, ` +
 			`check the Secret of passwordSecretRef or imagePullSecrets: pull access denied, repository does not exist or may require authorization`},
-		"a Secret is missing":   {nil, []func(*corev1.Pod){waiting("CreateContainerConfigError")}, "ContainerConfigError: 1 instance waits: the container cannot be made: it says so"},
+		"a Secret is missing":   {nil, []func(*corev1.Pod){waiting("CreateContainerConfigError")}, "ContainerConfigError: 1 instance waits: the container cannot be created: it says so"},
 		"the first one's words": {nil, []func(*corev1.Pod){waiting("ContainerCreating"), unschedulable, waiting("ErrImagePull"), waiting("ErrImagePull")}, "Unschedulable: 1 instance waits: no node fits in zone zone-a: 0/3 nodes are available"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -409,7 +409,7 @@ func TestWaits(t *testing.T) {
 }
 
 // TestWaitMessageIsKept: what the scheduler says changes all the time; only another
-// count or reason is news.
+// count or reason is an event.
 func TestWaitMessageIsKept(t *testing.T) {
 	w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(2))).step()
 	w.do("a/0 a/1", func(pod *corev1.Pod) { testutil.Unschedulable(pod, "one thing") }).step()

@@ -15,7 +15,7 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// outcomes are what the Pods tell, and the claims that have none: which attempts have ended and what
+// outcomes are what the Pods show, and the claims that have no Pod: which attempts have ended and what
 // becomes of their instances, and what the others do.
 type outcomes struct {
 	*job
@@ -32,10 +32,10 @@ type outcomes struct {
 	waiting  waitingList
 	// scheduled is when schedulers, by name, looked at Pods last.
 	scheduled map[string]time.Time
-	// ended is how many attempts were found ended now, and givenUp says that interrupted instances
+	// ended is how many attempts were found ended now, and interruptedEnded says that interrupted instances
 	// were terminated.
-	ended   int
-	givenUp bool
+	ended            int
+	interruptedEnded bool
 }
 
 // taskOutcomes are the outcomes of one task.
@@ -69,8 +69,8 @@ type moves struct {
 
 func newOutcomes(j *job) outcomes { return outcomes{job: j, tasks: make([]taskOutcomes, len(j.tasks))} }
 
-// take takes in what the Pod of a current claim tells.
-func (o *outcomes) take(a *attempt) {
+// addCurrent adds what the Pod of a current claim shows.
+func (o *outcomes) addCurrent(a *attempt) {
 	t, in, pod := &o.tasks[a.task.pos], a.instance, a.pod
 	end := a.outcome()
 	if end == nil {
@@ -96,7 +96,7 @@ func (o *outcomes) take(a *attempt) {
 		if end.requeued {
 			o.wait(a.task, in.Index, pod.Name, end.reason, end.message)
 		}
-		o.dismiss(pod, o.now)
+		o.cleanUp(pod, o.now)
 		if pod.DeletionTimestamp == nil && HasFinished(pod) {
 			o.delete = append(o.delete, pod)
 		}
@@ -109,7 +109,7 @@ func (o *outcomes) take(a *attempt) {
 	}
 }
 
-// follow takes in what an attempt does whose Pod has not ended.
+// follow adds what an attempt does whose Pod has not ended.
 func (o *outcomes) follow(a *attempt) {
 	t, p := &o.tasks[a.task.pos], a.progress()
 	o.noteScheduler(a.pod)
@@ -159,9 +159,9 @@ func (o *outcomes) waitsOn(a *attempt, end *outcome) bool {
 	return true
 }
 
-// takeInterrupted takes in what the Pod of an interrupted instance tells: the instance has failed once
+// addInterrupted adds what the Pod of an interrupted instance shows: the instance has failed once
 // somebody deletes its Pod, or terminates it.
-func (o *outcomes) takeInterrupted(a *attempt) {
+func (o *outcomes) addInterrupted(a *attempt) {
 	t, index, pod := &o.tasks[a.task.pos], a.instance.Index, a.pod
 	_, late := stopOf(pod, a.task.Timeout)
 	terminated := o.terminates(a.task, index)
@@ -171,7 +171,7 @@ func (o *outcomes) takeInterrupted(a *attempt) {
 	if terminated || pod.DeletionTimestamp != nil && !late {
 		t.moves.failed = append(t.moves.failed, index)
 		o.removeFinalizers = append(o.removeFinalizers, pod)
-		o.givenUp = true
+		o.interruptedEnded = true
 		return
 	}
 	t.seen = append(t.seen, index)
@@ -265,10 +265,10 @@ func (l *lists) settle(m *moves) {
 	}
 }
 
-// dismissUnidentified removes the finalizers of Pods that could not be identified, save those that have
+// cleanUpUnidentified removes the finalizers of Pods that could not be identified, except those that have
 // the name of a claim: somebody edited their labels, and adoption repairs them. One that nobody claims and
 // that the operator has made must not run on. Without a proof it may be a user's, and is left alone.
-func (o *outcomes) dismissUnidentified(create []resolve.Instance) {
+func (o *outcomes) cleanUpUnidentified(create []resolve.Instance) {
 	if len(o.unidentified) == 0 {
 		return
 	}
@@ -281,7 +281,7 @@ func (o *outcomes) dismissUnidentified(create []resolve.Instance) {
 		//mutation:finalizer-of-edited-pod-removed
 		case claimed[pod.Name]:
 		case o.asksForProof():
-			o.dismiss(pod, o.now)
+			o.cleanUp(pod, o.now)
 		case !HoldsNode(pod, o.now):
 			o.removeFinalizers = append(o.removeFinalizers, pod)
 		}

@@ -30,9 +30,9 @@ const maxHint = 64
 
 // Outline returns what a cache has to keep of a job, less than 2 KiB beside what is said of each:
 //
-//   - of a job at rest, one that has ended or runs in another's place: who it is, how it ended, when it
+//   - of an inactive job, one that has ended or is a duplicate: who it is, how it ended, when it
 //     is to be deleted, and its tokens;
-//   - of a large job that is idle, of which no instance is issued or held: what decides whether there is
+//   - of a large job that is idle, of which no instance is active or interrupted: what decides whether there is
 //     something to do for it, see IsDormant, and the ComputeEnvs that its tasks name;
 //   - of another large job: the same, and its status. The spec never changes: who has read it once need
 //     not read it again.
@@ -45,8 +45,8 @@ func OutlineFrom(job *v1alpha1.BatchJob, large int) *v1alpha1.BatchJob {
 	if _, done := job.Annotations[outlineSize]; done {
 		return job
 	}
-	size, rest := MemorySize(job), isAtRest(job)
-	if !rest && size < large {
+	size, inactive := MemorySize(job), isInactive(job)
+	if !inactive && size < large {
 		return job
 	}
 	spec, status := &job.Spec, &job.Status
@@ -66,7 +66,7 @@ func OutlineFrom(job *v1alpha1.BatchJob, large int) *v1alpha1.BatchJob {
 	}
 	out.Annotations = maps.Clone(job.Annotations)
 	kinds := []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionDuplicate}
-	if rest {
+	if inactive {
 		delete(out.Annotations, v1alpha1.AnnotationTerminate)
 	} else {
 		out.Spec.Suspend, out.Spec.Job.Priority = spec.Suspend, spec.Job.Priority
@@ -82,7 +82,7 @@ func OutlineFrom(job *v1alpha1.BatchJob, large int) *v1alpha1.BatchJob {
 		}
 	}
 	//mutation:outline-without-claims
-	if !rest && !IsIdle(job) {
+	if !inactive && !IsIdle(job) {
 		out.Status = *status
 	} else if text := out.Annotations[v1alpha1.AnnotationTerminate]; len(text) > maxHint {
 		out.Annotations[v1alpha1.AnnotationTerminate] = strings.Clone(text[:maxHint])
@@ -112,14 +112,14 @@ func OutlineSize(outline *v1alpha1.BatchJob) int {
 // IsIdle reports whether no instance of the job is issued or held, as far as its status says.
 func IsIdle(job *v1alpha1.BatchJob) bool { return !HasClaims(&job.Status) }
 
-// HasClaims reports whether a status says that an instance is issued or held.
+// HasClaims reports whether a status says that an instance is active or interrupted.
 func HasClaims(s *v1alpha1.BatchJobStatus) bool {
 	return slices.ContainsFunc(s.Tasks, func(t v1alpha1.TaskStatus) bool { return t.Active != "" || t.Interrupted != "" })
 }
 
 // IsDormant reports whether a job, of which there may be but an outline and of which there are no Pods,
 // says by itself that there is nothing to do for it before it changes: it is suspended, and its status
-// tells of that and of the last change.
+// shows that and the last change.
 func IsDormant(job *v1alpha1.BatchJob) bool {
 	is := func(kind string) bool { return meta.IsStatusConditionTrue(job.Status.Conditions, kind) }
 	return job.Spec.Suspend && !job.Spec.Terminate && job.DeletionTimestamp == nil && !HasEnded(&job.Status) && IsIdle(job) &&
@@ -132,7 +132,7 @@ func MayBegin(job *v1alpha1.BatchJob) bool {
 	return !job.Spec.Suspend && !job.Spec.Terminate && job.DeletionTimestamp == nil
 }
 
-// isAtRest reports whether nothing of the job is under way, or is to be.
-func isAtRest(job *v1alpha1.BatchJob) bool {
+// isInactive reports whether nothing of the job runs, or is to run.
+func isInactive(job *v1alpha1.BatchJob) bool {
 	return IsFinished(job) && !RetryDue(job) && IsIdle(job)
 }

@@ -24,7 +24,7 @@ type progress struct {
 	stop bool
 	// lookAgain is when the answer may be another though nothing happened; 0 means never.
 	lookAgain time.Duration
-	// reason and detail say what the attempt waits for, "" if that is not worth telling.
+	// reason and detail say what the attempt waits for, "" if the user need not know.
 	reason, detail string
 }
 
@@ -64,8 +64,8 @@ func (a *attempt) progress() progress {
 			p.lookAgain = left
 			p.awaitSidecars(pod)
 		} else {
-			p.waitFor(v1alpha1.ReasonNodeLost, "the Pod was asked to stop and "+nodeOf(pod)+
-				" does not confirm that it has: it may still run; nothing is started in its place until the node answers, is deleted, or is tainted "+corev1.TaintNodeOutOfService)
+			p.waitFor(v1alpha1.ReasonNodeLost, "the Pod was told to stop, but "+nodeOf(pod)+
+				" has not confirmed that it did, so it may still run; no other Pod replaces it until the node reports, is deleted, or has the taint "+corev1.TaintNodeOutOfService)
 		}
 		return p
 	}
@@ -114,8 +114,8 @@ func (a *attempt) startup(p *progress) {
 	}
 }
 
-// waitsFor says what a Pod that does not run waits for, if that is worth telling: the
-// reason and the detail. Both are empty for a Pod that gets on.
+// waitsFor says what a Pod that does not run waits for: the reason and the
+// detail. Both are empty while the Pod makes progress.
 func (a *attempt) waitsFor() (reason, detail string) {
 	pod := a.pod
 	if message, ok := unschedulable(pod); ok {
@@ -189,13 +189,13 @@ func (a *attempt) isOutdated() bool {
 	return strings.Join(a.obs.Nodes.named(e.HostIPs), ",") != pod.Annotations[v1alpha1.AnnotationHosts]
 }
 
-// gatedDetail says what holds a Pod back from the scheduler.
+// gatedDetail says which gates keep a Pod from the scheduler.
 func gatedDetail(gates []corev1.PodSchedulingGate) string {
 	var names []string
 	for _, g := range gates {
 		names = append(names, g.Name)
 	}
-	return "the Pod is held back by its scheduling gates: " + strings.Join(names, ", ")
+	return "the Pod is not scheduled until its scheduling gates are removed: " + strings.Join(names, ", ")
 }
 
 // neverStarts reports whether the node died after it had made the container and before it
@@ -210,7 +210,7 @@ func neverStarts(pod *corev1.Pod) bool {
 }
 
 // slowStart is how long a scheduler may take to look at a Pod, and a node to prepare it, before
-// that is worth telling. A node that hangs in a pull or a mount says nothing itself.
+// the status says so. A node that hangs in a pull or a mount reports nothing itself.
 const slowStart = 20 * time.Second
 
 // preparedSince returns since when a node prepares a Pod whose command has never

@@ -25,7 +25,7 @@ func TestProgress(t *testing.T) {
 	}{
 		"new":                                {nil, mode{}, time.Second, progress{lookAgain: 19 * time.Second}, ""},
 		"no scheduler":                       {nil, mode{}, time.Minute, progress{lookAgain: 9 * time.Minute, reason: v1alpha1.ReasonNoScheduler}, "default-scheduler"},
-		"given up":                           {nil, mode{}, time.Hour, progress{stop: true, reason: v1alpha1.ReasonNoScheduler}, "default-scheduler"},
+		"timed out":                          {nil, mode{}, time.Hour, progress{stop: true, reason: v1alpha1.ReasonNoScheduler}, "default-scheduler"},
 		"on a node, nobody knows since when": {func(p *corev1.Pod, _ time.Time) { testutil.Bind(p, "n") }, mode{}, time.Second, progress{phase: phaseStarting}, ""},
 		"no node fits":                       {func(p *corev1.Pod, _ time.Time) { testutil.Unschedulable(p, "full") }, mode{}, time.Minute, progress{lookAgain: 9 * time.Minute, reason: v1alpha1.ReasonUnschedulable}, "full"},
 		"runs":                               {started, mode{}, time.Second, progress{phase: phaseRunning, lookAgain: time.Minute}, ""},

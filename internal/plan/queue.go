@@ -13,8 +13,8 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// QueuePosition is what the place of a job in a queue depends on. All queues in which jobs wait for the
-// same, such as room in a quota or a node of a ComputeEnv, have this one order.
+// QueuePosition is what the position of a job in a queue depends on. All queues in which jobs wait for the
+// same, such as quota or a node of a ComputeEnv, have this one order.
 type QueuePosition struct {
 	// Priority is 0-100; a larger number goes first.
 	Priority int

@@ -31,13 +31,13 @@ func refusalMessage(r Refusal) string {
 	if advice := refusalAdvice(words); advice != "" {
 		words = advice + ": " + words
 	}
-	return cut("InternalError.CallCvm: the cluster refused to make a Pod: " + words)
+	return cut("InternalError.CallCvm: the cluster refused to create a Pod: " + words)
 }
 
-// refusedPod is how the API server begins: the Pod's name says nothing to the user.
+// refusedPod is how the API server's sentence starts: the Pod's name says nothing to the user.
 var refusedPod = regexp.MustCompile(`^pods? "[^"]*" is (?:forbidden|invalid): `)
 
-// advices say what mends a common refusal, by what the API server's sentence has. The first that
+// advices say how to fix a common refusal, by what the API server's sentence has. The first that
 // fits counts. docs/execution.md has them as a table.
 var advices = []struct {
 	sentence *regexp.Regexp
@@ -57,7 +57,7 @@ var advices = []struct {
 	{regexp.MustCompile(`admission webhook "[^"]*" denied|ValidatingAdmissionPolicy '[^']*'`), "a policy of the cluster forbids it; labels, annotations and more are set in computeEnv.kubernetes"},
 }
 
-// refusalAdvice returns what mends a refusal, "" where that is not known.
+// refusalAdvice returns how to fix a refusal, "" where that is not known.
 func refusalAdvice(words string) string {
 	for _, a := range advices {
 		if a.sentence.MatchString(strings.ReplaceAll(words, "\n", " ")) {

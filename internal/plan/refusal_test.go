@@ -38,14 +38,14 @@ func TestRefusalAdvice(t *testing.T) {
 		}
 		rows[advice] = sentence
 		message := refusalMessage(Refusal{Message: `pods "film-render-17-3f9k2m1x0a" is forbidden: ` + sentence + strings.Repeat(" and so on", 50)})
-		if !strings.HasPrefix(message, "InternalError.CallCvm: the cluster refused to make a Pod: "+advice+": ") || len(message) > v1alpha1.MaxMessageSize {
+		if !strings.HasPrefix(message, "InternalError.CallCvm: the cluster refused to create a Pod: "+advice+": ") || len(message) > v1alpha1.MaxMessageSize {
 			t.Errorf("the message is %q", message)
 		}
 	}
 	if len(rows) != len(advices) {
 		t.Errorf("the page has %d rows, and there are %d advices", len(rows), len(advices))
 	}
-	if got, want := refusalMessage(Refusal{Message: "something new"}), "InternalError.CallCvm: the cluster refused to make a Pod: something new"; got != want {
+	if got, want := refusalMessage(Refusal{Message: "something new"}), "InternalError.CallCvm: the cluster refused to create a Pod: something new"; got != want {
 		t.Errorf("the message is %q, want %q", got, want)
 	}
 }

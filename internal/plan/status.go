@@ -14,24 +14,25 @@ import (
 	"batchcompute.dev/operator/internal/conditions"
 )
 
-// plan puts the plan together. told are the events before those that the status brings.
-func (s *summary) plan(told events) Plan {
+// plan assembles the plan. earlier are the events before those that the status brings.
+func (s *summary) plan(earlier events) Plan {
 	old, next := &s.obs.Job.Status, s.status()
-	p := s.pods.plan(*next)
+	p := s.pods.plan(next)
 	p.Create, p.Adopt, p.Verify = s.claims.create, s.pods.adopt, s.pods.verify
 	p.InEnv, p.Wanted, p.Opened = s.claims.inEnv, s.claims.wanted, s.claims.opened
 	p.Retries, p.Scheduled = s.pods.retries, s.pods.scheduled
-	p.Urgent, p.Gather = s.urgency(old, next)
-	p.Transitions = s.events(told, old, next)
+	p.Urgent, p.Gather = s.urgency(old, &p.Status)
+	p.Transitions = s.events(earlier, old, &p.Status)
 	return p
 }
 
 // status is the whole next status.
-func (s *summary) status() *v1alpha1.BatchJobStatus {
-	obs, old := s.obs, &s.obs.Job.Status
+func (s *summary) status() v1alpha1.BatchJobStatus {
+	obs, old := &s.obs, &s.obs.Job.Status
 	kept := *old
-	kept.Tasks, kept.Waiting = nil, nil // they are made anew
-	next := kept.DeepCopy()
+	kept.Tasks, kept.Waiting = nil, nil // they are computed, not copied
+	var next v1alpha1.BatchJobStatus
+	kept.DeepCopyInto(&next)
 	if next.Conditions == nil {
 		next.Conditions = make([]metav1.Condition, 0, 2) // Accepted and Reconciling
 	}
@@ -55,7 +56,7 @@ func (s *summary) status() *v1alpha1.BatchJobStatus {
 	if isTerminal(next.State) {
 		next.EndTime = new(seconds(s.now))
 	}
-	s.setConditions(next)
+	s.setConditions(&next)
 	return next
 }
 
@@ -94,13 +95,13 @@ func (s *summary) taskStatuses() []v1alpha1.TaskStatus {
 		return nil
 	}
 	out := make([]v1alpha1.TaskStatus, 0, n)
-	r := roomToExplain(s.tasks)
+	r := newExplanationBudget(s.tasks)
 	for i := range s.tasks {
 		if !s.isStored(i) {
 			continue
 		}
 		t, l, pods := &s.job.tasks[i], &s.at[i], &s.pods.tasks[i]
-		reason, message := r.take(&s.tasks[i])
+		reason, message := r.spend(&s.tasks[i])
 		out = append(out, v1alpha1.TaskStatus{
 			Name: t.Name, State: s.tasks[i].state, Reason: reason, Message: message,
 			Succeeded: l.succeeded.String(), Failed: l.failed.String(),
@@ -154,7 +155,7 @@ func counterOf(m *v1alpha1.StateMetrics, s v1alpha1.TaskState) *int64 {
 	return &m.FailedCount
 }
 
-// setConditions sets the conditions of a job that validation accepted. What stays is set anew and not
+// setConditions sets the conditions of a job that validation accepted. A condition that stays is set again and not
 // removed first: the time of its transition would be another in every pass.
 func (s *summary) setConditions(next *v1alpha1.BatchJobStatus) {
 	set := conditions.OfBatchJob(next, next.ObservedGeneration, s.now)
@@ -182,7 +183,7 @@ func (s *summary) setConditions(next *v1alpha1.BatchJobStatus) {
 		set.Remove(v1alpha1.ConditionReconciling)
 	default:
 		set.Remove(v1alpha1.ConditionStalled)
-		set.True(v1alpha1.ConditionReconciling, v1alpha1.ReasonProgressing, "the job is under way")
+		set.True(v1alpha1.ConditionReconciling, v1alpha1.ReasonProgressing, "the job is in progress")
 	}
 }
 

@@ -39,7 +39,7 @@ func TestJobStatus(t *testing.T) {
 		Tasks:               []v1alpha1.TaskStatus{{Name: "a", State: v1alpha1.TaskRunnable, Active: active(0, "0-1")}},
 		Conditions: []metav1.Condition{
 			{Type: "Accepted", Status: "True", ObservedGeneration: 1, LastTransitionTime: first, Reason: "Accepted", Message: "the request is valid"},
-			{Type: "Reconciling", Status: "True", ObservedGeneration: 1, LastTransitionTime: first, Reason: "Progressing", Message: "the job is under way"},
+			{Type: "Reconciling", Status: "True", ObservedGeneration: 1, LastTransitionTime: first, Reason: "Progressing", Message: "the job is in progress"},
 		},
 	}
 	if diff := cmp.Diff(want, w.job.Status); diff != "" {
@@ -105,7 +105,7 @@ func TestMetrics(t *testing.T) {
 }
 
 // TestEndsWithItsLastOutcome: the write that stores the last outcome ends the job, and its Pods
-// are let go of then, however long that takes; a Pod that is still to be stopped comes first.
+// lose their finalizers then, however long that takes; a Pod that is still to be stopped comes first.
 func TestEndsWithItsLastOutcome(t *testing.T) {
 	w := newWorld(t, testutil.Job("j").Task("a")).step().finish("a/0", 0)
 	for try := range 3 { // the finalizer does not come off
@@ -116,7 +116,7 @@ func TestEndsWithItsLastOutcome(t *testing.T) {
 		w.live = true
 		p := w.compute()
 		if p.Status.EndTime == nil || p.Status.State != v1alpha1.JobSucceed || len(p.Release) != 1 {
-			t.Fatalf("plan is %+v, want a job that has ended and a Pod to let go of", p)
+			t.Fatalf("plan is %+v, want a job that has ended and a Pod whose finalizer is to be removed", p)
 		}
 		if err := w.store(w.job.ResourceVersion, &p.Status); err != nil {
 			t.Fatal(err)
@@ -128,7 +128,7 @@ func TestEndsWithItsLastOutcome(t *testing.T) {
 	w.vanish("a/0").create(w.instance("a/0"))
 	w.start("a/0").finish("a/0/r1", 0)
 	if p := w.compute(); p.Status.EndTime != nil || p.Status.State != v1alpha1.JobRunning || len(p.Delete) != 1 {
-		t.Errorf("plan is %+v, want a job that goes on until an earlier attempt has stopped", p)
+		t.Errorf("plan is %+v, want a job that continues until an earlier attempt has stopped", p)
 	}
 }
 
@@ -181,9 +181,9 @@ func TestTerminalStaysTerminal(t *testing.T) {
 	}
 }
 
-// TestHeldJobIsQuiet: the status of a job that waits for a person is not written again just
+// TestInterruptedJobIsQuiet: the status of a job that waits for a person is not written again just
 // because time passes.
-func TestHeldJobIsQuiet(t *testing.T) {
+func TestInterruptedJobIsQuiet(t *testing.T) {
 	w := newWorld(t, testutil.Job("j").Task("a", testutil.FailedAction(v1alpha1.FailedActionInterrupt))).step().finish("a/0", 1).step()
 	w.want("FAILED_INTERRUPTED", "a FAILED_INTERRUPTED interrupted=0 (Interrupted)")
 	if p := w.wait(time.Minute).compute(); p.Changed(&w.job.Status) {
@@ -191,8 +191,8 @@ func TestHeldJobIsQuiet(t *testing.T) {
 	}
 }
 
-// TestHeldPodVanishes: the attempt had failed before, and is told of once.
-func TestHeldPodVanishes(t *testing.T) {
+// TestInterruptedPodVanishes: the attempt had failed before, and is an event once.
+func TestInterruptedPodVanishes(t *testing.T) {
 	w := newWorld(t, testutil.Job("j").Task("a", testutil.FailedAction(v1alpha1.FailedActionInterrupt))).step().finish("a/0", 1).step()
 	w.vanish("a/0").step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
 	if f := w.job.Status.Failures; len(f) != 1 || f[0].Reason != v1alpha1.ReasonCommandFailed {
@@ -238,10 +238,10 @@ func TestOldViewStopsNothing(t *testing.T) {
 			w := newWorld(t, testutil.Job("j").Task("a"))
 			obs := Observation{Job: reach(w), Spec: w.spec, Pods: w.tracked()}
 			if p := w.must(obs); !p.NeedLive || len(p.Delete)+len(p.Release) > 0 {
-				t.Errorf("by an old job it stops %q and lets go of %q, want that it reads the job again", podNames(p.Delete), podNames(p.Release))
+				t.Errorf("by an old job it stops %q and removes the finalizers of %q, want that it reads the job again", podNames(p.Delete), podNames(p.Release))
 			}
 			if p := w.compute(); len(p.Delete)+len(p.Release) > 0 {
-				t.Errorf("by the job as it is it stops %q and lets go of %q", podNames(p.Delete), podNames(p.Release))
+				t.Errorf("by the job as it is it stops %q and removes the finalizers of %q", podNames(p.Delete), podNames(p.Release))
 			}
 		})
 	}
@@ -255,7 +255,7 @@ func podNames(pods []*corev1.Pod) []string {
 	return out
 }
 
-// TestDeletion: a job that is being deleted lets go of all its Pods and does no more.
+// TestDeletion: a job that is being deleted removes the finalizers of its Pods and does no more.
 func TestDeletion(t *testing.T) {
 	job := func() *testutil.JobBuilder {
 		return testutil.Job("j").Task("a", testutil.Instances(3), testutil.Retries(1)).Task("b").Edges("a->b")
@@ -268,7 +268,7 @@ func TestDeletion(t *testing.T) {
 			return w
 		},
 		"created": func(w *world) *world { return w.step() },
-		"under way": func(w *world) *world {
+		"running": func(w *world) *world {
 			return w.step().start("a/0").finish("a/1", 1).finish("a/2", 0).step().finish("a/1/r1", 0)
 		},
 		"ended": func(w *world) *world { return w.finishAll() },
@@ -315,7 +315,7 @@ func TestReject(t *testing.T) {
 			t.Errorf("transitions are %s, want %s", got, want)
 		}
 	})
-	t.Run("under way", func(t *testing.T) {
+	t.Run("running", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(4))).step().start("a/0 a/1").finish("a/2", 0)
 		p := reject(w)
 		if len(p.Create)+len(p.Adopt) > 0 || !slices.Equal(podNames(p.Release), names(w.pods)) || len(p.Delete) != 3 || !slices.IsSorted(podNames(p.Delete)) {
@@ -461,7 +461,7 @@ func TestRefusal(t *testing.T) {
 	t.Run("is said", func(t *testing.T) {
 		p := lost(t).compute()
 		s := p.Status.Tasks[0]
-		if s.Reason != v1alpha1.ReasonCreateRefused || s.Message != `InternalError.CallCvm: the cluster refused to make a Pod: remove what asks for more rights (dockerRunOption, computeEnv.kubernetes.securityContext), or use another namespace: violates PodSecurity` || p.Urgent {
+		if s.Reason != v1alpha1.ReasonCreateRefused || s.Message != `InternalError.CallCvm: the cluster refused to create a Pod: remove what asks for more rights (dockerRunOption, computeEnv.kubernetes.securityContext), or use another namespace: violates PodSecurity` || p.Urgent {
 			t.Errorf("the task is %+v, urgent %t", s, p.Urgent)
 		}
 		if p.Status.Reason != v1alpha1.ReasonCreateRefused || p.Status.Tasks[1].Reason != "" {
@@ -481,7 +481,7 @@ func TestRefusal(t *testing.T) {
 	})
 }
 
-func TestTransitions(t *testing.T) {
+func TestEvents(t *testing.T) {
 	t.Run("each once", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(2), testutil.Retries(1)).Task("b").Edges("a->b"))
 		again := func() { w.step().step() }
@@ -506,8 +506,8 @@ func TestTransitions(t *testing.T) {
 			`TaskInstanceFailed: task "b": exit code 9`,
 			`JobFailed: task "b": exit code 9`,
 		}
-		if diff := cmp.Diff(want, w.told); diff != "" {
-			t.Errorf("news (-want +got):\n%s", diff)
+		if diff := cmp.Diff(want, w.emitted); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
 		}
 	})
 	t.Run("success", func(t *testing.T) {
@@ -516,20 +516,20 @@ func TestTransitions(t *testing.T) {
 			"Accepted: " + w.job.Status.JobID + ": 1 task, 1 instance",
 			"JobSucceed: 1 task and 1 instance succeeded",
 		}
-		if diff := cmp.Diff(want, w.told); diff != "" {
-			t.Errorf("news (-want +got):\n%s", diff)
+		if diff := cmp.Diff(want, w.emitted); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
 		}
 	})
 	t.Run("a retry speaks of an attempt that is retried", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(3), testutil.Retries(1))).step().finish("a/0", 1).step()
-		w.told = nil
+		w.emitted = nil
 		w.finish("a/1", 2).wait(time.Second).finish("a/0/r1", 3).step()
 		want := []string{
 			`TaskInstanceRetry: task "a": 1 attempt failed and will be retried; instance 1: exit code 2, attempt 1 of 2`,
 			`TaskInstanceFailed: task "a": 1 of 3 instances failed; instance 0: exit code 3, attempt 2 of 2`,
 		}
-		if diff := cmp.Diff(want, w.told); diff != "" {
-			t.Errorf("news (-want +got):\n%s", diff)
+		if diff := cmp.Diff(want, w.emitted); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
 		}
 	})
 	t.Run("bounded", func(t *testing.T) {
@@ -545,7 +545,7 @@ func TestTransitions(t *testing.T) {
 	})
 }
 
-// bustle is a job in which about everything is going on at once.
+// bustle is a job in which about everything happens at once.
 func bustle(t *testing.T) *world {
 	w := newWorld(t, testutil.Job("j").
 		Task("a", testutil.Instances(12), testutil.Retries(2), testutil.Timeout(60)).Task("b", testutil.Instances(3)).Task("c").Task("d").

@@ -81,7 +81,7 @@ func (s *summary) explain(t *task) {
 	case x.state == v1alpha1.TaskSucceed:
 		return
 	case s.ready.ready[t.pos] == impossible:
-		x.reason, x.message = v1alpha1.ReasonPredecessorFailed, s.blame(t)
+		x.reason, x.message = v1alpha1.ReasonPredecessorFailed, s.predecessorMessage(t)
 		return
 	case x.state == v1alpha1.TaskFailed:
 		x.reason, x.message = s.failure(t)
@@ -118,13 +118,13 @@ func (s *summary) explain(t *task) {
 // explainBlocked says why no instance of a task can be issued of which none is active.
 func (s *summary) explainBlocked(t *task) string {
 	reason := s.claims.blocked[t.pos]
-	detail := fmt.Sprintf("there is no ComputeEnv %q", t.EnvID)
+	detail := fmt.Sprintf("ComputeEnv %q does not exist; create it to start the task", t.EnvID)
 	if e, ok := s.obs.Envs[t.EnvID]; ok {
 		switch {
 		case e.Size == 0:
-			detail = fmt.Sprintf("ComputeEnv %q has no node: its desiredComputeNodeCount is 0", e.Env.Name)
+			detail = fmt.Sprintf("ComputeEnv %q has no nodes; set its desiredComputeNodeCount to 1 or more", e.Env.Name)
 		default:
-			detail = fmt.Sprintf("ComputeEnv %q has no node to spare: its %s are in use, or others are first", e.Env.Name, count(e.Size, "node"))
+			detail = fmt.Sprintf("ComputeEnv %q has no free node: its %s are in use, or go to jobs ahead in the queue; raise its desiredComputeNodeCount to wait less", e.Env.Name, count(e.Size, "node"))
 		}
 	}
 	if reason == v1alpha1.ReasonOperatorMemory {
@@ -137,8 +137,8 @@ func (s *summary) explainBlocked(t *task) string {
 	return cut(detail)
 }
 
-// blame says which task before t does not let it start, and by which rule.
-func (s *summary) blame(t *task) string {
+// predecessorMessage says which task before t does not let it start, and by which rule.
+func (s *summary) predecessorMessage(t *task) string {
 	for _, p := range s.obs.Spec.Graph.Predecessors(t.pos) {
 		if pred := &s.job.tasks[p]; allows(s.obs.Spec.DependOn, &s.at[p], pred.InstanceNum) == impossible {
 			return fmt.Sprintf("cannot start: task %q ended %s, and taskExecutionDependOn is %s", pred.Name, s.tasks[p].state, s.obs.Spec.DependOn)
@@ -165,17 +165,18 @@ func (s *summary) failure(t *task) (reason, message string) {
 	return v1alpha1.ReasonTaskFailed, fmt.Sprintf("%d of %s failed", failed, count(t.InstanceNum, "instance"))
 }
 
-// interruptedMessage says which instances are interrupted, and with which words the last one failed.
+// interruptedMessage says with which words the last of the interrupted instances failed, and how to end
+// them all: "2 instances are interrupted; instance 4: exit code 1; to end them, …".
 func (s *summary) interruptedMessage(t *task) string {
 	interrupted, f := s.at[t.pos].interrupted, s.pods.tasks[t.pos].lastFinal
-	out := fmt.Sprintf("%s held until terminated: %s", isOrAre(interrupted.len(), "instance"), interrupted.all())
+	out := isOrAre(interrupted.len(), "instance") + " interrupted"
 	switch {
 	case f != nil:
-		return cut(fmt.Sprintf("%s; %s", out, f.words(t)))
+		out += "; " + f.words(t)
 	case t.old != nil && t.old.Reason == v1alpha1.ReasonInterrupted && sameCount(t.old.Message, out):
 		return t.old.Message
 	}
-	return cut(out)
+	return cut(fmt.Sprintf("%s; to end what is interrupted, annotate the job with %s=%s/%s", out, v1alpha1.AnnotationTerminate, t.Name, interrupted.all()))
 }
 
 // words say which attempt failed and how: "instance 7: exit code 1, attempt 3 of 3",
@@ -279,7 +280,7 @@ func (s *summary) suspension() string {
 	if n > 0 {
 		return isOrAre(n, "instance") + " being stopped"
 	}
-	return "nothing runs; spec.suspend: false goes on"
+	return "all instances have stopped; set spec.suspend to false to resume"
 }
 
 func isOrAre(n int, noun string) string {

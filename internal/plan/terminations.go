@@ -33,7 +33,7 @@ func ReadTerminations(spec *resolve.Job, text string, known *Terminations) *Term
 	switch {
 	case text == "":
 	case len(text) > v1alpha1.MaxTerminateLength:
-		t.complaint = fmt.Sprintf("must be at most %d bytes long; nothing in it is read. Write ranges, as in task/0-99, or name the instances in several steps; "+
+		t.complaint = fmt.Sprintf("must be at most %d bytes long; all of it is ignored. Write ranges, as in task/0-99, or name the instances in several steps; "+
 			"spec.terminate: true ends the whole job", v1alpha1.MaxTerminateLength)
 	default:
 		t.read(spec)

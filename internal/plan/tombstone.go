@@ -65,7 +65,7 @@ func AlreadyRan(obs Observation, t Tombstone, now time.Time) Plan {
 	next.EndTime = new(t.EndTime)
 	next.Reason = v1alpha1.ReasonAlreadyRan
 	next.Message = fmt.Sprintf("the same request ran under this name as %s, ended %s and was deleted after its ttlSecondsAfterFinished; "+
-		"remove the key %q from ConfigMap %s, and this job, to have it run again", t.JobID, t.State, obs.Job.Name, v1alpha1.TombstonesName)
+		"to run it again, remove the key %q from ConfigMap %s, delete this job and create it again", t.JobID, t.State, obs.Job.Name, v1alpha1.TombstonesName)
 	kinds := []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionComplete}
 	if t.State != v1alpha1.JobSucceed {
 		kinds = []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionFailed, v1alpha1.ConditionStalled}
@@ -75,7 +75,7 @@ func AlreadyRan(obs Observation, t Tombstone, now time.Time) Plan {
 		set.True(kind, next.Reason, next.Message)
 	}
 	var a actions
-	a.dismissAll(obs.Pods, now)
+	a.cleanUpAll(obs.Pods, now)
 	p := a.plan(*next)
 	var e events
 	e.note(next.Reason, next.Message)

@@ -23,7 +23,7 @@ type trouble struct {
 	// options are of the task a, beside its budgets.
 	options []testutil.TaskOption
 	// begin brings the trouble on. end is nil where begin ends the attempt, and else what
-	// ends it after the patience with it, or when the node confirms.
+	// ends it after the acquisition timeout, or when the node confirms.
 	begin, end func(w *world)
 	// state is the instance's while the trouble lasts, waits the reason it waits for, and
 	// reason that of the failure.
@@ -60,13 +60,13 @@ func doA(change func(w *world, pod *corev1.Pod)) func(*world) {
 	return func(w *world) { w.do("a/0", func(pod *corev1.Pod) { change(w, pod) }) }
 }
 
-// running returns what happens to the Pod of a/0 after its command has begun.
+// running returns what happens to the Pod of a/0 after its command has started.
 func running(change func(w *world, pod *corev1.Pod)) func(*world) {
 	return func(w *world) { w.start("a/0").step().wait(2 * time.Second); doA(change)(w) }
 }
 
-// patience is what passes before an attempt without a machine is given up.
-func patience(w *world) { w.wait(DefaultResourceWait).step() }
+// timesOut waits until the acquisition timeout of an attempt without a machine is over.
+func timesOut(w *world) { w.wait(DefaultResourceWait).step() }
 
 // stopped is the node's word that a Pod which was asked to stop has ended.
 func stopped(w *world) {
@@ -80,7 +80,7 @@ func stopped(w *world) {
 	}).step()
 }
 
-func givenUp(w *world) { patience(w); stopped(w) }
+func timesOutAndStops(w *world) { timesOut(w); stopped(w) }
 
 // troubles are by the row of the table in docs/execution.md, and its number of cases.
 var troubles = map[string][]trouble{
@@ -201,28 +201,28 @@ var troubles = map[string][]trouble{
 		reason: v1alpha1.ReasonStartError, after: "m1",
 	}},
 	"no node fits the Pod": {{
-		begin: doA(func(_ *world, pod *corev1.Pod) { testutil.Unschedulable(pod, "0/1 nodes are available") }), end: patience,
+		begin: doA(func(_ *world, pod *corev1.Pod) { testutil.Unschedulable(pod, "0/1 nodes are available") }), end: timesOut,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonUnschedulable, reason: v1alpha1.ReasonUnschedulable, after: "m1",
 	}},
 	"no node fits the Pod, and none is in its zone": {{
 		begin: func(w *world) {
 			w.nodes = &nodes.Index{}
 			doA(func(_ *world, pod *corev1.Pod) { testutil.Unschedulable(pod, "0/1 nodes are available") })(w)
-		}, end: patience,
+		}, end: timesOut,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonZoneNotFound, reason: v1alpha1.ReasonZoneNotFound, after: "m1",
 	}},
 	"no scheduler looks at the Pod: none has the name that `schedulerName` gives": {{
 		begin: func(w *world) {
 			doA(func(_ *world, pod *corev1.Pod) { pod.Spec.SchedulerName = "nope" })(w)
 			w.wait(slowStart)
-		}, end: patience,
+		}, end: timesOut,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonNoScheduler, reason: v1alpha1.ReasonNoScheduler, after: "m1",
 	}},
 	"the scheduler itself fails: `SchedulerError`": {{
 		begin: doA(func(_ *world, pod *corev1.Pod) {
 			testutil.Unschedulable(pod, "plugin failed")
 			pod.Status.Conditions[0].Reason = corev1.PodReasonSchedulerError
-		}), end: patience,
+		}), end: timesOut,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonUnschedulable, reason: v1alpha1.ReasonUnschedulable, after: "m1",
 	}},
 	"a Pod that may run, and is not or no longer the job's, has the name of the instance's Pod": {{
@@ -231,7 +231,7 @@ var troubles = map[string][]trouble{
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonPodNameTaken, after: "0",
 	}},
 	"such a Pod has finished, and still has the name": {{
-		begin: func(w *world) { takeName(w, false) }, end: patience,
+		begin: func(w *world) { takeName(w, false) }, end: timesOut,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonPodNameTaken, reason: v1alpha1.ReasonPodNameTaken, after: "m1",
 	}},
 	"the Pod has scheduling gates, as Kueue gives it": {{
@@ -240,11 +240,11 @@ var troubles = map[string][]trouble{
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonSchedulingGated, after: "0",
 	}},
 	"no node has an address of `hostIps`": {{
-		begin: notMade(v1alpha1.ReasonHostNotFound, "no node has the address 10.0.0.1"), end: patience,
+		begin: notMade(v1alpha1.ReasonHostNotFound, "no node has the address 10.0.0.1"), end: timesOut,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonHostNotFound, reason: v1alpha1.ReasonHostNotFound, after: "m1",
 	}},
 	"the catalogue does not have the machine any more": {{
-		begin: notMade(v1alpha1.ReasonMachineUnknown, `the operator's catalogue has no machine type "S5.SMALL1" any more`), end: patience,
+		begin: notMade(v1alpha1.ReasonMachineUnknown, `the operator's catalogue has no machine type "S5.SMALL1" any more`), end: timesOut,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonMachineUnknown, reason: v1alpha1.ReasonMachineUnknown, after: "m1",
 	}},
 	"the job is large, and other large jobs use all of the operator's memory for them (`--large-job-memory`)": {{
@@ -266,14 +266,14 @@ var troubles = map[string][]trouble{
 		begin: doA(func(_ *world, pod *corev1.Pod) {
 			testutil.Bind(pod, "node-1")
 			testutil.Wait(pod, "ImagePullBackOff", "not found")
-		}), end: givenUp,
+		}), end: timesOutAndStops,
 		state: v1alpha1.TaskInstanceStarting, waits: v1alpha1.ReasonImagePull, reason: v1alpha1.ReasonImagePull, after: "m1",
 	}},
 	"the container cannot be created: a missing Secret or ConfigMap, a forbidden user": {{
 		begin: doA(func(_ *world, pod *corev1.Pod) {
 			testutil.Bind(pod, "node-1")
 			testutil.Wait(pod, "CreateContainerConfigError", `secret "x" not found`)
-		}), end: givenUp,
+		}), end: timesOutAndStops,
 		state: v1alpha1.TaskInstanceStarting, waits: v1alpha1.ReasonContainerConfig, reason: v1alpha1.ReasonContainerConfig, after: "m1",
 	}},
 	"the cluster refuses the Pod: Pod Security, LimitRange, a missing service account, a policy's webhook": {{
@@ -287,7 +287,7 @@ var troubles = map[string][]trouble{
 	"the namespace's quota is used up; the API server answers 429": {{
 		begin: func(w *world) {
 			w.vanish("a/0")
-			w.refusals = map[int]Refusal{0: {Message: "no room", Quota: true, Since: w.now}}
+			w.refusals = map[int]Refusal{0: {Message: "full", Quota: true, Since: w.now}}
 		},
 		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step() },
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonQuota, after: "0",
@@ -332,7 +332,7 @@ func refusedByNode(reason string) trouble {
 			pod.Spec.NodeName = "node-1"
 			testutil.Fail(pod, reason, "it says why")
 		}),
-		end:   patience,
+		end:   timesOut,
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonMachineRefused, reason: v1alpha1.ReasonMachineRefused, after: "m1",
 	}
 }
@@ -448,7 +448,7 @@ func (tc trouble) check(t *testing.T, cells []string) {
 }
 
 // TestTroubleThatIsWaitedFor: with stateIfCreateCvmFailed RUNNABLE nothing is spent on a
-// machine that is not had, however long that takes; the instance waits, and runs in the
+// machine that is not acquired, however long that takes; the instance waits, and runs in the
 // end.
 func TestTroubleThatIsWaitedFor(t *testing.T) {
 	for row, list := range troubles {
@@ -474,9 +474,9 @@ func TestTroubleThatIsWaitedFor(t *testing.T) {
 	}
 }
 
-// TestPatience is the table of the API's waits, and that it is scaled.
+// TestAcquisitionTimeout is the table of the API's waits, and that it is scaled.
 // Source: BatchCompute, Task.ResourceMaxRetryCount.
-func TestPatience(t *testing.T) {
+func TestAcquisitionTimeout(t *testing.T) {
 	obs := Observation{Spec: &resolve.Job{}}
 	timeout := func(t *resolve.Task, machines int) time.Duration {
 		b := budgetOf(t, &obs)
@@ -520,11 +520,11 @@ func TestBudgets(t *testing.T) {
 		"the machine spends the command's last":  {1, 1, "", "mm", "RUNNING a RUNNING active=r1m1:0"},
 		"and then there is none":                 {1, 1, "", "mmm", "FAILED a FAILED failed=0 (TaskInstanceFailed)"},
 		"all of both":                            {2, 2, "", "mcmcc", "FAILED a FAILED failed=0 (TaskInstanceFailed)"},
-		"held after the last":                    {1, 0, "INTERRUPT", "cc", "FAILED_INTERRUPTED a FAILED_INTERRUPTED interrupted=r1:0 (Interrupted)"},
-		"held after the first":                   {3, 0, "FAST_INTERRUPT", "c", "FAILED_INTERRUPTED a FAILED_INTERRUPTED interrupted=0 (Interrupted)"},
-		"a lost machine is not held":             {0, 0, "INTERRUPT", "m", "FAILED a FAILED failed=0 (TaskInstanceFailed)"},
+		"interrupted after the last":             {1, 0, "INTERRUPT", "cc", "FAILED_INTERRUPTED a FAILED_INTERRUPTED interrupted=r1:0 (Interrupted)"},
+		"interrupted after the first":            {3, 0, "FAST_INTERRUPT", "c", "FAILED_INTERRUPTED a FAILED_INTERRUPTED interrupted=0 (Interrupted)"},
+		"a lost machine does not interrupt":      {0, 0, "INTERRUPT", "m", "FAILED a FAILED failed=0 (TaskInstanceFailed)"},
 		"nor does it spend what FAST has not":    {3, 1, "FAST_INTERRUPT", "mm", "FAILED a FAILED failed=0 (TaskInstanceFailed)"},
-		"held after a lost machine":              {0, 1, "INTERRUPT", "mc", "FAILED_INTERRUPTED a FAILED_INTERRUPTED interrupted=m1:0 (Interrupted)"},
+		"interrupted after a lost machine":       {0, 1, "INTERRUPT", "mc", "FAILED_INTERRUPTED a FAILED_INTERRUPTED interrupted=m1:0 (Interrupted)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, testutil.Job("j").Task("a", testutil.Retries(tc.retries), testutil.ResourceRetries(tc.machines), testutil.FailedAction(tc.action))).step()

@@ -58,14 +58,14 @@ type Observation struct {
 	// NoMemory says, in a sentence, why no instance may be issued though all allows it: the operator has no
 	// memory for the job. Empty: it has.
 	NoMemory string
-	// ResourceWait is the first entry of the table of patience; 0 means DefaultResourceWait.
+	// ResourceWait is the first acquisition timeout; 0 means DefaultResourceWait.
 	ResourceWait time.Duration
 	// Unfinished is how many Pods there are that may still run and are not tracked any
 	// more. It matters only where RetryDue.
 	Unfinished int
 }
 
-// DefaultResourceWait is how long the first machine of an instance is waited for.
+// DefaultResourceWait is the acquisition timeout of the first machine of an instance.
 // Source: BatchCompute, Task.ResourceMaxRetryCount.
 const DefaultResourceWait = 600 * time.Second
 
@@ -76,8 +76,8 @@ type EnvView struct {
 	Size int
 	// Limit is how many claims the job may have in it, those that it has included.
 	Limit int
-	// Grant is how many of these are new. When Closed, other jobs are first in line for any
-	// node that gets free, and only Grant claims may be made.
+	// Grant is how many of these are new. When Closed, other jobs are ahead in the queue for any
+	// node that becomes free, and only Grant claims may be made.
 	Grant  int
 	Closed bool
 }
@@ -95,9 +95,9 @@ type Refusal struct {
 	// Reason is one of the API's reasons; empty means ReasonCreateRefused.
 	Reason  string
 	Message string
-	// Quota says that there is no room now, which is waited for without end.
+	// Quota says that the quota is used up, which is waited for without end.
 	Quota bool
-	// Since is when the cluster began to refuse.
+	// Since is when the cluster first refused.
 	Since time.Time
 }
 
@@ -136,13 +136,13 @@ type Plan struct {
 	// finalizer of those that are there, and plans again with Absent. In order of task and
 	// index.
 	Verify []resolve.Instance
-	// Delete are Pods to be stopped: past their timeout or the patience for them, or of
+	// Delete are Pods to be stopped: past their timeout or acquisition timeout, or of
 	// instances that are terminated, suspended, or counted already. By name.
 	Delete []*corev1.Pod
 	// Release are Pods whose outcome is in Status, or who have none to give. By name.
 	Release []*corev1.Pod
 	// InEnv is how many claims Status has in each ComputeEnv, and Wanted how many more
-	// instances could begin if it had nodes for them; by the ComputeEnv's name.
+	// instances could start if it had nodes for them; by the ComputeEnv's name.
 	InEnv, Wanted map[string]int
 	// Opened says that a task with predecessors got its first claims.
 	Opened bool

@@ -79,7 +79,7 @@ func (w *waits) add(reason, detail string, index int) {
 	*w = append(*w, waitSum{reason, detail, index, 1})
 }
 
-// worst returns what is told of the task: the reason of the lowest index.
+// worst returns what the task's message says: the reason of the lowest index.
 func (w waits) worst() *waitSum {
 	if len(w) == 0 {
 		return nil

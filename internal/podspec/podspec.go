@@ -7,7 +7,7 @@
 //	catalogue, nodes        --> Cluster       what the names in it mean here
 //	Build(job, instance, Env, Cluster) --> Pod
 //
-// It is pure, and done anew for each Pod: the catalogue may have changed, and so may the
+// It is pure, and called again for each Pod: the catalogue may have changed, and so may the
 // nodes that an address belongs to.
 package podspec
 

@@ -32,7 +32,7 @@ import (
 	"batchcompute.dev/operator/internal/testutil/cputime"
 )
 
-var update = flag.Bool("update", false, "write the testdata/*.out.yaml anew")
+var update = flag.Bool("update", false, "rewrite testdata/*.out.yaml")
 
 // input is a testdata/*.in.yaml.
 type input struct {
@@ -144,7 +144,7 @@ func compare(t *testing.T, golden string, pod *corev1.Pod) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got), -update writes it anew:\n%s", golden, diff)
+		t.Errorf("%s (-want +got), -update rewrites it:\n%s", golden, diff)
 	}
 }
 

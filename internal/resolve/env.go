@@ -41,7 +41,7 @@ type Env struct {
 }
 
 // InstanceTypes returns how many machine types are tried before one machine counts as not
-// had, 1 or more.
+// acquired, 1 or more.
 func (e *Env) InstanceTypes() int { return max(1, len(e.Data.InstanceTypes)) }
 
 // EnvIDs returns what the tasks of a job name in envId, each once, in the order of the spec.

@@ -72,7 +72,7 @@ type Task struct {
 	Label string
 	// InstanceNum is how many instances run, 1 or more.
 	InstanceNum int
-	// MaxConcurrentNum is how many of them may be under way at once, 1 or more.
+	// MaxConcurrentNum is how many of them may be active at once, 1 or more.
 	MaxConcurrentNum int
 	// MaxRetryCount is how many failures of its command an instance survives.
 	MaxRetryCount int

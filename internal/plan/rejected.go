@@ -19,7 +19,7 @@ func Reject(obs Observation, code, message string, now time.Time) Plan {
 		return planEnded(&obs, now)
 	}
 	var a actions
-	a.dismissAll(obs.Pods, now)
+	a.cleanUpAll(obs.Pods, now)
 	p := a.plan(*obs.Job.Status.DeepCopy())
 	if obs.Job.DeletionTimestamp != nil {
 		return p
@@ -38,17 +38,17 @@ func Reject(obs Observation, code, message string, now time.Time) Plan {
 	return p
 }
 
-// Duplicate returns the plan for a job in whose place original runs, since both carry the
+// Duplicate returns the plan for a job instead of which original runs, since both have the
 // same client token: it stays SUBMITTED and shows the identifier of the other.
 func Duplicate(obs Observation, original *v1alpha1.BatchJob, now time.Time) Plan {
 	var a actions
-	a.dismissAll(obs.Pods, now)
+	a.cleanUpAll(obs.Pods, now)
 	p := a.plan(*obs.Job.Status.DeepCopy())
 	next := &p.Status
 	next.ObservedGeneration = obs.Job.Generation
 	next.State, next.JobID = v1alpha1.JobSubmitted, naming.JobID(original.UID)
 	next.Reason = v1alpha1.ReasonDuplicate
-	next.Message = fmt.Sprintf("job %q (%s) has the same clientToken and runs in the place of this one", original.Name, next.JobID)
+	next.Message = fmt.Sprintf("job %q (%s) has the same clientToken and runs instead of this one; to run both, create this one again with another clientToken", original.Name, next.JobID)
 	conditions.OfBatchJob(next, next.ObservedGeneration, now).True(v1alpha1.ConditionDuplicate, next.Reason, next.Message)
 	p.Urgent = true
 	p.Transitions = []Transition{{Reason: next.Reason, Message: next.Message}}

@@ -12,10 +12,10 @@ import (
 // urgency says whether the next status holds what must be stored before anything else is done, and
 // whether that may be batched with more. Both are false for a status that only informs people.
 func (s *summary) urgency(old, next *v1alpha1.BatchJobStatus) (urgent, gather bool) {
-	urgent = s.mode.changed || s.pods.givenUp || s.ready.failed || old.State == "" || isTerminal(next.State) ||
+	urgent = s.mode.changed || s.pods.interruptedEnded || s.ready.failed || old.State == "" || isTerminal(next.State) ||
 		!slices.Equal(old.PodKeys, next.PodKeys)
 	moved := s.pods.ended + len(s.claims.create)
-	gather = !urgent && moved > 0 && !s.usesEnvs() && (len(s.claims.create) == 0 || s.isTrickle(moved))
+	gather = !urgent && moved > 0 && !s.usesEnvs() && (len(s.claims.create) == 0 || s.isSmallShare(moved))
 	return urgent || moved > 0, gather
 }
 
@@ -24,9 +24,9 @@ func (s *summary) usesEnvs() bool {
 	return slices.ContainsFunc(s.job.tasks, func(t task) bool { return t.EnvID != "" })
 }
 
-// isTrickle reports whether the instances that moved are few of many that are active, no
+// isSmallShare reports whether the instances that moved are few of many that are active, no
 // task starts or ends with them, and there are no more to be claimed.
-func (s *summary) isTrickle(moved int) bool {
+func (s *summary) isSmallShare(moved int) bool {
 	if batchLeft(&s.obs, s.pods, &s.claims) <= 0 {
 		return false
 	}
@@ -41,9 +41,9 @@ func (s *summary) isTrickle(moved int) bool {
 		}
 		active += l.active.len()
 	}
-	return moved*trickle < active
+	return moved*smallShare < active
 }
 
-// trickle is the share of the active instances that are worth a write by themselves: one in
+// smallShare is the share of the active instances that are worth a write by themselves: one in
 // so many.
-const trickle = 20
+const smallShare = 20

@@ -33,7 +33,7 @@ func TestHostileSentences(t *testing.T) {
 					w.refusals[i] = r
 				}
 				w.step().wait(2 * DefaultResourceWait).step().step()
-				text, err := json.Marshal([]any{w.job.Status, w.told})
+				text, err := json.Marshal([]any{w.job.Status, w.emitted})
 				if err != nil || strings.Contains(string(text), `\u001b`) || strings.Contains(string(text), "hunter2") {
 					t.Errorf("%s (%v)", text, err)
 				}
@@ -122,7 +122,7 @@ var uglyWorlds = map[string]uglyWorld{
 		},
 		want: v1alpha1.JobFailed,
 	},
-	"all are held": {
+	"all are interrupted": {
 		action: v1alpha1.FailedActionFastInterrupt,
 		pod: func(pod *corev1.Pod, now time.Time) {
 			testutil.Bind(pod, longNode)
@@ -152,7 +152,7 @@ var uglyWorlds = map[string]uglyWorld{
 var longNode = strings.Repeat("n", 253)
 
 // TestStatusStaysWithinItsBound plays ugly worlds, and holds each status that is written to
-// what admission has made room for.
+// what admission has counted on.
 func TestStatusStaysWithinItsBound(t *testing.T) {
 	for name, u := range uglyWorlds {
 		for _, size := range []struct{ tasks, instances int }{{1, 1}, {1, 400}, {30, 3}, {600, 1}, {v1alpha1.MaxTasks, 1}} {
@@ -205,7 +205,7 @@ func (u uglyWorld) play(t *testing.T, tasks, instances int) {
 			t.Fatalf("a status of %d bytes, more than %d: %.3000s", len(text), bound, text)
 		}
 		most, state = max(most, len(text)), p.Status.State
-		wantRoomUsed(t, &p)
+		wantBudgetUsed(t, &p)
 		u.act(t, c, &p)
 	}
 	if state != u.want {
@@ -241,8 +241,8 @@ func (u uglyWorld) act(t *testing.T, c *cluster, p *Plan) {
 	c.now = c.now.Add(time.Second)
 }
 
-// wantRoomUsed checks that what explains is there as far as the room goes.
-func wantRoomUsed(t *testing.T, p *Plan) {
+// wantBudgetUsed checks that what explains is there as far as the budget goes.
+func wantBudgetUsed(t *testing.T, p *Plan) {
 	t.Helper()
 	reasons, messages, failed := 0, 0, 0
 	for _, s := range p.Status.Tasks {

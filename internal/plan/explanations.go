@@ -13,37 +13,37 @@ import (
 // for v1alpha1.MaxTaskReasons, see validation.WorstStatusSize. Of the other tasks, the lists
 // of indexes and the job's own reason say enough.
 
-// room is how many tasks may still be explained.
-type room struct {
-	own   explanations // tasks that wait, failed or are held themselves
+// explanationBudget is how many tasks may still be explained.
+type explanationBudget struct {
+	own   explanations // tasks that wait, failed or are interrupted themselves
 	after explanations // those that cannot start since another one failed
 }
 
 // explanations are how many reasons and messages there may be.
 type explanations struct{ reasons, messages int }
 
-// roomToExplain shares the room out: tasks that could not start have the least to say and
-// get what the others leave.
-func roomToExplain(tasks []taskSummary) room {
+// newExplanationBudget divides what the status may hold: tasks that could not start get what the others
+// leave, since theirs says least.
+func newExplanationBudget(tasks []taskSummary) explanationBudget {
 	all := explanations{v1alpha1.MaxTaskReasons, v1alpha1.MaxTaskMessages}
-	r := room{all, all}
+	r := explanationBudget{all, all}
 	for i := range tasks {
 		if t := &tasks[i]; t.reason != "" && t.reason != v1alpha1.ReasonPredecessorFailed {
-			r.after.take(t)
+			r.after.spend(t)
 		}
 	}
 	return r
 }
 
-// take returns the reason and message that the status has of t.
-func (r *room) take(t *taskSummary) (reason, message string) {
+// spend returns the reason and message that the status has of t.
+func (r *explanationBudget) spend(t *taskSummary) (reason, message string) {
 	if t.reason == v1alpha1.ReasonPredecessorFailed {
-		return r.after.take(t)
+		return r.after.spend(t)
 	}
-	return r.own.take(t)
+	return r.own.spend(t)
 }
 
-func (e *explanations) take(t *taskSummary) (reason, message string) {
+func (e *explanations) spend(t *taskSummary) (reason, message string) {
 	if t.reason == "" || e.reasons == 0 {
 		return "", ""
 	}

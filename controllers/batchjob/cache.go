@@ -1,0 +1,246 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unique"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/validation"
+)
+
+// CacheOptions says what the manager's cache must hold for Setup: all BatchJobs, of those at
+// rest and of large ones an outline, and the Pods whose outcome has not been recorded yet, stripped of
+// what is not read.
+// Objects are not copied when they are read, so no reader may change one.
+func CacheOptions() map[client.Object]cache.ByObject {
+	shared := true
+	return map[client.Object]cache.ByObject{
+		&v1alpha1.BatchJob{}:   {Transform: stripJob, UnsafeDisableDeepCopy: &shared},
+		&v1alpha1.ComputeEnv{}: {UnsafeDisableDeepCopy: &shared},
+		&corev1.Node{}:         {Transform: stripNode, UnsafeDisableDeepCopy: &shared},
+		&corev1.Pod{}: {
+			Label:                 labels.SelectorFromSet(labels.Set{v1alpha1.LabelTracked: "true"}),
+			Transform:             stripPod,
+			UnsafeDisableDeepCopy: &shared,
+		},
+	}
+}
+
+// stripJob keeps what is read of a job; of one at rest, and of a large one, that is an outline. See
+// Reconciler.whole.
+func stripJob(o any) (any, error) { return stripJobFrom(o, plan.LargeJob) }
+
+// stripJobFrom is stripJob where jobs are large from another size on.
+func stripJobFrom(o any, large int) (any, error) {
+	job, ok := o.(*v1alpha1.BatchJob)
+	if !ok {
+		return o, nil
+	}
+	if len(job.ManagedFields) > 0 && job.ManagedFields[0].Operation == stripped[0].Operation {
+		return job, nil
+	}
+	size := strconv.FormatInt(validation.StoredSize(job), 10) // as the API server has it
+	job.ManagedFields, job.Labels = stripped, nil
+	terminate, ok := job.Annotations[v1alpha1.AnnotationTerminate]
+	job.Annotations = map[string]string{v1alpha1.AnnotationStoredSize: size}
+	if ok {
+		// One that is too long to be read stays too long, without its end.
+		terminate = strings.Clone(terminate[:min(len(terminate), v1alpha1.MaxTerminateLength+1)])
+		job.Annotations[v1alpha1.AnnotationTerminate] = terminate
+	}
+	out := plan.OutlineFrom(job, large)
+	out.ManagedFields = stripped
+	return out, nil
+}
+
+// stripped marks what stripJob has returned: an informer that begins calls it twice for each object, and
+// the second time it would take the size of what is left for that of the job. The API server stores no such
+// operation, so nobody can forge the mark.
+var stripped = []metav1.ManagedFieldsEntry{{Operation: "Stripped"}}
+
+// stripNode keeps what tells where a node is.
+func stripNode(o any) (any, error) {
+	node, ok := o.(*corev1.Node)
+	if !ok {
+		return o, nil
+	}
+	out := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion}}
+	out.Status.Addresses = node.Status.Addresses
+	out.Labels = some(node.Labels, corev1.LabelTopologyZone, corev1.LabelHostname)
+	return out, nil
+}
+
+// readLabels are the labels of a Pod that are read.
+var readLabels = []string{
+	v1alpha1.LabelTracked, v1alpha1.LabelJobID, v1alpha1.LabelTaskName, v1alpha1.LabelTaskInstanceIndex,
+	v1alpha1.LabelAttempt, v1alpha1.LabelRun, v1alpha1.LabelEnvID,
+}
+
+// stripPod keeps what observe and plan read. There may be a hundred thousand Pods, so what many
+// of them say alike is kept once.
+func stripPod(o any) (any, error) {
+	pod, ok := o.(*corev1.Pod)
+	if !ok {
+		return o, nil
+	}
+	out := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: pod.Name, Namespace: interned(pod.Namespace), UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+			CreationTimestamp: pod.CreationTimestamp, DeletionTimestamp: pod.DeletionTimestamp,
+			DeletionGracePeriodSeconds: pod.DeletionGracePeriodSeconds,
+			Labels:                     some(pod.Labels, readLabels...),
+			Annotations:                some(pod.Annotations, v1alpha1.AnnotationJobName, v1alpha1.AnnotationHosts),
+		},
+		Spec: corev1.PodSpec{
+			NodeName: interned(pod.Spec.NodeName), SchedulingGates: pod.Spec.SchedulingGates, SchedulerName: interned(pod.Spec.SchedulerName),
+		},
+		Status: corev1.PodStatus{Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message},
+	}
+	if text := pod.Annotations[v1alpha1.AnnotationProof]; text != "" { // no other Pod has the same
+		if out.Annotations == nil {
+			out.Annotations = map[string]string{}
+		}
+		out.Annotations[v1alpha1.AnnotationProof] = text
+	}
+	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {
+		out.OwnerReferences = []metav1.OwnerReference{{
+			APIVersion: interned(owner.APIVersion), Kind: interned(owner.Kind), Name: interned(owner.Name),
+			UID: types.UID(interned(string(owner.UID))), Controller: new(true),
+		}}
+	}
+	if slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
+		out.Finalizers = tracked
+	}
+	out.Status.Conditions = readConditions(pod.Status.Conditions)
+	out.Status.InitContainerStatuses = readStatuses(pod.Status.InitContainerStatuses)
+	out.Status.ContainerStatuses = readStatuses(pod.Status.ContainerStatuses)
+	return out, nil
+}
+
+// readStatuses keeps what is read of containers.
+func readStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {
+	var out []corev1.ContainerStatus
+	for i := range all {
+		s := &all[i]
+		kept := corev1.ContainerStatus{Name: interned(s.Name), State: s.State}
+		if s.State.Waiting != nil {
+			kept.Image = s.Image
+		}
+		out = append(out, kept)
+	}
+	return out
+}
+
+// tracked are the finalizers of a Pod that is held; nobody changes them in place.
+var tracked = []string{v1alpha1.FinalizerTracking}
+
+// readConditions are those of a Pod's conditions that are read.
+func readConditions(all []corev1.PodCondition) []corev1.PodCondition {
+	kept := make([]corev1.PodCondition, 0, 2) // as many as a Pod that runs has
+	for _, c := range all {
+		switch {
+		case c.Type == corev1.PodReady:
+			c.Reason, c.Message = "", "" // only its time counts
+		case c.Type == corev1.PodInitialized && c.Status == corev1.ConditionFalse:
+			c.Reason, c.Message = "", ""
+		case c.Type == corev1.PodScheduled,
+			c.Type == corev1.PodReadyToStartContainers && c.Status == corev1.ConditionFalse,
+			(c.Type == corev1.DisruptionTarget || c.Type == plan.TerminationTarget) && c.Status == corev1.ConditionTrue:
+		default:
+			continue
+		}
+		c.LastProbeTime = metav1.Time{}
+		c.Type, c.Status = corev1.PodConditionType(interned(string(c.Type))), corev1.ConditionStatus(interned(string(c.Status)))
+		kept = append(kept, c)
+	}
+	return kept
+}
+
+// some returns the entries of these keys; nil if there is none.
+func some(all map[string]string, keys ...string) map[string]string {
+	var out map[string]string
+	for _, key := range keys {
+		if value, ok := all[key]; ok {
+			if out == nil {
+				out = make(map[string]string, min(len(all), len(keys)))
+			}
+			out[key] = interned(value)
+		}
+	}
+	return out
+}
+
+// interned returns text in the memory that others of the same text use.
+func interned(text string) string { return unique.Make(text).Value() }
+
+// listedAtOnce is how many BatchJobs are read in one list: a few dozen MiB at most.
+const listedAtOnce = 8
+
+// NewInformer makes the informers of the manager's cache. An API server that can streams the objects that
+// there are to an informer that begins, one by one. Any other sends a list, of which all is in memory at
+// once: of BatchJobs it is asked for a few at a time, and each is stripped as it comes.
+func NewInformer(lw toolscache.ListerWatcher, kind runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
+	if _, ok := kind.(*v1alpha1.BatchJob); ok {
+		lw = inPages(toolscache.ToListerWatcherWithContext(lw))
+	}
+	return toolscache.NewSharedIndexInformer(lw, kind, resync, indexers)
+}
+
+// inPages lists BatchJobs a few at a time.
+func inPages(lw toolscache.ListerWatcherWithContext) toolscache.ListerWatcher {
+	return &toolscache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+			// From its own cache an API server sends all at once, whatever the limit. A page that follows
+			// another one is of the same version as that.
+			if opts.Limit = listedAtOnce; opts.Continue == "" {
+				opts.ResourceVersion, opts.ResourceVersionMatch = "", ""
+			}
+			all := &v1alpha1.BatchJobList{}
+			for {
+				out, err := lw.ListWithContext(ctx, opts)
+				if err != nil {
+					return nil, err
+				}
+				page, ok := out.(*v1alpha1.BatchJobList)
+				if !ok {
+					return nil, fmt.Errorf("listing BatchJobs: the answer is a %T", out)
+				}
+				for i := range page.Items {
+					stripped, err := stripJob(&page.Items[i])
+					if err != nil {
+						return nil, err
+					}
+					if job, ok := stripped.(*v1alpha1.BatchJob); ok {
+						all.Items = append(all.Items, *job)
+					}
+				}
+				all.ListMeta = page.ListMeta
+				if opts.Continue = page.Continue; opts.Continue == "" {
+					return all, nil
+				}
+			}
+		},
+		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+			return lw.WatchWithContext(ctx, opts)
+		},
+	}
+}

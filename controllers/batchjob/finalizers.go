@@ -1,0 +1,125 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/plan"
+)
+
+// removableFinalizers returns the Pods whose finalizers may be removed now, terminating ones and others, and
+// when to look again at those that may not; 0 if all may.
+//
+// Without its finalizer a terminating Pod loses its name as well. Another process that believes to be the
+// leader may be about to create it once more, and should meet a name conflict: so the finalizers of these
+// are removed last, and not while they are young.
+func (r *Reconciler) removableFinalizers(obs *observation, p *plan.Plan, deleteErr error) (terminating, others []*corev1.Pod, young time.Duration) {
+	pods := p.Release
+	if deleteErr != nil {
+		// A Pod whose deletion failed must stay in the cache.
+		deleted := make(map[*corev1.Pod]bool, len(p.Delete))
+		for _, pod := range p.Delete {
+			deleted[pod] = true
+		}
+		_, pods = partition(pods, func(pod *corev1.Pod) bool { return deleted[pod] })
+	}
+	terminating, others = partition(pods, func(pod *corev1.Pod) bool { return pod.DeletionTimestamp != nil })
+	if obs.Job.DeletionTimestamp == nil { // nobody creates Pods for a job that is being deleted
+		terminating, young = r.oldEnough(terminating)
+	}
+	return terminating, others, young
+}
+
+// oldEnough returns the Pods that may lose their names, and when the first of the others may; 0 if all may.
+func (r *Reconciler) oldEnough(pods []*corev1.Pod) ([]*corev1.Pod, time.Duration) {
+	var first time.Duration
+	now := r.options.Clock.Now()
+	old, _ := partition(pods, func(pod *corev1.Pod) bool {
+		left := pod.CreationTimestamp.Add(nameTime).Sub(now)
+		if left <= 0 || left > 2*nameTime { // so far ahead is a clock that is wrong
+			return true
+		}
+		first = soonest(first, left)
+		return false
+	})
+	return old, first
+}
+
+// removeFinalizersOf removes the finalizers of Pods of the job, and remembers it.
+func (r *Reconciler) removeFinalizersOf(ctx context.Context, obs *observation, pods []*corev1.Pod) error {
+	removed, err := r.removeFinalizers(ctx, keyOf(&obs.Job.ObjectMeta), pods)
+	maps.Copy(obs.state.finalizersRemoved, removed)
+	return err
+}
+
+// removeFinalizers removes the tracking finalizer and label of Pods whose outcome is stored, in one patch:
+// without the label they leave the cache. It returns the resource versions that the Pods have then.
+func (r *Reconciler) removeFinalizers(ctx context.Context, job types.NamespacedName, pods []*corev1.Pod) (map[types.UID]string, error) {
+	versions := make([]string, len(pods))
+	err := r.limits.For(job, len(pods)).Patch.Do(len(pods), func(i int) (err error) {
+		versions[i], err = r.removeFinalizer(ctx, pods[i])
+		return ignoreOther(err)
+	})
+	removed := make(map[types.UID]string, len(pods))
+	for i, version := range versions {
+		if version != "" {
+			removed[pods[i].UID] = version
+		}
+	}
+	return removed, err
+}
+
+// removeFinalizer removes the tracking finalizer and label of one Pod, and returns its new resource version.
+func (r *Reconciler) removeFinalizer(ctx context.Context, pod *corev1.Pod) (version string, err error) {
+	return r.patchPod(ctx, pod, map[string]any{
+		"uid":                                 pod.UID,
+		"labels":                              map[string]any{v1alpha1.LabelTracked: nil},
+		"$deleteFromPrimitiveList/finalizers": []string{v1alpha1.FinalizerTracking},
+	})
+}
+
+// removeOrphanFinalizers removes the finalizers of Pods that name a job which does not exist, or is not
+// theirs. The cache may be wrong about that, so the API server decides.
+func (r *Reconciler) removeOrphanFinalizers(ctx context.Context, key types.NamespacedName, pods []*corev1.Pod) error {
+	if len(pods) == 0 {
+		return nil
+	}
+	var job v1alpha1.BatchJob
+	err := r.live.Get(ctx, key, &job)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading the job from the API server: %w", err)
+	}
+	var orphans []*corev1.Pod
+	for _, pod := range pods {
+		//mutation:orphans-by-cache-alone
+		if (apierrors.IsNotFound(err) || !r.owns(&job, pod, nil)) && !r.pool.HoldsNode(pod) {
+			orphans = append(orphans, pod)
+		}
+	}
+	//mutation:orphans-keep-finalizer
+	_, err = r.removeFinalizers(ctx, key, orphans)
+	return err
+}
+
+// partition divides Pods by whether is holds for them.
+func partition(pods []*corev1.Pod, is func(*corev1.Pod) bool) (yes, no []*corev1.Pod) {
+	for _, pod := range pods {
+		if is(pod) {
+			yes = append(yes, pod)
+		} else {
+			no = append(no, pod)
+		}
+	}
+	return yes, no
+}

@@ -1,0 +1,180 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/flow"
+	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/retry"
+)
+
+// statusDelay is what throttling says about the status of a plan.
+type statusDelay struct {
+	// write says that the status is to be written now. Else it has not changed, or
+	write bool
+	// wait is how long a changed status is not to be written yet, and
+	wait time.Duration
+	// blocks says that nothing else may be done before: the status has claims or outcomes.
+	blocks bool
+}
+
+// throttle decides whether the planned status is written now.
+func (r *Reconciler) throttle(obs *observation, p *plan.Plan) statusDelay {
+	stored := &obs.Job.Status
+	if obs.state.trimmed {
+		p.Status, stored = *plan.Trim(&p.Status), plan.Trim(stored)
+	}
+	if !p.Changed(stored) {
+		return statusDelay{}
+	}
+	if wait := r.writes.Delay(r.writeOf(p), &obs.state.writes, r.options.Clock.Now()); wait > 0 {
+		return statusDelay{wait: wait, blocks: p.Urgent}
+	}
+	return statusDelay{write: true}
+}
+
+// writeOf says how soon the status of a plan must be written.
+func (r *Reconciler) writeOf(p *plan.Plan) flow.Write {
+	w := flow.Write{Outcomes: len(p.Release)}
+	switch {
+	case p.Gather:
+		w.Urgency = flow.Batched
+	case p.Urgent:
+		w.Urgency = flow.Immediate
+	default:
+		w.Jobs = r.states.len() // those that have not ended
+	}
+	return w
+}
+
+// writeStatus stores the planned status, unless it is delayed, and then emits its Events. The claims and
+// outcomes in it are stored when it returns nil.
+func (r *Reconciler) writeStatus(ctx context.Context, obs *observation, p *plan.Plan, delay statusDelay) error {
+	if !delay.write {
+		return nil
+	}
+	start := r.options.Clock.Now()
+	err := r.storePlanned(ctx, obs, p)
+	switch {
+	//mutation:conflict-is-success
+	case apierrors.IsConflict(err):
+		// The cache is behind, or another controller is active. Nothing was done.
+		return retry.After(staleRetry, err)
+	case err != nil:
+		return ifDeleted(err)
+	}
+	end := r.options.Clock.Now()
+	obs.wrote, obs.stored = true, &p.Status
+	obs.Live, obs.known = true, end // what the pass acts on is what the API server has
+	r.countStatus(&obs.Job.Status, p)
+	if logger := log.FromContext(ctx).V(1); logger.Enabled() {
+		for _, t := range p.Transitions {
+			logger.Info("Changed state", "jobId", p.Status.JobID, "reason", t.Reason, "message", t.Message)
+		}
+	}
+	r.emit(obs, p.Transitions, start)
+	obs.state.writes.Done(start, end.Sub(start))
+	if p.Urgent {
+		r.writes.Wrote(end, end.Sub(start))
+	}
+	return nil
+}
+
+// storePlanned stores the planned status in one write, and a shorter one if that is too large.
+func (r *Reconciler) storePlanned(ctx context.Context, obs *observation, p *plan.Plan) error {
+	version, err := r.store(ctx, obs, &p.Status)
+	if isTooLarge(err) {
+		// Admission reserves capacity for what counts, but an object can grow otherwise: by annotations, or
+		// by what earlier versions stored.
+		p.Status, obs.state.trimmed = *plan.Trim(&p.Status), true
+		version, err = r.store(ctx, obs, &p.Status)
+	}
+	if err != nil {
+		return fmt.Errorf("storing the status: %w", err)
+	}
+	obs.state.version = version
+	return nil
+}
+
+// store writes the status and returns the job's new resource version.
+func (r *Reconciler) store(ctx context.Context, obs *observation, next *v1alpha1.BatchJobStatus) (string, error) {
+	job, m := obs.Job, obs.state
+	body, size, err := statusPatch(job, next)
+	if err != nil {
+		return "", err
+	}
+	m.writes.Start(size, r.options.Clock.Now())
+	stored := justMetadata(v1alpha1.GroupVersion.WithKind("BatchJob"), job)
+	err = r.client.Status().Patch(ctx, stored, client.RawPatch(types.MergePatchType, body))
+	r.options.Metrics.Wrote("patch", "batchjobs/status", err)
+	r.options.Metrics.StatusBytes(size)
+	return stored.ResourceVersion, err
+}
+
+// isTooLarge reports whether a write was refused for the size of the object: by the API server, or by
+// etcd or the connection to it, whose refusals come as they are.
+func isTooLarge(err error) bool {
+	return err != nil && (apierrors.IsRequestEntityTooLargeError(err) || strings.Contains(err.Error(), "request is too large") ||
+		strings.Contains(err.Error(), "trying to send message larger than max"))
+}
+
+// statusPatch is a merge patch from the job's stored status to next. It carries the
+// resource version, so that it fails with a conflict where the job is no longer the one
+// that was looked at; and nothing of the spec, which may be a MiB.
+// It returns the size of the whole next status as well.
+func statusPatch(job *v1alpha1.BatchJob, next *v1alpha1.BatchJobStatus) (body []byte, size int, err error) {
+	before, err := json.Marshal(&job.Status)
+	if err != nil {
+		return nil, 0, fmt.Errorf("encoding the stored status: %w", err)
+	}
+	after, err := json.Marshal(next)
+	if err != nil {
+		return nil, 0, fmt.Errorf("encoding the next status: %w", err)
+	}
+	diff, err := jsonpatch.CreateMergePatch(before, after)
+	if err != nil {
+		return nil, 0, fmt.Errorf("comparing the statuses: %w", err)
+	}
+	//mutation:optimistic-lock-dropped
+	lock := map[string]any{"resourceVersion": job.ResourceVersion}
+	body, err = json.Marshal(map[string]any{"metadata": lock, "status": json.RawMessage(diff)})
+	return body, len(after), err
+}
+
+// emit emits Events, as far as the budget of the job allows it. While load is shed, those that repeat what
+// the status says are dropped.
+func (r *Reconciler) emit(obs *observation, events []plan.Transition, now time.Time) {
+	budget, shedding := &obs.state.events, r.writes.ShedsLoad(now)
+	for _, t := range events {
+		if t.Progress && shedding {
+			budget.Drop()
+			continue
+		}
+		if !budget.Take(now) {
+			continue
+		}
+		kind := corev1.EventTypeNormal
+		if t.Warning {
+			kind = corev1.EventTypeWarning
+		}
+		if n := budget.TakeDropped(); n > 0 {
+			t.Message += fmt.Sprintf(" (%d events before this one were dropped)", n)
+		}
+		r.recorder.Eventf(obs.Job, nil, kind, t.Reason, "Reconcile", "%s", t.Message)
+	}
+}
