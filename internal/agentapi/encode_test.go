@@ -198,7 +198,7 @@ func FuzzResult(f *testing.F) {
 			len(tail) > 3*MaxTail || len(stream) > MaxTail && utf8.Valid(stream) && len(tail) < MaxTail-3 {
 			t.Fatalf("tail of %q: %q", stream, tail)
 		}
-		limit = 400 + max(limit%4096, -(limit % 4096))
+		limit = 400 + max(limit%4096, -(limit%4096))
 		r := Result{Class: Transient, Message: text, Code: new(137), Tail: tail}
 		b := EncodeResult(r, limit)
 		if len(b) > limit || !utf8.Valid(b) {
