@@ -25,7 +25,7 @@ import (
 // leader may be about to create it once more, and should meet a name conflict: so the finalizers of these
 // are removed last, and not while they are young.
 func (r *Reconciler) removableFinalizers(obs *observation, p *plan.Plan, deleteErr error) (terminating, others []*corev1.Pod, young time.Duration) {
-	pods := p.Release
+	pods := p.RemoveFinalizers
 	if deleteErr != nil {
 		// A Pod whose deletion failed must stay in the cache.
 		deleted := make(map[*corev1.Pod]bool, len(p.Delete))

@@ -134,7 +134,7 @@ const knownSlack = 64
 
 // nameConflict is a Pod of somebody else that has the name of an instance's Pod.
 type nameConflict struct {
-	plan.Taken
+	plan.NameConflict
 	// tries is how often in a row it was found; the name is not asked for again before until.
 	tries int
 	until time.Time
@@ -143,7 +143,7 @@ type nameConflict struct {
 // nameConflictError says that the name of a Pod is taken.
 type nameConflictError struct {
 	name   string
-	taken  plan.Taken
+	taken  plan.NameConflict
 	detail string
 }
 
@@ -151,7 +151,7 @@ func (e *nameConflictError) Error() string { return e.detail }
 
 // nameConflictWith says what is known of a Pod that has the name of one of a job's and is not the job's.
 func nameConflictWith(pod *corev1.Pod) *nameConflictError {
-	e := &nameConflictError{name: pod.Name, taken: plan.Taken{MayRun: !plan.HasFinished(pod)}}
+	e := &nameConflictError{name: pod.Name, taken: plan.NameConflict{MayRun: !plan.HasFinished(pod)}}
 	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil && !(owner.Kind == "BatchJob" && isOurs(owner.APIVersion)) {
 		e.detail = fmt.Sprintf("Pod %q has been given to %s %q; delete the Pod, or take that owner reference off it", pod.Name, owner.Kind, owner.Name)
 	} else {
@@ -175,7 +175,7 @@ func (r *Reconciler) disown(ctx context.Context, pod *corev1.Pod) error {
 func (m *jobState) noteConflict(e *nameConflictError, now time.Time) {
 	t := m.conflicts[e.name]
 	if t == nil {
-		t = &nameConflict{Taken: plan.Taken{Since: now}}
+		t = &nameConflict{NameConflict: plan.NameConflict{Since: now}}
 		if m.conflicts == nil {
 			m.conflicts = map[string]*nameConflict{}
 		}
@@ -187,13 +187,13 @@ func (m *jobState) noteConflict(e *nameConflictError, now time.Time) {
 }
 
 // takenNames returns what plan is to know of the names that are taken.
-func (m *jobState) nameConflicts() map[string]plan.Taken {
+func (m *jobState) nameConflicts() map[string]plan.NameConflict {
 	if len(m.conflicts) == 0 {
 		return nil
 	}
-	out := make(map[string]plan.Taken, len(m.conflicts))
+	out := make(map[string]plan.NameConflict, len(m.conflicts))
 	for name, t := range m.conflicts {
-		out[name] = t.Taken
+		out[name] = t.NameConflict
 	}
 	return out
 }

@@ -39,16 +39,15 @@ type refusal struct {
 	version int64
 }
 
-// refusedError says that the cluster understood the request for a Pod and will not have
-// it: a quota, a policy, a limit. Asking again at once is no use.
+// refusedError says that the cluster refused to create a Pod: by a quota, a policy, a limit. Trying again
+// at once does not help.
 type refusedError struct {
 	task int
-	// quota says that there may be room later.
-	quota bool
-	// reason is one of the API's reasons, for what is not the cluster's refusal; nodes says
-	// that other nodes may change it.
+	// reason is one of the API's reasons; empty means ReasonCreateRefused.
 	reason string
-	nodes  bool
+	// noTimeout says that the refusal passes without a change of the job, and nodes that other nodes may
+	// end it.
+	noTimeout, nodes bool
 	error
 }
 
@@ -56,19 +55,26 @@ func (e *refusedError) Unwrap() error { return e.error }
 
 // refused makes the error that says a Pod is refused, or returns nil for any other error.
 func refused(task int, err error) error {
+	e := &refusedError{task: task, noTimeout: true, error: err}
+	text := err.Error()
 	switch {
 	case apierrors.IsTooManyRequests(err):
-		return &refusedError{task: task, quota: true, error: fmt.Errorf("the API server asks to wait: %w", err)}
-	case apierrors.IsForbidden(err):
-		text := err.Error()
-		if strings.Contains(text, "exceeded quota") {
-			return &refusedError{task: task, quota: true, error: fmt.Errorf("no room in the namespace's quota: %w", err)}
-		}
-		return &refusedError{task: task, quota: apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), error: err}
-	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
-		return &refusedError{task: task, error: err}
+		e.reason, e.error = v1alpha1.ReasonQuota, fmt.Errorf("the API server limits the rate of requests; the Pod is created when it accepts them again: %w", err)
+	case apierrors.IsForbidden(err) && strings.Contains(text, "exceeded quota"):
+		e.reason, e.error = v1alpha1.ReasonQuota, fmt.Errorf("the namespace's ResourceQuota is used up; the Pod is created when other Pods end, or the quota is raised: %w", err)
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), isWebhookFailure(err):
+	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+		e.noTimeout = false
+	default:
+		return nil
 	}
-	return nil
+	return e
+}
+
+// isWebhookFailure reports whether the API server could not ask an admission webhook of the cluster that
+// must not be passed over. It stores nothing then, so no Pod was created.
+func isWebhookFailure(err error) bool {
+	return apierrors.IsInternalError(err) && strings.Contains(err.Error(), "failed calling webhook")
 }
 
 // unbuildable makes the error that says why there can be no Pod.
@@ -102,18 +108,18 @@ func (m *jobState) refuse(e *refusedError, now time.Time, nodesVersion int64) {
 		}
 		m.refusals[e.task] = r
 	}
-	r.Message, r.Quota, r.Reason = e.Error(), e.quota, e.reason
+	r.Message, r.NoTimeout, r.Reason = e.Error(), e.noTimeout, e.reason
 	r.nodes, r.version = e.nodes, nodesVersion
 	r.until = now.Add(min(refusalWait<<min(r.tries, 10), maxRefusalWait))
 	r.tries++
 }
 
-// accepted notes that the cluster made a Pod of a task: it does not refuse that any more,
-// and where there was no room for others there is some now.
+// accepted notes that the cluster created a Pod of a task: it does not refuse that task any more, and
+// others that only wait may be accepted, too.
 func (m *jobState) accepted(task int) {
 	delete(m.refusals, task)
 	for _, r := range m.refusals {
-		if r.Quota {
+		if r.NoTimeout {
 			r.tries = 0
 		}
 	}
@@ -138,7 +144,7 @@ func (m *jobState) forgetRefusals(wanted []resolve.Instance) {
 // waitsForQuota reports whether a task of the job waits for room in a quota.
 func (m *jobState) waitsForQuota() bool {
 	for _, r := range m.refusals {
-		if r.Quota {
+		if r.NoTimeout {
 			return true
 		}
 	}
