@@ -151,7 +151,7 @@ func (c *cluster) testWarnings(t *testing.T) {
     application: {deliveryForm: LOCAL, command: "exit 0\r\n", docker: {image: a, passwordSecretRef: {name: none}}}}]}}}`: {
 			"Warning: spec.placement.rackId has no effect on Kubernetes",
 			`Warning: spec.job.tasks[0].application.command has carriage returns (\r)`,
-			"Warning: spec.job.tasks[0].application.docker.passwordSecretRef was not checked, since the operator reads no Secrets",
+			"Warning: spec.job.tasks[0].application.docker.passwordSecretRef was not checked, since the operator does not read Secrets",
 			"Warning: spec.job.tasks[0].computeEnv.envData.instanceType is not in the operator's catalogue: its size was derived from its name",
 			"Warning: spec.job.tasks[0].computeEnv.mountDataDisks[0] has no data disk: it becomes a directory of the system disk",
 		},

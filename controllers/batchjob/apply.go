@@ -29,7 +29,7 @@ func (r *Reconciler) apply(ctx context.Context, obs *observation, p *plan.Plan) 
 	obs.recorded = true
 	if logger := log.FromContext(ctx).V(2); logger.Enabled() {
 		logger.Info("Applying the plan", "jobId", p.Status.JobID, "state", p.Status.State, "pods", len(obs.Pods), "stored", obs.wrote,
-			"create", len(p.Create), "adopt", len(p.Adopt), "delete", len(p.Delete), "removeFinalizers", len(p.Release))
+			"create", len(p.Create), "adopt", len(p.Adopt), "delete", len(p.Delete), "removeFinalizers", len(p.RemoveFinalizers))
 	}
 	deleteErr := r.deletePods(ctx, obs, p.Delete)
 	terminating, others, young := r.removableFinalizers(obs, p, deleteErr)

@@ -44,7 +44,7 @@ func (r *Reconciler) createPods(ctx context.Context, obs *observation, p *plan.P
 	m := obs.state
 	m.forgetRefusals(slices.Concat(claimed, p.Verify))
 	m.forgetConflicts(obs.Spec, slices.Concat(claimed, p.Verify))
-	due, again := r.dueInstances(obs, claimed, len(p.Release) > 0)
+	due, again := r.dueInstances(obs, claimed, len(p.RemoveFinalizers) > 0)
 	if len(due) == 0 {
 		r.queueForQuota(obs)
 		return again, nil
@@ -97,7 +97,7 @@ func (r *Reconciler) dueInstances(obs *observation, claimed []resolve.Instance, 
 			}
 		}
 		ref := m.refusals[in.Task]
-		if ref == nil || !now.Before(ref.until) || podsEnded && ref.Quota || ref.nodes && ref.version != r.nodesVersion.Load() {
+		if ref == nil || !now.Before(ref.until) || podsEnded && ref.NoTimeout || ref.nodes && ref.version != r.nodesVersion.Load() {
 			due = append(due, in)
 			continue
 		}
@@ -118,7 +118,7 @@ func (r *Reconciler) queueForQuota(obs *observation) {
 		return
 	}
 	for _, ref := range m.refusals {
-		if soon := now.Add(maxFirstRefusalWait); ref.Quota && ref.until.After(soon) {
+		if soon := now.Add(maxFirstRefusalWait); ref.NoTimeout && ref.until.After(soon) {
 			ref.until = soon
 		}
 	}
@@ -185,7 +185,7 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, due []resolve
 			answers <- answer{in, name, err}
 		}()
 	}
-	m.batch.Created(created, r.options.Clock.Since(start), m.writes.Latency(), plan.WaveSize)
+	m.batch.Created(created, r.options.Clock.Since(start), m.writes.Latency(), plan.MaxBatchSize)
 	return slices.Collect(maps.Values(refusals)), conflicts, expired, failed
 }
 

@@ -40,16 +40,15 @@ type refusal struct {
 	version int64
 }
 
-// refusedError says that the cluster understood the request for a Pod and will not have
-// it: a quota, a policy, a limit. Asking again at once is no use.
+// refusedError says that the cluster refused to create a Pod: by a quota, a policy, a limit. Trying again
+// at once does not help.
 type refusedError struct {
 	task int
-	// quota says that there may be room later.
-	quota bool
-	// reason is one of the API's reasons, for what is not the cluster's refusal; nodes says
-	// that other nodes may change it.
+	// reason is one of the API's reasons; empty means ReasonCreateRefused.
 	reason string
-	nodes  bool
+	// noTimeout says that the refusal passes without a change of the job, and nodes that other nodes may
+	// end it.
+	noTimeout, nodes bool
 	error
 }
 
@@ -57,19 +56,26 @@ func (e *refusedError) Unwrap() error { return e.error }
 
 // refused makes the error that says a Pod is refused, or returns nil for any other error.
 func refused(task int, err error) error {
+	e := &refusedError{task: task, noTimeout: true, error: err}
+	text := err.Error()
 	switch {
 	case apierrors.IsTooManyRequests(err):
-		return &refusedError{task: task, quota: true, error: fmt.Errorf("the API server asks to wait: %w", err)}
-	case apierrors.IsForbidden(err):
-		text := err.Error()
-		if strings.Contains(text, "exceeded quota") {
-			return &refusedError{task: task, quota: true, error: fmt.Errorf("no room in the namespace's quota: %w", err)}
-		}
-		return &refusedError{task: task, quota: apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), error: err}
-	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
-		return &refusedError{task: task, error: err}
+		e.reason, e.error = v1alpha1.ReasonQuota, fmt.Errorf("the API server limits the rate of requests; the Pod is created when it accepts them again: %w", err)
+	case apierrors.IsForbidden(err) && strings.Contains(text, "exceeded quota"):
+		e.reason, e.error = v1alpha1.ReasonQuota, fmt.Errorf("the namespace's ResourceQuota is used up; the Pod is created when other Pods end, or the quota is raised: %w", err)
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), isWebhookFailure(err):
+	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+		e.noTimeout = false
+	default:
+		return nil
 	}
-	return nil
+	return e
+}
+
+// isWebhookFailure reports whether the API server could not ask an admission webhook of the cluster that
+// must not be passed over. It stores nothing then, so no Pod was created.
+func isWebhookFailure(err error) bool {
+	return apierrors.IsInternalError(err) && strings.Contains(err.Error(), "failed calling webhook")
 }
 
 // unbuildable makes the error that says why there can be no Pod.
@@ -103,18 +109,18 @@ func (m *jobState) refuse(e *refusedError, now time.Time, nodesVersion int64) {
 		}
 		m.refusals[e.task] = r
 	}
-	r.Message, r.Quota, r.Reason = e.Error(), e.quota, e.reason
+	r.Message, r.NoTimeout, r.Reason = e.Error(), e.noTimeout, e.reason
 	r.nodes, r.version = e.nodes, nodesVersion
 	r.until = now.Add(min(refusalWait<<min(r.tries, 10), maxRefusalWait))
 	r.tries++
 }
 
-// accepted notes that the cluster made a Pod of a task: it does not refuse that any more,
-// and where there was no room for others there is some now.
+// accepted notes that the cluster created a Pod of a task: it does not refuse that task any more, and
+// others that only wait may be accepted, too.
 func (m *jobState) accepted(task int) {
 	delete(m.refusals, task)
 	for _, r := range m.refusals {
-		if r.Quota {
+		if r.NoTimeout {
 			r.tries = 0
 		}
 	}
@@ -139,7 +145,7 @@ func (m *jobState) forgetRefusals(wanted []resolve.Instance) {
 // waitsForQuota reports whether a task of the job waits for room in a quota.
 func (m *jobState) waitsForQuota() bool {
 	for _, r := range m.refusals {
-		if r.Quota {
+		if r.NoTimeout {
 			return true
 		}
 	}
@@ -182,7 +188,7 @@ func (q *quotaQueues) leave(namespace string, uid types.UID) {
 
 // nameConflict is a Pod of somebody else that has the name of an instance's Pod.
 type nameConflict struct {
-	plan.Taken
+	plan.NameConflict
 	// tries is how often in a row it was found; the name is not asked for again before until.
 	tries int
 	until time.Time
@@ -191,7 +197,7 @@ type nameConflict struct {
 // nameConflictError says that the name of a Pod is taken.
 type nameConflictError struct {
 	name   string
-	taken  plan.Taken
+	taken  plan.NameConflict
 	detail string
 }
 
@@ -199,7 +205,7 @@ func (e *nameConflictError) Error() string { return e.detail }
 
 // nameConflictWith says what is known of a Pod that has the name of one of a job's and is not the job's.
 func nameConflictWith(pod *corev1.Pod) *nameConflictError {
-	e := &nameConflictError{name: pod.Name, taken: plan.Taken{MayRun: !plan.HasFinished(pod)}}
+	e := &nameConflictError{name: pod.Name, taken: plan.NameConflict{MayRun: !plan.HasFinished(pod)}}
 	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil && !(owner.Kind == "BatchJob" && isOurs(owner.APIVersion)) {
 		e.detail = fmt.Sprintf("Pod %q has been given to %s %q; delete the Pod, or take that owner reference off it", pod.Name, owner.Kind, owner.Name)
 	} else {
@@ -213,7 +219,7 @@ func nameConflictWith(pod *corev1.Pod) *nameConflictError {
 func (m *jobState) noteConflict(e *nameConflictError, now time.Time) {
 	t := m.conflicts[e.name]
 	if t == nil {
-		t = &nameConflict{Taken: plan.Taken{Since: now}}
+		t = &nameConflict{NameConflict: plan.NameConflict{Since: now}}
 		if m.conflicts == nil {
 			m.conflicts = map[string]*nameConflict{}
 		}
@@ -225,13 +231,13 @@ func (m *jobState) noteConflict(e *nameConflictError, now time.Time) {
 }
 
 // takenNames returns what plan is to know of the names that are taken.
-func (m *jobState) nameConflicts() map[string]plan.Taken {
+func (m *jobState) nameConflicts() map[string]plan.NameConflict {
 	if len(m.conflicts) == 0 {
 		return nil
 	}
-	out := make(map[string]plan.Taken, len(m.conflicts))
+	out := make(map[string]plan.NameConflict, len(m.conflicts))
 	for name, t := range m.conflicts {
-		out[name] = t.Taken
+		out[name] = t.NameConflict
 	}
 	return out
 }

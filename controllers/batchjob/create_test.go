@@ -11,12 +11,14 @@ import (
 	"testing"
 	"time"
 
+	admissionregv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/testutil"
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
@@ -99,7 +101,7 @@ func TestQuota(t *testing.T) {
 		return e.job("j").Status.Reason == v1alpha1.ReasonQuota
 	})
 	job := e.job("j")
-	if !strings.HasPrefix(job.Status.Message, `task "a": no room in the namespace's quota: pods "j-a-`) || !strings.Contains(job.Status.Message, "exceeded quota: few") {
+	if !strings.HasPrefix(job.Status.Message, `task "a": the namespace's ResourceQuota is used up; the Pod is created when other Pods end, or the quota is raised: pods "j-a-`) || !strings.Contains(job.Status.Message, "exceeded quota: few") {
 		t.Errorf("the job says %q", job.Status.Message)
 	}
 	if job.Status.State != v1alpha1.JobRunnable {
@@ -140,6 +142,55 @@ func TestQuota(t *testing.T) {
 		return e.job("j").Status.EndTime != nil
 	})
 	e.want("j", "SUCCEED 2/2 7/7", "a SUCCEED succeeded=0-5", "b SUCCEED succeeded=0")
+}
+
+// TestWebhookOutage: while a webhook that must be asked about Pods does not answer, the status says so, the
+// controller backs off, and no attempt is used.
+func TestWebhookOutage(t *testing.T) {
+	e := newTestEnv(t)
+	hook := &admissionregv1.MutatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: e.ns},
+		Webhooks: []admissionregv1.MutatingWebhook{{
+			Name: "inject.example.com", AdmissionReviewVersions: []string{"v1"}, SideEffects: new(admissionregv1.SideEffectClassNone),
+			ClientConfig:      admissionregv1.WebhookClientConfig{URL: new("https://127.0.0.1:1/")},
+			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: e.ns}},
+			Rules: []admissionregv1.RuleWithOperations{{
+				Operations: []admissionregv1.OperationType{admissionregv1.Create},
+				Rule:       admissionregv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
+			}},
+		}},
+	}
+	if err := e.Create(context.Background(), hook); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Delete(context.Background(), hook) })
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a"))
+	const want = `task "a": InternalError.CallCvm: the cluster refused to create a Pod: an admission webhook of the cluster does not answer`
+	e.eventually("the status says that a webhook does not answer", func() bool {
+		res := p.must("j")
+		e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxRefusalWait)))
+		return strings.HasPrefix(e.job("j").Status.Message, want)
+	})
+	before, start := p.sum(), e.clock.Now()
+	for e.clock.Since(start) < 2*plan.DefaultResourceWait {
+		res := p.must("j")
+		e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxRefusalWait)))
+	}
+	if did := p.log[before:]; len(did) > 120 { // the first in the queue tries every 10 s
+		t.Errorf("%d writes in %s: %v", len(did), e.clock.Since(start), did)
+	}
+	e.want("j", "RUNNABLE 0/1 0/1", "a RUNNABLE active=0 reason=PodCreationRefused")
+	if err := e.Delete(context.Background(), hook); err != nil {
+		t.Fatal(err)
+	}
+	e.eventually("the Pod is created", func() bool {
+		e.clock.SetTime(e.clock.Now().Add(maxRefusalWait))
+		p.must("j")
+		return len(e.Pods(t, e.ns)) == 1
+	})
+	p.play("j")
+	e.want("j", "SUCCEED 1/1 1/1", "a SUCCEED succeeded=0")
 }
 
 // TestTakenName: a Pod of somebody else has the name that ours should have.

@@ -25,7 +25,7 @@ import (
 // leader may be about to create the Pod again, and must get a name conflict. So the finalizers of terminating Pods
 // are removed last, and only once the Pods are older than nameTime.
 func (r *Reconciler) removableFinalizers(obs *observation, p *plan.Plan, deleteErr error) (terminating, others []*corev1.Pod, young time.Duration) {
-	pods := p.Release
+	pods := p.RemoveFinalizers
 	if deleteErr != nil {
 		// A Pod whose deletion failed must stay in the cache.
 		deleted := make(map[*corev1.Pod]bool, len(p.Delete))

@@ -69,7 +69,7 @@ func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []r
 		}
 		return nil
 	})
-	obs.Absent, obs.Taken = absent, obs.state.nameConflicts()
+	obs.Absent, obs.NameConflicts = absent, obs.state.nameConflicts()
 	return err
 }
 

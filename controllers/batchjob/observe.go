@@ -123,8 +123,8 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 		m.terminations = plan.ReadTerminations(m.spec, job.Annotations[v1alpha1.AnnotationTerminate], m.terminations)
 	}
 	obs.Observation = plan.Observation{
-		Job: job, Spec: m.spec, Terminations: m.terminations, Pods: own, Refusals: m.refused(), Pending: m.created, ResourceWait: r.options.ResourceWait, Wave: m.batch.Size(),
-		Live: job != cached, Taken: m.nameConflicts(), PodKey: r.key.id(),
+		Job: job, Spec: m.spec, Terminations: m.terminations, Pods: own, Refusals: m.refused(), Pending: m.created, ResourceWait: r.options.ResourceWait, BatchSize: m.batch.Size(),
+		Live: job != cached, NameConflicts: m.nameConflicts(), PodKey: r.key.id(),
 	}
 	if obs.Live {
 		obs.known = r.options.Clock.Now()

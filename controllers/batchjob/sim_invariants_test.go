@@ -642,7 +642,7 @@ func (s *simulation) digestMemory(m *jobState, ahead bool) string {
 	}
 	for task := range 10 {
 		if r := m.refusals[task]; r != nil {
-			fmt.Fprint(&out, task, r.Quota, r.Since.UnixNano(), r.tries, r.until.UnixNano())
+			fmt.Fprint(&out, task, r.NoTimeout, r.Since.UnixNano(), r.tries, r.until.UnixNano())
 		}
 	}
 	return out.String()

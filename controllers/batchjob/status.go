@@ -44,18 +44,18 @@ func (r *Reconciler) throttle(obs *observation, p *plan.Plan) statusDelay {
 		return statusDelay{}
 	}
 	if wait := r.writes.Delay(r.writeOf(p), &obs.state.writes, r.options.Clock.Now()); wait > 0 {
-		return statusDelay{wait: wait, blocks: p.Urgent}
+		return statusDelay{wait: wait, blocks: p.Write != plan.WriteInformational}
 	}
 	return statusDelay{write: true}
 }
 
 // writeOf returns how soon the status of a plan must be written.
 func (r *Reconciler) writeOf(p *plan.Plan) flow.Write {
-	w := flow.Write{Outcomes: len(p.Release)}
-	switch {
-	case p.Gather:
+	w := flow.Write{Outcomes: len(p.RemoveFinalizers)}
+	switch p.Write {
+	case plan.WriteBatched:
 		w.Urgency = flow.Batched
-	case p.Urgent:
+	case plan.WriteImmediate:
 		w.Urgency = flow.Immediate
 	default:
 		w.Jobs = r.states.len() // unfinished jobs
@@ -84,13 +84,13 @@ func (r *Reconciler) writeStatus(ctx context.Context, obs *observation, p *plan.
 	obs.Live, obs.known = true, end // the API server has confirmed the job
 	r.countStatus(&obs.Job.Status, p)
 	if logger := log.FromContext(ctx).V(1); logger.Enabled() {
-		for _, t := range p.Transitions {
+		for _, t := range p.Events {
 			logger.Info("Changed state", "jobId", p.Status.JobID, "reason", t.Reason, "message", t.Message)
 		}
 	}
-	r.emit(obs, p.Transitions, start)
+	r.emit(obs, p.Events, start)
 	obs.state.writes.Done(start, end.Sub(start))
-	if p.Urgent {
+	if p.Write != plan.WriteInformational {
 		r.writes.Wrote(end, end.Sub(start))
 	}
 	return nil
@@ -158,7 +158,7 @@ func statusPatch(job *v1alpha1.BatchJob, next *v1alpha1.BatchJobStatus) (body []
 
 // emit emits Events, up to the budget of the job. During load shedding it drops those that only repeat what the
 // status says.
-func (r *Reconciler) emit(obs *observation, events []plan.Transition, now time.Time) {
+func (r *Reconciler) emit(obs *observation, events []plan.Event, now time.Time) {
 	budget, shedding := &obs.state.events, r.writes.ShedsLoad(now)
 	for _, t := range events {
 		if t.Progress && shedding {

@@ -37,6 +37,18 @@ func TestSeveralParametersOnALine(t *testing.T) {
 	if err != nil || r.Job.Spec.Job.Tasks[0].Application.Command != "echo a  " || len(r.Notes) != 1 {
 		t.Errorf("form: %+v, %v", r, err)
 	}
+	for _, unclear := range []string{" Job.Priority", "amp;Job.Priority", "amp; Region", "job.priority", "PLACEMENT.Zone"} {
+		_, err := FromBody([]byte("Placement.Zone=z\nJob.JobDescription=test&"+unclear+"=1\n"), Options{})
+		if want := "InvalidParameter: line 2 has &" + unclear + "= in a value: write the parameter on a line of its own"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("&%s=: %v, want %q", unclear, err, want)
+		}
+	}
+	for _, command := range []string{"a & Region=1 b", "curl h/?a=1&job=2", "a &job_x=1", "a && Version=2 b"} {
+		r, err := FromBody([]byte("Placement.Zone=z\nJob.Tasks.0.Application.Command="+command+"\n"), Options{})
+		if err != nil || r.Job.Spec.Job.Tasks[0].Application.Command != command {
+			t.Errorf("%s: %v", command, err)
+		}
+	}
 	for _, tc := range []struct{ value, want string }{
 		{"a&Job.Priority=1", "has an & that would start a parameter"}, {"a&Region=1", "has an &"}, {"a\nb", "line ends"}, {"a && b&c=d ", ""},
 	} {

@@ -118,6 +118,8 @@ func splitLine(text string) (params []Parameter, placeholder, unclear string) {
 				next = i
 				placeholder, rest, _ = strings.Cut(rest, "&")
 			case !assigned:
+			case looksLikeParameter(name):
+				return nil, "", name
 			case dotted && bodyObjects[first]:
 				next = i
 			case commonParameters[name] || name == clientToken:
@@ -133,6 +135,23 @@ func splitLine(text string) (params []Parameter, placeholder, unclear string) {
 		params = append(params, Parameter{key, value[:next]})
 		text = rest
 	}
+}
+
+// looksLikeParameter reports whether a name is that of a parameter except for its case, spaces around it, or
+// the amp; of a page's source. A space before a name without a dot is no sign: a shell assigns like that.
+func looksLikeParameter(name string) bool {
+	plain, copied := strings.CutPrefix(strings.TrimSpace(name), "amp;")
+	plain = strings.TrimSpace(plain)
+	first, _, dotted := strings.Cut(plain, ".")
+	if !dotted {
+		return copied && (commonParameters[plain] || plain == clientToken)
+	}
+	for object := range bodyObjects {
+		if strings.EqualFold(first, object) {
+			return plain != name || first != object
+		}
+	}
+	return false
 }
 
 // clientToken is the only parameter of a body without a dot.

@@ -72,7 +72,7 @@ func (p *Pool) Reserve(ctx context.Context, job *v1alpha1.BatchJob, spec *resolv
 	if a.inDoubt != nil {
 		raise(claims, a.inDoubt.claims)
 	}
-	maxNew := min(plan.Unclaimed(spec, job), plan.WaveSize)
+	maxNew := min(plan.Unclaimed(spec, job), plan.MaxBatchSize)
 	offers := map[string]Offer{}
 	for ref, view := range l.envs {
 		name := view.Env.Name

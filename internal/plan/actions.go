@@ -29,7 +29,7 @@ func (a *actions) plan(status v1alpha1.BatchJobStatus) Plan {
 	byName := func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) }
 	slices.SortFunc(a.delete, byName)
 	slices.SortFunc(a.removeFinalizers, byName)
-	return Plan{Status: status, Delete: a.delete, Release: a.removeFinalizers, RequeueAfter: a.requeueAfter}
+	return Plan{Status: status, Delete: a.delete, RemoveFinalizers: a.removeFinalizers, RequeueAfter: a.requeueAfter}
 }
 
 // lookAgain has the next pass come after that time at the latest.

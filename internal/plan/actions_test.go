@@ -40,7 +40,7 @@ func TestCleanUp(t *testing.T) {
 	if got := podNames(p.Delete); len(got) != 2 || got[0] != "d-in-env" || got[1] != "e-runs" {
 		t.Errorf("Delete is %q", got)
 	}
-	if got := podNames(p.Release); len(got) != 4 || got[0] != "a-stopping" || got[3] != "f-ended" {
+	if got := podNames(p.RemoveFinalizers); len(got) != 4 || got[0] != "a-stopping" || got[3] != "f-ended" {
 		t.Errorf("the finalizers of %q are removed", got)
 	}
 }

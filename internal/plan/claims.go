@@ -80,7 +80,7 @@ func (c *claimer) claim(t *task, r readiness) {
 
 // batchLeft is how many more instances the plan may claim.
 func batchLeft(obs *Observation, pods *outcomes, c *claims) int {
-	return min(cmp.Or(obs.Wave, WaveSize), WaveSize) - len(c.create) - len(pods.adopt)
+	return min(cmp.Or(obs.BatchSize, MaxBatchSize), MaxBatchSize) - len(c.create) - len(pods.adopt)
 }
 
 // issue claims the instances of set and returns how many they are. The caller takes them out of

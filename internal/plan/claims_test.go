@@ -29,9 +29,9 @@ func TestClaim(t *testing.T) {
 		"interrupted ones count":       {4, func(_ *job, l []lists, _ *outcomes) { l[0].interrupted = active(0, 1) }, ready, "2 3", ""},
 		"blocked by interrupted ones":  {2, func(_ *job, l []lists, _ *outcomes) { l[0].interrupted = active(0, 1) }, ready, "", ""},
 		"those to be retried go first": {2, func(_ *job, l []lists, _ *outcomes) { l[0].retrying = groups{{history{retries: 1}, ranges.Of(3)}} }, ready, "3r1 0", ""},
-		"the batch":                    {0, func(j *job, _ []lists, _ *outcomes) { j.obs.Wave = 2 }, ready, "0 1", ""},
+		"the batch":                    {0, func(j *job, _ []lists, _ *outcomes) { j.obs.BatchSize = 2 }, ready, "0 1", ""},
 		"adoption takes of the batch": {0, func(j *job, _ []lists, o *outcomes) {
-			j.obs.Wave, o.adopt = 2, []resolve.Instance{{Index: 5}}
+			j.obs.BatchSize, o.adopt = 2, []resolve.Instance{{Index: 5}}
 		}, ready, "0", ""},
 		"it drains":       {0, func(j *job, _ []lists, _ *outcomes) { j.mode.draining = true }, ready, "", ""},
 		"no memory":       {0, func(j *job, _ []lists, _ *outcomes) { j.obs.NoMemory = "none" }, ready, "", v1alpha1.ReasonOperatorMemory},

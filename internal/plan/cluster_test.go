@@ -139,7 +139,7 @@ type world struct {
 	emitted []string
 	// refusals, taken, noMemory and live are handed to Compute.
 	refusals map[int]Refusal
-	taken    map[string]Taken
+	taken    map[string]NameConflict
 	noMemory string
 	// scheduled is when the scheduler looked at a Pod last.
 	scheduled time.Time
@@ -156,7 +156,7 @@ func newWorld(t *testing.T, job *testutil.JobBuilder) *world {
 }
 
 func (w *world) observation() Observation {
-	obs := Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusals: w.refusals, Envs: w.envs, Live: w.live, Taken: w.taken, NoMemory: w.noMemory}
+	obs := Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusals: w.refusals, Envs: w.envs, Live: w.live, NameConflicts: w.taken, NoMemory: w.noMemory}
 	l := LookupsOf(obs.Spec, obs.Envs, obs.Pods)
 	for _, name := range l.Schedulers {
 		if obs.Scheduled == nil {
@@ -215,7 +215,7 @@ func (w *world) step() *world {
 		if err := w.store(w.job.ResourceVersion, &p.Status); err != nil {
 			w.t.Fatal(err)
 		}
-		for _, n := range p.Transitions {
+		for _, n := range p.Events {
 			w.emitted = append(w.emitted, n.Reason+": "+n.Message)
 		}
 	}
@@ -228,7 +228,7 @@ func (w *world) step() *world {
 	for _, pod := range p.Delete {
 		w.askToStop(pod)
 	}
-	for _, pod := range p.Release {
+	for _, pod := range p.RemoveFinalizers {
 		w.release(pod)
 	}
 	return w

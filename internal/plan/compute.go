@@ -123,7 +123,7 @@ func Unreadable(obs Observation, err error, now time.Time) Plan {
 	if was == nil || was.Status != metav1.ConditionTrue || was.Message != message {
 		var e events
 		e.warn(v1alpha1.ReasonStatusUnreadable, message)
-		p.Transitions = e
+		p.Events = e
 	}
 	set := conditions.OfBatchJob(&p.Status, obs.Job.Generation, now)
 	set.True(v1alpha1.ConditionStalled, v1alpha1.ReasonStatusUnreadable, message)

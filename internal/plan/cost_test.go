@@ -110,7 +110,7 @@ func TestCostOfHistories(t *testing.T) {
 		}
 		obs := Observation{Job: c.job, Spec: c.spec}
 		return func() {
-			if p, err := Compute(obs, c.now); err != nil || len(p.Create) != WaveSize {
+			if p, err := Compute(obs, c.now); err != nil || len(p.Create) != MaxBatchSize {
 				t.Errorf("got %d instances, %v", len(p.Create), err)
 			}
 		}

@@ -15,7 +15,7 @@ import (
 const maxEvents = 20
 
 // events are emitted once the status that brings them is stored.
-type events []Transition
+type events []Event
 
 // warn adds a warning, and note an event that people may want to know.
 func (e *events) warn(reason, message string) { e.add(true, reason, message) }
@@ -28,7 +28,7 @@ func (e *events) progress(reason, message string) {
 }
 
 func (e *events) add(warning bool, reason, message string) {
-	*e = append(*e, Transition{Warning: warning, Reason: reason, Message: cut(message)})
+	*e = append(*e, Event{Warning: warning, Reason: reason, Message: cut(message)})
 }
 
 // events adds to e what the next status brings that old did not have: the job's acceptance
@@ -47,7 +47,7 @@ func (s *summary) events(e events, old, next *v1alpha1.BatchJobStatus) events {
 		s.addTask(&e, &s.job.tasks[i])
 	}
 	if more := len(e) - maxEvents; more > 0 {
-		e = append(e[:maxEvents], Transition{Reason: v1alpha1.ReasonProgressing, Message: fmt.Sprintf("and %d more changes", more)})
+		e = append(e[:maxEvents], Event{Reason: v1alpha1.ReasonProgressing, Message: fmt.Sprintf("and %d more changes", more)})
 	}
 	switch { // never left out
 	case next.State == old.State:

@@ -103,7 +103,7 @@ var uglyWorlds = map[string]uglyWorld{
 		want: v1alpha1.JobStarting,
 	},
 	"all are refused": {refuse: &Refusal{Message: ugly}, want: v1alpha1.JobRunnable},
-	"no quota":        {refuse: &Refusal{Message: ugly, Quota: true}, want: v1alpha1.JobRunnable},
+	"no quota":        {refuse: &Refusal{Message: ugly, Reason: v1alpha1.ReasonQuota, NoTimeout: true}, want: v1alpha1.JobRunnable},
 	"all were evicted": {
 		pod: func(pod *corev1.Pod, now time.Time) {
 			testutil.Bind(pod, longNode)
@@ -185,12 +185,12 @@ func (u uglyWorld) play(t *testing.T, tasks, instances int) {
 	}
 	bound := validation.WorstStatusSize(&c.job.Spec)
 	most, state := 0, v1alpha1.JobState("")
-	for range 6 + 2*tasks*instances/WaveSize {
+	for range 6 + 2*tasks*instances/MaxBatchSize {
 		obs := Observation{Job: c.job, Spec: c.spec, Pods: c.tracked(), Live: true}
 		if u.refuse != nil {
 			obs.Refusals = map[int]Refusal{}
 			for i := range tasks {
-				obs.Refusals[i] = Refusal{Message: u.refuse.Message, Quota: u.refuse.Quota, Since: c.now}
+				obs.Refusals[i] = Refusal{Message: u.refuse.Message, Reason: u.refuse.Reason, NoTimeout: u.refuse.NoTimeout, Since: c.now}
 			}
 		}
 		p, err := Compute(obs, c.now)
@@ -235,7 +235,7 @@ func (u uglyWorld) act(t *testing.T, c *cluster, p *Plan) {
 		c.askToStop(pod)
 		c.change(pod.Name, func(pod *corev1.Pod) { testutil.Finish(pod, 137, c.now) })
 	}
-	for _, pod := range p.Release {
+	for _, pod := range p.RemoveFinalizers {
 		c.release(pod)
 	}
 	c.now = c.now.Add(time.Second)

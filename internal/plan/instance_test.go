@@ -47,8 +47,8 @@ func TestClaims(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(1000)))
 		for range 3 { // the Pods cannot be made: the network is down
 			p := w.compute()
-			if n := len(p.Create) + len(p.Adopt); n > WaveSize {
-				t.Fatalf("a plan makes %d Pods, want %d at most", n, WaveSize)
+			if n := len(p.Create) + len(p.Adopt); n > MaxBatchSize {
+				t.Fatalf("a plan makes %d Pods, want %d at most", n, MaxBatchSize)
 			}
 			if err := w.store(w.job.ResourceVersion, &p.Status); err != nil {
 				t.Fatal(err)
@@ -228,7 +228,7 @@ func TestFuturePods(t *testing.T) {
 	t.Run("need the job from the API server", func(t *testing.T) {
 		w := lose(begin(t))
 		p := w.compute()
-		if !p.NeedLive || len(p.Create) > 0 || len(p.Adopt) > 0 || len(p.Release) > 0 || p.Status.State != "" {
+		if !p.NeedLive || len(p.Create) > 0 || len(p.Adopt) > 0 || len(p.RemoveFinalizers) > 0 || p.Status.State != "" {
 			t.Errorf("plan is %+v, want NeedLive and nothing else", p)
 		}
 	})
@@ -288,7 +288,7 @@ func TestForeignPods(t *testing.T) {
 			if fmt.Sprint(p.Adopt) != "[{0 0 0 0 0}]" || len(p.Create) > 0 || len(p.Delete) > 0 {
 				t.Errorf("Adopt %v, Create %v, Delete %v: want the claim of a/0 to be looked into", p.Adopt, p.Create, p.Delete)
 			}
-			if len(p.Release) > 0 {
+			if len(p.RemoveFinalizers) > 0 {
 				t.Errorf("the finalizer of a claim's Pod is removed, though its outcome is not known")
 			}
 			w.step().finish("a/0 a/1", 0).step().step().want("SUCCEED", "a SUCCEED succeeded=0-1")
@@ -313,14 +313,14 @@ func TestForeignPods(t *testing.T) {
 		delete(unclaimed.Labels, v1alpha1.LabelAttempt)
 		obs := w.observation()
 		obs.Live, obs.PodKey, obs.Pods = true, "0123abcd", []*corev1.Pod{unclaimed}
-		if p := w.must(obs); fmt.Sprint(podNames(p.Delete), podNames(p.Release)) != "[unclaimed] [unclaimed]" {
-			t.Errorf("Delete %q, Release %q, want the operator's Pod that nobody claims to be stopped", podNames(p.Delete), podNames(p.Release))
+		if p := w.must(obs); fmt.Sprint(podNames(p.Delete), podNames(p.RemoveFinalizers)) != "[unclaimed] [unclaimed]" {
+			t.Errorf("Delete %q, Release %q, want the operator's Pod that nobody claims to be stopped", podNames(p.Delete), podNames(p.RemoveFinalizers))
 		}
 	})
 	t.Run("a claim of this plan", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a")).step().do("a/0", func(pod *corev1.Pod) { clear(pod.Labels); pod.Labels[v1alpha1.LabelTracked] = "true" })
 		w.changeJob(func(job *v1alpha1.BatchJob) { job.Status = v1alpha1.BatchJobStatus{} })
-		if w.step(); len(w.last.Create) != 1 || len(w.last.Release) != 0 {
+		if w.step(); len(w.last.Create) != 1 || len(w.last.RemoveFinalizers) != 0 {
 			t.Errorf("plan is %+v, want the Pod to be claimed and kept", w.last)
 		}
 	})

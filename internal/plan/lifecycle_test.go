@@ -68,8 +68,8 @@ func TestSuspend(t *testing.T) {
 	t.Run("is stored before anything is stopped", func(t *testing.T) {
 		w := newWorld(t, job()).step().start("a/0 a/1").suspend(true)
 		p := w.compute()
-		if c := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionSuspended); !p.Urgent || c == nil || c.Status != metav1.ConditionTrue || len(p.Delete) != 3 {
-			t.Errorf("plan is urgent %t, condition %+v, stops %q", p.Urgent, c, podNames(p.Delete))
+		if c := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionSuspended); p.Write != WriteImmediate || c == nil || c.Status != metav1.ConditionTrue || len(p.Delete) != 3 {
+			t.Errorf("write %d, condition %+v, stops %q", p.Write, c, podNames(p.Delete))
 		}
 	})
 	t.Run("what runs is stopped, spends nothing, and begins again", func(t *testing.T) {

@@ -60,7 +60,7 @@ func (o *outcomes) isPending(in resolve.Instance) bool {
 // says that the instance is interrupted.
 func (o *outcomes) addAbsent(t *task, in resolve.Instance, h history, wasInterrupted bool) {
 	name := o.obs.Spec.PodName(in)
-	conflict, hasConflict := o.obs.Taken[name]
+	conflict, hasConflict := o.obs.NameConflicts[name]
 	switch {
 	case o.obs.Absent == nil, !hasConflict && !o.obs.Absent[name]:
 		o.verify = append(o.verify, in)
@@ -99,11 +99,11 @@ const nameConflictRetry = 10 * time.Second
 
 // explainNameConflict says of an instance that somebody else's Pod has the name of its Pod, where that is so.
 func (o *outcomes) explainNameConflict(t *task, in resolve.Instance) {
-	if len(o.obs.Taken) == 0 {
+	if len(o.obs.NameConflicts) == 0 {
 		return
 	}
 	name := o.obs.Spec.PodName(in)
-	if conflict, ok := o.obs.Taken[name]; ok {
+	if conflict, ok := o.obs.NameConflicts[name]; ok {
 		o.wait(t, in.Index, name, v1alpha1.ReasonPodNameTaken, conflict.Message)
 	}
 }
@@ -111,10 +111,10 @@ func (o *outcomes) explainNameConflict(t *task, in resolve.Instance) {
 // nameConflictTimedOut reports whether a Pod of somebody else that has finished has had the name of the
 // instance's Pod for longer than the acquisition timeout. While it may run, the instance waits.
 func (o *outcomes) nameConflictTimedOut(t *task, in resolve.Instance, h history) bool {
-	if len(o.obs.Taken) == 0 {
+	if len(o.obs.NameConflicts) == 0 {
 		return false
 	}
-	conflict, ok := o.obs.Taken[o.obs.Spec.PodName(in)]
+	conflict, ok := o.obs.NameConflicts[o.obs.Spec.PodName(in)]
 	if !ok || conflict.MayRun || !t.budget.timesOut(h) {
 		return false
 	}
@@ -126,7 +126,7 @@ func (o *outcomes) nameConflictTimedOut(t *task, in resolve.Instance, h history)
 // before, for each machine that it did not acquire.
 func (o *outcomes) refusalTimedOut(t *task, h history) bool {
 	r, ok := o.obs.Refusals[t.pos]
-	if !ok || r.Quota || !t.budget.timesOut(h) {
+	if !ok || r.NoTimeout || !t.budget.timesOut(h) {
 		return false
 	}
 	return o.isOver(r.Since.Add(t.budget.timeouts(h)))

@@ -105,7 +105,7 @@ func deepCopy(t *testing.T, obs Observation) Observation {
 		out.Pods[i] = pod.DeepCopy()
 	}
 	out.Pending, out.Absent, out.Scheduled = maps.Clone(obs.Pending), maps.Clone(obs.Absent), maps.Clone(obs.Scheduled)
-	out.Refusals, out.Taken, out.Envs = maps.Clone(obs.Refusals), maps.Clone(obs.Taken), maps.Clone(obs.Envs)
+	out.Refusals, out.NameConflicts, out.Envs = maps.Clone(obs.Refusals), maps.Clone(obs.NameConflicts), maps.Clone(obs.Envs)
 	if obs.Nodes != nil {
 		out.Nodes = &Nodes{Zones: slices.Clone(obs.Nodes.Zones), Hosts: maps.Clone(obs.Nodes.Hosts)}
 	}

@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
 
@@ -12,13 +13,7 @@ import (
 
 // reason is the reason of the task that is refused.
 func (r Refusal) reason() string {
-	switch {
-	case r.Quota:
-		return v1alpha1.ReasonQuota
-	case r.Reason != "":
-		return r.Reason
-	}
-	return v1alpha1.ReasonCreateRefused
+	return cmp.Or(r.Reason, v1alpha1.ReasonCreateRefused)
 }
 
 // refusalMessage is the sentence for a task whose Pods are refused: what to do, where that is known,
@@ -54,6 +49,8 @@ var advices = []struct {
 	{regexp.MustCompile(`image policy webhook|ImagePolicyWebhook`), "use an image that the cluster's image policy allows (application.docker.image, imageId)"},
 	{regexp.MustCompile(`conflicts with its namespace node label selector`), "change computeEnv.kubernetes.nodeSelector to fit the namespace's"},
 	{regexp.MustCompile(`pod tolerations .*conflict`), "change computeEnv.kubernetes.tolerations to those that the namespace allows"},
+	{regexp.MustCompile(`failed calling webhook`), "an admission webhook of the cluster does not answer, so no Pod is accepted; have its owner restore it, the Pod is created then"},
+	{regexp.MustCompile(`error applying patch|policy '[^']*' with binding '[^']*' denied request: .*(?:failed to evaluate|no such key|cannot )`), "a mutating policy of the cluster fails on this Pod; have its owner correct it"},
 	{regexp.MustCompile(`admission webhook "[^"]*" denied|ValidatingAdmissionPolicy '[^']*'`), "a policy of the cluster forbids it; labels, annotations and more are set in computeEnv.kubernetes"},
 }
 

@@ -33,8 +33,8 @@ func Reject(obs Observation, code, message string, now time.Time) Plan {
 	set.True(v1alpha1.ConditionFailed, v1alpha1.ReasonInvalidRequest, next.Message)
 	set.True(v1alpha1.ConditionStalled, v1alpha1.ReasonInvalidRequest, next.Message)
 	set.Remove(v1alpha1.ConditionReconciling)
-	p.Urgent = true
-	p.Transitions = []Transition{{Warning: true, Reason: v1alpha1.ReasonInvalidRequest, Message: next.Message}}
+	p.Write = WriteImmediate
+	p.Events = []Event{{Warning: true, Reason: v1alpha1.ReasonInvalidRequest, Message: next.Message}}
 	return p
 }
 
@@ -50,7 +50,7 @@ func Duplicate(obs Observation, original *v1alpha1.BatchJob, now time.Time) Plan
 	next.Reason = v1alpha1.ReasonDuplicate
 	next.Message = fmt.Sprintf("job %q (%s) has the same clientToken and runs instead of this one; to run both, create this one again with another clientToken", original.Name, next.JobID)
 	conditions.OfBatchJob(next, next.ObservedGeneration, now).True(v1alpha1.ConditionDuplicate, next.Reason, next.Message)
-	p.Urgent = true
-	p.Transitions = []Transition{{Reason: next.Reason, Message: next.Message}}
+	p.Write = WriteImmediate
+	p.Events = []Event{{Reason: next.Reason, Message: next.Message}}
 	return p
 }

@@ -21,8 +21,8 @@ func (s *summary) plan(earlier events) Plan {
 	p.Create, p.Adopt, p.Verify = s.claims.create, s.pods.adopt, s.pods.verify
 	p.InEnv, p.Wanted, p.Opened = s.claims.inEnv, s.claims.wanted, s.claims.opened
 	p.Retries, p.Scheduled = s.pods.retries, s.pods.scheduled
-	p.Urgent, p.Gather = s.urgency(old, &p.Status)
-	p.Transitions = s.events(earlier, old, &p.Status)
+	p.Write = s.write(old, &p.Status)
+	p.Events = s.events(earlier, old, &p.Status)
 	return p
 }
 

@@ -115,7 +115,7 @@ func TestEndsWithItsLastOutcome(t *testing.T) {
 		}
 		w.live = true
 		p := w.compute()
-		if p.Status.EndTime == nil || p.Status.State != v1alpha1.JobSucceed || len(p.Release) != 1 {
+		if p.Status.EndTime == nil || p.Status.State != v1alpha1.JobSucceed || len(p.RemoveFinalizers) != 1 {
 			t.Fatalf("plan is %+v, want a job that has ended and a Pod whose finalizer is to be removed", p)
 		}
 		if err := w.store(w.job.ResourceVersion, &p.Status); err != nil {
@@ -132,29 +132,29 @@ func TestEndsWithItsLastOutcome(t *testing.T) {
 	}
 }
 
-// TestGather: outcomes by which nothing begins, or few of many instances, may wait for more. What
-// begins or ends a task on which something waits, or the job, may not.
-func TestGather(t *testing.T) {
+// TestWriteBatched: outcomes by which no instance starts, or few of many, may be batched. What starts or
+// ends a task that another depends on, or the job, may not.
+func TestWriteBatched(t *testing.T) {
 	many := func() *world {
 		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(200), testutil.Concurrent(100)).Task("b").Edges("a->b"))
-		if w.step(); w.last.Gather {
+		if w.step(); w.last.Write == WriteBatched {
 			t.Error("the first claims of a task wait")
 		}
 		return w
 	}
-	is := func(what string, p Plan, gather bool) {
+	is := func(what string, p Plan, want StatusWrite) {
 		t.Helper()
-		if p.Gather != gather || !p.Urgent {
-			t.Errorf("%s: gather %t, urgent %t", what, p.Gather, p.Urgent)
+		if p.Write != want {
+			t.Errorf("%s: write %d, want %d", what, p.Write, want)
 		}
 	}
-	is("2 of 100 places", many().finish("a/0 a/1", 0).compute(), true)
-	is("3 of 100 places", many().finish("a/0 a/1 a/2", 0).compute(), false)
-	is("a suspension", many().suspend(true).compute(), false)
+	is("2 of 100 instances", many().finish("a/0 a/1", 0).compute(), WriteBatched)
+	is("3 of 100 instances", many().finish("a/0 a/1 a/2", 0).compute(), WriteImmediate)
+	is("a suspension", many().suspend(true).compute(), WriteImmediate)
 	w := newWorld(t, testutil.Job("j").Task("a").Task("b", testutil.Instances(100)).Task("c").Task("d").Edges("a->c a->d c->d")).step()
-	is("the end of a task on which another waits", w.finish("a/0", 0).compute(), false)
-	is("the end of a task on which nothing waits alone", newWorld(t, testutil.Job("j").Task("a").Task("b").Task("c").Edges("a->c b->c")).step().finish("a/0", 0).compute(), true)
-	is("the end of the job", newWorld(t, testutil.Job("j").Task("a")).step().finish("a/0", 0).compute(), false)
+	is("the end of a task that another depends on", w.finish("a/0", 0).compute(), WriteImmediate)
+	is("the end of one of two tasks that another depends on", newWorld(t, testutil.Job("j").Task("a").Task("b").Task("c").Edges("a->c b->c")).step().finish("a/0", 0).compute(), WriteBatched)
+	is("the end of the job", newWorld(t, testutil.Job("j").Task("a")).step().finish("a/0", 0).compute(), WriteImmediate)
 }
 
 func TestTerminalStaysTerminal(t *testing.T) {
@@ -168,10 +168,10 @@ func TestTerminalStaysTerminal(t *testing.T) {
 			w.start("a/0").finish("a/1", 1).start("a/2").stop("a/2")
 			w.live = true
 			p := w.compute()
-			if p.Changed(&w.job.Status) || len(p.Create)+len(p.Adopt)+len(p.Transitions) > 0 || p.Urgent || p.RequeueAfter != 0 {
+			if p.Changed(&w.job.Status) || len(p.Create)+len(p.Adopt)+len(p.Events) > 0 || p.Write != WriteInformational || p.RequeueAfter != 0 {
 				t.Errorf("plan of a job that has ended is %+v", p)
 			}
-			if got, want := podNames(p.Release), names(w.pods); !slices.Equal(got, want) {
+			if got, want := podNames(p.RemoveFinalizers), names(w.pods); !slices.Equal(got, want) {
 				t.Errorf("Release is %q, want %q", got, want)
 			}
 			if got, want := podNames(p.Delete), []string{w.pod("a/0")}; !slices.Equal(got, want) {
@@ -237,11 +237,11 @@ func TestOldViewStopsNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, testutil.Job("j").Task("a"))
 			obs := Observation{Job: reach(w), Spec: w.spec, Pods: w.tracked()}
-			if p := w.must(obs); !p.NeedLive || len(p.Delete)+len(p.Release) > 0 {
-				t.Errorf("by an old job it stops %q and removes the finalizers of %q, want that it reads the job again", podNames(p.Delete), podNames(p.Release))
+			if p := w.must(obs); !p.NeedLive || len(p.Delete)+len(p.RemoveFinalizers) > 0 {
+				t.Errorf("by an old job it stops %q and removes the finalizers of %q, want that it reads the job again", podNames(p.Delete), podNames(p.RemoveFinalizers))
 			}
-			if p := w.compute(); len(p.Delete)+len(p.Release) > 0 {
-				t.Errorf("by the job as it is it stops %q and removes the finalizers of %q", podNames(p.Delete), podNames(p.Release))
+			if p := w.compute(); len(p.Delete)+len(p.RemoveFinalizers) > 0 {
+				t.Errorf("by the job as it is it stops %q and removes the finalizers of %q", podNames(p.Delete), podNames(p.RemoveFinalizers))
 			}
 		})
 	}
@@ -281,7 +281,7 @@ func TestDeletion(t *testing.T) {
 			if p.Changed(&w.job.Status) || len(p.Create)+len(p.Adopt)+len(p.Delete) > 0 {
 				t.Errorf("plan is %+v, want nothing but Release", p)
 			}
-			if got := podNames(p.Release); !slices.Equal(got, tracked) {
+			if got := podNames(p.RemoveFinalizers); !slices.Equal(got, tracked) {
 				t.Errorf("Release is %q, want %q", got, tracked)
 			}
 			if w.step(); len(w.tracked()) > 0 {
@@ -305,20 +305,20 @@ func TestReject(t *testing.T) {
 	t.Run("new", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a"))
 		p := reject(w)
-		if s := p.Status; s.State != v1alpha1.JobFailed || s.Reason != code || s.Message != message || s.EndTime == nil || s.ObservedGeneration != 1 || !p.Urgent {
+		if s := p.Status; s.State != v1alpha1.JobFailed || s.Reason != code || s.Message != message || s.EndTime == nil || s.ObservedGeneration != 1 || p.Write != WriteImmediate {
 			t.Errorf("status is %+v", s)
 		}
 		if got, want := conditionsOf(&p.Status), "[Accepted=False/InvalidRequest Failed=True/InvalidRequest Stalled=True/InvalidRequest]"; got != want {
 			t.Errorf("conditions are %s, want %s", got, want)
 		}
-		if got, want := fmt.Sprint(p.Transitions), "[{true false InvalidRequest "+message+"}]"; got != want {
+		if got, want := fmt.Sprint(p.Events), "[{true false InvalidRequest "+message+"}]"; got != want {
 			t.Errorf("transitions are %s, want %s", got, want)
 		}
 	})
 	t.Run("running", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a", testutil.Instances(4))).step().start("a/0 a/1").finish("a/2", 0)
 		p := reject(w)
-		if len(p.Create)+len(p.Adopt) > 0 || !slices.Equal(podNames(p.Release), names(w.pods)) || len(p.Delete) != 3 || !slices.IsSorted(podNames(p.Delete)) {
+		if len(p.Create)+len(p.Adopt) > 0 || !slices.Equal(podNames(p.RemoveFinalizers), names(w.pods)) || len(p.Delete) != 3 || !slices.IsSorted(podNames(p.Delete)) {
 			t.Errorf("plan is %+v", p)
 		}
 		if got, want := conditionsOf(&p.Status), "[Accepted=False/InvalidRequest Failed=True/InvalidRequest Stalled=True/InvalidRequest]"; got != want {
@@ -327,14 +327,14 @@ func TestReject(t *testing.T) {
 	})
 	t.Run("ended", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a")).finishAll()
-		if p := reject(w); p.Changed(&w.job.Status) || len(p.Transitions) > 0 {
+		if p := reject(w); p.Changed(&w.job.Status) || len(p.Events) > 0 {
 			t.Errorf("the status of a job that has ended becomes %+v", p.Status)
 		}
 	})
 	t.Run("being deleted", func(t *testing.T) {
 		w := newWorld(t, testutil.Job("j").Task("a")).step()
 		w.changeJob(func(job *v1alpha1.BatchJob) { job.DeletionTimestamp = new(metav1.NewTime(w.now)) })
-		if p := reject(w); p.Changed(&w.job.Status) || len(p.Release) != 1 {
+		if p := reject(w); p.Changed(&w.job.Status) || len(p.RemoveFinalizers) != 1 {
 			t.Errorf("plan is %+v, want nothing but Release", p)
 		}
 	})
@@ -367,12 +367,12 @@ func TestBadStatusIsAnError(t *testing.T) {
 			}
 			p := Unreadable(w.observation(), err, w.now)
 			stalled := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionStalled)
-			if stalled == nil || stalled.Reason != v1alpha1.ReasonStatusUnreadable || !strings.Contains(stalled.Message, tc.want) || len(p.Transitions) != 1 {
-				t.Fatalf("conditions are %+v, transitions %+v", p.Status.Conditions, p.Transitions)
+			if stalled == nil || stalled.Reason != v1alpha1.ReasonStatusUnreadable || !strings.Contains(stalled.Message, tc.want) || len(p.Events) != 1 {
+				t.Fatalf("conditions are %+v, transitions %+v", p.Status.Conditions, p.Events)
 			}
 			// Once it is stored there is nothing to write or to tell.
 			w.job.Status = p.Status
-			if again := Unreadable(w.observation(), err, w.now.Add(time.Hour)); again.Changed(&w.job.Status) || len(again.Transitions) > 0 || again.RequeueAfter > 0 {
+			if again := Unreadable(w.observation(), err, w.now.Add(time.Hour)); again.Changed(&w.job.Status) || len(again.Events) > 0 || again.RequeueAfter > 0 {
 				t.Errorf("the second plan is %+v", again)
 			}
 		})
@@ -461,8 +461,8 @@ func TestRefusal(t *testing.T) {
 	t.Run("is said", func(t *testing.T) {
 		p := lost(t).compute()
 		s := p.Status.Tasks[0]
-		if s.Reason != v1alpha1.ReasonCreateRefused || s.Message != `InternalError.CallCvm: the cluster refused to create a Pod: remove what asks for more rights (dockerRunOption, computeEnv.kubernetes.securityContext), or use another namespace: violates PodSecurity` || p.Urgent {
-			t.Errorf("the task is %+v, urgent %t", s, p.Urgent)
+		if s.Reason != v1alpha1.ReasonCreateRefused || s.Message != `InternalError.CallCvm: the cluster refused to create a Pod: remove what asks for more rights (dockerRunOption, computeEnv.kubernetes.securityContext), or use another namespace: violates PodSecurity` || p.Write != WriteInformational {
+			t.Errorf("the task is %+v, write %d", s, p.Write)
 		}
 		if p.Status.Reason != v1alpha1.ReasonCreateRefused || p.Status.Tasks[1].Reason != "" {
 			t.Errorf("the job says %q, the other task %q", p.Status.Reason, p.Status.Tasks[1].Reason)
@@ -470,7 +470,7 @@ func TestRefusal(t *testing.T) {
 	})
 	t.Run("stops claims", func(t *testing.T) {
 		w := lost(t).finish("a/0", 0)
-		if p := w.compute(); len(p.Create) > 0 || fmt.Sprint(p.Adopt) != "[{0 1 0 0 0}]" || len(p.Release) != 1 {
+		if p := w.compute(); len(p.Create) > 0 || fmt.Sprint(p.Adopt) != "[{0 1 0 0 0}]" || len(p.RemoveFinalizers) != 1 {
 			t.Errorf("plan is %+v, want the lost claim and no new one", p)
 		}
 	})
@@ -538,7 +538,7 @@ func TestEvents(t *testing.T) {
 			job.Task(fmt.Sprintf("held%d", i)).Edges(fmt.Sprintf("bad->held%d", i))
 		}
 		w := newWorld(t, job).step().finish("bad/0", 1).step()
-		got := w.last.Transitions
+		got := w.last.Events
 		if len(got) != maxEvents+2 || got[1].Reason != v1alpha1.ReasonPredecessorFailed || got[maxEvents].Message != "and 81 more changes" || got[maxEvents+1].Reason != v1alpha1.ReasonJobFailed {
 			t.Errorf("%d transitions, from %+v to %+v", len(got), got[1], got[len(got)-1])
 		}
@@ -596,20 +596,20 @@ func TestDeterminism(t *testing.T) {
 func TestIdempotence(t *testing.T) {
 	w := bustle(t)
 	first := w.compute()
-	if len(first.Create) == 0 || len(first.Release) == 0 || len(first.Adopt) == 0 || len(first.Delete) == 0 {
+	if len(first.Create) == 0 || len(first.RemoveFinalizers) == 0 || len(first.Adopt) == 0 || len(first.Delete) == 0 {
 		t.Fatalf("plan is %+v, want some of each", first)
 	}
 	if err := w.store(w.job.ResourceVersion, &first.Status); err != nil {
 		t.Fatal(err)
 	}
 	second := w.compute()
-	if diff := cmp.Diff(first.Status, second.Status); diff != "" || !apiequality.Semantic.DeepEqual(first.Status, second.Status) || second.Urgent {
+	if diff := cmp.Diff(first.Status, second.Status); diff != "" || !apiequality.Semantic.DeepEqual(first.Status, second.Status) || second.Write != WriteInformational {
 		t.Errorf("the status changed (-first +second):\n%s", diff)
 	}
-	if len(second.Create) > 0 || len(second.Adopt) != len(first.Create)+len(first.Adopt) || len(second.Transitions) > 0 {
+	if len(second.Create) > 0 || len(second.Adopt) != len(first.Create)+len(first.Adopt) || len(second.Events) > 0 {
 		t.Errorf("second plan is %+v", second)
 	}
-	if diff := cmp.Diff(podNames(first.Release), podNames(second.Release)); diff != "" {
+	if diff := cmp.Diff(podNames(first.RemoveFinalizers), podNames(second.RemoveFinalizers)); diff != "" {
 		t.Errorf("Release differs (-first +second):\n%s", diff)
 	}
 	if first.RequeueAfter != second.RequeueAfter || !slices.Equal(podNames(first.Delete), podNames(second.Delete)) {

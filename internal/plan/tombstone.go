@@ -79,6 +79,6 @@ func AlreadyRan(obs Observation, t Tombstone, now time.Time) Plan {
 	p := a.plan(*next)
 	var e events
 	e.note(next.Reason, next.Message)
-	p.Urgent, p.Transitions = true, e
+	p.Write, p.Events = WriteImmediate, e
 	return p
 }

@@ -44,7 +44,7 @@ func pool(size, limit int) map[string]EnvView {
 func takeName(w *world, mayRun bool) {
 	name := w.pod("a/0")
 	w.vanish("a/0")
-	w.taken = map[string]Taken{name: {Message: "the name is taken", MayRun: mayRun, Since: w.now}}
+	w.taken = map[string]NameConflict{name: {Message: "the name is taken", MayRun: mayRun, Since: w.now}}
 }
 
 // notMade is a Pod that cannot be made.
@@ -284,10 +284,18 @@ var troubles = map[string][]trouble{
 		end:   func(w *world) { w.wait(DefaultResourceWait).step() },
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonCreateRefused, reason: v1alpha1.ReasonCreateRefused, after: "m1",
 	}},
+	"an admission webhook of the cluster does not answer, or the namespace is being deleted": {{
+		begin: func(w *world) {
+			w.vanish("a/0")
+			w.refusals = map[int]Refusal{0: {Message: "failed calling webhook", NoTimeout: true, Since: w.now}}
+		},
+		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step() },
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonCreateRefused, after: "0",
+	}},
 	"the namespace's quota is used up; the API server answers 429": {{
 		begin: func(w *world) {
 			w.vanish("a/0")
-			w.refusals = map[int]Refusal{0: {Message: "full", Quota: true, Since: w.now}}
+			w.refusals = map[int]Refusal{0: {Message: "full", Reason: v1alpha1.ReasonQuota, NoTimeout: true, Since: w.now}}
 		},
 		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step() },
 		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonQuota, after: "0",

@@ -12,9 +12,9 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// WaveSize bounds the instances that one plan claims, so that one write covers many of
+// MaxBatchSize bounds the instances that one plan claims, so that one write covers many of
 // them and no pass takes long.
-const WaveSize = 200
+const MaxBatchSize = 200
 
 // Observation is all that Compute looks at: data, and nothing that asks somebody else. Two observations
 // with the same content give the same plan. Compute does not change it.
@@ -37,9 +37,9 @@ type Observation struct {
 	// Refusals say, by the position of the task, why the cluster does not make its Pods. One
 	// counts for as long as a claim of the task has no Pod.
 	Refusals map[int]Refusal
-	// Taken are the names of Pods of Job's that Pods of others have, as far as that was found out:
+	// NameConflicts are the names of Pods of Job's that Pods of others have, as far as that was found out:
 	// where Absent says that there is no such Pod, there is none any more.
-	Taken map[string]Taken
+	NameConflicts map[string]NameConflict
 	// PodKey is the identifier of the key with which new Pods are signed; empty for none.
 	PodKey string
 	// Scheduled is when schedulers, by name, are known to have looked at a Pod last. It has the
@@ -53,8 +53,8 @@ type Observation struct {
 	Terminations *Terminations
 	// Nodes is what the cluster's nodes have of what LookupsOf asks. nil means that they are not known.
 	Nodes *Nodes
-	// Wave is how many instances the plan may claim, at most WaveSize; 0 means WaveSize.
-	Wave int
+	// BatchSize is how many instances the plan may claim, at most WaveSize; 0 means WaveSize.
+	BatchSize int
 	// NoMemory says, in a sentence, why no instance may be issued though all allows it: the operator has no
 	// memory for the job. Empty: it has.
 	NoMemory string
@@ -95,14 +95,15 @@ type Refusal struct {
 	// Reason is one of the API's reasons; empty means ReasonCreateRefused.
 	Reason  string
 	Message string
-	// Quota says that the quota is used up, which is waited for without end.
-	Quota bool
+	// NoTimeout says that the refusal passes without a change of the job, such as that of a quota: the
+	// instance waits without an acquisition timeout.
+	NoTimeout bool
 	// Since is when the cluster first refused.
 	Since time.Time
 }
 
-// Taken says that a Pod of somebody else has the name of one of the job's.
-type Taken struct {
+// NameConflict says that a Pod of somebody else has the name of one of the job's.
+type NameConflict struct {
 	// Message says whose the Pod is, and what to do about it.
 	Message string
 	// MayRun says that the Pod has not finished. It may have been the instance's once, so while it
@@ -119,13 +120,8 @@ type Plan struct {
 	NeedLive bool
 	// Status is the whole next status.
 	Status v1alpha1.BatchJobStatus
-	// Urgent says that Status holds a claim, an outcome or an end. What else changed is
-	// news for people, which may be a second late.
-	Urgent bool
-	// Gather says of an urgent Status that a moment may be waited for more to be stored with it:
-	// nothing begins by it, or so few instances, beside those that are under way, that more are
-	// on the way. A job that has nodes of ComputeEnvs to give back does not wait.
-	Gather bool
+	// Write says how soon Status must be written.
+	Write StatusWrite
 	// Create are the instances claimed by Status, in the order in which they are to be made.
 	Create []resolve.Instance
 	// Adopt are the instances claimed earlier for which no Pod is to be seen, or one that
@@ -139,8 +135,8 @@ type Plan struct {
 	// Delete are Pods to be stopped: past their timeout or acquisition timeout, or of
 	// instances that are terminated, suspended, or counted already. By name.
 	Delete []*corev1.Pod
-	// Release are Pods whose outcome is in Status, or who have none to give. By name.
-	Release []*corev1.Pod
+	// RemoveFinalizers are Pods whose outcome is in Status, or who have none to give. By name.
+	RemoveFinalizers []*corev1.Pod
 	// InEnv is how many claims Status has in each ComputeEnv, and Wanted how many more
 	// instances could start if it had nodes for them; by the ComputeEnv's name.
 	InEnv, Wanted map[string]int
@@ -155,9 +151,23 @@ type Plan struct {
 	Expire bool
 	// RequeueAfter is when to look again though nothing changed; 0 means never.
 	RequeueAfter time.Duration
-	// Transitions are the news that Status brings.
-	Transitions []Transition
+	// Events say what Status changes.
+	Events []Event
 }
+
+// StatusWrite says how soon a status must be written, if it has changed.
+type StatusWrite int
+
+const (
+	// WriteInformational: the status only informs people, and may be a second late. The zero value.
+	WriteInformational StatusWrite = iota
+	// WriteBatched: the status stores claims or outcomes, and may wait a moment for more to be stored
+	// in the same write: no instance starts by it, or few compared with those that are active. A job
+	// that has nodes of ComputeEnvs to give back is never batched.
+	WriteBatched
+	// WriteImmediate: the status stores a claim, an outcome or an end that other work waits for.
+	WriteImmediate
+)
 
 // Retries counts attempts that failed and are followed by another.
 type Retries struct {
@@ -168,11 +178,11 @@ type Retries struct {
 	Count  int
 }
 
-// Transition is one piece of news, to be told once Status is stored.
-type Transition struct {
-	// Warning tells trouble from other news.
+// Event is a Kubernetes Event, to be emitted once Status is stored.
+type Event struct {
+	// Warning says that the Event has the type Warning; else it is Normal.
 	Warning bool
-	// Progress says that Status tells the same, and nobody has to be told who is not looking.
+	// Progress says that Status has the same information, so that the Event may be dropped under load.
 	Progress bool
 	// Reason is one of the API's reasons, and Message its sentence.
 	Reason, Message string

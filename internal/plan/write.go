@@ -9,14 +9,18 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 )
 
-// urgency says whether the next status holds what must be stored before anything else is done, and
-// whether that may be batched with more. Both are false for a status that only informs people.
-func (s *summary) urgency(old, next *v1alpha1.BatchJobStatus) (urgent, gather bool) {
-	urgent = s.mode.changed || s.pods.interruptedEnded || s.ready.failed || old.State == "" || isTerminal(next.State) ||
+// write says how soon the next status must be written.
+func (s *summary) write(old, next *v1alpha1.BatchJobStatus) StatusWrite {
+	essential := s.mode.changed || s.pods.interruptedEnded || s.ready.failed || old.State == "" || isTerminal(next.State) ||
 		!slices.Equal(old.PodKeys, next.PodKeys)
 	moved := s.pods.ended + len(s.claims.create)
-	gather = !urgent && moved > 0 && !s.usesEnvs() && (len(s.claims.create) == 0 || s.isSmallShare(moved))
-	return urgent || moved > 0, gather
+	switch {
+	case !essential && moved == 0:
+		return WriteInformational
+	case !essential && !s.usesEnvs() && (len(s.claims.create) == 0 || s.isSmallShare(moved)):
+		return WriteBatched
+	}
+	return WriteImmediate
 }
 
 // usesEnvs reports whether the job has nodes of ComputeEnvs, for which others may wait.
