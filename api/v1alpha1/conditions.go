@@ -55,7 +55,7 @@ const (
 
 // Reasons of a ComputeEnv.
 const (
-	// ReasonReady: instances may run.
+	// ReasonReady: instances can run.
 	ReasonReady = "Ready"
 	// ReasonScaling: desiredComputeNodeCount was reduced below the number of active instances.
 	ReasonScaling = "ScalingDown"
