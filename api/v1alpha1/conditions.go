@@ -4,7 +4,7 @@
 package v1alpha1
 
 // Condition types of a BatchJob. Polarity says what True means: positive is the normal state, negative
-// calls for attention or patience, neutral is neither. Package internal/conditions has the same as a
+// means that somebody must act or wait, neutral is neither. Package internal/conditions has the same as a
 // table, together with the reasons.
 const (
 	// ConditionAccepted is True when the spec passed validation, and False for an object that got
@@ -55,7 +55,7 @@ const (
 
 // Reasons of a ComputeEnv.
 const (
-	// ReasonReady: instances may run.
+	// ReasonReady: instances can run.
 	ReasonReady = "Ready"
 	// ReasonScaling: desiredComputeNodeCount was reduced below the number of active instances.
 	ReasonScaling = "ScalingDown"
@@ -145,6 +145,10 @@ const (
 	// ReasonInitContainerFailed: an init container that the cluster added failed, so that the
 	// command was not started.
 	ReasonInitContainerFailed = "InitContainerFailed"
+	// ReasonStagingData: the inputs of the task, or its package, are being copied to the node.
+	ReasonStagingData = "StagingData"
+	// ReasonStoringOutputs: the command has ended, and its outputs and logs are being stored.
+	ReasonStoringOutputs = "StoringOutputs"
 	// ReasonSidecarsStopped: the command ended, and the operator stops containers that the cluster
 	// added and that still run.
 	ReasonSidecarsStopped = "SidecarsStopped"
@@ -165,6 +169,8 @@ const (
 	ReasonZoneNotFound = "ZoneNotFound"
 	// ReasonHostNotFound: no cluster node has any of the host names or addresses that may be used.
 	ReasonHostNotFound = "HostNotFound"
+	// ReasonStoreUnknown: the operator's catalogue has no store for a remote path.
+	ReasonStoreUnknown = "StoreUnknown"
 	// ReasonMachineUnknown: the machine was removed from the operator's catalogue.
 	ReasonMachineUnknown = "MachineUnknown"
 	// ReasonMachineRefused: the Pod was bound to a node, and the node rejected it.
@@ -183,6 +189,10 @@ const (
 	ReasonStartError = "StartError"
 	// ReasonOOMKilled: the command used more memory than its limit.
 	ReasonOOMKilled = "OOMKilled"
+	// ReasonStageInFailed: the inputs of the task, or its package, could not be copied to the node.
+	ReasonStageInFailed = "StageInFailed"
+	// ReasonOutputFailed: the command ended with 0, and its outputs or logs could not be stored.
+	ReasonOutputFailed = "OutputFailed"
 	// ReasonStorageExceeded: the command wrote more to its disks than they hold.
 	ReasonStorageExceeded = "StorageExceeded"
 	// ReasonTimeout: the command took longer than the task's timeout.

@@ -30,7 +30,7 @@ const usage = `Usage: agent COMMAND
 
 Commands, which the operator puts into a task's Pod:
   stage                           copy the inputs and unpack the package
-  exec [-- PROGRAM ARGUMENT...]   run the command, and keep its streams and its exit code
+  exec -- PROGRAM [ARGUMENT...]   run the command, and keep its streams and its exit code
   outputs                         wait for the end of the command, and store the outputs and the streams
   install DIRECTORY               copy this program to DIRECTORY
   version                         show the version
@@ -42,7 +42,6 @@ stage, exec and outputs read their configuration from BATCHCOMPUTE_AGENT, and ha
 
 // agent has what the commands share.
 type agent struct {
-	config         string
 	terminationLog string
 	state          string
 }
@@ -53,9 +52,7 @@ func main() {
 
 // run runs the command that args name, and returns the exit code.
 func run(args []string) int {
-	// The user's command must not inherit it.
-	a := agent{config: os.Getenv(agentapi.ConfigVariable)}
-	_ = os.Unsetenv(agentapi.ConfigVariable)
+	var a agent
 	// A log that nobody reads must not end this process. Nobody reads the channel either.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	if len(args) == 0 {
@@ -84,14 +81,14 @@ func run(args []string) int {
 		return agentapi.ExitUsage
 	}
 	switch {
-	case command == "exec":
+	case command == "exec" && flags.NArg() > 0:
 		return a.exec(flags.Args())
 	case command == "stage" && flags.NArg() == 0:
 		return a.stage()
 	case command == "outputs" && flags.NArg() == 0:
 		return a.outputs()
 	}
-	return usageError(fmt.Sprintf("%s is no command, or has too many arguments", strings.Join(append([]string{command}, flags.Args()...), " ")))
+	return usageError(fmt.Sprintf("%s is no command, or has the wrong number of arguments", strings.Join(append([]string{command}, flags.Args()...), " ")))
 }
 
 // usageError says what is wrong with the arguments.
@@ -102,8 +99,8 @@ func usageError(text string) int {
 
 // stage copies the inputs and unpacks the package. SIGTERM ends it.
 func (a *agent) stage() int {
-	config, err := agentapi.ParseConfig[agentapi.Stage](a.config)
-	if err != nil {
+	var config agentapi.Stage
+	if _, err := agentapi.Read(os.Environ(), &config); err != nil {
 		return a.refuse(err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, os.Interrupt)
@@ -112,20 +109,15 @@ func (a *agent) stage() int {
 	return a.finish(result, config.MessageBytes)
 }
 
-// exec runs the command. Its program and arguments are those of the configuration, or args.
-func (a *agent) exec(args []string) int {
-	config, err := agentapi.ParseConfig[agentapi.Exec](a.config)
+// exec runs a command, in an environment without the configuration.
+func (a *agent) exec(command []string) int {
+	var config agentapi.Exec
+	environ, err := agentapi.Read(os.Environ(), &config)
 	if err != nil {
 		return a.refuse(err)
 	}
-	if len(args) > 0 {
-		config.Command = args
-	}
-	if len(config.Command) == 0 {
-		return a.refuse(fmt.Errorf("neither %s nor the arguments have a command", agentapi.ConfigVariable))
-	}
 	ended := wrapper.Run(wrapper.Options{
-		Exec: config, StateDir: a.state, Env: os.Environ(),
+		Command: command, Exec: config, StateDir: a.state, Env: environ,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	})
 	if ended.Result.Class == "" {
@@ -141,8 +133,8 @@ func (a *agent) exec(args []string) int {
 func (a *agent) outputs() int {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGTERM, os.Interrupt)
-	config, err := agentapi.ParseConfig[agentapi.Outputs](a.config)
-	if err != nil {
+	var config agentapi.Outputs
+	if _, err := agentapi.Read(os.Environ(), &config); err != nil {
 		return a.refuse(err)
 	}
 	end, err := wrapper.AwaitEnd(a.state, stop)

@@ -22,13 +22,13 @@ import (
 	"batchcompute.dev/operator/internal/retry"
 )
 
-// apply carries out a plan whose status is stored: it deletes and creates Pods, and removes the finalizers of
-// those whose outcome is stored. It returns when to look again, and after an error that is not to wait for, no
-// time.
+// apply applies a plan whose status is stored: it deletes and creates Pods, and removes the finalizers of those whose
+// outcome is stored. It returns the time after which to requeue the job; 0 after an error that is retried with a
+// backoff.
 func (r *Reconciler) apply(ctx context.Context, obs *observation, p *plan.Plan) (time.Duration, error) {
 	obs.recorded = true
 	if logger := log.FromContext(ctx).V(2); logger.Enabled() {
-		logger.Info("Acting on the plan", "jobId", p.Status.JobID, "state", p.Status.State, "pods", len(obs.Pods), "stored", obs.wrote,
+		logger.Info("Applying the plan", "jobId", p.Status.JobID, "state", p.Status.State, "pods", len(obs.Pods), "stored", obs.wrote,
 			"create", len(p.Create), "adopt", len(p.Adopt), "delete", len(p.Delete), "removeFinalizers", len(p.RemoveFinalizers))
 	}
 	deleteErr := r.deletePods(ctx, obs, p.Delete)
@@ -55,7 +55,7 @@ func (r *Reconciler) apply(ctx context.Context, obs *observation, p *plan.Plan) 
 	return soonest(p.RequeueAfter, again, unseen, young, obs.wait), err
 }
 
-// deletePods asks for the deletion of Pods; the tracking finalizer keeps them until their outcome is stored.
+// deletePods deletes Pods. They exist until their outcome is stored, since they have the tracking finalizer.
 func (r *Reconciler) deletePods(ctx context.Context, obs *observation, pods []*corev1.Pod) error {
 	return r.limits.For(keyOf(&obs.Job.ObjectMeta), len(pods)).Delete.Do(len(pods), func(i int) error {
 		if err := r.deletePod(ctx, pods[i]); err != nil {
@@ -65,11 +65,11 @@ func (r *Reconciler) deletePods(ctx context.Context, obs *observation, pods []*c
 	})
 }
 
-// deleteTries is how often a Pod may have changed before it is deleted as it is.
+// deleteTries is after how many conflicts a Pod is deleted without an optimistic lock.
 const deleteTries = 3
 
-// deletePod deletes a Pod. The cache may be behind: a Pod that has finished meanwhile is kept, and its log
-// with it.
+// deletePod deletes a Pod. The cache may be stale, so the deletion has an optimistic lock: a Pod that has finished
+// since is kept, and with it its log.
 func (r *Reconciler) deletePod(ctx context.Context, pod *corev1.Pod) error {
 	uid, version := pod.UID, &pod.ResourceVersion
 	for try := 1; ; try++ {
@@ -83,22 +83,22 @@ func (r *Reconciler) deletePod(ctx context.Context, pod *corev1.Pod) error {
 		case !apierrors.IsConflict(err):
 			return client.IgnoreNotFound(err)
 		case try == deleteTries:
-			return nil // another one by now
+			return nil // the name belongs to another Pod now
 		}
 		now := &corev1.Pod{}
 		if err := r.live.Get(ctx, client.ObjectKeyFromObject(pod), now); err != nil {
 			return client.IgnoreNotFound(err)
 		}
 		if now.UID != uid || now.DeletionTimestamp != nil || plan.HasFinished(now) && !plan.HasFinished(pod) ||
-			now.Spec.NodeName != "" && pod.Spec.NodeName == "" { // it has a node after all: to be planned again
+			now.Spec.NodeName != "" && pod.Spec.NodeName == "" { // it got a node: the next pass decides again
 			return nil
 		}
 		version = &now.ResourceVersion
 	}
 }
 
-// patchPod merges metadata into that of the Pod, if its UID is still the one given there, and
-// returns the Pod's new resource version.
+// patchPod merges metadata into the metadata of the Pod, and returns the new resource version. metadata has the UID,
+// so the patch fails if the name belongs to another Pod.
 func (r *Reconciler) patchPod(ctx context.Context, pod *corev1.Pod, metadata map[string]any) (version string, err error) {
 	//mutation:label-stays-without-finalizer
 	body, err := json.Marshal(map[string]any{"metadata": metadata})
@@ -114,7 +114,7 @@ func (r *Reconciler) patchPod(ctx context.Context, pod *corev1.Pod, metadata map
 	return target.ResourceVersion, nil
 }
 
-// justMetadata stands for an object in a request whose answer need not be all of the object.
+// justMetadata returns an object for a request whose answer needs only the metadata.
 func justMetadata(kind schema.GroupVersionKind, o client.Object) *metav1.PartialObjectMetadata {
 	out := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: o.GetNamespace(), Name: o.GetName()}}
 	out.SetGroupVersionKind(kind)
@@ -134,8 +134,8 @@ func isSubset(part, whole map[string]string) bool {
 	return true
 }
 
-// ignoreOther returns nil for an error that says that the Pod is gone, or that its name
-// belongs to another one by now.
+// ignoreOther returns nil for an error that says that the Pod does not exist, or that its name belongs to another Pod
+// now.
 func ignoreOther(err error) error {
 	if apierrors.IsConflict(err) || apierrors.IsInvalid(err) {
 		return nil

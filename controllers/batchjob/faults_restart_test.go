@@ -17,7 +17,7 @@ import (
 func TestFaultsRestarts(t *testing.T) {
 	t.Parallel()
 	own := controlplane.GetOwn(t)
-	d := newDrill(t, own.ControlPlane, 1)
+	d := newFaultEnv(t, own.ControlPlane, 1)
 	manager := d.manager(d.Config, nil)
 	const jobs = 4
 	for i := range jobs {

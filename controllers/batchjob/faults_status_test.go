@@ -39,7 +39,7 @@ func TestFaultsStatusRefused(t *testing.T) {
 	for name, refusal := range refusals {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := newEnv(t)
+			e := newTestEnv(t)
 			for _, which := range []struct {
 				name    string
 				refused func(n int) bool // n counts the writes of statuses, from 1

@@ -282,7 +282,7 @@ func withoutReasons(lines []string) (out []string) {
 }
 
 // find returns the job, or nil where there is none.
-func (s *scenario) find(e *env, name string) *v1alpha1.BatchJob {
+func (s *scenario) find(e *testEnv, name string) *v1alpha1.BatchJob {
 	e.t.Helper()
 	job := &v1alpha1.BatchJob{}
 	err := e.Get(context.Background(), client.ObjectKey{Namespace: e.ns, Name: name}, job)
@@ -295,7 +295,7 @@ func (s *scenario) find(e *env, name string) *v1alpha1.BatchJob {
 	return job
 }
 
-func (s *scenario) do(e *env, st step, name string) {
+func (s *scenario) do(e *testEnv, st step, name string) {
 	e.t.Helper()
 	job := s.job(name).New(e.ns)
 	if st.gone {
@@ -319,12 +319,12 @@ func attemptOf(pod *corev1.Pod) string {
 // revive starts a dead process again, without its memory. It keeps the faults that are to
 // come in every life.
 func (p *process) revive() {
-	again := p.e.start(&line{cached: p.cached})
-	again.line.calls = p.calls
+	again := p.e.start(&faultClient{cached: p.cached})
+	again.faultClient.calls = p.calls
 	if p.always {
-		again.line.fault, again.line.always = p.line.fault, true
+		again.faultClient.fault, again.faultClient.always = p.faultClient.fault, true
 	}
-	p.Reconciler, p.line = again.Reconciler, again.line
+	p.Reconciler, p.faultClient = again.Reconciler, again.faultClient
 }
 
 // alsoRefuse has the cluster refuse to make Pods whose names begin so.
@@ -351,10 +351,10 @@ func isForSize(n int) bool {
 var refusalKinds = slices.Sorted(maps.Keys(refusals))
 
 // fates are what may become of a write, for every one of a scenario.
-var fates = map[string]func(p *process, n int){
-	"dies before": func(p *process, n int) { p.fault = only(n, before) },
-	"dies after":  func(p *process, n int) { p.fault = only(n, after) },
-	"answer lost": func(p *process, n int) { p.fault = only(n, lost) },
+var writeFaults = map[string]func(p *process, n int){
+	"dies before": func(p *process, n int) { p.fault = only(n, diesBefore) },
+	"dies after":  func(p *process, n int) { p.fault = only(n, diesAfter) },
+	"answer lost": func(p *process, n int) { p.fault = only(n, answerLost) },
 	"refused": func(p *process, n int) {
 		p.refusal = func(i int, _, name string) error {
 			if i != n {
@@ -365,12 +365,12 @@ var fates = map[string]func(p *process, n int){
 	},
 }
 
-func only(n int, f fate) func(int, string) fate {
-	return func(i int, _ string) fate {
+func only(n int, f fault) func(int, string) fault {
+	return func(i int, _ string) fault {
 		if i == n {
 			return f
 		}
-		return done
+		return noFault
 	}
 }
 
@@ -382,13 +382,13 @@ func TestFaultsEveryWrite(t *testing.T) {
 	for name, s := range scenarios {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := newEnv(t)
+			e := newTestEnv(t)
 			end, attempts, writes := s.reference(t, e.in(t))
 			t.Logf("%d writes: %v", len(writes), tally(writes))
-			for fate, set := range fates {
-				t.Run(fate, func(t *testing.T) {
+			for fault, set := range writeFaults {
+				t.Run(fault, func(t *testing.T) {
 					t.Parallel()
-					e := newEnv(t)
+					e := newTestEnv(t)
 					witness := e.Watch(t, e.ns)
 					runs := 0
 					for n := 1; n <= len(writes); n++ {
@@ -397,7 +397,7 @@ func TestFaultsEveryWrite(t *testing.T) {
 							e := e.in(t)
 							p := e.start(nil)
 							set(p, n)
-							s.check(t, p, end, attempts, comparison(fate, n, writes[n-1]))
+							s.check(t, p, end, attempts, comparison(fault, n, writes[n-1]))
 						}) {
 							t.Logf("write %d is %q", n, writes[n-1])
 						}
@@ -412,7 +412,7 @@ func TestFaultsEveryWrite(t *testing.T) {
 			}
 			t.Run("many at random", func(t *testing.T) {
 				t.Parallel()
-				e := newEnv(t)
+				e := newTestEnv(t)
 				witness, faults := e.Watch(t, e.ns), 0
 				const runs = 5
 				for seed := range uint64(runs) {
@@ -422,14 +422,14 @@ func TestFaultsEveryWrite(t *testing.T) {
 						var mu sync.Mutex
 						random := rand.New(rand.NewPCG(seed, 2))
 						p.always = true
-						p.fault = func(int, string) fate {
+						p.fault = func(int, string) fault {
 							mu.Lock()
 							defer mu.Unlock()
 							if random.IntN(3) > 0 {
-								return done
+								return noFault
 							}
 							faults++
-							return []fate{before, after, lost, failed}[random.IntN(4)]
+							return []fault{diesBefore, diesAfter, answerLost, callFails}[random.IntN(4)]
 						}
 						s.check(t, p, end, attempts, slices.Clone[[]string])
 					})
@@ -448,10 +448,10 @@ func TestFaultsEveryWrite(t *testing.T) {
 // reference plays a scenario without faults and returns how it ends and what it writes.
 // It also checks the order of writes: a claim is stored before its Pod is made, and an
 // outcome before its Pod is let go of.
-func (s *scenario) reference(t *testing.T, e *env) (end, attempts, writes []string) {
+func (s *scenario) reference(t *testing.T, e *testEnv) (end, attempts, writes []string) {
 	t.Helper()
 	p := e.start(nil)
-	p.fault = func(_ int, call string) fate {
+	p.fault = func(_ int, call string) fault {
 		name := p.log[len(p.log)-1][len(call)+1:]
 		switch claims := s.claims(e); {
 		case call == "create pod" && !claims[name]:
@@ -459,7 +459,7 @@ func (s *scenario) reference(t *testing.T, e *env) (end, attempts, writes []stri
 		case call == "patch pod" && claims[name]:
 			t.Errorf("Pod %s is let go of, and the status still claims it", name)
 		}
-		return done
+		return noFault
 	}
 	end, attempts = s.play(p, "ref")
 	if diff := cmp.Diff(s.end, end); diff != "" {
@@ -471,11 +471,11 @@ func (s *scenario) reference(t *testing.T, e *env) (end, attempts, writes []stri
 
 // comparison returns what of the short form is compared when the n-th write has met a fate:
 // all, but where it was refused, and the status says or leaves out so.
-func comparison(fate string, n int, write string) func([]string) []string {
+func comparison(fault string, n int, write string) func([]string) []string {
 	switch {
-	case fate == "refused" && isForSize(n):
+	case fault == "refused" && isForSize(n):
 		return bare
-	case fate == "refused" && strings.HasPrefix(write, "create pod "):
+	case fault == "refused" && strings.HasPrefix(write, "create pod "):
 		return withoutReasons
 	}
 	return slices.Clone[[]string]
@@ -496,7 +496,7 @@ func (s *scenario) check(t *testing.T, p *process, end, attempts []string, part 
 var groupOf = regexp.MustCompile(`^(?:x(\d+))?(?:r(\d+))?(?:m(\d+))?:?([\d,-]+)$`)
 
 // claims are the names of the Pods that the stored status claims.
-func (s *scenario) claims(e *env) map[string]bool {
+func (s *scenario) claims(e *testEnv) map[string]bool {
 	e.t.Helper()
 	out := map[string]bool{}
 	job := s.find(e, "ref")
@@ -537,6 +537,6 @@ func tally(writes []string) map[string]int {
 }
 
 // in is the same namespace for another test.
-func (e *env) in(t testing.TB) *env {
-	return &env{ControlPlane: e.ControlPlane, t: t, ns: e.ns, cache: e.cache, clock: e.clock, resourceWait: 2 * time.Second}
+func (e *testEnv) in(t testing.TB) *testEnv {
+	return &testEnv{ControlPlane: e.ControlPlane, t: t, ns: e.ns, cache: e.cache, clock: e.clock, resourceWait: 2 * time.Second}
 }

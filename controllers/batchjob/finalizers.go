@@ -18,12 +18,12 @@ import (
 	"batchcompute.dev/operator/internal/plan"
 )
 
-// removableFinalizers returns the Pods whose finalizers may be removed now, terminating ones and others, and
-// when to look again at those that may not; 0 if all may.
+// removableFinalizers returns the Pods whose finalizers may be removed now, divided into terminating and other Pods,
+// and the time after which to check the remaining ones; 0 if there are none.
 //
-// Without its finalizer a terminating Pod loses its name as well. Another process that believes to be the
-// leader may be about to create it once more, and should meet a name conflict: so the finalizers of these
-// are removed last, and not while they are young.
+// A terminating Pod without its finalizer is deleted, and its name is free. Another process that still acts as the
+// leader may be about to create the Pod again, and must get a name conflict. So the finalizers of terminating Pods
+// are removed last, and only once the Pods are older than nameTime.
 func (r *Reconciler) removableFinalizers(obs *observation, p *plan.Plan, deleteErr error) (terminating, others []*corev1.Pod, young time.Duration) {
 	pods := p.RemoveFinalizers
 	if deleteErr != nil {
@@ -41,13 +41,13 @@ func (r *Reconciler) removableFinalizers(obs *observation, p *plan.Plan, deleteE
 	return terminating, others, young
 }
 
-// oldEnough returns the Pods that may lose their names, and when the first of the others may; 0 if all may.
+// oldEnough returns the Pods that are older than nameTime, and how long it is until the next one is; 0 if all are.
 func (r *Reconciler) oldEnough(pods []*corev1.Pod) ([]*corev1.Pod, time.Duration) {
 	var first time.Duration
 	now := r.options.Clock.Now()
 	old, _ := partition(pods, func(pod *corev1.Pod) bool {
 		left := pod.CreationTimestamp.Add(nameTime).Sub(now)
-		if left <= 0 || left > 2*nameTime { // so far ahead is a clock that is wrong
+		if left <= 0 || left > 2*nameTime { // one of the clocks is wrong
 			return true
 		}
 		first = soonest(first, left)
@@ -56,15 +56,15 @@ func (r *Reconciler) oldEnough(pods []*corev1.Pod) ([]*corev1.Pod, time.Duration
 	return old, first
 }
 
-// removeFinalizersOf removes the finalizers of Pods of the job, and remembers it.
+// removeFinalizersOf removes the finalizers of Pods of the job, and remembers which.
 func (r *Reconciler) removeFinalizersOf(ctx context.Context, obs *observation, pods []*corev1.Pod) error {
 	removed, err := r.removeFinalizers(ctx, keyOf(&obs.Job.ObjectMeta), pods)
 	maps.Copy(obs.state.finalizersRemoved, removed)
 	return err
 }
 
-// removeFinalizers removes the tracking finalizer and label of Pods whose outcome is stored, in one patch:
-// without the label they leave the cache. It returns the resource versions that the Pods have then.
+// removeFinalizers removes the tracking finalizer and label of Pods whose outcome is stored, with one patch for each:
+// without the label a Pod leaves the cache. It returns the new resource versions by UID.
 func (r *Reconciler) removeFinalizers(ctx context.Context, job types.NamespacedName, pods []*corev1.Pod) (map[types.UID]string, error) {
 	versions := make([]string, len(pods))
 	err := r.limits.For(job, len(pods)).Patch.Do(len(pods), func(i int) (err error) {
@@ -89,8 +89,8 @@ func (r *Reconciler) removeFinalizer(ctx context.Context, pod *corev1.Pod) (vers
 	})
 }
 
-// removeOrphanFinalizers removes the finalizers of Pods that name a job which does not exist, or is not
-// theirs. The cache may be wrong about that, so the API server decides.
+// removeOrphanFinalizers removes the finalizers of Pods that name a job which does not exist, or is not theirs. The
+// cache may be stale, so it reads the job from the API server first.
 func (r *Reconciler) removeOrphanFinalizers(ctx context.Context, key types.NamespacedName, pods []*corev1.Pod) error {
 	if len(pods) == 0 {
 		return nil
@@ -112,7 +112,7 @@ func (r *Reconciler) removeOrphanFinalizers(ctx context.Context, key types.Names
 	return err
 }
 
-// partition divides Pods by whether is holds for them.
+// partition divides Pods by whether is returns true for them.
 func partition(pods []*corev1.Pod, is func(*corev1.Pod) bool) (yes, no []*corev1.Pod) {
 	for _, pod := range pods {
 		if is(pod) {

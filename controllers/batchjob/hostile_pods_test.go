@@ -26,7 +26,7 @@ import (
 )
 
 // again reads a Pod anew.
-func (e *env) again(pod *corev1.Pod) *corev1.Pod {
+func (e *testEnv) again(pod *corev1.Pod) *corev1.Pod {
 	e.t.Helper()
 	now := &corev1.Pod{}
 	if err := e.Get(context.Background(), client.ObjectKeyFromObject(pod), now); err != nil {
@@ -45,7 +45,7 @@ func (p *process) passes(name string, n int) {
 }
 
 // livePods are the Pods of the namespace that may run, by name.
-func (e *env) livePods() []string {
+func (e *testEnv) livePodNames() []string {
 	e.t.Helper()
 	var out []string
 	for _, pod := range e.Pods(e.t, e.ns) {
@@ -73,7 +73,7 @@ func TestHostileOwnerReference(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := newEnv(t)
+			e := newTestEnv(t)
 			p := e.start(nil)
 			e.submit(testutil.Job("j").Task("a", testutil.Instances(2), testutil.Retries(1), testutil.ResourceRetries(1)))
 			p.must("j")
@@ -91,7 +91,7 @@ func TestHostileOwnerReference(t *testing.T) {
 				now.Annotations[v1alpha1.AnnotationJobName] != "j" || now.Annotations[v1alpha1.AnnotationProof] != was.Annotations[v1alpha1.AnnotationProof] {
 				t.Errorf("the Pod is not healed: owner %v, finalizers %q, labels %v, annotations %v", owner, now.Finalizers, now.Labels, now.Annotations)
 			}
-			if live := e.livePods(); len(live) != 2 || now.UID != was.UID {
+			if live := e.livePodNames(); len(live) != 2 || now.UID != was.UID {
 				t.Errorf("live are %q, want one Pod of each instance", live)
 			}
 			p.play("j")
@@ -105,7 +105,7 @@ func TestHostileOwnerReference(t *testing.T) {
 // more, but nothing is started in its place while it may run, also not by a suspension or after the
 // patience.
 func TestHostileOtherController(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(3), testutil.Concurrent(2), testutil.ResourceRetries(2)))
 	p.must("j")
@@ -124,14 +124,14 @@ func TestHostileOtherController(t *testing.T) {
 		p.passes("j", 3)
 	}
 	for range 4 {
-		e.clock.SetTime(e.clock.Now().Add(longWait))
+		e.clock.SetTime(e.clock.Now().Add(pastAcquisitionTimeout))
 		p.passes("j", 3)
 	}
 	job := e.job("j")
 	if got := job.Status.Tasks[0].Reason; got != v1alpha1.ReasonPodNameTaken || !strings.Contains(job.Status.Message, `has been given to ReplicaSet "web"`) {
 		t.Errorf("the job says %q: %q", got, job.Status.Message)
 	}
-	if live := e.livePods(); !slices.Equal(live, []string{pod.Name}) || job.Status.Tasks[0].Active != "0" || job.Status.Tasks[0].Succeeded != "1-2" {
+	if live := e.livePodNames(); !slices.Equal(live, []string{pod.Name}) || job.Status.Tasks[0].Active != "0" || job.Status.Tasks[0].Succeeded != "1-2" {
 		t.Errorf("live are %q, task %+v", live, job.Status.Tasks[0])
 	}
 	t.Logf("hostile: given to a ReplicaSet: %s: %s", job.Status.Tasks[0].Reason, job.Status.Message)
@@ -141,7 +141,7 @@ func TestHostileOtherController(t *testing.T) {
 	}
 	suspend(true)
 	suspend(false)
-	if live := e.livePods(); !slices.Equal(live, []string{pod.Name}) {
+	if live := e.livePodNames(); !slices.Equal(live, []string{pod.Name}) {
 		t.Errorf("live are %q after a suspension", live)
 	}
 	if now := e.again(pod); len(now.Finalizers) > 0 || now.Labels[v1alpha1.LabelTracked] != "" {
@@ -159,11 +159,11 @@ func TestHostileOtherController(t *testing.T) {
 }
 
 // longWait is longer than the patience with a first machine.
-const longWait = 700 * time.Second
+const pastAcquisitionTimeout = 700 * time.Second
 
 // forged makes the Pod of an attempt as the operator would, with an owner reference, all labels and
 // the finalizer, and has it end with 0.
-func (e *env) forged(job *v1alpha1.BatchJob, in resolve.Instance, change func(*corev1.Pod)) *corev1.Pod {
+func (e *testEnv) createForgedPod(job *v1alpha1.BatchJob, in resolve.Instance, change func(*corev1.Pod)) *corev1.Pod {
 	e.t.Helper()
 	spec, err := resolve.Resolve(job)
 	if err != nil {
@@ -184,12 +184,12 @@ func (e *env) forged(job *v1alpha1.BatchJob, in resolve.Instance, change func(*c
 // TestHostilePodMadeInAdvance: a tenant makes the Pod of the retry before it is claimed. A job that
 // always fails does not succeed by it, whatever it carries.
 func TestHostilePodMadeInAdvance(t *testing.T) {
-	stolen := func(e *env) func(*corev1.Pod) { // the proof of another Pod of the job
+	stolen := func(e *testEnv) func(*corev1.Pod) { // the proof of another Pod of the job
 		return func(pod *corev1.Pod) {
 			pod.Annotations[v1alpha1.AnnotationProof] = e.pod("a/0").Annotations[v1alpha1.AnnotationProof]
 		}
 	}
-	own := func(*env) func(*corev1.Pod) { // a proof of a key of the tenant's own
+	own := func(*testEnv) func(*corev1.Pod) { // a proof of a key of the tenant's own
 		return func(pod *corev1.Pod) {
 			key, err := proof.New([]byte("a key that the tenant has made, 32"))
 			if err != nil {
@@ -198,17 +198,19 @@ func TestHostilePodMadeInAdvance(t *testing.T) {
 			pod.Annotations[v1alpha1.AnnotationProof] = key.Sign(pod.Namespace, pod.Name)
 		}
 	}
-	for name, proofOf := range map[string]func(*env) func(*corev1.Pod){
-		"no proof": func(*env) func(*corev1.Pod) { return nil }, "another Pod's proof": stolen, "a proof of another key": own,
-		"without our labels": func(*env) func(*corev1.Pod) { return func(pod *corev1.Pod) { pod.Labels, pod.Finalizers = nil, nil } },
+	for name, proofOf := range map[string]func(*testEnv) func(*corev1.Pod){
+		"no proof": func(*testEnv) func(*corev1.Pod) { return nil }, "another Pod's proof": stolen, "a proof of another key": own,
+		"without our labels": func(*testEnv) func(*corev1.Pod) {
+			return func(pod *corev1.Pod) { pod.Labels, pod.Finalizers = nil, nil }
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := newEnv(t)
+			e := newTestEnv(t)
 			e.script = func(string, int, int) int32 { return 1 }
 			p := e.start(nil)
 			e.submit(testutil.Job("j").Task("a", testutil.Retries(1)))
 			p.must("j")
-			fake := e.forged(e.job("j"), resolve.Instance{Attempt: 1}, proofOf(e))
+			fake := e.createForgedPod(e.job("j"), resolve.Instance{Attempt: 1}, proofOf(e))
 			p.passes("j", 2)
 			e.Finish(t, e.pod("a/0"), 1, e.clock.Now())
 			p.passes("j", 4)
@@ -225,7 +227,7 @@ func TestHostilePodMadeInAdvance(t *testing.T) {
 			if err := e.Delete(context.Background(), fake); err != nil {
 				t.Fatal(err)
 			}
-			e.takeAway(fake)
+			e.forceDelete(fake)
 			e.clock.SetTime(e.clock.Now().Add(maxRefusalWait))
 			p.play("j")
 			e.want("j", "FAILED 0/1 0/1", "a FAILED failed=0 reason=TaskInstanceFailed", "failure a/0/0 CommandFailed 1", "failure a/0/1 CommandFailed 1")
@@ -235,7 +237,7 @@ func TestHostilePodMadeInAdvance(t *testing.T) {
 }
 
 // takeAway takes a Pod away that is being deleted.
-func (e *env) takeAway(pod *corev1.Pod) {
+func (e *testEnv) forceDelete(pod *corev1.Pod) {
 	e.t.Helper()
 	if err := e.Delete(context.Background(), pod, client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil {
 		e.t.Fatal(err)
@@ -245,10 +247,10 @@ func (e *env) takeAway(pod *corev1.Pod) {
 // TestHostileFirstPod: the Pod of the first attempt is made before the operator looks at the job, with
 // a key id in the proof that the job's status cannot know.
 func TestHostileFirstPod(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a"))
-	e.forged(e.job("j"), resolve.Instance{}, func(pod *corev1.Pod) {
+	e.createForgedPod(e.job("j"), resolve.Instance{}, func(pod *corev1.Pod) {
 		pod.Annotations[v1alpha1.AnnotationProof] = "00000000.0123456789abcdef"
 	})
 	p.passes("j", 4)
@@ -257,51 +259,9 @@ func TestHostileFirstPod(t *testing.T) {
 	}
 }
 
-// TestPodKeyLost: the Secret is lost, and the next process has another key. What runs stays the
-// job's, what is made then has the new key's proof, and the job ends. So it is with Pods and a job of
-// a version that had no keys.
-func TestPodKeyLost(t *testing.T) {
-	other := func(context.Context) (*proof.Key, error) {
-		return proof.New([]byte("the key that was made when the other was lost"))
-	}
-	for name, began := range map[string]func(context.Context) (*proof.Key, error){"lost": testKey, "there was none": nil} {
-		t.Run(name, func(t *testing.T) {
-			e := newEnv(t)
-			p := e.start(nil)
-			p.options.PodKey = began
-			e.submit(testutil.Job("j").Task("a", testutil.Instances(4), testutil.Concurrent(2)))
-			p.must("j")
-			was := map[types.UID]bool{}
-			for _, pod := range e.Pods(t, e.ns) {
-				was[pod.UID] = true
-			}
-			p = e.start(nil)
-			p.options.PodKey = other
-			for range 3 {
-				p.passes("j", 2)
-			}
-			if n := len(e.tracked()); n != 2 {
-				t.Errorf("%d Pods are tracked, want 2", n)
-			}
-			p.play("j")
-			e.want("j", "SUCCEED 1/1 4/4", "a SUCCEED succeeded=0-3")
-			if n := len(e.Pods(t, e.ns)); n != 4 {
-				t.Errorf("%d Pods were made, want 4", n)
-			}
-			want := 2
-			if began == nil {
-				want = 0 // its Pods need no proof
-			}
-			if got := e.job("j").Status.PodKeys; len(got) != want {
-				t.Errorf("the job's keys are %q, want %d", got, want)
-			}
-		})
-	}
-}
-
 // TestHostileScheduler: a Pod whose scheduler does not exist has a reason, and is given up.
 func TestHostileScheduler(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", func(task *v1alpha1.Task) {
 		task.ComputeEnv.Kubernetes = &v1alpha1.KubernetesOptions{SchedulerName: "nope"}
@@ -314,7 +274,7 @@ func TestHostileScheduler(t *testing.T) {
 		t.Errorf("the job says %s: %q", s.Reason, s.Message)
 	}
 	t.Logf("hostile: schedulerName nope: %s: %s", s.Reason, s.Message)
-	e.clock.SetTime(e.clock.Now().Add(longWait))
+	e.clock.SetTime(e.clock.Now().Add(pastAcquisitionTimeout))
 	p.passes("j", 3)
 	if s := e.job("j").Status; s.State != v1alpha1.JobFailed || len(s.Failures) != 1 {
 		t.Errorf("the job is %s after the patience, failures %+v", s.State, s.Failures)
@@ -327,7 +287,7 @@ func TestHostileScheduler(t *testing.T) {
 func TestHostileHandMadePods(t *testing.T) {
 	for name, owned := range map[string]bool{"of a job that never was": false, "of a job that is there": true} {
 		t.Run(name, func(t *testing.T) {
-			e := newEnv(t)
+			e := newTestEnv(t)
 			pool := e.pool("pool", 1)
 			suspended := testutil.Job("victim").Task("a", testutil.EnvID("pool")).New(e.ns)
 			suspended.Spec.Suspend = true
@@ -387,7 +347,7 @@ func TestHostileHandMadePods(t *testing.T) {
 
 // TestHostileRetryBlocked: Pods made by hand do not keep a job from being retried.
 func TestHostileRetryBlocked(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	e.script = func(string, int, int) int32 { return 1 }
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a"))

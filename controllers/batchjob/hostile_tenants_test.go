@@ -64,14 +64,14 @@ func (c *creations) of(namespace string) int {
 // tenants is a control plane of one test's own, with a manager that works on all of its namespaces
 // and has the limits of requests that it has by default.
 type tenants struct {
-	*env
+	*testEnv
 	pods *creations
 }
 
 func newTenants(t *testing.T, first func(namespace string)) *tenants {
 	t.Helper()
 	p := controlplane.GetOwn(t)
-	n := &tenants{env: &env{ControlPlane: p.ControlPlane, t: t, ns: "default"}, pods: &creations{count: map[string]int{}, first: first}}
+	n := &tenants{testEnv: &testEnv{ControlPlane: p.ControlPlane, t: t, ns: "default"}, pods: &creations{count: map[string]int{}, first: first}}
 	cfg := rest.CopyConfig(p.Config)
 	cfg.RateLimiter = fairrate.New(400, 800, clock.RealClock{})
 	cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper {
@@ -134,12 +134,12 @@ func TestHostilePriorityFlood(t *testing.T) {
 		if i > 0 {
 			namespace = n.Namespace(t)
 		}
-		before, begin := n.pods.of(hostile), time.Now()
+		before, start := n.pods.of(hostile), time.Now()
 		if err := n.Create(context.Background(), testutil.Job("small").Task("a").Priority(1).New(namespace)); err != nil {
 			t.Fatal(err)
 		}
 		n.within(5*time.Minute, "the small job has its Pod", func() bool { return n.pods.of(namespace) > 0 })
-		took := time.Since(begin)
+		took := time.Since(start)
 		n.pods.mu.Lock()
 		others := hostilePods[namespace] - before
 		n.pods.mu.Unlock()
@@ -198,12 +198,12 @@ func TestHostileAnnotations(t *testing.T) {
 		}
 	}()
 	for i := range 10 {
-		begin := time.Now()
+		start := time.Now()
 		if err := n.Create(ctx, testutil.Job(fmt.Sprint("small-", i)).Task("a").New(victim)); err != nil {
 			t.Fatal(err)
 		}
 		n.within(time.Minute, "the small job has its Pod", func() bool { return n.pods.of(victim) > i })
-		t.Logf("small job %d: first Pod after %s", i+1, time.Since(begin).Round(time.Millisecond))
+		t.Logf("small job %d: first Pod after %s", i+1, time.Since(start).Round(time.Millisecond))
 	}
 	n.within(time.Minute, "the jobs say what is wrong", func() bool {
 		var list v1alpha1.BatchJobList

@@ -25,7 +25,7 @@ import (
 )
 
 // submitTTL submits a job of one task that is deleted ten seconds after its end.
-func (e *env) submitTTL(name string) *v1alpha1.BatchJob {
+func (e *testEnv) submitTTL(name string) *v1alpha1.BatchJob {
 	e.t.Helper()
 	job := testutil.Job(name).Task("a").New(e.ns)
 	job.Spec.TTLSecondsAfterFinished = new(int64(10))
@@ -37,7 +37,7 @@ func (e *env) submitTTL(name string) *v1alpha1.BatchJob {
 }
 
 // exists reports whether there is a job of that name.
-func (e *env) exists(name string) bool {
+func (e *testEnv) exists(name string) bool {
 	e.t.Helper()
 	err := e.Get(context.Background(), client.ObjectKey{Namespace: e.ns, Name: name}, &v1alpha1.BatchJob{})
 	if client.IgnoreNotFound(err) != nil {
@@ -47,7 +47,7 @@ func (e *env) exists(name string) bool {
 }
 
 // stones is the ConfigMap of tombstones; nil if there is none.
-func (e *env) stones() *corev1.ConfigMap {
+func (e *testEnv) stones() *corev1.ConfigMap {
 	e.t.Helper()
 	out := &corev1.ConfigMap{}
 	err := e.Get(context.Background(), client.ObjectKey{Namespace: e.ns, Name: v1alpha1.TombstonesName}, out)
@@ -63,8 +63,8 @@ func (e *env) stones() *corev1.ConfigMap {
 // TestHostileTombstones: the ConfigMap cannot be written. The job's status and an event say so, and the
 // job is deleted even so, also if another process has taken over meanwhile.
 func TestHostileTombstones(t *testing.T) {
-	for name, obstruct := range map[string]func(*env, *process){
-		"a quota of no ConfigMaps": func(e *env, _ *process) {
+	for name, obstruct := range map[string]func(*testEnv, *process){
+		"a quota of no ConfigMaps": func(e *testEnv, _ *process) {
 			quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "none", Namespace: e.ns}}
 			quota.Spec.Hard = corev1.ResourceList{corev1.ResourceConfigMaps: resource.MustParse("0")}
 			if err := e.Create(context.Background(), quota); err != nil {
@@ -79,13 +79,13 @@ func TestHostileTombstones(t *testing.T) {
 				return apierrors.IsForbidden(e.Create(context.Background(), probe, client.DryRunAll))
 			})
 		},
-		"an immutable ConfigMap": func(e *env, _ *process) {
+		"an immutable ConfigMap": func(e *testEnv, _ *process) {
 			mine := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.TombstonesName, Namespace: e.ns}, Immutable: new(true)}
 			if err := e.Create(context.Background(), mine); err != nil {
 				e.t.Fatal(err)
 			}
 		},
-		"a policy": func(_ *env, p *process) {
+		"a policy": func(_ *testEnv, p *process) {
 			p.refusal = func(_ int, call, name string) error {
 				if strings.HasSuffix(call, "tombstones") {
 					return apierrors.NewForbidden(corev1.Resource("configmaps"), name, fmt.Errorf("denied by\x1b[31m a policy"))
@@ -95,7 +95,7 @@ func TestHostileTombstones(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := newEnv(t)
+			e := newTestEnv(t)
 			p := e.start(nil)
 			obstruct(e, p)
 			e.submitTTL("j")
@@ -110,7 +110,7 @@ func TestHostileTombstones(t *testing.T) {
 			if wait <= 0 || wait > tombstoneRetry {
 				t.Errorf("it is tried again after %s", wait)
 			}
-			p = e.start(&line{refusal: p.refusal}) // another process goes on
+			p = e.start(&faultClient{refusal: p.refusal}) // another process goes on
 			e.clock.SetTime(e.clock.Now().Add(deletionDelay - time.Minute))
 			p.must("j")
 			if !e.exists("j") {
@@ -121,7 +121,7 @@ func TestHostileTombstones(t *testing.T) {
 			if e.exists("j") {
 				t.Error("the job was not deleted")
 			}
-			told := strings.Join(p.recorder.(*news).told, "\n")
+			told := strings.Join(p.recorder.(*eventRecorder).events, "\n")
 			if !strings.Contains(told, "Warning TombstoneRefused: deleted after its ttlSecondsAfterFinished; a manifest that is applied again will run again") {
 				t.Errorf("the events are %q", told)
 			}
@@ -133,7 +133,7 @@ func TestHostileTombstones(t *testing.T) {
 // TestHostileTombstonesFull: somebody has filled the ConfigMap up. What is no tombstone goes, and the
 // job's own is stored.
 func TestHostileTombstonesFull(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	junk := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.TombstonesName, Namespace: e.ns}}
 	junk.Data = map[string]string{"junk": strings.Repeat("x", 500<<10)}
 	junk.BinaryData = map[string][]byte{"more": make([]byte, 523<<10)}
@@ -156,8 +156,8 @@ func TestHostileTombstonesFull(t *testing.T) {
 // runs; what it would have written is.
 func TestHostileTombstonesForged(t *testing.T) {
 	for name, tc := range map[string]struct {
-		forge map[string]any
-		want  v1alpha1.JobState
+		createForgedPod map[string]any
+		want            v1alpha1.JobState
 	}{
 		"as the operator writes it":      {nil, v1alpha1.JobSucceed},
 		"an escape in the state":         {map[string]any{"state": "RUNNING\x1b[31m"}, v1alpha1.JobRunnable},
@@ -169,7 +169,7 @@ func TestHostileTombstonesForged(t *testing.T) {
 		"more than a tombstone can have": {map[string]any{"more": strings.Repeat("x", 300)}, v1alpha1.JobRunnable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := newEnv(t)
+			e := newTestEnv(t)
 			p := e.start(nil)
 			e.submitTTL("j")
 			digest, err := plan.Digest(e.job("j"))
@@ -177,7 +177,7 @@ func TestHostileTombstonesForged(t *testing.T) {
 				t.Fatal(err)
 			}
 			entry := map[string]any{"request": digest, "jobId": "job-0a1b2c3d", "state": "SUCCEED", "endTime": "2026-01-02T03:04:05Z"}
-			maps.Copy(entry, tc.forge)
+			maps.Copy(entry, tc.createForgedPod)
 			text, err := json.Marshal(entry)
 			if err != nil {
 				t.Fatal(err)
@@ -188,7 +188,7 @@ func TestHostileTombstonesForged(t *testing.T) {
 			}
 			p.must("j")
 			s := e.job("j").Status
-			if s.State != tc.want || (s.Reason == v1alpha1.ReasonAlreadyRan) != (tc.forge == nil) {
+			if s.State != tc.want || (s.Reason == v1alpha1.ReasonAlreadyRan) != (tc.createForgedPod == nil) {
 				t.Errorf("the job is %q, %s", s.State, s.Reason)
 			}
 			t.Logf("hostile: a tombstone, %s: job %s", name, s.State)

@@ -17,14 +17,14 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 )
 
-// podsByJob is the index from "namespace/name" of a job to the Pods that name it.
+// podsByJob is the index of Pods by the "namespace/name" of the job that they name.
 const podsByJob = "batchjob"
 
-// podReader returns the Pods in the cache that name a job. They are not to be changed.
+// podReader returns the Pods in the cache that name a job. The caller must not change them.
 type podReader func(ctx context.Context, job types.NamespacedName) ([]*corev1.Pod, error)
 
-// indexPods indexes the cache's Pods by the job that they name, and returns what reads them by it.
-// They are those of the cache: a client would copy all of them in each pass.
+// indexPods adds the index of Pods by job to the cache, and returns its reader. The reader returns the objects of the
+// cache, since a client would copy all of them in each pass.
 func indexPods(c cache.Cache) (podReader, error) {
 	informer, err := c.GetInformer(context.Background(), &corev1.Pod{}, cache.BlockUntilSynced(false))
 	if err != nil {
@@ -66,8 +66,8 @@ func indexPod(pod client.Object) []string {
 	return nil
 }
 
-// jobOf returns the name of the BatchJob that a Pod belongs to, "" for none: its
-// controller, or, where the reference was taken away, the one that its annotation names.
+// jobOf returns the name of the BatchJob that a Pod names; "" for none. That is its controller, or, if the owner
+// reference was removed, the job that its annotation names.
 func jobOf(pod client.Object) string {
 	if owner := metav1.GetControllerOf(pod); owner != nil && owner.Kind == "BatchJob" && isOurs(owner.APIVersion) {
 		return owner.Name

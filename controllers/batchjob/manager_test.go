@@ -39,7 +39,7 @@ func cacheOf(namespace string) cache.Options {
 }
 
 // manage runs a manager over the test's namespace, with nothing but events to drive it.
-func (e *env) manage() (stop func()) {
+func (e *testEnv) manage() (stop func()) {
 	e.t.Helper()
 	mgr, err := ctrl.NewManager(e.Config, ctrl.Options{
 		Scheme:     e.Scheme,
@@ -69,7 +69,7 @@ func (e *env) manage() (stop func()) {
 // TestManager: events alone carry jobs to their ends, through a restart, and a deletion
 // leaves nothing behind.
 func TestManager(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	stop := e.manage()
 	end := func(name string) {
 		t.Helper()
@@ -108,7 +108,7 @@ func TestManager(t *testing.T) {
 // TestLatency prints how long a task waits for the controller when the one before it has
 // ended, which is the time in which a job does not get on.
 func TestLatency(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	defer e.manage()()
 	const tasks = 20
 	job := testutil.Job("chain")

@@ -9,7 +9,7 @@ import (
 	"batchcompute.dev/operator/internal/plan"
 )
 
-// countStatus counts what a status brings that was stored.
+// countStatus counts the retries and the end of a job, which a stored status has.
 func (r *Reconciler) countStatus(old *v1alpha1.BatchJobStatus, p *plan.Plan) {
 	m := r.options.Metrics
 	for _, x := range p.Retries {
@@ -23,9 +23,9 @@ func (r *Reconciler) countStatus(old *v1alpha1.BatchJobStatus, p *plan.Plan) {
 	m.Ended(string(v1alpha1.JobFailed), 0, int(p.Status.TaskInstanceMetrics.FailedCount))
 }
 
-// measure sets the metrics of the job, and observes how soon the successors of a task got their first Pods:
-// from when the first event came that this pass has recorded. A job that has ended counts for as long as
-// finalizers of its Pods could not be removed.
+// measure sets the metrics of the job, and observes how long the successors of a task waited for their first
+// Pods: from the first event that this pass has recorded. It removes the metrics of a job that has ended, once the
+// finalizers of its Pods are removed.
 func (r *Reconciler) measure(obs *observation, p *plan.Plan, finalizersRemoved bool) {
 	m, key := r.options.Metrics, keyOf(&obs.Job.ObjectMeta)
 	if p.Opened {
@@ -35,7 +35,7 @@ func (r *Reconciler) measure(obs *observation, p *plan.Plan, finalizersRemoved b
 		m.Forget(key)
 		return
 	}
-	finished := -int(p.Status.TaskInstanceMetrics.FailedInterruptedCount) // they keep the finalizer on purpose
+	finished := -int(p.Status.TaskInstanceMetrics.FailedInterruptedCount) // interrupted instances keep the finalizer on purpose
 	for _, pod := range obs.Pods {
 		if plan.HasFinished(pod) {
 			finished++

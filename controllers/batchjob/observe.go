@@ -22,42 +22,43 @@ import (
 	"batchcompute.dev/operator/internal/retry"
 )
 
-// observation is what one pass goes by.
+// observation is what one pass has read, and what it found out while it ran.
 type observation struct {
 	plan.Observation
 	state *jobState
 	// code and message are set for a job that must not run.
 	code, message string
-	// original is the job that runs in the place of this one, which has the same client token; nil for a
-	// job that runs itself.
+	// original is the job that runs instead of this one, since both have the same client token; nil if this
+	// job runs.
 	original *v1alpha1.BatchJob
-	// tombstone is set for a job that asks for what ran before under its name.
+	// tombstone is set if a deleted job of the same name has run the same request.
 	tombstone *plan.Tombstone
-	// known is when the API server last said that the job is as observed; zero if it did not.
+	// known is when the API server last confirmed the observed job; zero if it did not.
 	known time.Time
-	// large says that the cache has but an outline of the job, which has not ended; wakeups is that of its
-	// state as it was before the pass.
+	// large says that the cache has only an outline of the job, and that it has not ended. wakeups is the count of
+	// its state before the pass.
 	large   bool
 	wakeups int
-	// wait is when to look again at a job that waits for the operator's memory.
+	// wait is when to requeue a job that waits for memory.
 	wait time.Duration
-	// lease is the memory of the operator that the pass has taken for the whole job.
+	// lease is the memory that the pass has acquired to read the whole job.
 	lease *memoryLease
-	// firstEvent is when the first event of a Pod came that no pass has recorded; recorded says that this
-	// pass has.
+	// firstEvent is the time of the first event of a Pod that no pass has recorded. recorded says that this pass has
+	// recorded it.
 	firstEvent time.Time
 	recorded   bool
-	// wrote says that the status was stored in this pass, and stored is what it is then.
+	// wrote says that this pass has stored the status, and stored is that status.
 	wrote  bool
 	stored *v1alpha1.BatchJobStatus
 }
 
-// errStale says that the cache does not show the job as this process knows it. A pass that goes by it would do
-// what was done, or meet a conflict.
+// errStale says that the cached job is older than the last write of this process. A pass that used it would
+// repeat what was done, or get a conflict.
 var errStale = retry.After(staleRetry, errors.New("the cache is behind the last write of the job"))
 
-// observe reads the job and its Pods from the cache, and what of the job the cache does not have from the API
-// server, with lease. It returns nil when there is nothing to do, and when to look again then.
+// observe reads the job and its Pods from the cache. If the cache has only an outline of the job and the pass needs
+// more, it reads the job from the API server, for which lease acquires memory. It returns nil if there is nothing to
+// do, and then the time after which to requeue the job.
 func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, lease *memoryLease) (*observation, time.Duration, error) {
 	start := r.options.Clock.Now()
 	if err := r.key.ensure(ctx, r.options.PodKey); err != nil {
@@ -80,7 +81,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 	m := r.states.get(key, job.UID)
 	if m != nil {
 		if own = m.withFinalizer(own); done && len(own) == 0 {
-			return nil, r.pool.RecheckAfter(key), nil // all finalizers were removed, and the event that shows it brings another pass
+			return nil, r.pool.RecheckAfter(key), nil // all finalizers are removed; the event that shows it starts the next pass
 		}
 	}
 	obs := &observation{lease: lease, large: !done && plan.IsOutline(job), wakeups: r.states.wakeups(m)}
@@ -99,7 +100,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 		if job, err = r.readWhole(ctx, cached, lease); err != nil {
 			return nil, r.pool.RecheckAfter(key), client.IgnoreNotFound(err)
 		}
-		// All that is decided here goes by what one version of the job says.
+		// A pass must decide from one version of the job only.
 		if lookup.IsOlder(cached.ResourceVersion, job.ResourceVersion) || obs.large && job.ResourceVersion != cached.ResourceVersion {
 			return nil, 0, errStale
 		}
@@ -138,8 +139,8 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 	return obs, 0, nil
 }
 
-// observeCached returns the job of a name as the cache has it, and its Pods; nil if there is none. Of Pods that
-// name it and are not its own, it removes the finalizers, and it counts those on nodes of ComputeEnvs.
+// observeCached returns the cached job of a name, and its Pods; nil if there is no job. It removes the finalizers of
+// Pods that name the job and are not its own, and reports those on nodes of ComputeEnvs to the pool.
 func (r *Reconciler) observeCached(ctx context.Context, key types.NamespacedName) (*v1alpha1.BatchJob, []*corev1.Pod, error) {
 	job := &v1alpha1.BatchJob{}
 	err := r.client.Get(ctx, key, job)
@@ -169,13 +170,14 @@ func (r *Reconciler) observeCached(ctx context.Context, key types.NamespacedName
 	return job, own, nil
 }
 
-// observeRequest finds out whether the job may run as what it asks for.
+// observeRequest finds out whether another job with the same client token runs, and whether the same request has run
+// before.
 func (r *Reconciler) observeRequest(ctx context.Context, obs *observation, m *jobState, job *v1alpha1.BatchJob) (err error) {
 	obs.state, obs.code, obs.message = m, m.code, m.message
 	if m.code == "" && job.DeletionTimestamp == nil {
 		switch obs.original, err = r.original(ctx, job, obs.lease); {
 		case apierrors.IsNotFound(err):
-			return errStale // the job that had the token was deleted, and the cache is behind
+			return errStale // the job with the token was deleted, and the cache still has it
 		case err != nil:
 			return err
 		}
@@ -184,7 +186,7 @@ func (r *Reconciler) observeRequest(ctx context.Context, obs *observation, m *jo
 	return err
 }
 
-// lookUp puts into the observation what the plan has to know of the cluster beyond the job's own objects.
+// lookUp adds to the observation what the plan needs to know of schedulers and nodes.
 func (r *Reconciler) lookUp(obs *observation) {
 	l := plan.LookupsOf(obs.Spec, obs.Envs, obs.Pods)
 	if len(l.Schedulers) > 0 {
@@ -201,7 +203,7 @@ func (r *Reconciler) lookUp(obs *observation) {
 	}
 }
 
-// env returns where and on what an instance runs, or nil when its ComputeEnv is not there.
+// env returns the environment of an instance; nil if its ComputeEnv does not exist.
 func (o *observation) env(in resolve.Instance) *resolve.Env {
 	t := &o.Spec.Tasks[in.Task]
 	if t.Env != nil {
@@ -210,8 +212,8 @@ func (o *observation) env(in resolve.Instance) *resolve.Env {
 	return o.Envs[t.EnvID].Env
 }
 
-// unfinished counts the Pods of the job that may still run, tracked or not: one on a node
-// that did not answer may have outlived the job's end.
+// unfinished counts the Pods of the job that may still run, with or without the tracking label: a Pod on an
+// unreachable node may have outlived the job.
 func (r *Reconciler) unfinished(ctx context.Context, job *v1alpha1.BatchJob) (int, error) {
 	var pods corev1.PodList
 	err := r.live.List(ctx, &pods, client.InNamespace(job.Namespace), client.MatchingLabels{v1alpha1.LabelJobID: job.Status.JobID})
@@ -221,13 +223,13 @@ func (r *Reconciler) unfinished(ctx context.Context, job *v1alpha1.BatchJob) (in
 	n := 0
 	for i := range pods.Items {
 		if pod := &pods.Items[i]; !plan.HasFinished(pod) && (r.owns(job, pod, nil) || r.key.isSigned(pod)) {
-			n++ // it may have been given to another controller
+			n++ // also one that was given to another controller
 		}
 	}
 	return n, nil
 }
 
-// observeLive puts the job as the API server has it in the place of the cached one.
+// observeLive replaces the cached job in the observation by the job that the API server has.
 func (r *Reconciler) observeLive(ctx context.Context, obs *observation) error {
 	if obs.large {
 		if err := r.acquireMemory(ctx, obs.lease, obs.Job.Namespace, obs.state.startedSize); err != nil {
@@ -242,7 +244,7 @@ func (r *Reconciler) observeLive(ctx context.Context, obs *observation) error {
 		return fmt.Errorf("job %s was replaced", obs.Job.UID)
 	}
 	if obs.large && obs.Spec != nil {
-		job.Spec.Job.Tasks, job.Spec.Job.Dependences = nil, nil // they are in Spec
+		job.Spec.Job.Tasks, job.Spec.Job.Dependences = nil, nil // obs.Spec has them
 		obs.lease.end()
 	}
 	obs.Job, obs.Live, obs.known = job, true, r.options.Clock.Now()
@@ -254,8 +256,8 @@ func (r *Reconciler) observeLive(ctx context.Context, obs *observation) error {
 	return nil
 }
 
-// whole returns a job with all that the API server has of it: of many the cache has but outlines. It
-// may be newer than job. A large one is read when lease has memory for it.
+// readWhole returns the whole job. If job is an outline, it reads the job from the API server, once lease has
+// memory for it; the result may be newer than job.
 func (r *Reconciler) readWhole(ctx context.Context, job *v1alpha1.BatchJob, lease *memoryLease) (*v1alpha1.BatchJob, error) {
 	if !plan.IsOutline(job) {
 		return job, nil

@@ -17,41 +17,39 @@ import (
 	"batchcompute.dev/operator/internal/proof"
 )
 
-// Options are what the reconciler needs beside a manager.
+// Options configures the reconciler.
 type Options struct {
-	// Catalog returns what the names of a request mean in this cluster. Required.
+	// Catalog returns the configuration file: what the names of a request mean in this cluster. Required.
 	Catalog func() *catalog.Catalog
-	// Nodes is kept up to date with the cluster's nodes by Setup. nil: they are not looked at,
-	// and no address is known.
+	// Nodes is the index of the cluster's nodes, which Setup keeps up to date. nil: nodes are not watched, and no
+	// address is known.
 	Nodes *nodes.Index
-	// Ledger counts who has how many nodes of ComputeEnvs. nil: the reconciler has one of its own.
+	// Ledger counts the nodes of ComputeEnvs that jobs use. nil: the reconciler has a ledger of its own.
 	Ledger *nodepool.Ledger
-	// Validate returns the error code and sentence of the first problem of a job, or
-	// two empty strings. It guards against jobs that got past the webhook. Required.
+	// Validate returns the error code and the message of the first problem of a job, or two empty strings. It
+	// rejects jobs that got past the webhook. Required.
 	Validate func(*v1alpha1.BatchJob) (code, message string)
-	// MaxConcurrentReconciles is how many jobs are worked on at once. 0 means 32.
+	// MaxConcurrentReconciles is how many jobs are reconciled at the same time. 0 means 32.
 	MaxConcurrentReconciles int
-	// ResourceWait is how long the first machine of an instance is waited for, and scales
-	// the waits for later ones. 0 means plan.DefaultResourceWait.
+	// ResourceWait is the acquisition timeout of the first machine of an instance; the timeouts of later machines
+	// are multiples of it. 0 means plan.DefaultResourceWait.
 	ResourceWait time.Duration
-	// LargeJobMemory is how much memory large jobs may take that have started, see plan.LargeJob;
-	// others wait. Unit: bytes. 0 means DefaultLargeJobMemory.
+	// LargeJobMemory is how much memory the large jobs that have started may take together, see plan.LargeJob;
+	// other large jobs wait. Unit: bytes. 0 means DefaultLargeJobMemory.
 	LargeJobMemory int
-	// PodKey returns the key that proves which Pods the operator has created. It is asked at the
-	// beginning of each pass until it has returned one. nil: Pods get no proof and need none.
+	// PodKey returns the key that proves which Pods the operator has created. Each pass calls it first, until it
+	// has returned a key. nil: Pods get no proof and need none.
 	PodKey func(context.Context) (*proof.Key, error)
-	// Metrics count what happens. nil: nothing is counted.
+	// Metrics are the metrics of jobs. nil: there are none.
 	Metrics *metrics.Jobs
-	// Clock is the time. nil means the system's clock.
+	// Clock is the clock. nil means the system's clock.
 	Clock clock.PassiveClock
 }
 
-// How long the reconciler believes its cache to be late.
+// How stale the reconciler expects its cache to be at most.
 const (
-	// cacheLag is how long a Pod that was created may be missing from the cache before
-	// it is looked for.
+	// cacheLag is how long a created Pod may be missing from the cache before the API server is asked for it.
 	cacheLag = 30 * time.Second
-	// staleRetry is when a pass that could not trust its cache is repeated, should the
-	// event that it waits for be lost.
+	// staleRetry is when a pass that found its cache stale is repeated, in case no event repeats it earlier.
 	staleRetry = time.Second
 )

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,9 +15,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/naming"
-	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/proof"
-	"batchcompute.dev/operator/internal/resolve"
 )
 
 // Who may create or patch Pods in a namespace can give any Pod our labels, our finalizer and an
@@ -132,35 +129,6 @@ func (r *Reconciler) divide(job *v1alpha1.BatchJob, pods []*corev1.Pod, m *jobSt
 // knownSlack is how many Pods that have gone a job may remember at least.
 const knownSlack = 64
 
-// nameConflict is a Pod of somebody else that has the name of an instance's Pod.
-type nameConflict struct {
-	plan.NameConflict
-	// tries is how often in a row it was found; the name is not asked for again before until.
-	tries int
-	until time.Time
-}
-
-// nameConflictError says that the name of a Pod is taken.
-type nameConflictError struct {
-	name   string
-	taken  plan.NameConflict
-	detail string
-}
-
-func (e *nameConflictError) Error() string { return e.detail }
-
-// nameConflictWith says what is known of a Pod that has the name of one of a job's and is not the job's.
-func nameConflictWith(pod *corev1.Pod) *nameConflictError {
-	e := &nameConflictError{name: pod.Name, taken: plan.NameConflict{MayRun: !plan.HasFinished(pod)}}
-	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil && !(owner.Kind == "BatchJob" && isOurs(owner.APIVersion)) {
-		e.detail = fmt.Sprintf("Pod %q has been given to %s %q; delete the Pod, or take that owner reference off it", pod.Name, owner.Kind, owner.Name)
-	} else {
-		e.detail = fmt.Sprintf("the name %q is taken by a Pod that the operator did not make; delete that Pod", pod.Name)
-	}
-	e.taken.Message = e.detail
-	return e
-}
-
 // disown removes our finalizer from a Pod that has the name of one of a job's and is not the job's: it
 // may have been, and no cache may show it any more.
 func (r *Reconciler) disown(ctx context.Context, pod *corev1.Pod) error {
@@ -169,45 +137,4 @@ func (r *Reconciler) disown(ctx context.Context, pod *corev1.Pod) error {
 	}
 	_, err := r.removeFinalizer(ctx, pod)
 	return ignoreOther(err)
-}
-
-// take notes that a name is taken, and how long not to ask for it again.
-func (m *jobState) noteConflict(e *nameConflictError, now time.Time) {
-	t := m.conflicts[e.name]
-	if t == nil {
-		t = &nameConflict{NameConflict: plan.NameConflict{Since: now}}
-		if m.conflicts == nil {
-			m.conflicts = map[string]*nameConflict{}
-		}
-		m.conflicts[e.name] = t
-	}
-	t.Message, t.MayRun = e.taken.Message, e.taken.MayRun
-	t.until = now.Add(min(refusalWait<<min(t.tries, 10), maxRefusalWait))
-	t.tries++
-}
-
-// takenNames returns what plan is to know of the names that are taken.
-func (m *jobState) nameConflicts() map[string]plan.NameConflict {
-	if len(m.conflicts) == 0 {
-		return nil
-	}
-	out := make(map[string]plan.NameConflict, len(m.conflicts))
-	for name, t := range m.conflicts {
-		out[name] = t.NameConflict
-	}
-	return out
-}
-
-// forgetConflicts drops the names that are not wanted any more.
-func (m *jobState) forgetConflicts(spec *resolve.Job, wanted []resolve.Instance) {
-	if len(m.conflicts) == 0 {
-		return
-	}
-	still := make(map[string]*nameConflict, len(m.conflicts))
-	for _, in := range wanted {
-		if name := spec.PodName(in); m.conflicts[name] != nil {
-			still[name] = m.conflicts[name]
-		}
-	}
-	m.conflicts = still
 }

@@ -22,20 +22,20 @@ import (
 )
 
 // lastPut is a queue that remembers how the last request came in.
-type lastPut struct {
+type recordingQueue struct {
 	priorityqueue.PriorityQueue[reconcile.Request]
 	after time.Duration
 	of    reconcile.Request
 }
 
-func (q *lastPut) AddWithOpts(o priorityqueue.AddOpts, requests ...reconcile.Request) {
+func (q *recordingQueue) AddWithOpts(o priorityqueue.AddOpts, requests ...reconcile.Request) {
 	q.after, q.of = o.After, requests[0]
 }
 
 // TestEventsAreDebounced: after a pass the events of a job with many Pods wait, from any clock, and those
 // of other jobs do not.
 func TestEventsAreDebounced(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("large").Task("a", testutil.Instances(60)))
 	e.submit(testutil.Job("small").Task("a"))
@@ -58,7 +58,7 @@ func TestEventsAreDebounced(t *testing.T) {
 		{"unknown", 0, 0},
 	} {
 		e.clock.SetTime(end.Add(test.at))
-		q := &lastPut{after: -1}
+		q := &recordingQueue{after: -1}
 		key := types.NamespacedName{Namespace: e.ns, Name: test.job}
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Annotations: map[string]string{v1alpha1.AnnotationJobName: key.Name}}}
 		p.enqueue(requestForPod).Create(context.Background(), event.CreateEvent{Object: pod}, q)
@@ -71,11 +71,11 @@ func TestEventsAreDebounced(t *testing.T) {
 // TestPodEventIsKept: the first event of a Pod counts until a pass has recorded what it told of.
 func TestPodEventIsKept(t *testing.T) {
 	t.Parallel()
-	begin := time.Unix(1000, 0)
-	c, key, m := testingclock.NewFakePassiveClock(begin), types.NamespacedName{Namespace: "ns", Name: "j"}, &jobState{}
+	start := time.Unix(1000, 0)
+	c, key, m := testingclock.NewFakePassiveClock(start), types.NamespacedName{Namespace: "ns", Name: "j"}, &jobState{}
 	r := &Reconciler{states: jobStates{byName: map[types.NamespacedName]*jobState{key: m}}, options: Options{Clock: c}}
 	event := func(after time.Duration, isPod bool) {
-		c.SetTime(begin.Add(after))
+		c.SetTime(start.Add(after))
 		r.delayEvent(key, isPod)
 	}
 	event(1*time.Second, false)
@@ -85,7 +85,7 @@ func TestPodEventIsKept(t *testing.T) {
 	event(2*time.Second, true)
 	event(3*time.Second, true)
 	first := r.states.takePodEvent(m, c.Now())
-	if want := begin.Add(2 * time.Second); first != want {
+	if want := start.Add(2 * time.Second); first != want {
 		t.Errorf("first event at %s, want %s", first, want)
 	}
 	r.states.putPodEvent(m, first) // the pass recorded nothing

@@ -38,7 +38,7 @@ type Reconciler struct {
 	debounce flow.Debouncer
 	// pool gives the nodes of ComputeEnvs to jobs.
 	pool *nodepool.Pool
-	// loads bounds the large jobs that passes have in memory, and started those that stay there.
+	// loads bounds the memory of the large jobs that passes have read, and started that of those that have started.
 	loads   *membudget.Gate
 	started *membudget.Shares
 
@@ -82,13 +82,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 	if err != nil || delay.blocks {
 		return requeue(delay.wait, err)
 	}
-	lease.end() // what follows may take long
+	lease.end() // applying the plan may take long
 	wait, err = r.apply(ctx, obs, p)
 	return requeue(soonest(wait, delay.wait), err)
 }
 
-// requeue returns what Reconcile returns to be called again after wait, 0 for no time, or as the class of
-// an error says.
+// requeue returns the result of Reconcile. Without an error Reconcile is called again after wait, or only for an
+// event if wait is 0. With an error, the class of the error decides.
 func requeue(wait time.Duration, err error) (ctrl.Result, error) {
 	if err == nil {
 		return ctrl.Result{RequeueAfter: wait}, nil
@@ -102,8 +102,8 @@ func requeue(wait time.Duration, err error) (ctrl.Result, error) {
 	return ctrl.Result{}, err
 }
 
-// ifDeleted gives an error the class Terminal if it says that an object does not exist: the job was
-// deleted during the pass, and its event is on the way.
+// ifDeleted gives a NotFound error the class Terminal: the job was deleted during the pass, and the event of the
+// deletion starts the next pass.
 func ifDeleted(err error) error {
 	if apierrors.IsNotFound(err) {
 		return retry.AsTerminal(err)
@@ -126,8 +126,8 @@ func (r *Reconciler) reserve(ctx context.Context, obs *observation) (*nodepool.L
 	return nodes, nil
 }
 
-// decide computes what to do: once more with the job as the API server has it when the Pods are ahead of the
-// cache, and once more when it must be known whether Pods exist.
+// decide computes the plan. It computes it again after reading the job from the API server, if the cached job is
+// older than its Pods, and again after asking the API server for Pods that the cache does not have.
 func (r *Reconciler) decide(ctx context.Context, obs *observation) (*plan.Plan, error) {
 	now := r.options.Clock.Now()
 	if p := rejection(obs, now); p != nil {
@@ -147,7 +147,7 @@ func (r *Reconciler) decide(ctx context.Context, obs *observation) (*plan.Plan, 
 		}
 		p, err = plan.Compute(obs.Observation, now)
 	}
-	if errors.Is(err, plan.ErrUnreadable) { // trying again does not help: the status says so
+	if errors.Is(err, plan.ErrUnreadable) { // a retry does not help: the status reports it
 		p, err = plan.Unreadable(obs.Observation, err, now), nil
 	}
 	r.schedulers.note(p.Scheduled)
@@ -173,7 +173,7 @@ func rejection(obs *observation, now time.Time) *plan.Plan {
 	return &p
 }
 
-// finish is the end of a pass, which returned result and err.
+// finish updates what the process remembers, at the end of a pass that returned result and err.
 func (r *Reconciler) finish(obs *observation, result ctrl.Result, err error) {
 	if !obs.recorded {
 		r.states.putPodEvent(obs.state, obs.firstEvent)

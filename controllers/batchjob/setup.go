@@ -1,8 +1,11 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package batchjob runs BatchJobs: it observes a job and its Pods, lets internal/plan
-// decide, stores the decision, and carries it out.
+// Package batchjob reconciles BatchJobs: it observes a job and its Pods, has internal/plan decide, stores the
+// decision in the status, and applies it.
+//
+// The steps of a pass, in order: reconciler.go, observe.go, status.go, apply.go. Applying a plan is create.go
+// and create_backoff.go (why a Pod is not created yet), and finalizers.go. Whose Pod is whose is ownership.go.
 package batchjob
 
 import (
@@ -28,32 +31,32 @@ import (
 	"batchcompute.dev/operator/internal/nodepool"
 )
 
-// Jobs are read, and only their status is written: the spec is the user's. delete is for
-// those whose ttlSecondsAfterFinished is over.
+// Jobs are read, and only their status is written: the spec is the user's. delete is for jobs whose
+// ttlSecondsAfterFinished has passed.
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs,verbs=get;list;watch;delete
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs/status,verbs=patch
 //
-// Pods block the foreground deletion of their job; where the admission plugin
-// OwnerReferencesPermissionEnforcement is on, saying so takes this.
+// Pods block the foreground deletion of their job. Where the admission plugin OwnerReferencesPermissionEnforcement
+// is on, an owner reference that says so takes this permission.
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs/finalizers,verbs=update
 //
-// ComputeEnvs say how many nodes there are to share.
+// ComputeEnvs say how many nodes jobs share.
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=computeenvs,verbs=list;watch
 //
-// Nodes are asked for their zones, names and addresses: to find those that placement.hostIps
-// names, and to say that a zone has none.
+// Nodes are read for their zones, names and addresses: to find those that placement.hostIps names, and to report
+// that a zone has none.
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=list;watch
 //
-// Instances are Pods: create makes one, get finds one whose creation got no answer,
-// patch takes its tracking finalizer off, delete stops one that is past its timeout.
+// Instances are Pods. get finds a Pod whose creation got no answer, patch removes the tracking finalizer, and
+// delete stops a Pod that is past its timeout.
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;create;patch;delete
 //
-// What was deleted for its age is noted in one ConfigMap of the namespace. A name cannot
-// restrict create; no other ConfigMap can be read or changed.
+// A ConfigMap of each namespace has the tombstones of jobs that were deleted after their TTL. RBAC cannot restrict
+// create to a name; no other ConfigMap can be read or changed.
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=create
 // +kubebuilder:rbac:groups="",resources=configmaps,resourceNames=batchcompute-tombstones,verbs=get;update
 //
-// News about a job are events; patch counts up one that repeats.
+// Events report changes of a job; patch increases the count of an Event that repeats.
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Setup adds the reconciler to the manager, whose cache must be built with CacheOptions.
@@ -68,8 +71,8 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return err
 	}
-	// What is written is made of the API's own types, so the server need not look for names that
-	// it does not know, which it does by reading everything twice.
+	// The operator writes only the API's own types, so field validation finds nothing, and the API server would
+	// decode each request twice for it.
 	writer := client.WithFieldValidation(mgr.GetClient(), metav1.FieldValidationIgnore)
 	r := NewReconciler(writer, pods, mgr.GetAPIReader(), mgr.GetEventRecorder("batchjob-controller"), o)
 	if o.Nodes != nil {
@@ -94,8 +97,8 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		Complete(r)
 }
 
-// NewReconciler returns a reconciler that reads through c, a cache with the indexes that
-// Setup makes, and pods, reads what must not be stale through live, and writes through c.
+// NewReconciler returns a reconciler. It reads from c, whose cache has the indexes of package lookup, and Pods
+// with pods. It reads what must not be stale from live, and writes to c.
 func NewReconciler(c client.Client, pods podReader, live client.Reader, recorder events.EventRecorder, o Options) *Reconciler {
 	r := &Reconciler{
 		client: c, pods: pods, live: live, recorder: recorder, options: o,

@@ -227,9 +227,9 @@ func (s *simStatus) Patch(_ context.Context, obj client.Object, patch client.Pat
 }
 
 // simNews drops events.
-type simNews struct{}
+type simEventRecorder struct{}
 
-func (simNews) Eventf(_, _ runtime.Object, _, _, _, _ string, _ ...any) {}
+func (simEventRecorder) Eventf(_, _ runtime.Object, _, _, _, _ string, _ ...any) {}
 
 func strictUnmarshal(text []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(text))

@@ -45,7 +45,7 @@ import (
 // containers have ended or never can run. Strays are known of: see alone.
 func (s *simulation) checkLive() {
 	live := map[string]string{}
-	for _, b := range s.bodies {
+	for _, b := range s.simPods {
 		if !b.live || b.stray {
 			continue
 		}
@@ -59,7 +59,7 @@ func (s *simulation) checkLive() {
 
 // checkMove: where an instance stands in the stored status changes only as a Pod of its
 // attempt really ended, one attempt at a time, and at the cost of the budget that is meant.
-func (s *simulation) checkMove(job, was *v1alpha1.BatchJob, task, index int, before, after simStanding) {
+func (s *simulation) checkMove(job, was *v1alpha1.BatchJob, task, index int, before, after simRecord) {
 	if before == after {
 		return
 	}
@@ -73,18 +73,18 @@ func (s *simulation) checkMove(job, was *v1alpha1.BatchJob, task, index int, bef
 	restarted := job.Status.Run > was.Status.Run
 	mayRetry := before.retries < spec.MaxRetryCount && spec.FailedAction != v1alpha1.FailedActionFastInterrupt
 	machineUsedUp := before.machines == spec.ResourceMaxRetryCount
-	step := simStanding{retries: after.retries - before.retries, machines: after.machines - before.machines}
-	again := after.where == simActive || after.where == simRetrying || after == (simStanding{})
+	step := simRecord{retries: after.retries - before.retries, machines: after.machines - before.machines}
+	again := after.where == simActive || after.where == simRetrying || after == (simRecord{})
 	ok := false
 	switch {
-	case restarted && before.where == simFailed && (after.where == "" || after == simStanding{where: simActive} || after.where == simFailed):
+	case restarted && before.where == simFailed && (after.where == "" || after == simRecord{where: simActive} || after.where == simFailed):
 		ok = isFinal(was)
 	case before.where == "":
-		ok = after == simStanding{where: simActive} || after.where == simFailed // its predecessors failed, or it is terminated
+		ok = after == simRecord{where: simActive} || after.where == simFailed // its predecessors failed, or it is terminated
 	case before.where == simRetrying && after.where == simFailed:
 		ok = doomed
 	case before.where == simRetrying:
-		ok = after.where == simActive && step == simStanding{}
+		ok = after.where == simActive && step == simRecord{}
 	case before.where == simInterrupted:
 		ok = after.where == simFailed && (doomed || end.any)
 	case before.where != simActive:
@@ -95,12 +95,12 @@ func (s *simulation) checkMove(job, was *v1alpha1.BatchJob, task, index int, bef
 	case after.where == simFailed:
 		ok = end.command && !mayRetry && spec.FailedAction == v1alpha1.FailedActionTerminate || end.machine && machineUsedUp && !mayRetry
 	case after.where == simInterrupted:
-		ok = end.command && !mayRetry && spec.FailedAction != v1alpha1.FailedActionTerminate && step == simStanding{}
-	case again && step == simStanding{}: // stopped for a suspension
+		ok = end.command && !mayRetry && spec.FailedAction != v1alpha1.FailedActionTerminate && step == simRecord{}
+	case again && step == simRecord{}: // stopped for a suspension
 		ok = (end.machine || end.stopped) && (s.wasSuspended(was) || s.wasSuspended(job))
-	case again && step == simStanding{machines: 1}:
+	case again && step == simRecord{machines: 1}:
 		ok = end.machine && !machineUsedUp
-	case again && step == simStanding{retries: 1}:
+	case again && step == simRecord{retries: 1}:
 		ok = mayRetry && (end.command || end.machine && machineUsedUp)
 	}
 	if !ok {
@@ -121,7 +121,7 @@ type simEndings struct{ any, success, command, machine, stopped bool }
 // could be made has ended by its machine.
 func (s *simulation) endings(job *v1alpha1.BatchJob, in resolve.Instance) (out simEndings) {
 	found := false
-	for _, b := range s.bodies {
+	for _, b := range s.simPods {
 		if b.job.UID != job.UID || b.in != in || b.stray && b.live {
 			continue
 		}
@@ -151,7 +151,7 @@ func (s *simulation) checkBudgets(job *v1alpha1.BatchJob) {
 	spec := s.specs[job.Name]
 	for i := range spec.Tasks {
 		t, active := &spec.Tasks[i], 0
-		for index, at := range s.standings(job, i) {
+		for index, at := range s.records(job, i) {
 			if at.retries > t.MaxRetryCount || at.machines > t.ResourceMaxRetryCount {
 				s.fail("I3: instance %d of task %d has spent %+v of %d and %d", index, i, at, t.MaxRetryCount, t.ResourceMaxRetryCount)
 			}
@@ -164,7 +164,7 @@ func (s *simulation) checkBudgets(job *v1alpha1.BatchJob) {
 		}
 	}
 	live := map[int]int{}
-	for _, b := range s.bodies {
+	for _, b := range s.simPods {
 		// One whose outcome was counted though its node does not answer has no place any more.
 		if b.live && !b.stray && b.job.UID == job.UID && s.claims(job, b) {
 			if live[b.in.Task]++; live[b.in.Task] > spec.Tasks[b.in.Task].MaxConcurrentNum {
@@ -181,7 +181,7 @@ func (s *simulation) checkRule(job *v1alpha1.BatchJob, task int) {
 	start := true
 	for _, p := range spec.Graph.Predecessors(task) {
 		count := map[string]int{}
-		for _, at := range s.standings(job, int(p)) {
+		for _, at := range s.records(job, int(p)) {
 			count[at.where]++
 		}
 		start = start && count[simSucceeded]+count[simFailed] == spec.Tasks[p].InstanceNum
@@ -192,7 +192,7 @@ func (s *simulation) checkRule(job *v1alpha1.BatchJob, task int) {
 			start = start && count[simSucceeded] > 0
 		}
 	}
-	for index, at := range s.standings(job, task) {
+	for index, at := range s.records(job, task) {
 		switch {
 		case at.where == simSucceeded, at.where == simFailed && (job.Spec.Terminate || !start):
 		case at.where == simFailed || !start:
@@ -206,7 +206,7 @@ func (s *simulation) checkSums(job *v1alpha1.BatchJob) {
 	spec, status := s.specs[job.Name], &job.Status
 	count := map[string]int64{}
 	for i := range spec.Tasks {
-		for _, at := range s.standings(job, i) {
+		for _, at := range s.records(job, i) {
 			count[at.where]++
 		}
 	}
@@ -226,9 +226,9 @@ func (s *simulation) checkSums(job *v1alpha1.BatchJob) {
 
 // checkClaimed: a Pod is made for an attempt that the stored status claims. A job that is
 // gone or going has no say: what was on its way then is for the garbage collector.
-func (s *simulation) checkClaimed(b *simBody) {
+func (s *simulation) checkClaimed(b *simPod) {
 	job := s.jobs[b.job.Name]
-	if s.goes(b.job) || s.claims(job, b) {
+	if s.isDeleted(b.job) || s.claims(job, b) {
 		return
 	}
 	if b.stray = true; s.alone() {
@@ -242,7 +242,7 @@ func (s *simulation) checkClaimed(b *simBody) {
 func (s *simulation) checkReleased(pod *corev1.Pod) {
 	b := s.body(pod)
 	job := s.jobs[b.job.Name]
-	if s.goes(b.job) || b.taken {
+	if s.isDeleted(b.job) || b.taken {
 		return
 	}
 	if b.live && pod.DeletionTimestamp == nil {
@@ -302,9 +302,9 @@ func (s *simulation) checkStopping() {
 			}
 		}
 	}
-	for _, b := range s.bodies {
+	for _, b := range s.simPods {
 		pod, job := s.pods[b.name], s.jobs[b.job.Name]
-		if !b.live || b.stray || b.taken || b.hidden || pod == nil || pod.UID != b.uid || s.goes(b.job) || pod.DeletionTimestamp != nil {
+		if !b.live || b.stray || b.taken || b.hidden || pod == nil || pod.UID != b.uid || s.isDeleted(b.job) || pod.DeletionTimestamp != nil {
 			continue
 		}
 		if (job.Spec.Suspend || job.Spec.Terminate) && pod.Labels[v1alpha1.LabelAttempt] != "" {
@@ -316,7 +316,7 @@ func (s *simulation) checkStopping() {
 // checkAtRest: of a job that is suspended nothing runs, nothing is claimed and no Pod but those of
 // interrupted instances has the finalizer once all is idle.
 func (s *simulation) checkAtRest(job *v1alpha1.BatchJob) {
-	for _, b := range s.bodies {
+	for _, b := range s.simPods {
 		if b.live && !b.stray && b.job.UID == job.UID {
 			s.fail("I8: the job is suspended, and %s goes on", b.name)
 		}
@@ -324,7 +324,7 @@ func (s *simulation) checkAtRest(job *v1alpha1.BatchJob) {
 	for _, name := range s.podNames() {
 		pod := s.pods[name]
 		b := s.body(pod)
-		if b.job.UID != job.UID || b.stray || b.hidden || b.taken || s.standings(job, b.in.Task)[b.in.Index].where == simInterrupted {
+		if b.job.UID != job.UID || b.stray || b.hidden || b.taken || s.records(job, b.in.Task)[b.in.Index].where == simInterrupted {
 			continue
 		}
 		if slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
@@ -332,7 +332,7 @@ func (s *simulation) checkAtRest(job *v1alpha1.BatchJob) {
 		}
 	}
 	for i := range s.specs[job.Name].Tasks {
-		for index, at := range s.standings(job, i) {
+		for index, at := range s.records(job, i) {
 			if at.where == simActive {
 				s.fail("I8: the job is suspended, and instance %d of task %d is claimed", index, i)
 			}
@@ -341,8 +341,8 @@ func (s *simulation) checkAtRest(job *v1alpha1.BatchJob) {
 }
 
 // isCounted reports whether the instance of a Pod has ended, so that no pass misses its Pod.
-func (s *simulation) isCounted(b *simBody) bool {
-	where := s.standings(s.jobs[b.job.Name], b.in.Task)[b.in.Index].where
+func (s *simulation) isCounted(b *simPod) bool {
+	where := s.records(s.jobs[b.job.Name], b.in.Task)[b.in.Index].where
 	return where == simSucceeded || where == simFailed
 }
 
@@ -352,7 +352,7 @@ func (s *simulation) checkNothingLeft() {
 	hidden := false
 	for _, name := range s.podNames() {
 		pod := s.pods[name]
-		if b := s.body(pod); b.hidden && pod.Labels[v1alpha1.LabelTracked] == "" && (s.goes(b.job) || s.isCounted(b)) {
+		if b := s.body(pod); b.hidden && pod.Labels[v1alpha1.LabelTracked] == "" && (s.isDeleted(b.job) || s.isCounted(b)) {
 			hidden = true // nobody sees it, and nobody asks for it: it is the person's again
 			continue
 		}
@@ -388,7 +388,7 @@ func (s *simulation) checkAwaited(c *simController) {
 }
 
 // goes reports whether a job is gone or being deleted.
-func (s *simulation) goes(was *v1alpha1.BatchJob) bool {
+func (s *simulation) isDeleted(was *v1alpha1.BatchJob) bool {
 	job := s.jobs[was.Name]
 	return job == nil || job.UID != was.UID || job.DeletionTimestamp != nil
 }
@@ -398,7 +398,7 @@ func (s *simulation) goes(was *v1alpha1.BatchJob) bool {
 func (s *simulation) checkStopped(pod *corev1.Pod) {
 	b := s.body(pod)
 	job := s.jobs[b.job.Name]
-	if !b.live || s.goes(b.job) || isFinal(job) {
+	if !b.live || s.isDeleted(b.job) || isFinal(job) {
 		return
 	}
 	if !s.claims(job, b) {
@@ -443,13 +443,13 @@ func (s *simulation) makePod(pod *corev1.Pod) error {
 		return err
 	}
 	owner := metav1.GetControllerOf(pod)
-	b := &simBody{name: pod.Name, uid: s.pods[pod.Name].UID, number: s.uids, live: true, job: s.owner(owner)}
+	b := &simPod{name: pod.Name, uid: s.pods[pod.Name].UID, number: s.uids, live: true, job: s.owner(owner)}
 	spec := s.specs[owner.Name]
 	b.in.Task = spec.TaskByLabel(pod.Labels[v1alpha1.LabelTaskName])
 	b.in.Index, _ = strconv.Atoi(pod.Labels[v1alpha1.LabelTaskInstanceIndex])
 	b.in.Attempt, _ = strconv.Atoi(pod.Labels[v1alpha1.LabelAttempt])
 	b.in.Run, _ = strconv.Atoi(pod.Labels[v1alpha1.LabelRun])
-	s.bodies = append(s.bodies, b)
+	s.simPods = append(s.simPods, b)
 	s.checkClaimed(b)
 	if !b.stray && s.jobs[owner.Name] != nil {
 		s.checkBudgets(s.jobs[owner.Name])
@@ -468,7 +468,7 @@ func (s *simulation) owner(ref *metav1.OwnerReference) *v1alpha1.BatchJob {
 // stopPod is a controller's deletion of a Pod.
 func (s *simulation) stopPod(name string, uid *types.UID) error {
 	if pod := s.pods[name]; pod != nil && pod.DeletionTimestamp == nil && (uid == nil || *uid == pod.UID) {
-		if name == s.squatter {
+		if name == s.foreignPod {
 			s.fail("I6: %s is somebody else's, and is deleted", name)
 		}
 		s.checkStopped(pod)
@@ -484,7 +484,7 @@ func (s *simulation) editMetadata(name string, body []byte) (string, error) {
 		return "", err
 	}
 	after, version := s.pods[name], before.ResourceVersion
-	if name == s.squatter {
+	if name == s.foreignPod {
 		// What is ours, as the finalizer, may be taken off it, and nothing put on.
 		if len(after.Labels) > len(before.Labels) || len(after.Finalizers) > len(before.Finalizers) || len(after.Annotations) > len(before.Annotations) || len(after.OwnerReferences) > len(before.OwnerReferences) {
 			s.fail("I6: %s is somebody else's, and is changed", name)
@@ -509,7 +509,7 @@ func (s *simulation) recordStatus(c *simController, name string, body []byte) (*
 	if err != nil || after == before {
 		return after, err
 	}
-	s.overtaken(c, after)
+	s.findUnclaimed(c, after)
 	s.checkFinal(before, after)
 	if plan.IsDuplicate(after) || isFinal(before) && after.Status.Run == before.Status.Run {
 		return after, nil
@@ -517,7 +517,7 @@ func (s *simulation) recordStatus(c *simController, name string, body []byte) (*
 	s.checkSums(after)
 	s.checkBudgets(after)
 	for i := range s.specs[name].Tasks {
-		old, next := s.standings(before, i), s.standings(after, i)
+		old, next := s.records(before, i), s.records(after, i)
 		if begins(old, next) {
 			s.checkRule(after, i)
 		}
@@ -531,17 +531,17 @@ func (s *simulation) recordStatus(c *simController, name string, body []byte) (*
 // overtaken finds the Pods that another controller has made during the pass which stores a
 // status, of attempts which that status gives up since there was no Pod: they are strays.
 // See alone.
-func (s *simulation) overtaken(c *simController, job *v1alpha1.BatchJob) {
-	for i, b := range s.bodies {
+func (s *simulation) findUnclaimed(c *simController, job *v1alpha1.BatchJob) {
+	for i, b := range s.simPods {
 		if b.live && b.job.UID == job.UID && b.number > c.began && !s.claims(job, b) && !s.alone() {
-			s.bodies[i].stray = true
+			s.simPods[i].stray = true
 		}
 	}
 }
 
 // begins reports whether a task goes on from where nothing of it was under way.
-func begins(old, next map[int]simStanding) bool {
-	under := func(m map[int]simStanding) bool {
+func begins(old, next map[int]simRecord) bool {
+	under := func(m map[int]simRecord) bool {
 		for _, at := range m {
 			if at.where != simSucceeded {
 				return true
@@ -602,7 +602,7 @@ func (s *simulation) fingerprint(ahead bool) string {
 			}
 		}
 	}
-	for _, b := range s.bodies {
+	for _, b := range s.simPods {
 		fmt.Fprint(&out, b.uid, b.live, b.ran, b.timedOut, b.late, b.lost, b.stray, b.hidden, b.taken, b.ends)
 	}
 	return out.String()

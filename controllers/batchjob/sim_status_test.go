@@ -14,12 +14,12 @@ import (
 // simStanding is where a status has an instance: in which list, and how often its command
 // failed and its machine was not had or lost. run is that of a Pod that is held. The zero
 // value is that of an instance that was not issued yet.
-type simStanding struct {
+type simRecord struct {
 	where                  string
 	run, retries, machines int
 }
 
-func (at simStanding) attempt() int { return at.retries + at.machines }
+func (at simRecord) attempt() int { return at.retries + at.machines }
 
 const (
 	simSucceeded   = "succeeded"
@@ -31,14 +31,14 @@ const (
 
 // standings are where the instances of a task are, by index. It reads the lists by itself
 // and not with the code that wrote them.
-func (s *simulation) standings(job *v1alpha1.BatchJob, task int) map[int]simStanding {
-	out := map[int]simStanding{}
+func (s *simulation) records(job *v1alpha1.BatchJob, task int) map[int]simRecord {
+	out := map[int]simRecord{}
 	add := func(text, where string) {
 		if text == "" {
 			return
 		}
 		for part := range strings.SplitSeq(text, ";") {
-			at := simStanding{where: where}
+			at := simRecord{where: where}
 			head, indexes, ok := strings.Cut(part, ":")
 			if !ok {
 				head, indexes = "", part
@@ -87,8 +87,8 @@ func (s *simulation) standings(job *v1alpha1.BatchJob, task int) map[int]simStan
 }
 
 // claims reports whether the stored status claims, or holds, the Pod of a body.
-func (s *simulation) claims(job *v1alpha1.BatchJob, b *simBody) bool {
-	at := s.standings(job, b.in.Task)[b.in.Index]
+func (s *simulation) claims(job *v1alpha1.BatchJob, b *simPod) bool {
+	at := s.records(job, b.in.Task)[b.in.Index]
 	run := int(job.Status.Run)
 	if at.where == simInterrupted {
 		run = at.run

@@ -23,13 +23,14 @@ import (
 	"batchcompute.dev/operator/internal/retry"
 )
 
-// statusDelay is what throttling says about the status of a plan.
+// statusDelay says whether the status of a plan is written now, and if not, what that means.
 type statusDelay struct {
-	// write says that the status is to be written now. Else it has not changed, or
+	// write says that the status has changed and is written now.
 	write bool
-	// wait is how long a changed status is not to be written yet, and
+	// wait is how long the write of a changed status is delayed; 0 if it is not.
 	wait time.Duration
-	// blocks says that nothing else may be done before: the status has claims or outcomes.
+	// blocks says that the plan must not be applied before the delayed write, since the status has new claims or
+	// outcomes.
 	blocks bool
 }
 
@@ -48,7 +49,7 @@ func (r *Reconciler) throttle(obs *observation, p *plan.Plan) statusDelay {
 	return statusDelay{write: true}
 }
 
-// writeOf says how soon the status of a plan must be written.
+// writeOf returns how soon the status of a plan must be written.
 func (r *Reconciler) writeOf(p *plan.Plan) flow.Write {
 	w := flow.Write{Outcomes: len(p.RemoveFinalizers)}
 	switch p.Write {
@@ -57,7 +58,7 @@ func (r *Reconciler) writeOf(p *plan.Plan) flow.Write {
 	case plan.WriteImmediate:
 		w.Urgency = flow.Immediate
 	default:
-		w.Jobs = r.states.len() // those that have not ended
+		w.Jobs = r.states.len() // unfinished jobs
 	}
 	return w
 }
@@ -73,14 +74,14 @@ func (r *Reconciler) writeStatus(ctx context.Context, obs *observation, p *plan.
 	switch {
 	//mutation:conflict-is-success
 	case apierrors.IsConflict(err):
-		// The cache is behind, or another controller is active. Nothing was done.
+		// The cache is stale, or another controller is active. Nothing was changed.
 		return retry.After(staleRetry, err)
 	case err != nil:
 		return ifDeleted(err)
 	}
 	end := r.options.Clock.Now()
 	obs.wrote, obs.stored = true, &p.Status
-	obs.Live, obs.known = true, end // what the pass acts on is what the API server has
+	obs.Live, obs.known = true, end // the API server has confirmed the job
 	r.countStatus(&obs.Job.Status, p)
 	if logger := log.FromContext(ctx).V(1); logger.Enabled() {
 		for _, t := range p.Events {
@@ -99,8 +100,8 @@ func (r *Reconciler) writeStatus(ctx context.Context, obs *observation, p *plan.
 func (r *Reconciler) storePlanned(ctx context.Context, obs *observation, p *plan.Plan) error {
 	version, err := r.store(ctx, obs, &p.Status)
 	if isTooLarge(err) {
-		// Admission reserves capacity for what counts, but an object can grow otherwise: by annotations, or
-		// by what earlier versions stored.
+		// Admission reserves space for the counts, but an object can grow in other ways: by annotations, or by the
+		// status of an earlier version.
 		p.Status, obs.state.trimmed = *plan.Trim(&p.Status), true
 		version, err = r.store(ctx, obs, &p.Status)
 	}
@@ -126,17 +127,16 @@ func (r *Reconciler) store(ctx context.Context, obs *observation, next *v1alpha1
 	return stored.ResourceVersion, err
 }
 
-// isTooLarge reports whether a write was refused for the size of the object: by the API server, or by
-// etcd or the connection to it, whose refusals come as they are.
+// isTooLarge reports whether a write was refused because the object is too large: by the API server, or by etcd or
+// the connection to it, whose errors have no reason of their own.
 func isTooLarge(err error) bool {
 	return err != nil && (apierrors.IsRequestEntityTooLargeError(err) || strings.Contains(err.Error(), "request is too large") ||
 		strings.Contains(err.Error(), "trying to send message larger than max"))
 }
 
-// statusPatch is a merge patch from the job's stored status to next. It carries the
-// resource version, so that it fails with a conflict where the job is no longer the one
-// that was looked at; and nothing of the spec, which may be a MiB.
-// It returns the size of the whole next status as well.
+// statusPatch returns a merge patch from the job's stored status to next, and the size of next as JSON. The patch has
+// an optimistic lock, so that it fails with a conflict if the job has changed. It has nothing of the spec, which may
+// be 1 MiB.
 func statusPatch(job *v1alpha1.BatchJob, next *v1alpha1.BatchJobStatus) (body []byte, size int, err error) {
 	before, err := json.Marshal(&job.Status)
 	if err != nil {
@@ -156,8 +156,8 @@ func statusPatch(job *v1alpha1.BatchJob, next *v1alpha1.BatchJobStatus) (body []
 	return body, len(after), err
 }
 
-// emit emits Events, as far as the budget of the job allows it. While load is shed, those that repeat what
-// the status says are dropped.
+// emit emits Events, up to the budget of the job. During load shedding it drops those that only repeat what the
+// status says.
 func (r *Reconciler) emit(obs *observation, events []plan.Event, now time.Time) {
 	budget, shedding := &obs.state.events, r.writes.ShedsLoad(now)
 	for _, t := range events {

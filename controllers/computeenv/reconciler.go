@@ -32,25 +32,26 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// Reconciler keeps the status of ComputeEnvs, and holds those that are in use.
+// Reconciler keeps the status of ComputeEnvs, and the finalizer of those that are in use.
 type Reconciler struct {
 	client   client.Client
 	recorder events.EventRecorder
 	options  Options
 
 	mu      sync.Mutex
-	written map[types.NamespacedName]time.Time // when the status was written last
+	written map[types.NamespacedName]time.Time // time of the last status write
 }
 
-// observation is what one pass goes by.
+// observation is what one pass has read.
 type observation struct {
-	env   *v1alpha1.ComputeEnv
-	users []string // names of the jobs that use it and have not ended, sorted
+	env *v1alpha1.ComputeEnv
+	// users are the names of the unfinished jobs that use the ComputeEnv, sorted.
+	users []string
 	stats nodepool.Stats
 }
 
-// Reconcile does one pass over one ComputeEnv. Everything that it writes can be worked out
-// anew at any time.
+// Reconcile does one pass over one ComputeEnv. It computes the whole status again each time, so a pass that
+// fails or is repeated does no harm.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	ctx = fairrate.WithTenant(ctx, req.Namespace)
 	obs, err := r.observe(ctx, req.NamespacedName)
@@ -58,17 +59,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	next := computeStatus(obs, r.options.Clock.Now())
-	if err := r.hold(ctx, obs); err != nil {
+	if err := r.ensureFinalizer(ctx, obs); err != nil {
 		if apierrors.IsConflict(err) {
-			return ctrl.Result{RequeueAfter: newsInterval}, nil // the cache is behind
+			return ctrl.Result{RequeueAfter: informationalInterval}, nil // the cache is behind
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	wait, err := r.record(ctx, obs, next)
+	wait, err := r.writeStatus(ctx, obs, next)
 	return ctrl.Result{RequeueAfter: wait}, client.IgnoreNotFound(err)
 }
 
-// observe reads the ComputeEnv and who uses it from the cache; nil when it is gone.
+// observe reads the ComputeEnv and the jobs that use it from the cache. It returns nil if the ComputeEnv does
+// not exist.
 func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*observation, error) {
 	env := &v1alpha1.ComputeEnv{}
 	if err := r.client.Get(ctx, key, env); err != nil {
@@ -100,7 +102,7 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	delete(r.written, key)
 }
 
-// nextActionDeleting is what a ComputeEnv says that is to be deleted.
+// nextActionDeleting is the nextAction of a ComputeEnv that is being deleted.
 // Source: BatchCompute, DescribeComputeEnv, NextAction.
 const nextActionDeleting = "DELETING"
 
@@ -119,24 +121,24 @@ func computeStatus(obs *observation, now time.Time) *v1alpha1.ComputeEnvStatus {
 	case env.DeletionTimestamp != nil:
 		next.NextAction = nextActionDeleting
 		set.False(v1alpha1.ConditionReady, v1alpha1.ReasonResourceInUse, inUse(obs.users))
-		set.True(reconciling, v1alpha1.ReasonResourceInUse, "the deletion waits for the jobs")
+		set.True(reconciling, v1alpha1.ReasonResourceInUse, "the deletion waits until the jobs that use the ComputeEnv have ended")
 	case excess > 0:
-		set.True(v1alpha1.ConditionReady, v1alpha1.ReasonScaling, "more instances are under way than there are nodes; none is begun before there are less")
-		set.True(reconciling, v1alpha1.ReasonScaling, "instances are to end")
+		set.True(v1alpha1.ConditionReady, v1alpha1.ReasonScaling, "scaling down: new instances are blocked until usage drops below the new size")
+		set.True(reconciling, v1alpha1.ReasonScaling, "scaling down: waiting for running instances to end")
 	default:
-		set.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "instances may run")
+		set.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "instances can run")
 		set.Remove(reconciling)
 	}
 	return next
 }
 
-// maxListed is how many jobs a sentence names.
+// maxListed is how many jobs a condition names at most.
 const maxListed = 5
 
-// inUse says which jobs a deletion waits for.
+// inUse returns the message that names the jobs which a deletion waits for.
 func inUse(users []string) string {
 	if len(users) == 0 {
-		return "no job uses it any more"
+		return "no job uses the ComputeEnv anymore"
 	}
 	list := strings.Join(users[:min(len(users), maxListed)], ", ")
 	if more := len(users) - maxListed; more > 0 {
@@ -145,20 +147,20 @@ func inUse(users []string) string {
 	return "the deletion waits for BatchJobs that have not ended: " + list
 }
 
-// record stores the status, and then tells what it brings. It returns how long to wait when
-// it brings only figures, and others were written a moment ago.
-func (r *Reconciler) record(ctx context.Context, obs *observation, next *v1alpha1.ComputeEnvStatus) (time.Duration, error) {
+// writeStatus stores the status and emits its Events. Changed counts alone are an informational status
+// update: it is written once per informationalInterval, and writeStatus returns how long to wait for that.
+func (r *Reconciler) writeStatus(ctx context.Context, obs *observation, next *v1alpha1.ComputeEnvStatus) (time.Duration, error) {
 	old := &obs.env.Status
 	if apiequality.Semantic.DeepEqual(old, next) {
 		return 0, nil
 	}
 	key, now := client.ObjectKeyFromObject(obs.env), r.options.Clock.Now()
-	figures := old.DeepCopy()
-	figures.InUseCount, figures.WaitingJobCount = next.InUseCount, next.WaitingJobCount
+	countsOnly := old.DeepCopy()
+	countsOnly.InUseCount, countsOnly.WaitingJobCount = next.InUseCount, next.WaitingJobCount
 	r.mu.Lock()
-	left := r.written[key].Add(newsInterval).Sub(now)
+	left := r.written[key].Add(informationalInterval).Sub(now)
 	r.mu.Unlock()
-	if left > 0 && apiequality.Semantic.DeepEqual(figures, next) {
+	if left > 0 && apiequality.Semantic.DeepEqual(countsOnly, next) {
 		return left, nil
 	}
 	if err := r.patch(ctx, obs.env, map[string]any{"status": next}, true); err != nil {
@@ -167,12 +169,12 @@ func (r *Reconciler) record(ctx context.Context, obs *observation, next *v1alpha
 	r.mu.Lock()
 	r.written[key] = now
 	r.mu.Unlock()
-	r.tell(obs, old, next)
+	r.emit(obs, old, next)
 	return 0, nil
 }
 
-// tell makes events of what is new.
-func (r *Reconciler) tell(obs *observation, old, next *v1alpha1.ComputeEnvStatus) {
+// emit emits an Event for a changed size, and one for a changed reason of the condition Ready.
+func (r *Reconciler) emit(obs *observation, old, next *v1alpha1.ComputeEnvStatus) {
 	event := func(kind, reason, format string, args ...any) {
 		r.recorder.Eventf(obs.env, nil, kind, reason, "Reconcile", format, args...)
 	}
@@ -190,13 +192,13 @@ func (r *Reconciler) tell(obs *observation, old, next *v1alpha1.ComputeEnvStatus
 	}
 }
 
-// hold puts the finalizer on a ComputeEnv that is in use, and takes it off one that is not.
-// So one that nobody uses can go whether the operator runs or not.
-func (r *Reconciler) hold(ctx context.Context, obs *observation) error {
+// ensureFinalizer adds the finalizer to a ComputeEnv that is in use, and removes it from one that is not. So
+// an unused ComputeEnv can be deleted while the operator does not run.
+func (r *Reconciler) ensureFinalizer(ctx context.Context, obs *observation) error {
 	env := obs.env
-	held := slices.Contains(env.Finalizers, v1alpha1.FinalizerInUse)
+	has := slices.Contains(env.Finalizers, v1alpha1.FinalizerInUse)
 	used := len(obs.users) > 0 || obs.stats.InUse > 0
-	if held == used || used && env.DeletionTimestamp != nil { // too late to put it on
+	if has == used || used && env.DeletionTimestamp != nil { // the API server refuses new finalizers during a deletion
 		return nil
 	}
 	finalizers := slices.DeleteFunc(slices.Clone(env.Finalizers), func(f string) bool { return f == v1alpha1.FinalizerInUse })
@@ -209,8 +211,8 @@ func (r *Reconciler) hold(ctx context.Context, obs *observation) error {
 	return nil
 }
 
-// patch merges body into the ComputeEnv, or its status. Its finalizers are a list, which is
-// replaced as a whole: so there, the version must still be the one that was looked at.
+// patch merges body into the ComputeEnv, or its status. A merge patch replaces the whole list of finalizers,
+// so a patch of metadata has an optimistic lock.
 func (r *Reconciler) patch(ctx context.Context, env *v1alpha1.ComputeEnv, body map[string]any, status bool) error {
 	if metadata, ok := body["metadata"].(map[string]any); ok {
 		metadata["resourceVersion"] = env.ResourceVersion

@@ -1,8 +1,8 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package computeenv tells of ComputeEnvs: who uses them, and how much. Their nodes are
-// shared out elsewhere, by the reconciler of the jobs that use them.
+// Package computeenv reconciles ComputeEnvs: it shows in the status how many nodes are in use and how many jobs
+// wait, and keeps a ComputeEnv from being deleted while jobs use it. Package nodepool gives the nodes to jobs.
 package computeenv
 
 import (
@@ -33,23 +33,23 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// A ComputeEnv is read, its status is written, and its finalizer put on and taken off.
+// ComputeEnvs are read, their status is written, and their finalizer is added and removed.
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=computeenvs,verbs=list;watch;patch
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=computeenvs/status,verbs=patch
 //
-// The jobs that use one are looked for in the cache.
+// The jobs that use a ComputeEnv are looked up in the cache.
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs,verbs=get;list;watch
 //
-// News about one are events; patch counts up one that repeats.
+// Events report changes; patch increases the count of an Event that repeats.
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-// Options are what the reconciler needs beside a manager.
+// Options configures the reconciler.
 type Options struct {
-	// Ledger counts who has how many nodes. Required.
+	// Ledger counts the nodes that jobs use. Required.
 	Ledger *nodepool.Ledger
-	// Metrics show the nodes. nil: nothing is shown.
+	// Metrics export the counts of nodes. nil: none are exported.
 	Metrics *metrics.Envs
-	// Clock is the time. nil means the system's clock.
+	// Clock is the clock. nil means the system's clock.
 	Clock clock.PassiveClock
 }
 
@@ -66,14 +66,14 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("computeenv").
 		For(&v1alpha1.ComputeEnv{}).
-		Watches(&v1alpha1.BatchJob{}, handler.EnqueueRequestsFromMapFunc(r.usedBy), builder.WithPredicates(beginsOrEnds())).
+		Watches(&v1alpha1.BatchJob{}, handler.EnqueueRequestsFromMapFunc(r.usedBy), builder.WithPredicates(startsOrStopsUse())).
 		WatchesRawSource(source.Func(r.watchLedger)).
 		WithOptions(controller.Options{NewQueue: fairqueue.Factory(1, queueMetrics, clock.RealClock{})}).
 		Complete(r)
 }
 
-// NewReconciler returns a reconciler that reads and writes through c, a cache with the
-// indexes that Setup makes.
+// NewReconciler returns a reconciler that reads and writes through c, whose cache has the indexes of package
+// lookup.
 func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) *Reconciler {
 	return &Reconciler{client: c, recorder: recorder, options: o, written: map[types.NamespacedName]time.Time{}}
 }
@@ -88,15 +88,15 @@ func (r *Reconciler) usedBy(ctx context.Context, o client.Object) []reconcile.Re
 	for _, ref := range resolve.EnvIDs(job) {
 		env, err := lookup.Env(ctx, r.client, job.Namespace, ref)
 		if err != nil || env == nil {
-			continue // its own event asks for a pass
+			continue // the event of its creation enqueues it
 		}
 		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(env)})
 	}
 	return out
 }
 
-// beginsOrEnds lets the events pass by which a job begins or ends to use its ComputeEnvs.
-func beginsOrEnds() predicate.Predicate {
+// startsOrStopsUse selects the events of jobs that start or stop to use their ComputeEnvs.
+func startsOrStopsUse() predicate.Predicate {
 	ended := func(o client.Object) bool {
 		job, ok := o.(*v1alpha1.BatchJob)
 		return ok && plan.IsFinished(job)
@@ -106,19 +106,19 @@ func beginsOrEnds() predicate.Predicate {
 	}
 }
 
-// watchLedger looks at a ComputeEnv when its nodes went to others, not at once: there may be
-// many such changes in a short time.
+// watchLedger enqueues a ComputeEnv when the ledger's counts for it change. It debounces the changes, since many
+// may come in a short time.
 func (r *Reconciler) watchLedger(_ context.Context, q workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	r.options.Ledger.OnChange(func(env types.NamespacedName) {
-		q.AddAfter(reconcile.Request{NamespacedName: env}, newsDelay)
+		q.AddAfter(reconcile.Request{NamespacedName: env}, ledgerDelay)
 	})
 	return nil
 }
 
-// How long news for people are held back.
+// Delays of status updates that only inform people.
 const (
-	// newsDelay is how long to wait for further changes.
-	newsDelay = 100 * time.Millisecond
-	// newsInterval is the least time between two writes that bring only figures.
-	newsInterval = time.Second
+	// ledgerDelay debounces changes of the ledger.
+	ledgerDelay = 100 * time.Millisecond
+	// informationalInterval is the minimum time between two writes of changed counts.
+	informationalInterval = time.Second
 )

@@ -27,9 +27,15 @@ const (
 	// CredentialsDir has a directory for each Secret with keys of a store; it is mounted only where the
 	// user's program cannot see it.
 	CredentialsDir = "/.batchcompute/credentials"
-	// CADir has a directory for each Secret or ConfigMap with certificates of a store, file CAFile.
-	CADir  = "/.batchcompute/ca"
-	CAFile = "ca.crt"
+)
+
+// Files in a directory of CredentialsDir.
+const (
+	SecretIDFile  = "secretId"
+	SecretKeyFile = "secretKey"
+	// TokenFile is the session token of temporary keys, which may be missing; or, for an Identity, the token
+	// of a ServiceAccount.
+	TokenFile = "token"
 )
 
 // Files in StateDir.
@@ -81,14 +87,13 @@ type Package struct {
 	Destination string `json:"destination"`
 }
 
-// Exec is the command.
+// Exec is how the command runs. The command itself is the arguments of exec.
 type Exec struct {
 	Version int `json:"version"`
-	// Command is the program and its arguments. It is empty if they are the agent's own arguments, as in
-	// agent exec -- /bin/sh -c COMMAND.
-	Command []string `json:"command,omitempty"`
-	// Directory is where it runs; empty means the container's working directory.
-	Directory string `json:"directory,omitempty"`
+	// KeepStdout and KeepStderr have the streams written to StdoutFile and StderrFile; else those files have
+	// at most the last MaxTail bytes and one, for the results.
+	KeepStdout bool `json:"keepStdout,omitempty"`
+	KeepStderr bool `json:"keepStderr,omitempty"`
 	// LocalStdout and LocalStderr are files in the container that get a copy of the streams, absolute
 	// paths; empty means none. Their directories are created.
 	LocalStdout string `json:"localStdout,omitempty"`
@@ -144,15 +149,16 @@ type Store struct {
 	Region string `json:"region"`
 	// PathStyle says that the bucket is in the path of URLs, not in the host.
 	PathStyle bool `json:"pathStyle,omitempty"`
-	// Credentials is a directory with the files secretId, secretKey and, optionally, token, read again for
-	// each transfer, since a Secret can be rotated; or, for Identity, the file of a token. Empty means that
-	// requests are not signed.
+	// Credentials is a directory with the files SecretIDFile, SecretKeyFile and TokenFile, read again for
+	// each request, since a Secret can be rotated. Empty means that requests are not signed.
 	Credentials string `json:"credentials,omitempty"`
+	// SecretID is what SecretIDFile would have; empty means that the file has it. It is not a secret.
+	SecretID string `json:"secretId,omitempty"`
 	// Identity is the URL of an STS service that exchanges the token of Credentials (AssumeRoleWithWebIdentity).
 	Identity string `json:"identity,omitempty"`
 	// Role is the role that Identity is asked for.
 	Role string `json:"role,omitempty"`
-	// CA is a file with certificates that the endpoint's is checked by; empty means the system's.
+	// CA are certificates in PEM form that the endpoint's is checked by; empty means the system's.
 	CA string `json:"ca,omitempty"`
 }
 

@@ -20,28 +20,6 @@ func MessageBytes(containers int) int {
 	return min(MaxMessageBytes, maxPodMessageBytes/max(containers, 1))
 }
 
-// ParseConfig reads the value of ConfigVariable. The error of a configuration of another version says so.
-func ParseConfig[T Stage | Exec | Outputs](text string) (T, error) {
-	var config T
-	var version struct{ Version int }
-	if text == "" {
-		return config, fmt.Errorf("the environment variable %s is not set: it has the configuration", ConfigVariable)
-	}
-	if err := json.Unmarshal([]byte(text), &version); err != nil {
-		return config, fmt.Errorf("reading the configuration in %s: %w", ConfigVariable, err)
-	}
-	if version.Version != Version {
-		return config, fmt.Errorf("the configuration in %s has version %d, and this agent reads version %d: the agent must be of the operator's release",
-			ConfigVariable, version.Version, Version)
-	}
-	d := json.NewDecoder(strings.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&config); err != nil {
-		return config, fmt.Errorf("reading the configuration in %s: %w", ConfigVariable, err)
-	}
-	return config, nil
-}
-
 // CutTail returns the end of a stream as a Result has it: the last MaxTail bytes of b. If b is longer, the
 // result starts at the start of a character. Each sequence of bytes that are no UTF-8 becomes U+FFFD.
 func CutTail(b []byte) string {
@@ -129,9 +107,9 @@ const (
 	missing Class = "missing"
 )
 
-// ParseResult reads a termination message. One whose end was cut off gives what is left of it: its class
+// decodeResult reads a termination message. One whose end was cut off gives what is left of it: its class
 // at least. The error says that the text is no Result, or one of another version.
-func ParseResult(text string) (Result, error) {
+func decodeResult(text string) (Result, error) {
 	parsed := func(text string) (m message, err error) {
 		m.Class = missing
 		err = json.Unmarshal([]byte(text), &m)

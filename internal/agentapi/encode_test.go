@@ -4,7 +4,6 @@
 package agentapi
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -20,26 +19,55 @@ func TestMessageBytes(t *testing.T) {
 	}
 }
 
-func TestParseConfig(t *testing.T) {
-	want := Exec{Version: Version, Command: []string{"/bin/sh", "-c", "exit 3"}, GraceSeconds: 10}
-	text, err := json.Marshal(want)
-	if err != nil {
-		t.Fatal(err)
+func TestRead(t *testing.T) {
+	want := Exec{Version: Version, LocalStdout: "/" + strings.Repeat("é", maxVariable) + "x", GraceSeconds: 10}
+	environ := []string{"PATH=/bin", "BATCHCOMPUTE_AGENT_NAME=mine"}
+	for _, v := range Variables(want) {
+		if len(v.Value) > maxVariable || !utf8.ValidString(v.Value) {
+			t.Errorf("%s has %d bytes", v.Name, len(v.Value))
+		}
+		environ = append(environ, v.Name+"="+v.Value)
 	}
-	got, err := ParseConfig[Exec](string(text))
+	if len(environ) != 5 {
+		t.Errorf("%d variables, want 5", len(environ))
+	}
+	var got Exec
+	rest, err := Read(environ, &got)
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
+	if diff := cmp.Diff(environ[:2], rest); diff != "" {
+		t.Errorf("rest (-want +got):\n%s", diff)
+	}
 	for name, tc := range map[string]struct{ text, want string }{
 		"not set":         {"", "BATCHCOMPUTE_AGENT is not set"},
-		"no JSON":         {"exit 3", "reading the configuration"},
+		"no JSON":         {"exit 3", "reading the environment variable"},
 		"another version": {`{"version":7,"later":true}`, "has version 7, and this agent reads version 1"},
 		"no version":      {`{}`, "has version 0"},
 		"unknown field":   {`{"version":1,"later":true}`, `unknown field "later"`},
 		"of another":      {`{"version":1,"inputs":[]}`, `unknown field "inputs"`},
 	} {
-		if _, err := ParseConfig[Exec](tc.text); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if _, err := Read([]string{ConfigVariable + "=" + tc.text}, new(Exec)); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: error %v, want %q", name, err, tc.want)
+		}
+	}
+}
+
+func TestParseResult(t *testing.T) {
+	for name, tc := range map[string]struct {
+		text string
+		want Result
+	}{
+		"a result":      {`{"version":1,"class":"permanent","tail":["b","a"]}`, Result{Version: 1, Class: Permanent, Tail: "a\nb"}},
+		"cut off":       {`{"version":1,"class":"permanent","message":"no buck`, Result{Version: 1, Class: Permanent, Message: "no buck"}},
+		"no result":     {" Killed\xff\n", Result{Message: "Killed\uFFFD"}},
+		"a later one":   {`{"version":2}`, Result{Message: `{"version":2}`}},
+		"nothing":       {"", Result{}},
+		"far too long":  {strings.Repeat("é", 1000), Result{Message: strings.Repeat("é", 510) + "…"}},
+		"another class": {`{"version":1,"class":"odd"}`, Result{Message: `{"version":1,"class":"odd"}`}},
+	} {
+		if diff := cmp.Diff(tc.want, ParseResult(tc.text)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 }
@@ -97,7 +125,7 @@ func TestResultLimits(t *testing.T) {
 		if len(b) > limit {
 			t.Errorf("%s: %d bytes, limit %d", name, len(b), limit)
 		}
-		got, err := ParseResult(string(b))
+		got, err := decodeResult(string(b))
 		if err != nil || !strings.HasSuffix(tc.tail, got.Tail) || tc.whole != (got.Tail == tc.tail) {
 			t.Errorf("%s: tail %q, error %v", name, got.Tail, err)
 		}
@@ -113,12 +141,12 @@ func TestResultLimits(t *testing.T) {
 
 func TestResultMessageCut(t *testing.T) {
 	r := Result{Class: Transient, Message: strings.Repeat("é", 2000), Tail: "tail"}
-	got, err := ParseResult(string(EncodeResult(r, 0)))
+	got, err := decodeResult(string(EncodeResult(r, 0)))
 	if err != nil || len(got.Message) > MaxResultMessage || !strings.HasSuffix(got.Message, "é…") || got.Tail != "tail" {
 		t.Errorf("message of %d bytes, tail %q, error %v", len(got.Message), got.Tail, err)
 	}
 	b := EncodeResult(r, 500)
-	got, err = ParseResult(string(b))
+	got, err = decodeResult(string(b))
 	if err != nil || len(b) > 500 || !strings.HasSuffix(got.Message, "é…") || got.Tail != "" {
 		t.Errorf("%d bytes, message of %d bytes, tail %q, error %v", len(b), len(got.Message), got.Tail, err)
 	}
@@ -131,7 +159,7 @@ func TestResultCutOff(t *testing.T) {
 	text := string(EncodeResult(want, 0))
 	parsed := 0
 	for end := range len(text) {
-		got, err := ParseResult(text[:end])
+		got, err := decodeResult(text[:end])
 		if err != nil {
 			if parsed > 0 || end > 60 {
 				t.Errorf("%q: %v", text[:end], err)
@@ -160,7 +188,7 @@ func TestResultCutOff(t *testing.T) {
 		t.Errorf("only %d of %d cut messages could be read", parsed, len(text))
 	}
 	for _, text := range []string{"", "{", "Killed\n", `{"version":1}`, `{"version":1,`, `{"version":2,"class":""}`, `{"version":1,"class":"perm`, "[1,2", `"`} {
-		if got, err := ParseResult(text); err == nil {
+		if got, err := decodeResult(text); err == nil {
 			t.Errorf("%q was read: %+v", text, got)
 		}
 	}
@@ -204,12 +232,12 @@ func FuzzResult(f *testing.F) {
 		if len(b) > limit || !utf8.Valid(b) {
 			t.Fatalf("%d bytes, limit %d: %q", len(b), limit, b)
 		}
-		got, err := ParseResult(string(b))
+		got, err := decodeResult(string(b))
 		if err != nil || got.Class != r.Class || *got.Code != 137 || !strings.HasSuffix(tail, got.Tail) {
 			t.Fatalf("%q: %+v, error %v", b, got, err)
 		}
 		end = max(end%(len(b)+1), -(end % (len(b) + 1)))
-		part, err := ParseResult(string(b[:end]))
+		part, err := decodeResult(string(b[:end]))
 		if err == nil && (part.Class != r.Class || part.Code != nil && *part.Code != 137 || !strings.HasPrefix(got.Message, part.Message)) {
 			t.Fatalf("%q: %+v", b[:end], part)
 		}

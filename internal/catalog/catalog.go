@@ -21,6 +21,10 @@
 //	- {from: 0, to: 49, priorityClassName: batch-low}
 //	registryMirrors:
 //	  docker.io: mirror.example/dockerhub
+//	stores:
+//	- {match: "*.cos.ap-guangzhou.myqcloud.com", endpoint: https://s3.example.com, style: path, secretName: store-keys}
+//	fileSystems:
+//	- {match: "*", csiDriver: nfs.csi.k8s.io}
 //	policy:
 //	  serviceAccountNames: [default]
 //	  allowRoot: false
@@ -64,7 +68,10 @@ type Catalog struct {
 	priorityClasses [maxPriority + 1]string
 	// mirrors are by registry host.
 	mirrors map[string]string
-	policy  Policy
+	// stores and fileSystems are in the order of the file: the first that matches counts.
+	stores      []storeRule
+	fileSystems []fileSystemRule
+	policy      Policy
 }
 
 // Default is the catalogue of an operator that was given no file: no image

@@ -66,11 +66,15 @@ func (r *reader) catalog(root field) *Catalog {
 			c.priorityClasses = r.priorityClasses(f)
 		case "registryMirrors":
 			c.mirrors = r.mirrors(f)
+		case "stores":
+			c.stores = r.stores(f)
+		case "fileSystems":
+			c.fileSystems = r.fileSystems(f)
 		case "policy":
 			c.policy = r.policy(f)
 		default:
 			r.unknown(f, "apiVersion", "kind", "defaultImage", "images", "instanceTypes", "deriveInstanceTypes", "diskTypes", "chargeTypes",
-				"priorityClasses", "registryMirrors", "policy")
+				"priorityClasses", "registryMirrors", "stores", "fileSystems", "policy")
 		}
 	}
 	r.head(orMissing(version, root, "apiVersion"), APIVersion)

@@ -29,6 +29,8 @@ type outcome struct {
 	// requeued says that a queueing controller, such as Kueue, took the Pod away to give its
 	// resources to others: that spends nothing, and the instance waits in the queue again.
 	requeued bool
+	// permanent says that another attempt would fail in the same way, so that none is made.
+	permanent bool
 	// stuck says that the Pod was asked to stop, and that its node has not confirmed its
 	// end in time: what it ran may still run.
 	stuck bool
@@ -88,13 +90,17 @@ func (a *attempt) outcome() *outcome {
 		end.ran = true
 		end.by(byCommand, v1alpha1.ReasonStorageExceeded, "stopped: it wrote more than its disks hold%s", because("", pod.Status.Message))
 	//mutation:evicted-is-success
-	case commandSucceeded(pod) && !endedAfterEviction(pod):
+	case commandSucceeded(pod) && !endedAfterEviction(pod) && storedOutputs(pod):
 		end.kind = success
+	case commandSucceeded(pod) && !endedAfterEviction(pod):
+		a.outputsFailed(end)
 	case disruption(pod) != nil:
 		end.ran = true // or was about to: the node had taken it
 		a.blameMachine(end)
 	case pod.Status.Reason == "Evicted" && end.ran:
 		end.by(byMachine, v1alpha1.ReasonEvicted, "evicted%s", because("", pod.Status.Message))
+	case !end.ran && stageEnd(pod) != nil:
+		end.stageFailed(stageEnd(pod))
 	case !end.ran && failedInit(pod) != "":
 		end.refused = true
 		end.by(byMachine, v1alpha1.ReasonInitContainerFailed, "%s", failedInit(pod))
@@ -111,7 +117,7 @@ func (a *attempt) outcome() *outcome {
 	case isStartError(ended):
 		end.by(byCommand, v1alpha1.ReasonStartError, "the container could not start%s", because("", ended.Message))
 	default:
-		end.by(byCommand, v1alpha1.ReasonCommandFailed, "%s", withSidecars(pod, exitMessage(ended.ExitCode)))
+		end.by(byCommand, v1alpha1.ReasonCommandFailed, "%s", withOutputs(pod, withSidecars(pod, exitMessage(ended.ExitCode))))
 	}
 	return end
 }

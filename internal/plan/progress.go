@@ -75,7 +75,9 @@ func (a *attempt) progress() progress {
 		return p
 	}
 	if stateOf(pod).Terminated != nil {
-		p.stopSidecars(pod, a.now)
+		if !p.awaitOutputs(a) {
+			p.stopSidecars(pod, a.now)
+		}
 		return p
 	}
 	if started != nil {
@@ -230,6 +232,9 @@ func preparedSince(pod *corev1.Pod) metav1.Time {
 // slowStartReason says what a node does that prepares a Pod for long.
 func slowStartReason(pod *corev1.Pod) (reason, detail string) {
 	if s := runningInit(pod); s != nil {
+		if reason, detail, ok := staging(pod, s); ok {
+			return reason, detail
+		}
 		return v1alpha1.ReasonInitContainerRunning, fmt.Sprintf(
 			"init container %q, which the cluster added to the Pod, has been running since %s: the command starts when it has ended",
 			s.Name, s.State.Running.StartedAt.UTC().Format(time.RFC3339))

@@ -35,6 +35,8 @@ const user int64 = 65532
 type Cluster struct {
 	// Catalog has machine types, images and disks. Required.
 	Catalog *catalog.Catalog
+	// Agent is how Pods get the agent, which moves their data.
+	Agent Agent
 	// Hosts returns the host names of the nodes that have any of the addresses, sorted.
 	// nil: no node has any.
 	Hosts func(ips []string) []string
@@ -121,6 +123,9 @@ func Build(job *v1alpha1.BatchJob, spec *resolve.Job, in resolve.Instance, env *
 	b.addImage()
 	b.applyRunOptions()
 	b.applyKubernetes()
+	if err := b.addData(spec, in); err != nil {
+		return nil, err
+	}
 	return b.pod, nil
 }
 

@@ -32,6 +32,9 @@ type Env struct {
 	Zones []string
 	// HostIDs and HostIPs are the hosts that may be used; none of both means any.
 	HostIDs, HostIPs []string
+	// InputMappings and Authentications are those of a ComputeEnv, for all tasks that name it.
+	InputMappings   []v1alpha1.InputMapping
+	Authentications []v1alpha1.Authentication
 	// Labels and Annotations are what the Pods carry for the user: tags, project, and
 	// those of Kubernetes.
 	Labels, Annotations map[string]string
@@ -76,6 +79,7 @@ func anonymous(task *v1alpha1.AnonymousComputeEnv, placement *v1alpha1.Placement
 func Named(env *v1alpha1.ComputeEnv, tags []v1alpha1.Tag) *Env {
 	s := &env.Spec
 	out := newEnv(s.EnvData, s.MountDataDisks, s.Kubernetes, &s.Placement, splitTags(s.Tags, tags))
+	out.InputMappings, out.Authentications = s.InputMappings, s.Authentications
 	out.Name, out.ID = env.Name, naming.EnvID(env.UID)
 	out.Labels[v1alpha1.LabelEnvID] = out.ID
 	out.ResourceMaxRetryCount = int(min(max(valueOr(s.ResourceMaxRetryCount, v1alpha1.DefaultEnvResourceMaxRetryCount), 0), v1alpha1.MaxResourceRetryCount))

@@ -25,7 +25,9 @@ const killTime = time.Second
 
 // Options is what Run needs.
 type Options struct {
-	// Exec is the command; it must not be empty. Its HoldSeconds are not waited for: see Ended.Hold.
+	// Command is the program and its arguments; it must not be empty.
+	Command []string
+	// Exec is how it runs. Its HoldSeconds are not waited for: see Ended.Hold.
 	agentapi.Exec
 	// StateDir is agentapi.StateDir.
 	StateDir string
@@ -77,11 +79,11 @@ func Run(o Options) *Ended {
 	if err != nil {
 		return w.failed(err)
 	}
-	stdout, outEnd, err := newStream("stdout", o.Stdout, filepath.Join(o.StateDir, agentapi.StdoutFile), o.LocalStdout)
+	stdout, outEnd, err := newStream(streamOptions{"stdout", o.Stdout, filepath.Join(o.StateDir, agentapi.StdoutFile), o.KeepStdout, o.LocalStdout})
 	if err != nil {
 		return w.failed(err)
 	}
-	stderr, errEnd, err := newStream("stderr", o.Stderr, filepath.Join(o.StateDir, agentapi.StderrFile), o.LocalStderr)
+	stderr, errEnd, err := newStream(streamOptions{"stderr", o.Stderr, filepath.Join(o.StateDir, agentapi.StderrFile), o.KeepStderr, o.LocalStderr})
 	if err != nil {
 		return w.failed(err)
 	}
@@ -125,7 +127,7 @@ func (w *wrapper) log(text string) {
 
 // command starts the command, waits for its end, and completes its streams.
 func (w *wrapper) command(stdout, stderr *stream, outEnd, errEnd *os.File) agentapi.Exit {
-	pid, serr := start(w.Command, w.Directory, w.Env, []*os.File{w.Stdin, outEnd, errEnd})
+	pid, serr := start(w.Command, w.Env, []*os.File{w.Stdin, outEnd, errEnd})
 	_, _ = outEnd.Close(), errEnd.Close()
 	if serr != nil {
 		stderr.write([]byte("agent: " + serr.Error() + "\n"))

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -37,26 +36,18 @@ func (e *startError) Error() string { return e.text }
 
 // start starts the command as the leader of its own process group. It is killed if the calling thread ends,
 // so the caller must have locked it.
-func start(command []string, directory string, env []string, files []*os.File) (int, *startError) {
-	if directory != "" {
-		if info, err := os.Stat(directory); err != nil || !info.IsDir() {
-			return 0, &startError{codeNotExecutable, fmt.Sprintf("the directory %s, in which the command is to run, does not exist", directory)}
-		}
-	}
+func start(command []string, env []string, files []*os.File) (int, *startError) {
 	path, serr := lookup(command[0])
 	if serr != nil {
 		return 0, serr
 	}
-	attr := &syscall.ProcAttr{Dir: directory, Env: env, Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}}
+	attr := &syscall.ProcAttr{Env: env, Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}}
 	for _, f := range files {
 		attr.Files = append(attr.Files, f.Fd())
 	}
 	pid, err := syscall.ForkExec(path, command, attr) //nolint:gosec // this is what the program is for
 	if err == nil {
 		return pid, nil
-	}
-	if directory != "" && !filepath.IsAbs(path) {
-		path = filepath.Join(directory, path)
 	}
 	return 0, explain(path, err)
 }

@@ -39,19 +39,33 @@ type stream struct {
 	files  []*os.File
 	sealed bool // the files are closed
 	errs   []error
-	tail   []byte
+	tail   []byte // only changed by copy
+
+	tailed *os.File // the one of files that has only the tail, nil for none; never changed
+}
+
+// streamOptions say where a stream is copied to.
+type streamOptions struct {
+	name      string   // stdout or stderr
+	log       *os.File // the container's own stream
+	stateFile string
+	keep      bool   // all of the stream is kept in stateFile, not only its tail
+	local     string // a further file; empty for none
 }
 
 // newStream opens the files of a stream, and returns the end of the pipe that the command writes to. A
 // local file that cannot be opened is not fatal.
-func newStream(name string, log *os.File, stateFile, local string) (*stream, *os.File, error) {
-	file, err := createFile(stateFile, os.O_WRONLY|os.O_TRUNC|os.O_APPEND)
+func newStream(o streamOptions) (*stream, *os.File, error) {
+	file, err := createFile(o.stateFile, os.O_WRONLY|os.O_TRUNC)
 	if err != nil {
-		return nil, nil, fmt.Errorf("creating the file of %s: %w", name, err)
+		return nil, nil, fmt.Errorf("creating the file of %s: %w", o.name, err)
 	}
-	s := &stream{name: name, log: log, files: []*os.File{file}, done: make(chan struct{})}
-	if local != "" {
-		file, err := openLocal(local)
+	s := &stream{name: o.name, log: o.log, files: []*os.File{file}, done: make(chan struct{})}
+	if !o.keep {
+		s.tailed = file
+	}
+	if o.local != "" {
+		file, err := openLocal(o.local)
 		if err != nil {
 			s.errs = append(s.errs, err)
 		} else {
@@ -66,8 +80,8 @@ func newStream(name string, log *os.File, stateFile, local string) (*stream, *os
 	if err := unix.SetNonblock(ends[0], true); err != nil {
 		return nil, nil, fmt.Errorf("making a pipe: %w", err)
 	}
-	s.pipe = os.NewFile(uintptr(ends[0]), name)
-	return s, os.NewFile(uintptr(ends[1]), name), nil
+	s.pipe = os.NewFile(uintptr(ends[0]), o.name)
+	return s, os.NewFile(uintptr(ends[1]), o.name), nil
 }
 
 // openLocal opens a local file that gets a copy. Two streams may go to the same file.
@@ -138,7 +152,13 @@ func (s *stream) write(p []byte) {
 	}
 	s.mu.Unlock()
 	for _, f := range files { // before the log, which may block
-		if _, err := f.Write(p); err != nil {
+		var err error
+		if f == s.tailed {
+			_, err = f.WriteAt(s.tail, 0) // at once, since this process may be killed
+		} else {
+			_, err = f.Write(p)
+		}
+		if err != nil {
 			s.remove(f, err)
 		}
 	}

@@ -9,13 +9,14 @@ import (
 	"strings"
 	"testing"
 
+	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/testutil"
 )
 
 // reference is a job in which everything happens: a wave, a limit, a retry that
 // succeeds, one that does not, a task behind a failed one, and a task beside.
-func (e *env) reference(name string) *testutil.JobBuilder {
+func (e *testEnv) reference(name string) *testutil.JobBuilder {
 	e.script = func(task string, index, attempt int) int32 {
 		switch fmt.Sprintf("%s/%d/%d", task, index, attempt) {
 		case "a/1/0":
@@ -45,7 +46,7 @@ var referenceEnd = []string{
 const referencePods = 8
 
 // wantReference checks how the reference job ended, and that each attempt had one Pod.
-func (e *env) wantReference(name string) {
+func (e *testEnv) wantReference(name string) {
 	e.t.Helper()
 	e.want(name, referenceEnd...)
 	var got []string
@@ -66,7 +67,7 @@ func (e *env) wantReference(name string) {
 }
 
 func TestJobRunsInOrder(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("c").Task("a", testutil.Instances(2)).Task("b").Edges("a->b b->c"))
 	p.must("j")
@@ -83,7 +84,7 @@ func TestJobRunsInOrder(t *testing.T) {
 }
 
 func TestReferenceJob(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(e.reference("ref"))
 	p.play("ref")
@@ -98,5 +99,23 @@ func TestReferenceJob(t *testing.T) {
 	}
 	if len(p.states.byName) != 0 {
 		t.Errorf("%d jobs that have ended are remembered", len(p.states.byName))
+	}
+}
+
+// TestInvalidJob: one that got past the webhook ends with its code, and makes no Pod.
+func TestInvalidJob(t *testing.T) {
+	e := newTestEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a").Task("b").Edges("a->b b->a"))
+	p.must("j")
+	job := e.job("j")
+	if s := job.Status; s.State != v1alpha1.JobFailed || s.Reason != "InvalidParameterValue.DependenceUnfeasible" || s.Message == "" || s.EndTime == nil {
+		t.Errorf("status is %+v", s)
+	}
+	for range 3 {
+		p.must("j")
+	}
+	if n := p.sum(); n != 1 || len(e.Pods(t, e.ns)) > 0 {
+		t.Errorf("it did %q", p.log)
 	}
 }

@@ -20,12 +20,11 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/naming"
 	"batchcompute.dev/operator/internal/nodepool"
-	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/testutil"
 )
 
 // pool makes or changes the ComputeEnv of this name, and waits until the cache shows it.
-func (e *env) pool(name string, size int64) *v1alpha1.ComputeEnv {
+func (e *testEnv) pool(name string, size int64) *v1alpha1.ComputeEnv {
 	e.t.Helper()
 	ctx, pool := context.Background(), &v1alpha1.ComputeEnv{ObjectMeta: metav1.ObjectMeta{Namespace: e.ns, Name: name}}
 	err := e.Get(ctx, client.ObjectKeyFromObject(pool), pool)
@@ -46,7 +45,7 @@ func (e *env) pool(name string, size int64) *v1alpha1.ComputeEnv {
 }
 
 // live are the Pods that may run, by job, as "a b b".
-func (e *env) live() string {
+func (e *testEnv) live() string {
 	e.t.Helper()
 	var out []string
 	for _, pod := range e.Pods(e.t, e.ns) {
@@ -59,7 +58,7 @@ func (e *env) live() string {
 }
 
 // finish ends one Pod of a job that may run.
-func (e *env) finish(job string) {
+func (e *testEnv) finish(job string) {
 	e.t.Helper()
 	for _, pod := range e.Pods(e.t, e.ns) {
 		if jobOf(&pod) == job && pod.Status.Phase == corev1.PodPending {
@@ -83,7 +82,7 @@ func (p *process) woken() *[]string {
 // TestComputeEnv: jobs share the nodes of a ComputeEnv, the more urgent and the older first,
 // by its name or its identifier; it can be made larger and smaller meanwhile.
 func TestComputeEnv(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	pool := e.pool("pool", 2)
 	woken := p.woken()
@@ -143,7 +142,7 @@ func TestComputeEnv(t *testing.T) {
 
 // TestComputeEnvMissing: a job whose ComputeEnv is not there waits for it, and says so.
 func TestComputeEnvMissing(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.EnvID("pool")).Task("b"))
 	p.must("j")
@@ -162,7 +161,7 @@ func TestComputeEnvJobDeleted(t *testing.T) {
 	for _, way := range []metav1.DeletionPropagation{metav1.DeletePropagationBackground, metav1.DeletePropagationForeground, metav1.DeletePropagationOrphan} {
 		for _, restart := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, restart %t", way, restart), func(t *testing.T) {
-				e := newEnv(t)
+				e := newTestEnv(t)
 				p := e.start(nil)
 				e.pool("pool", 1)
 				e.submit(testutil.Job("gone").Task("a", testutil.EnvID("pool")))
@@ -219,7 +218,7 @@ func TestComputeEnvStrict(t *testing.T) {
 			t.Parallel()
 			const size = 3
 			random := rand.New(rand.NewPCG(seed, 7))
-			e := newEnv(t)
+			e := newTestEnv(t)
 			witness := e.Watch(t, e.ns)
 			e.pool("pool", size)
 			jobs := []string{"a", "b", "c"}
@@ -227,17 +226,17 @@ func TestComputeEnvStrict(t *testing.T) {
 				e.submit(testutil.Job(name).Task("t", testutil.Instances(6), testutil.Retries(1), testutil.EnvID("pool")).Priority(int64(i % 2)))
 			}
 			kills := 0
-			begin := func() *process {
+			start := func() *process {
 				left := 3 + random.IntN(12)
-				p := e.start(&line{fault: func(int, string) fate {
+				p := e.start(&faultClient{fault: func(int, string) fault {
 					if left--; left > 0 {
-						return done
+						return noFault
 					}
-					return []fate{before, after, lost}[random.IntN(3)]
+					return []fault{diesBefore, diesAfter, answerLost}[random.IntN(3)]
 				}})
 				return p
 			}
-			p := begin()
+			p := start()
 			for round := 0; ; round++ {
 				name := jobs[random.IntN(len(jobs))]
 				if _, err := p.pass(name); err != nil && !p.dead && !errors.Is(err, errLost) {
@@ -245,7 +244,7 @@ func TestComputeEnvStrict(t *testing.T) {
 				}
 				if p.dead || random.IntN(20) == 0 {
 					kills++
-					p = begin()
+					p = start()
 				}
 				for _, pod := range e.Pods(t, e.ns) {
 					if pod.Status.Phase == corev1.PodPending && random.IntN(3) == 0 {
@@ -273,47 +272,4 @@ func TestComputeEnvStrict(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestHosts: addresses are looked up among the nodes, again and again while nothing runs.
-func TestHosts(t *testing.T) {
-	e := newEnv(t)
-	e.nodes = &nodes.Index{}
-	p := e.start(nil)
-	e.submit(testutil.Job("j").HostIPs("10.0.0.7").Task("a"))
-	p.must("j")
-	e.tick()
-	p.must("j")
-	e.want("j", "RUNNABLE 0/1 0/1", "a RUNNABLE active=0 reason=HostNotFound")
-	if got, want := e.job("j").Status.Message, `task "a": no node has the address 10.0.0.7`; got != want {
-		t.Errorf("the message is %q, want %q", got, want)
-	}
-	node := func(name, ip string) *corev1.Node {
-		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: "host-" + name}},
-			Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}}}}
-	}
-	e.nodes.Saw(node("x", "10.0.0.7"))
-	p.wakeHostSeekers()
-	p.must("j")
-	if got := fmt.Sprint(e.pod("a/0").Spec.Affinity.NodeAffinity); !strings.Contains(got, "host-x") {
-		t.Errorf("the Pod may run on %s", got)
-	}
-	first := e.pod("a/0").UID
-
-	// The machine is replaced by another with the same address, and the Pod waits.
-	e.Report(t, e.pod("a/0"), func(pod *corev1.Pod) { testutil.Unschedulable(pod, "0/1 nodes are available") })
-	e.nodes.Gone("x")
-	e.nodes.Saw(node("y", "10.0.0.7"))
-	e.eventually("the Pod is one for the new machine", func() bool {
-		e.tick()
-		p.must("j")
-		for _, pod := range e.Pods(t, e.ns) {
-			if pod.UID != first {
-				return strings.Contains(fmt.Sprint(pod.Spec.Affinity.NodeAffinity), "host-y")
-			}
-		}
-		return false
-	})
-	p.play("j")
-	e.want("j", "SUCCEED 1/1 1/1", "a SUCCEED succeeded=0") // and no failure
 }

@@ -65,7 +65,7 @@ func TestLargeJobIsLegal(t *testing.T) {
 }
 
 // createMany creates jobs, several at once.
-func (e *env) createMany(build func(name string) *testutil.JobBuilder, names []string) {
+func (e *testEnv) createMany(build func(name string) *testutil.JobBuilder, names []string) {
 	e.t.Helper()
 	var wg sync.WaitGroup
 	errs, next := make([]error, len(names)), make(chan int)
@@ -95,7 +95,7 @@ func jobNames(n int) []string {
 }
 
 // syncLarge is sync without reading all jobs whole.
-func (e *env) syncLarge() {
+func (e *testEnv) syncLarge() {
 	e.t.Helper()
 	kinds := map[string]*metav1.PartialObjectMetadataList{"BatchJobList": {}, "PodList": {}}
 	kinds["BatchJobList"].SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("BatchJobList"))
@@ -132,7 +132,7 @@ func (e *env) syncLarge() {
 }
 
 // countReads counts the jobs that a process reads from the API server.
-func (e *env) countReads(p *process) *int {
+func (e *testEnv) countReads(p *process) *int {
 	n, mu := new(int), &sync.Mutex{}
 	p.live = interceptor.NewClient(e.WithWatch, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
@@ -194,7 +194,7 @@ func TestHostileLargeSuspendedJobs(t *testing.T) {
 		"waiting for nodes": {[]testutil.TaskOption{testutil.EnvID("pool")}, false, wakeLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := newEnv(t)
+			e := newTestEnv(t)
 			e.pool("pool", 0)
 			p := e.start(nil)
 			reads := e.countReads(p)
@@ -332,7 +332,7 @@ func wakeLarge(p *process, names []string) {
 // them in memory: neither from a watch, nor in a list, as from an API server that cannot stream.
 func TestHostileLargeJobsAtStart(t *testing.T) {
 	const n = 100
-	e := newEnv(t)
+	e := newTestEnv(t)
 	e.createMany(func(name string) *testutil.JobBuilder { return largeJob(name).Suspended() }, jobNames(n))
 	whole := plan.MemorySize(e.job("large-0"))
 	for name, most := range map[string]int64{"stream": 16 << 20, "list": 40 << 20} {
@@ -393,7 +393,7 @@ func peakHeap(ctx context.Context) (most int64) {
 // others say what they wait for, and are not read meanwhile; a job of another namespace starts at once;
 // and when one has ended the next one follows.
 func TestHostileLargeJobsStarted(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	names := jobNames(4)
 	e.createMany(func(name string) *testutil.JobBuilder { return largeJob(name) }, names)

@@ -38,7 +38,7 @@ import (
 // They live in the test, which plays API server and kubelet for them.
 
 // sized is a job, the reconciler that works on it, and its Pods.
-type sized struct {
+type scaleTest struct {
 	*controlplane.ControlPlane
 	*Reconciler
 	t   *testing.T
@@ -54,12 +54,12 @@ type sized struct {
 }
 
 // newSized submits the job, which admission must let in.
-func newSized(t *testing.T, job *v1alpha1.BatchJob, code func(task string, index int) int32) *sized {
+func newScaleTest(t *testing.T, job *v1alpha1.BatchJob, code func(task string, index int) int32) *scaleTest {
 	t.Helper()
 	for _, p := range (validation.Validator{}).ValidateCreate(job) {
 		t.Fatalf("admission refuses the job: %s: %s", p.Field, p.Detail)
 	}
-	s := &sized{ControlPlane: controlplane.Get(t), t: t, job: job, code: code, pods: map[string]*corev1.Pod{}}
+	s := &scaleTest{ControlPlane: controlplane.Get(t), t: t, job: job, code: code, pods: map[string]*corev1.Pod{}}
 	job.Namespace = s.Namespace(t)
 	if err := s.Create(t.Context(), job); err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func newSized(t *testing.T, job *v1alpha1.BatchJob, code func(task string, index
 		Patch:  s.patch,
 	})
 	clock := testingclock.NewFakePassiveClock(time.Now().Truncate(time.Second))
-	s.Reconciler = NewReconciler(c, podsThrough(c), c, &news{}, Options{Catalog: catalog.Default, Validate: validate, Clock: clock})
+	s.Reconciler = NewReconciler(c, podsThrough(c), c, &eventRecorder{}, Options{Catalog: catalog.Default, Validate: validate, Clock: clock})
 	return s
 }
 
@@ -80,7 +80,7 @@ func podNotFound(name string) error {
 	return apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, name)
 }
 
-func (s *sized) get(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+func (s *scaleTest) get(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 	pod, ok := obj.(*corev1.Pod)
 	if !ok {
 		return c.Get(ctx, key, obj, opts...)
@@ -95,7 +95,7 @@ func (s *sized) get(ctx context.Context, c client.WithWatch, key client.ObjectKe
 	return nil
 }
 
-func (s *sized) list(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+func (s *scaleTest) list(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 	pods, ok := list.(*corev1.PodList)
 	if !ok {
 		return c.List(ctx, list, client.InNamespace(s.job.Namespace)) // the index of a cache is not there
@@ -109,7 +109,7 @@ func (s *sized) list(ctx context.Context, c client.WithWatch, list client.Object
 }
 
 // create makes a Pod that has finished when it is next seen.
-func (s *sized) create(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+func (s *scaleTest) create(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
 	pod, ok := obj.(*corev1.Pod)
 	if !ok {
 		return c.Create(ctx, obj, opts...)
@@ -135,7 +135,7 @@ func (s *sized) create(ctx context.Context, c client.WithWatch, obj client.Objec
 }
 
 // patch is the release of a Pod, the only patch that a Pod here can get.
-func (s *sized) patch(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+func (s *scaleTest) patch(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
 	if kindOf(obj) != "pod" {
 		return c.Patch(ctx, obj, patch, opts...)
 	}
@@ -146,7 +146,7 @@ func (s *sized) patch(ctx context.Context, c client.WithWatch, obj client.Object
 	return s.remove(ctx, c, obj)
 }
 
-func (s *sized) remove(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.DeleteOption) error {
+func (s *scaleTest) remove(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.DeleteOption) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pods[obj.GetName()] == nil {
@@ -157,7 +157,7 @@ func (s *sized) remove(_ context.Context, _ client.WithWatch, obj client.Object,
 }
 
 // run makes passes until the job has ended, and holds every status to the bound.
-func (s *sized) run(most int) *v1alpha1.BatchJob {
+func (s *scaleTest) run(most int) *v1alpha1.BatchJob {
 	s.t.Helper()
 	bound := validation.WorstStatusSize(&s.job.Spec)
 	key, version := client.ObjectKeyFromObject(s.job), ""
@@ -189,7 +189,7 @@ func (s *sized) run(most int) *v1alpha1.BatchJob {
 
 // measure notes the size of a status as JSON. What etcd has is asked for only when that is
 // the largest so far by a tenth, or when the job has ended.
-func (s *sized) measure(job *v1alpha1.BatchJob, bound int) {
+func (s *scaleTest) measure(job *v1alpha1.BatchJob, bound int) {
 	s.t.Helper()
 	s.writes++
 	size := sizeOf(s.t, job.Status)
@@ -219,7 +219,7 @@ func TestHundredThousandInstances(t *testing.T) {
 		t.Skip("takes a minute")
 	}
 	const n = v1alpha1.MaxTaskInstances
-	s := newSized(t, testutil.Job("j").Task("a", testutil.Instances(n)).New(""), func(_ string, index int) int32 { return int32(index % 2) })
+	s := newScaleTest(t, testutil.Job("j").Task("a", testutil.Instances(n)).New(""), func(_ string, index int) int32 { return int32(index % 2) })
 	job := s.run(2 * n / 100)
 	if want := (v1alpha1.StateMetrics{SucceedCount: n / 2, FailedCount: n / 2}); job.Status.State != v1alpha1.JobFailed || job.Status.TaskInstanceMetrics != want {
 		t.Errorf("the job ended %s with %+v", job.Status.State, job.Status.TaskInstanceMetrics)
@@ -260,7 +260,7 @@ func TestFiveThousandTasks(t *testing.T) {
 	for i := range job.Spec.Job.Tasks {
 		job.Spec.Job.Tasks[i].Application.Command += " #" + strings.Repeat("x", left/n-2)
 	}
-	s := newSized(t, job, func(task string, _ int) int32 {
+	s := newScaleTest(t, job, func(task string, _ int) int32 {
 		if task < name(bad) {
 			return 1
 		}

@@ -27,15 +27,15 @@ import (
 const leaseName = "manager"
 
 // rival is a manager of which there are two, and the way on which it reaches the API server.
-type rival struct {
+type candidate struct {
 	*running
 	*proxy
 }
 
 // claims is how often it has written a job's status or made a Pod.
-func (r rival) claims() int { return r.sum("POST pods") + r.sum("PATCH batchjobs/status") }
+func (r candidate) claims() int { return r.sum("POST pods") + r.sum("PATCH batchjobs/status") }
 
-func (r rival) isElected() bool {
+func (r candidate) isElected() bool {
 	select {
 	case <-r.mgr.Elected():
 		return !r.hasEnded()
@@ -46,11 +46,11 @@ func (r rival) isElected() bool {
 
 // compete starts a manager behind a proxy, without an election if hold is 0. It believes
 // to lead for as long as hold after it last heard so.
-func (d *drill) compete(name string, seed uint64, hold time.Duration) rival {
+func (d *faultEnv) startCandidate(name string, seed uint64, leadFor time.Duration) candidate {
 	d.t.Helper()
 	p, cfg := newProxy(d.t, d.Config, seed)
-	return rival{proxy: p, running: d.manager(cfg, func(o *ctrl.Options) {
-		if hold == 0 {
+	return candidate{proxy: p, running: d.manager(cfg, func(o *ctrl.Options) {
+		if leadFor == 0 {
 			return
 		}
 		lock := resourcelock.ResourceLockConfig{Identity: name}
@@ -62,8 +62,8 @@ func (d *drill) compete(name string, seed uint64, hold time.Duration) rival {
 		if err != nil {
 			d.t.Fatal(err)
 		}
-		lease, retry := hold+time.Second, 200*time.Millisecond
-		o.LeaderElection, o.LeaseDuration, o.RenewDeadline, o.RetryPeriod = true, &lease, &hold, &retry
+		lease, retry := leadFor+time.Second, 200*time.Millisecond
+		o.LeaderElection, o.LeaseDuration, o.RenewDeadline, o.RetryPeriod = true, &lease, &leadFor, &retry
 	})}
 }
 
@@ -81,7 +81,7 @@ func churn() *testutil.JobBuilder {
 
 // deleteOne deletes a Pod of the job that runs, as a person does, and reports whether it
 // found one.
-func (d *drill) deleteOne(job string) bool {
+func (d *faultEnv) deleteOne(job string) bool {
 	for _, pod := range d.Pods(d.t, d.ns) {
 		if jobOf(&pod) == job && pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil {
 			if err := d.Delete(context.Background(), &pod, client.Preconditions{UID: &pod.UID}); err != nil {
@@ -100,31 +100,31 @@ func isElection(r *http.Request) bool { return strings.Contains(r.URL.Path, "/le
 // instance has at most one live Pod all the same, and every outcome is counted once.
 func TestFaultsTwoLeaders(t *testing.T) {
 	t.Parallel()
-	lease := func(d *drill, change func(*coordinationv1.LeaseSpec)) {
+	lease := func(d *faultEnv, change func(*coordinationv1.LeaseSpec)) {
 		l := &coordinationv1.Lease{}
 		l.Namespace, l.Name = d.ns, leaseName
 		controlplane.Change(d.t, d.ControlPlane, l, func(l *coordinationv1.Lease) { change(&l.Spec) })
 	}
 	for name, tc := range map[string]struct {
 		// hold is how long the first believes to lead without having heard so.
-		hold  time.Duration
-		steal func(d *drill, first rival)
+		leadFor time.Duration
+		steal   func(d *faultEnv, first candidate)
 	}{
-		"the lease is edited": {hold: 30 * time.Second, steal: func(d *drill, _ rival) {
+		"the lease is edited": {leadFor: 30 * time.Second, steal: func(d *faultEnv, _ candidate) {
 			lease(d, func(l *coordinationv1.LeaseSpec) { l.HolderIdentity = new("second") })
 		}},
-		"renewals do not get through": {hold: 30 * time.Second, steal: func(d *drill, first rival) {
+		"renewals do not get through": {leadFor: 30 * time.Second, steal: func(d *faultEnv, first candidate) {
 			first.change(func(p *proxy) { p.refuses = isElection })
 			lease(d, func(l *coordinationv1.LeaseSpec) { l.LeaseDurationSeconds = new(int32(1)) })
 		}},
-		"no election": {steal: func(*drill, rival) {}},
+		"no election": {steal: func(*faultEnv, candidate) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDrill(t, controlplane.Get(t), 5)
-			first := d.compete("first", 6, tc.hold)
+			d := newFaultEnv(t, controlplane.Get(t), 5)
+			first := d.startCandidate("first", 6, tc.leadFor)
 			d.within(time.Minute, "the first manager leads", first.isElected)
-			second := d.compete("second", 7, min(tc.hold, 5*time.Second))
+			second := d.startCandidate("second", 7, min(tc.leadFor, 5*time.Second))
 			const jobs = 6
 			for i := range jobs {
 				d.create(d.reference(fmt.Sprint("ref-", i)))
@@ -133,7 +133,7 @@ func TestFaultsTwoLeaders(t *testing.T) {
 			d.within(2*time.Minute, "the first Pod is there", func() bool { return len(d.Pods(t, d.ns)) > 0 })
 			tc.steal(d, first)
 			d.within(time.Minute, "the second manager leads", second.isElected)
-			begin, before := time.Now(), [2]int{first.claims(), second.claims()}
+			start, before := time.Now(), [2]int{first.claims(), second.claims()}
 			if !first.isElected() {
 				t.Fatal("the first manager has given up before the second one leads")
 			}
@@ -144,7 +144,7 @@ func TestFaultsTwoLeaders(t *testing.T) {
 			var both [2]int
 			d.within(4*time.Minute, "every job has ended", func() bool {
 				if first.isElected() && second.isElected() {
-					overlap, both = time.Since(begin), [2]int{first.claims(), second.claims()}
+					overlap, both = time.Since(start), [2]int{first.claims(), second.claims()}
 				}
 				for _, f := range d.job("churn").Status.Failures {
 					if f.Reason != v1alpha1.ReasonPodDeleted {
@@ -154,7 +154,7 @@ func TestFaultsTwoLeaders(t *testing.T) {
 				if deleted < deletions && d.deleteOne("churn") {
 					deleted++
 				}
-				if time.Since(begin) > faulty { // on a slow machine lateness may outrun the work
+				if time.Since(start) > faulty { // on a slow machine lateness may outrun the work
 					first.change(func(p *proxy) { p.lag = 0 })
 				}
 				return d.allEnded()

@@ -17,34 +17,10 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// clear removes every job and Pod of the namespace.
-func (e *env) clear() {
-	e.t.Helper()
-	for _, pod := range e.Pods(e.t, e.ns) {
-		if len(pod.Finalizers) == 0 {
-			continue
-		}
-		body := []byte(`{"metadata":{"finalizers":null}}`)
-		if err := e.Patch(context.Background(), &pod, client.RawPatch("application/merge-patch+json", body)); err != nil {
-			e.t.Fatal(err)
-		}
-	}
-	if err := e.DeleteAllOf(context.Background(), &v1alpha1.BatchJob{}, client.InNamespace(e.ns)); err != nil {
-		e.t.Fatal(err)
-	}
-	if err := e.DeleteAllOf(context.Background(), &corev1.Pod{}, client.InNamespace(e.ns), client.GracePeriodSeconds(0)); err != nil {
-		e.t.Fatal(err)
-	}
-	if err := e.DeleteAllOf(context.Background(), &corev1.ConfigMap{}, client.InNamespace(e.ns)); err != nil {
-		e.t.Fatal(err)
-	}
-	e.sync()
-}
-
 // TestTwoAtOnce: two controllers work on one job at the same time, without a lock
 // between them and with caches that lag as they like.
 func TestTwoAtOnce(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	e.submit(e.reference("ref"))
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -78,17 +54,17 @@ func TestTwoAtOnce(t *testing.T) {
 
 // TestConflict: a controller whose view of the job is old does nothing.
 func TestConflict(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	stale := &frozen{Reader: e.cache, noPods: true}
-	p, q := e.start(nil), e.start(&line{cached: stale})
+	p, q := e.start(nil), e.start(&faultClient{cached: stale})
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(3)))
 	stale.job = e.job("j")
 	p.must("j")
-	q.fault = func(_ int, call string) fate {
+	q.fault = func(_ int, call string) fault {
 		if call != "patch status" {
 			t.Errorf("a controller that comes late does %q", call)
 		}
-		return done
+		return noFault
 	}
 	if res := q.must("j"); res.RequeueAfter != staleRetry {
 		t.Errorf("it tries again after %s, want %s", res.RequeueAfter, staleRetry)
@@ -120,9 +96,9 @@ func (f *frozen) Get(ctx context.Context, key client.ObjectKey, obj client.Objec
 
 // TestReadYourWrites: nothing is done by a cache that is older than the last write.
 func TestReadYourWrites(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	stale := &frozen{Reader: e.cache}
-	p := e.start(&line{cached: stale})
+	p := e.start(&faultClient{cached: stale})
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(3), testutil.Retries(1)))
 	old := e.job("j")
 	p.must("j")
@@ -139,13 +115,13 @@ func TestReadYourWrites(t *testing.T) {
 
 // TestStaleAfterRestart: a new process with an old job and new Pods asks the API server.
 func TestStaleAfterRestart(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(2), testutil.Retries(1)))
 	old := e.job("j")
 	p.must("j")
 	e.Finish(t, e.pod("a/0"), 1, e.clock.Now())
-	q := e.start(&line{cached: &frozen{Reader: e.cache, job: old}})
+	q := e.start(&faultClient{cached: &frozen{Reader: e.cache, job: old}})
 	q.must("j")
 	e.want("j", "RUNNING 0/1 0/2", "a RUNNING active=1;r1:0", "failure a/0/0 CommandFailed 1")
 	if want := []string{"create pod", "patch pod", "patch status"}; len(q.log) != 3 || !slices.Equal(want, slices.Sorted(keys(q.calls))) {
@@ -156,7 +132,7 @@ func TestStaleAfterRestart(t *testing.T) {
 // TestUnseenPodIsLookedFor: a Pod that was made and taken away before the cache showed it
 // leaves no event behind, so there must be a time at which it is looked for.
 func TestUnseenPodIsLookedFor(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a"))
 	p.must("j")
@@ -184,7 +160,7 @@ func TestUnseenPodIsLookedFor(t *testing.T) {
 
 // TestJobGoneMeanwhile: that a job is deleted under a controller's eyes is no error.
 func TestJobGoneMeanwhile(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	job := e.submit(testutil.Job("j").Task("a"))
 	old := e.job("j")
@@ -193,7 +169,7 @@ func TestJobGoneMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Its Pods are ahead of the job in the cache, so the API server is asked.
-	q := e.start(&line{cached: &frozen{Reader: e.cache, job: old}})
+	q := e.start(&faultClient{cached: &frozen{Reader: e.cache, job: old}})
 	if _, err := q.pass("j"); err != nil {
 		t.Errorf("error: %v", err)
 	}
@@ -206,7 +182,7 @@ func TestJobGoneMeanwhile(t *testing.T) {
 // TestFinishedPodStays: a controller that is late does not delete a Pod that has finished
 // and was counted, and with it its log.
 func TestFinishedPodStays(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a").Task("b").Edges("a->b"))
 	p.must("j")
@@ -219,7 +195,7 @@ func TestFinishedPodStays(t *testing.T) {
 	}
 	e.Finish(t, e.pod("a/0"), 0, e.clock.Now())
 	p.must("j")
-	q := e.start(&line{cached: &latePods{e.cache, old}})
+	q := e.start(&faultClient{cached: &latePods{e.cache, old}})
 	q.must("j")
 	if pod := e.pod("a/0"); pod.DeletionTimestamp != nil {
 		t.Error("it was deleted")

@@ -10,20 +10,16 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/testutil"
-	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
 
 // TestWritesPerInstance: an instance costs its Pod's creation and one patch; the job's
 // status costs a few writes, however many instances it has.
 func TestWritesPerInstance(t *testing.T) {
 	for _, n := range []int64{1, 200} {
-		e := newEnv(t)
+		e := newTestEnv(t)
 		p := e.start(nil)
 		e.submit(testutil.Job("j").Task("a", testutil.Instances(n)))
 		p.play("j")
@@ -44,7 +40,7 @@ func TestWritesPerInstance(t *testing.T) {
 // TestStatusIsWrittenForNewsOnly: claims and outcomes at once, other news once a second,
 // and nothing at all when there is none.
 func TestStatusIsWrittenForNewsOnly(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(3)))
 	p.must("j")
@@ -78,7 +74,7 @@ func TestStatusIsWrittenForNewsOnly(t *testing.T) {
 // TestOutcomesAreGathered: those by which nothing begins are stored, and their Pods are let go of,
 // half a second after the last write.
 func TestOutcomesAreGathered(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(40)))
 	p.must("j")
@@ -96,7 +92,7 @@ func TestOutcomesAreGathered(t *testing.T) {
 // TestLargeJobIsWrittenSeldom: a job of nearly 1 MiB, of which a task ends every second, is
 // written every four seconds, and its first claims and its end at once.
 func TestLargeJobIsWrittenSeldom(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	const tasks, step = 60, time.Second
 	job := testutil.Job("j")
@@ -129,7 +125,7 @@ func TestLargeJobIsWrittenSeldom(t *testing.T) {
 // TestNewsYieldToWork: while many urgent writes are made, those for people wait, and so do the
 // events that the status tells as well.
 func TestNewsYieldToWork(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	for range 20 {
 		p.writes.Wrote(e.clock.Now(), 0)
@@ -145,66 +141,4 @@ func TestNewsYieldToWork(t *testing.T) {
 	if p.must("j"); p.calls["patch status"] != 2 {
 		t.Errorf("%d status writes when the work is done", p.calls["patch status"])
 	}
-}
-
-// TestLetGoOfOnce: a Pod that was let go of, and that the cache still shows, is not let go of
-// again; one that somebody holds again is.
-func TestLetGoOfOnce(t *testing.T) {
-	e := newEnv(t)
-	p := e.start(nil)
-	e.submit(testutil.Job("j").Task("a").Task("b"))
-	p.must("j")
-	behind := e.cache
-	e.Finish(t, e.pod("a/0"), 0, e.clock.Now())
-	e.sync()
-	var shown corev1.PodList
-	if err := behind.List(t.Context(), &shown, client.InNamespace(e.ns)); err != nil {
-		t.Fatal(err)
-	}
-	e.clock.SetTime(e.clock.Now().Add(flow.MinBatchInterval))
-	p.must("j")
-	released := p.calls["patch pod"]
-	m := p.states.byName[p.request("j").NamespacedName]
-	pods := []*corev1.Pod{}
-	for i := range shown.Items {
-		pods = append(pods, &shown.Items[i])
-	}
-	if held := m.withFinalizer(pods); released != 1 || len(held) != 1 || held[0].Name != e.pod("b/0").Name {
-		t.Errorf("%d Pods were let go of, and of %d Pods that an old cache shows %d are held", released, len(shown.Items), len(held))
-	}
-	controlplane.Change(t, e.ControlPlane, e.pod("a/0"), func(pod *corev1.Pod) {
-		pod.Finalizers = append(pod.Finalizers, v1alpha1.FinalizerTracking)
-		pod.Labels[v1alpha1.LabelTracked] = "true"
-	})
-	if p.must("j"); p.calls["patch pod"] != 2 {
-		t.Errorf("a Pod that somebody holds again was let go of %d times, want once more", p.calls["patch pod"])
-	}
-}
-
-// TestReleasedPodsLeaveTheCache: what is watched does not grow with what has been done.
-func TestReleasedPodsLeaveTheCache(t *testing.T) {
-	e := newEnv(t)
-	p := e.start(nil)
-	e.submit(testutil.Job("j").Task("a", testutil.Instances(5), testutil.Concurrent(2)))
-	most := 0
-	for range 20 {
-		p.must("j")
-		e.sync()
-		var list corev1.PodList
-		if err := e.cache.List(t.Context(), &list, client.InNamespace(e.ns)); err != nil {
-			t.Fatal(err)
-		}
-		most = max(most, len(list.Items))
-		if e.job("j").Status.EndTime != nil {
-			if len(list.Items) != 0 || len(e.Pods(t, e.ns)) != 5 {
-				t.Errorf("%d Pods are in the cache, and %d in the cluster; want 0 and 5", len(list.Items), len(e.Pods(t, e.ns)))
-			}
-			if most > 4 {
-				t.Errorf("up to %d Pods were in the cache: two that run, and two that were let go of, are enough", most)
-			}
-			return
-		}
-		e.work()
-	}
-	t.Fatal("the job does not end")
 }

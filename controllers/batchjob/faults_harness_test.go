@@ -36,23 +36,23 @@ var quiet = log.New(io.Discard, "", 0)
 
 // drill is a namespace in which managers work under faults: somebody plays the Pods, and
 // a witness counts them. Time is the system's.
-type drill struct {
-	*env
+type faultEnv struct {
+	*testEnv
 	player  *controlplane.Player
 	witness *controlplane.Witness
 }
 
-func newDrill(t testing.TB, p *controlplane.ControlPlane, seed uint64) *drill {
+func newFaultEnv(t testing.TB, p *controlplane.ControlPlane, seed uint64) *faultEnv {
 	t.Helper()
-	e := &env{ControlPlane: p, t: t, ns: p.Namespace(t), clock: testingclock.NewFakePassiveClock(time.Now())}
+	e := &testEnv{ControlPlane: p, t: t, ns: p.Namespace(t), clock: testingclock.NewFakePassiveClock(time.Now())}
 	random := rand.New(rand.NewPCG(seed, 1))
-	return &drill{env: e, witness: p.Watch(t, e.ns), player: &controlplane.Player{
+	return &faultEnv{testEnv: e, witness: p.Watch(t, e.ns), player: &controlplane.Player{
 		ControlPlane: p, Namespace: e.ns, Course: e.course, Lazy: func() bool { return random.IntN(3) > 0 },
 	}}
 }
 
 // course is the script, for a Player.
-func (e *env) course(pod *corev1.Pod) controlplane.Course {
+func (e *testEnv) course(pod *corev1.Pod) controlplane.Course {
 	if e.script == nil {
 		return controlplane.Course{}
 	}
@@ -62,7 +62,7 @@ func (e *env) course(pod *corev1.Pod) controlplane.Course {
 }
 
 // create creates a job, and waits for nothing.
-func (d *drill) create(b *testutil.JobBuilder) {
+func (d *faultEnv) create(b *testutil.JobBuilder) {
 	d.t.Helper()
 	if err := d.Create(context.Background(), b.New(d.ns)); err != nil {
 		d.t.Fatal(err)
@@ -80,7 +80,7 @@ type running struct {
 
 // manager starts a manager that reaches the API server as config says. It ends with the
 // test at the latest.
-func (d *drill) manager(cfg *rest.Config, change func(*ctrl.Options)) *running {
+func (d *faultEnv) manager(cfg *rest.Config, change func(*ctrl.Options)) *running {
 	d.t.Helper()
 	o := ctrl.Options{
 		Scheme:     d.Scheme,
@@ -127,7 +127,7 @@ func (r *running) hasEnded() bool {
 
 // within waits until ok, and takes every Pod a step further again and again meanwhile.
 // What the API server answers then is no matter: it may be away.
-func (d *drill) within(limit time.Duration, what string, ok func() bool) {
+func (d *faultEnv) within(limit time.Duration, what string, ok func() bool) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -146,7 +146,7 @@ func (d *drill) within(limit time.Duration, what string, ok func() bool) {
 
 // have reports whether every job of the namespace is as ok says; it is false where the
 // API server does not answer.
-func (d *drill) have(ok func(*v1alpha1.BatchJob) bool) bool {
+func (d *faultEnv) have(ok func(*v1alpha1.BatchJob) bool) bool {
 	var jobs v1alpha1.BatchJobList
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -157,7 +157,7 @@ func (d *drill) have(ok func(*v1alpha1.BatchJob) bool) bool {
 }
 
 // allEnded reports whether every job has ended and no Pod is held.
-func (d *drill) allEnded() bool {
+func (d *faultEnv) allEnded() bool {
 	if !d.have(func(job *v1alpha1.BatchJob) bool { return job.Status.EndTime != nil }) {
 		return false
 	}
@@ -169,7 +169,7 @@ func (d *drill) allEnded() bool {
 }
 
 // describe is the state of every job, for the log of a test that failed.
-func (d *drill) describe() (text string) {
+func (d *faultEnv) describe() (text string) {
 	var jobs v1alpha1.BatchJobList
 	if err := d.List(context.Background(), &jobs, client.InNamespace(d.ns)); err != nil {
 		return err.Error()
@@ -183,7 +183,7 @@ func (d *drill) describe() (text string) {
 }
 
 // wantNoOverlap checks what the witness saw up to now, when all Pods have ended.
-func (d *drill) wantNoOverlap() {
+func (d *faultEnv) wantNoOverlap() {
 	d.t.Helper()
 	d.within(time.Minute, "the witness has seen the end of every Pod", func() bool {
 		f := d.witness.Figures()
@@ -222,7 +222,7 @@ func TestFaultsWitness(t *testing.T) {
 		}
 	}
 	create("one")
-	e := &env{ControlPlane: p, t: t}
+	e := &testEnv{ControlPlane: p, t: t}
 	e.eventually("all is seen", func() bool { f := w.Figures(); return f.Err != nil || f.Pods == 4 && f.Live == 1 })
 	if f := w.Figures(); len(f.Overlaps) != 2 || len(f.Remade) != 1 || f.Err != nil {
 		t.Errorf("it saw %+v", f)

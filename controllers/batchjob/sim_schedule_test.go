@@ -12,13 +12,12 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
@@ -46,7 +45,7 @@ type simulation struct {
 	specs       map[string]*resolve.Job
 	controllers []*simController
 	current     int
-	bodies      []*simBody
+	simPods     []*simPod
 	// floor is how far back a cache of Pods may be: not before a Pod was gone that had not
 	// been let go of. The Pod that takes its place has the same name, and an old view of
 	// the one would be taken for news of the other.
@@ -56,7 +55,7 @@ type simulation struct {
 	// script choose is not asked.
 	script []string
 	// squatter is the name of a Pod that is a user's, "" for none.
-	squatter string
+	foreignPod string
 	// calm says that there are no deviations any more.
 	calm bool
 	// passes counts those since the cluster moved last.
@@ -138,7 +137,7 @@ func newSimulation(setup simSetup) *simulation {
 	for i := range 2 {
 		c := &simController{s: s, id: i}
 		s.controllers = append(s.controllers, c)
-		s.begin(c, s.last(), s.last())
+		s.start(c, s.last(), s.last())
 	}
 	return s
 }
@@ -149,15 +148,15 @@ func (s *simulation) clone() *simulation {
 	api := *s.simAPI
 	api.jobs, api.pods, api.history = maps.Clone(api.jobs), maps.Clone(api.pods), slices.Clip(api.history)
 	out.simAPI, out.trace = &api, slices.Clip(s.trace)
-	out.bodies, out.controllers = nil, nil
-	for _, b := range s.bodies {
+	out.simPods, out.controllers = nil, nil
+	for _, b := range s.simPods {
 		b := *b
 		b.ends = slices.Clip(b.ends)
-		out.bodies = append(out.bodies, &b)
+		out.simPods = append(out.simPods, &b)
 	}
 	for _, c := range s.controllers {
 		twin := &simController{s: &out, id: c.id, used: c.used}
-		out.begin(twin, c.jobAt, c.podsAt)
+		out.start(twin, c.jobAt, c.podsAt)
 		for key, m := range c.r.states.byName {
 			m := *m
 			m.created, m.finalizersRemoved, m.refusals = maps.Clone(m.created), maps.Clone(m.finalizersRemoved), maps.Clone(m.refusals)
@@ -188,8 +187,8 @@ func (s *simulation) clone() *simulation {
 }
 
 // begin starts a process that knows nothing, with caches that show these views.
-func (s *simulation) begin(c *simController, jobAt, podsAt int) {
-	c.r = NewReconciler(&simClient{c: c}, c.podsOf, &simClient{c: c, live: true}, simNews{}, Options{
+func (s *simulation) start(c *simController, jobAt, podsAt int) {
+	c.r = NewReconciler(&simClient{c: c}, c.podsOf, &simClient{c: c, live: true}, simEventRecorder{}, Options{
 		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s}, PodKey: testKey,
 	})
 	c.r.limits = flow.NewCalls(flow.Limits{Min: 1, Contended: 1, Max: 1}, simClock{s: s})
@@ -394,7 +393,7 @@ func (s *simulation) crash(c *simController, jobAt, podsAt int) {
 		}
 		c.answer(false, errSimDead)
 	}
-	s.begin(c, jobAt, podsAt)
+	s.start(c, jobAt, podsAt)
 }
 
 // stop ends the passes that are under way, so that no goroutine is left.
@@ -416,7 +415,7 @@ func (s *simulation) pick(list []simOption) int {
 		return s.choose(len(list) + 1)
 	}
 	if len(s.script) > 0 && s.script[0] == "running" {
-		if !slices.ContainsFunc(s.bodies, func(b *simBody) bool { return b.ran && b.live }) {
+		if !slices.ContainsFunc(s.simPods, func(b *simPod) bool { return b.ran && b.live }) {
 			return 0
 		}
 		s.script = s.script[1:]
@@ -674,7 +673,7 @@ func (s *simulation) release() bool {
 func (s *simulation) settle() {
 	s.calm = true
 	s.note("calm")
-	for _, b := range s.bodies {
+	for _, b := range s.simPods {
 		b.lost = false
 		if pod := s.pods[b.name]; b.taken && pod != nil && pod.UID == b.uid {
 			_ = s.askToStop(b.name, nil)

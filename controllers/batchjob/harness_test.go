@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -15,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -25,8 +28,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-
-	"github.com/go-logr/logr"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
@@ -43,28 +44,28 @@ func TestMain(m *testing.M) {
 	os.Exit(controlplane.Main(m))
 }
 
-// patience bounds every wait for a cache.
-const patience = 2 * time.Minute
+// eventuallyTimeout bounds every wait for a cache.
+const eventuallyTimeout = 2 * time.Minute
 
-// env is one test's namespace, the cache over it, and a clock that stands still.
-type env struct {
+// testEnv has the namespace of one test, a cache of that namespace, and a clock that only the test moves.
+type testEnv struct {
 	*controlplane.ControlPlane
 	t     testing.TB
 	ns    string
 	cache cache.Cache
 	clock *testingclock.FakePassiveClock
-	// resourceWait is how long processes wait for a first machine; 0 means the default.
+	// resourceWait is the acquisition timeout of a first machine; 0 means the default.
 	resourceWait time.Duration
-	// nodes are the cluster's nodes for the processes; nil: they are not known.
+	// nodes is the index of the cluster's nodes that the processes get; nil means that they get none.
 	nodes *nodes.Index
-	// script gives an attempt's exit code; nil means 0.
+	// script returns the exit code of an attempt; nil means 0.
 	script func(task string, index, attempt int) int32
 }
 
-func newEnv(t testing.TB) *env {
+func newTestEnv(t testing.TB) *testEnv {
 	t.Helper()
 	p := controlplane.Get(t)
-	e := &env{ControlPlane: p, t: t, ns: p.Namespace(t), clock: testingclock.NewFakePassiveClock(time.Now().Truncate(time.Second))}
+	e := &testEnv{ControlPlane: p, t: t, ns: p.Namespace(t), clock: testingclock.NewFakePassiveClock(time.Now().Truncate(time.Second))}
 	var err error
 	e.cache, err = cache.New(p.Config, cache.Options{Scheme: p.Scheme, Mapper: p.RESTMapper(), DefaultNamespaces: map[string]cache.Config{e.ns: {}}, ByObject: CacheOptions()})
 	if err == nil {
@@ -89,75 +90,76 @@ func newEnv(t testing.TB) *env {
 	return e
 }
 
-// process is one controller: a reconciler with a memory of its own, and a line to the API
-// server on which every call is counted and can be made to fail.
+// process is one controller: a reconciler, with what it remembers, and a client that counts its calls to
+// the API server and can fail them.
 type process struct {
 	*Reconciler
-	e *env
-	*line
+	e *testEnv
+	*faultClient
 }
 
-// line is what stands between a process and the API server.
-type line struct {
+// faultClient passes the calls of a process on to the API server, counts them, and injects faults.
+type faultClient struct {
 	mu sync.Mutex
-	// calls counts the writes by verb and kind, and log has them in order.
+	// calls counts the writes by verb and kind, and log lists them in order.
 	calls map[string]int
 	log   []string
-	// fault is asked before every write, with its number from 1 and its name, and says
-	// what becomes of it; nil means that all is well.
-	fault func(n int, call string) fate
-	// always says that fault goes on when the process has died.
+	// fault is called before every write, with its number from 1 and its name, and returns the fault to
+	// inject; nil means that there is none.
+	fault func(n int, call string) fault
+	// always says that revive keeps fault for the next process.
 	always bool
-	// refusal is asked likewise and returns the API server's refusal; nil means none.
+	// refusal is called likewise, and returns the API server's refusal; nil means that there is none.
 	refusal func(n int, call, name string) error
 	dead    bool
-	// cached is where reads come from.
+	// cached serves the reads.
 	cached client.Reader
 }
 
-// fate is what becomes of a write.
-type fate int
+// fault is what goes wrong with a write.
+type fault int
 
 const (
-	done   fate = iota
-	before      // the process dies before the write is done
-	after       // the process dies after the write is done
-	lost        // the write is done, and its answer is lost
-	failed      // the write is not done, and the process is told so
+	noFault    fault = iota // the write is done
+	diesBefore              // the process dies before the write is done
+	diesAfter               // the process dies after the write is done
+	answerLost              // the write is done, and its answer is lost
+	callFails               // the write is not done, and the process gets an error
 )
 
 var (
 	errDead    = errors.New("the process is dead")
 	errLost    = errors.New("the answer was lost")
-	errRefused = errors.New("refused") // beside what the API server would have said
+	errRefused = errors.New("refused") // wrapped together with the refusal
 )
 
-// news collects events.
-type news struct {
-	mu   sync.Mutex
-	told []string
+// eventRecorder collects Events.
+type eventRecorder struct {
+	mu     sync.Mutex
+	events []string
 }
 
-func (e *news) Eventf(_, _ runtime.Object, kind, reason, _, note string, args ...any) {
+func (e *eventRecorder) Eventf(_, _ runtime.Object, kind, reason, _, note string, args ...any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.told = append(e.told, fmt.Sprintf("%s %s: %s", kind, reason, fmt.Sprintf(note, args...)))
+	e.events = append(e.events, fmt.Sprintf("%s %s: %s", kind, reason, fmt.Sprintf(note, args...)))
 }
 
-// start begins a process. It reads through the cache, or through reader if one is given.
-func (e *env) start(l *line) *process {
+// start starts a process, which calls the API server through fc. It reads from fc.cached, or from the cache
+// of the test if that is nil.
+func (e *testEnv) start(fc *faultClient) *process {
 	e.t.Helper()
-	if l == nil {
-		l = &line{}
+	if fc == nil {
+		fc = &faultClient{}
 	}
-	if l.cached == nil {
-		l.cached = e.cache
+	if fc.cached == nil {
+		fc.cached = e.cache
 	}
-	l.calls, l.log, l.dead = map[string]int{}, nil, false
-	c := interceptor.NewClient(e.WithWatch, l.funcs(false))
-	live := interceptor.NewClient(e.WithWatch, l.funcs(true))
-	r := NewReconciler(c, podsThrough(c), live, &news{}, Options{Catalog: catalog.Default, Validate: validate, Clock: e.clock, ResourceWait: e.resourceWait, Nodes: e.nodes, PodKey: testKey})
-	return &process{Reconciler: r, e: e, line: l}
+	fc.calls, fc.log, fc.dead = map[string]int{}, nil, false
+	c := interceptor.NewClient(e.WithWatch, fc.funcs(false))
+	live := interceptor.NewClient(e.WithWatch, fc.funcs(true))
+	r := NewReconciler(c, podsThrough(c), live, &eventRecorder{}, Options{Catalog: catalog.Default, Validate: validate, Clock: e.clock, ResourceWait: e.resourceWait, Nodes: e.nodes, PodKey: testKey})
+	return &process{Reconciler: r, e: e, faultClient: fc}
 }
 
 // testKey is the key with which the processes of tests sign their Pods.
@@ -165,7 +167,7 @@ func testKey(context.Context) (*proof.Key, error) {
 	return proof.New([]byte("a key that no tenant has, in tests"))
 }
 
-// podsThrough reads the Pods of a job through a client that has the index.
+// podsThrough returns a reader of the Pods of a job that uses a client which has the index.
 func podsThrough(c client.Reader) podReader {
 	return func(ctx context.Context, job types.NamespacedName) ([]*corev1.Pod, error) {
 		var list corev1.PodList
@@ -185,88 +187,88 @@ func validate(job *v1alpha1.BatchJob) (code, message string) {
 	return "", ""
 }
 
-// write does one write, as far as fate allows.
-func (l *line) write(call, name string, do func() error) error {
-	l.mu.Lock()
-	if l.dead {
-		l.mu.Unlock()
+// write does one write, and injects its fault.
+func (fc *faultClient) write(call, name string, do func() error) error {
+	fc.mu.Lock()
+	if fc.dead {
+		fc.mu.Unlock()
 		return errDead
 	}
-	l.calls[call]++
-	l.log = append(l.log, call+" "+name)
-	f := done
-	if l.fault != nil {
-		f = l.fault(len(l.log), call)
+	fc.calls[call]++
+	fc.log = append(fc.log, call+" "+name)
+	f := noFault
+	if fc.fault != nil {
+		f = fc.fault(len(fc.log), call)
 	}
-	l.dead = f == before || f == after
+	fc.dead = f == diesBefore || f == diesAfter
 	var refusal error
-	if l.refusal != nil {
-		refusal = l.refusal(len(l.log), call, name)
+	if fc.refusal != nil {
+		refusal = fc.refusal(len(fc.log), call, name)
 	}
-	l.mu.Unlock()
+	fc.mu.Unlock()
 	if refusal != nil {
 		return fmt.Errorf("%w: %w", errRefused, refusal)
 	}
 	switch f {
-	case before:
+	case diesBefore:
 		return errDead
-	case failed:
+	case callFails:
 		return errLost
 	}
 	err := do()
-	if f == after || f == lost {
+	if f == diesAfter || f == answerLost {
 		return errLost
 	}
 	return err
 }
 
-func (l *line) read(do func() error) error {
-	l.mu.Lock()
-	dead := l.dead
-	l.mu.Unlock()
+func (fc *faultClient) read(do func() error) error {
+	fc.mu.Lock()
+	dead := fc.dead
+	fc.mu.Unlock()
 	if dead {
 		return errDead
 	}
 	return do()
 }
 
-func (l *line) funcs(live bool) interceptor.Funcs {
+func (fc *faultClient) funcs(live bool) interceptor.Funcs {
 	return interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
-			return l.read(func() error {
+			return fc.read(func() error {
 				if live {
 					return c.Get(ctx, key, obj, opts...)
 				}
-				return l.cached.Get(ctx, key, obj, opts...)
+				return fc.cached.Get(ctx, key, obj, opts...)
 			})
 		},
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
-			return l.read(func() error {
+			return fc.read(func() error {
 				if live {
 					return c.List(ctx, list, opts...)
 				}
-				return l.cached.List(ctx, list, opts...)
+				return fc.cached.List(ctx, list, opts...)
 			})
 		},
 		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
-			return l.write("create "+kindOf(obj), obj.GetName(), func() error { return c.Create(ctx, obj, opts...) })
+			return fc.write("create "+kindOf(obj), obj.GetName(), func() error { return c.Create(ctx, obj, opts...) })
 		},
 		Delete: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.DeleteOption) error {
-			return l.write("delete "+kindOf(obj), obj.GetName(), func() error { return c.Delete(ctx, obj, opts...) })
+			return fc.write("delete "+kindOf(obj), obj.GetName(), func() error { return c.Delete(ctx, obj, opts...) })
 		},
 		Update: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.UpdateOption) error {
-			return l.write("update "+kindOf(obj), obj.GetName(), func() error { return c.Update(ctx, obj, opts...) })
+			return fc.write("update "+kindOf(obj), obj.GetName(), func() error { return c.Update(ctx, obj, opts...) })
 		},
 		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
-			return l.write("patch "+kindOf(obj), obj.GetName(), func() error { return c.Patch(ctx, obj, patch, opts...) })
+			return fc.write("patch "+kindOf(obj), obj.GetName(), func() error { return c.Patch(ctx, obj, patch, opts...) })
 		},
 		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, obj client.Object, patch client.Patch, opts ...client.SubResourcePatchOption) error {
-			return l.write("patch "+sub, obj.GetName(), func() error { return c.SubResource(sub).Patch(ctx, obj, patch, opts...) })
+			return fc.write("patch "+sub, obj.GetName(), func() error { return c.SubResource(sub).Patch(ctx, obj, patch, opts...) })
 		},
 	}
 }
 
-// kindOf names the kind of what is written.
+// kindOf returns the kind of an object that is written.
 func kindOf(obj client.Object) string {
 	if o, ok := obj.(*metav1.PartialObjectMetadata); ok {
 		return strings.ToLower(o.Kind)
@@ -282,15 +284,15 @@ func kindOf(obj client.Object) string {
 	return fmt.Sprintf("%T", obj)
 }
 
-// sum is the number of writes so far.
-func (l *line) sum() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.log)
+// sum returns the number of writes so far.
+func (fc *faultClient) sum() int {
+	fc.mu.Lock()
+	defer fc.mu.Unlock()
+	return len(fc.log)
 }
 
 // submit creates a job and waits until the cache shows it.
-func (e *env) submit(b *testutil.JobBuilder) *v1alpha1.BatchJob {
+func (e *testEnv) submit(b *testutil.JobBuilder) *v1alpha1.BatchJob {
 	e.t.Helper()
 	job := b.New(e.ns)
 	if err := e.Create(context.Background(), job); err != nil {
@@ -300,8 +302,8 @@ func (e *env) submit(b *testutil.JobBuilder) *v1alpha1.BatchJob {
 	return job
 }
 
-// job is the job as the API server has it.
-func (e *env) job(name string) *v1alpha1.BatchJob {
+// job returns the job as the API server has it.
+func (e *testEnv) job(name string) *v1alpha1.BatchJob {
 	e.t.Helper()
 	job := &v1alpha1.BatchJob{}
 	if err := e.Get(context.Background(), client.ObjectKey{Namespace: e.ns, Name: name}, job); err != nil {
@@ -310,12 +312,12 @@ func (e *env) job(name string) *v1alpha1.BatchJob {
 	return job
 }
 
-// sync waits until the cache shows what the API server has.
-func (e *env) sync() {
+// sync waits until the cache has what the API server has.
+func (e *testEnv) sync() {
 	e.t.Helper()
-	// The API server is asked again now and then only: others may write meanwhile.
+	// Others may write at the same time, so the API server is asked again from time to time.
 	want, looks := "", 0
-	e.eventually("the cache shows what the API server has", func() bool {
+	e.eventually("the cache has what the API server has", func() bool {
 		if looks%20 == 0 {
 			want = e.versions(e.ControlPlane)
 		}
@@ -324,7 +326,7 @@ func (e *env) sync() {
 	})
 }
 
-func (e *env) versions(from client.Reader) string {
+func (e *testEnv) versions(from client.Reader) string {
 	e.t.Helper()
 	var jobs v1alpha1.BatchJobList
 	var pods corev1.PodList
@@ -343,16 +345,16 @@ func (e *env) versions(from client.Reader) string {
 	return strings.Join(out, " ")
 }
 
-func (e *env) eventually(what string, ok func() bool) {
+func (e *testEnv) eventually(what string, ok func() bool) {
 	e.t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(eventuallyTimeout); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			e.t.Fatalf("after %s it is still not so: %s", patience, what)
+			e.t.Fatalf("timed out after %s: %s", eventuallyTimeout, what)
 		}
 	}
 }
 
-// pass is one call of Reconcile with a cache that is up to date.
+// pass calls Reconcile once, with a cache that is up to date.
 func (p *process) pass(name string) (ctrl.Result, error) {
 	p.e.t.Helper()
 	p.e.sync()
@@ -363,7 +365,7 @@ func (p *process) request(name string) ctrl.Request {
 	return ctrl.Request{NamespacedName: client.ObjectKey{Namespace: p.e.ns, Name: name}}
 }
 
-// must is a pass that must not fail.
+// must is pass for a pass that must not fail.
 func (p *process) must(name string) ctrl.Result {
 	p.e.t.Helper()
 	res, err := p.pass(name)
@@ -373,12 +375,12 @@ func (p *process) must(name string) ctrl.Result {
 	return res
 }
 
-// tick lets a few seconds pass: more than the news wait for.
-func (e *env) tick() { e.clock.SetTime(e.clock.Now().Add(3 * time.Second)) }
+// tick moves the clock by a few seconds: more than informational status updates are delayed.
+func (e *testEnv) tick() { e.clock.SetTime(e.clock.Now().Add(3 * time.Second)) }
 
-// work runs every Pod that is there to its end, as the script says, and leaves out that
-// it has a node: that is two calls a Pod.
-func (e *env) work() {
+// work runs every Pod to its end, as the script says. It does not bind Pods to nodes, which would take two
+// more calls for each.
+func (e *testEnv) work() {
 	e.t.Helper()
 	for _, pod := range e.Pods(e.t, e.ns) {
 		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
@@ -397,8 +399,8 @@ func (e *env) work() {
 	}
 }
 
-// pod is the Pod of an attempt, as in "a/0" or "a/0/1".
-func (e *env) pod(attempt string) *corev1.Pod {
+// pod returns the Pod of an attempt: "a/0" is attempt 0 of instance 0 of task a, and "a/0/1" is attempt 1.
+func (e *testEnv) pod(attempt string) *corev1.Pod {
 	e.t.Helper()
 	parts := append(strings.Split(attempt, "/"), "0")
 	for _, pod := range e.Pods(e.t, e.ns) {
@@ -411,7 +413,7 @@ func (e *env) pod(attempt string) *corev1.Pod {
 	return nil
 }
 
-// play runs the job to its end: passes of the process, and rounds of work between them.
+// play runs the job to its end: it calls pass and work in turn.
 func (p *process) play(name string) {
 	p.e.t.Helper()
 	for range 60 {
@@ -419,9 +421,9 @@ func (p *process) play(name string) {
 			p.e.t.Fatal(err)
 		}
 		if p.dead {
-			again := p.e.start(&line{cached: p.cached})
-			again.line.calls = p.calls
-			p.Reconciler, p.line = again.Reconciler, again.line
+			again := p.e.start(&faultClient{cached: p.cached})
+			again.faultClient.calls = p.calls
+			p.Reconciler, p.faultClient = again.Reconciler, again.faultClient
 			continue
 		}
 		if job := p.e.job(name); job.Status.EndTime != nil && len(p.e.tracked()) == 0 {
@@ -433,8 +435,8 @@ func (p *process) play(name string) {
 	p.e.t.Fatalf("the job does not end: %q", brief(p.e.job(name)))
 }
 
-// tracked are the Pods that have the finalizer or the label of tracking.
-func (e *env) tracked() []string {
+// tracked returns the names of the Pods that have the tracking finalizer or label.
+func (e *testEnv) tracked() []string {
 	e.t.Helper()
 	var out []string
 	for _, pod := range e.Pods(e.t, e.ns) {
@@ -445,7 +447,7 @@ func (e *env) tracked() []string {
 	return out
 }
 
-// brief is what became of a job: its state, a line for each task, and every failure.
+// brief returns the short form of a job's status: its state, a line for each task, and a line for each failure.
 func brief(job *v1alpha1.BatchJob) []string {
 	s := &job.Status
 	out := []string{fmt.Sprintf("%s %s %s", s.State, s.TaskProgress, s.TaskInstanceProgress)}
@@ -476,10 +478,36 @@ func brief(job *v1alpha1.BatchJob) []string {
 	return out
 }
 
-// want compares a job with its short form.
-func (e *env) want(name string, want ...string) {
+// want compares the short form of a job with the lines that are wanted.
+func (e *testEnv) want(name string, want ...string) {
 	e.t.Helper()
 	if got := brief(e.job(name)); !slices.Equal(got, want) {
 		e.t.Errorf("the job is\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 	}
+}
+
+func keys(m map[string]int) iter.Seq[string] { return maps.Keys(m) }
+
+// clear removes every job, Pod and ConfigMap of the namespace.
+func (e *testEnv) clear() {
+	e.t.Helper()
+	for _, pod := range e.Pods(e.t, e.ns) {
+		if len(pod.Finalizers) == 0 {
+			continue
+		}
+		body := []byte(`{"metadata":{"finalizers":null}}`)
+		if err := e.Patch(context.Background(), &pod, client.RawPatch("application/merge-patch+json", body)); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+	if err := e.DeleteAllOf(context.Background(), &v1alpha1.BatchJob{}, client.InNamespace(e.ns)); err != nil {
+		e.t.Fatal(err)
+	}
+	if err := e.DeleteAllOf(context.Background(), &corev1.Pod{}, client.InNamespace(e.ns), client.GracePeriodSeconds(0)); err != nil {
+		e.t.Fatal(err)
+	}
+	if err := e.DeleteAllOf(context.Background(), &corev1.ConfigMap{}, client.InNamespace(e.ns)); err != nil {
+		e.t.Fatal(err)
+	}
+	e.sync()
 }

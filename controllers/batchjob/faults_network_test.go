@@ -30,7 +30,7 @@ func TestFaultsNetwork(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDrill(t, controlplane.Get(t), tc.seed)
+			d := newFaultEnv(t, controlplane.Get(t), tc.seed)
 			p, cfg := newProxy(t, d.Config, tc.seed)
 			manager := d.manager(cfg, nil)
 			const jobs = 5
@@ -39,9 +39,9 @@ func TestFaultsNetwork(t *testing.T) {
 			}
 			d.within(time.Minute, "the first Pod is there", func() bool { return len(d.Pods(t, d.ns)) > 0 })
 			p.change(func(p *proxy) { p.share, p.lag, p.cut = tc.share, tc.lag, tc.cut })
-			begin := time.Now()
+			start := time.Now()
 			d.within(4*time.Minute, "every job has ended", func() bool {
-				if time.Since(begin) > faulty { // on a slow machine faults may outrun the work
+				if time.Since(start) > faulty { // on a slow machine faults may outrun the work
 					p.change(func(p *proxy) { p.share, p.lag, p.cut = 0, 0, 0 })
 				}
 				return d.allEnded()
@@ -52,7 +52,7 @@ func TestFaultsNetwork(t *testing.T) {
 			for i := range jobs {
 				d.wantReference(fmt.Sprint("ref-", i))
 			}
-			t.Logf("seed %d, %s: %s", tc.seed, time.Since(begin).Round(time.Millisecond), p.report())
+			t.Logf("seed %d, %s: %s", tc.seed, time.Since(start).Round(time.Millisecond), p.report())
 			d.wantNoOverlap()
 		})
 	}

@@ -18,7 +18,7 @@ import (
 // TestClientToken: of jobs with one token the first runs. Another with the same request
 // shows it and never runs; one with another request fails.
 func TestClientToken(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	first := e.submit(testutil.Job("first").Task("a").Token("t"))
 	p.must("first")
@@ -64,7 +64,7 @@ func TestClientToken(t *testing.T) {
 
 // TestClientTokenAtOnce: whatever the workers' caches show, one job of many runs.
 func TestClientTokenAtOnce(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	var names []string
 	for _, c := range "abcdefgh" {
@@ -94,7 +94,7 @@ func TestClientTokenAtOnce(t *testing.T) {
 
 // TestAcceptedStaysAccepted: rules that a later version adds do not stop what runs.
 func TestAcceptedStaysAccepted(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	e.submit(testutil.Job("j").Task("a"))
 	e.start(nil).must("j")
 	stricter := e.start(nil)

@@ -25,7 +25,7 @@ import (
 // take no API server are in internal/plan.
 
 // deleteJob deletes the job in one of the three ways.
-func (e *env) deleteJob(name string, way metav1.DeletionPropagation) {
+func (e *testEnv) deleteJob(name string, way metav1.DeletionPropagation) {
 	e.t.Helper()
 	if err := e.Delete(context.Background(), e.job(name), client.PropagationPolicy(way)); err != nil {
 		e.t.Fatal(err)
@@ -33,7 +33,7 @@ func (e *env) deleteJob(name string, way metav1.DeletionPropagation) {
 }
 
 // collect lets the garbage collector run until it finds nothing to do.
-func (e *env) collect() {
+func (e *testEnv) collect() {
 	e.t.Helper()
 	for range 20 {
 		if !e.CollectGarbage(e.t, e.ns) {
@@ -44,7 +44,7 @@ func (e *env) collect() {
 }
 
 // removePods deletes every Pod of the namespace, as kubectl delete --force does.
-func (e *env) removePods() {
+func (e *testEnv) removePods() {
 	e.t.Helper()
 	if err := e.DeleteAllOf(context.Background(), &corev1.Pod{}, client.InNamespace(e.ns), client.GracePeriodSeconds(0)); err != nil {
 		e.t.Fatal(err)
@@ -61,7 +61,7 @@ func (e *env) removePods() {
 func TestLessonKubernetes108645(t *testing.T) {
 	for _, way := range []metav1.DeletionPropagation{metav1.DeletePropagationBackground, metav1.DeletePropagationOrphan} {
 		t.Run(string(way), func(t *testing.T) {
-			e := newEnv(t)
+			e := newTestEnv(t)
 			p := e.start(nil)
 			e.submit(testutil.Job("j").Task("a", testutil.Instances(3)))
 			p.must("j")
@@ -92,23 +92,23 @@ func TestLessonKubernetes108645(t *testing.T) {
 // Jobs, and the Pod's finalizer held them both. Here a job that has ended, or is being
 // deleted, is looked at for as long as there is a Pod to let go of.
 func TestLessonKubernetes109429(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(2)))
 	p.play("j")
-	hold := func(attempt string) { // as a controller with that fault left it
+	addFinalizer := func(attempt string) { // as a controller with that fault left it
 		t.Helper()
 		controlplane.Change(t, e.ControlPlane, e.pod(attempt), func(pod *corev1.Pod) {
 			pod.Finalizers = append(pod.Finalizers, v1alpha1.FinalizerTracking)
 			pod.Labels[v1alpha1.LabelTracked] = "true"
 		})
 	}
-	hold("a/0")
+	addFinalizer("a/0")
 	p.must("j")
 	if tracked := e.tracked(); len(tracked) > 0 {
 		t.Errorf("the job has ended and %q are held", tracked)
 	}
-	hold("a/1")
+	addFinalizer("a/1")
 	e.deleteJob("j", metav1.DeletePropagationForeground)
 	e.collect()
 	if e.job("j").DeletionTimestamp == nil || len(e.tracked()) != 1 {
@@ -126,19 +126,19 @@ func TestLessonKubernetes109429(t *testing.T) {
 // last finalizers were to come off; where that failed nobody came back for them. Here a job
 // that has ended is gone back to for as long as a Pod of it is tracked.
 func TestLessonKubernetes119159(t *testing.T) {
-	for name, f := range map[string]fate{"refused": failed, "died before": before, "died after": after, "answer lost": lost} {
+	for name, f := range map[string]fault{"refused": callFails, "died before": diesBefore, "died after": diesAfter, "answer lost": answerLost} {
 		t.Run(name, func(t *testing.T) {
-			e := newEnv(t)
+			e := newTestEnv(t)
 			p := e.start(nil)
 			e.submit(testutil.Job("j").Task("a", testutil.Instances(3)))
 			p.must("j")
 			e.work()
 			for range 4 {
-				p.fault = func(_ int, call string) fate {
+				p.fault = func(_ int, call string) fault {
 					if call == "patch pod" {
 						return f
 					}
-					return done
+					return noFault
 				}
 				if _, err := p.pass("j"); err == nil && len(e.tracked()) > 0 {
 					t.Error("finalizers stay, and that is no error")
@@ -160,7 +160,7 @@ func TestLessonKubernetes119159(t *testing.T) {
 // a broken command ran for ever. Here the number is in the stored status, with the claim: a
 // new process, passes that go well, and instances that succeed in between change nothing.
 func TestLessonKubernetes62382(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(5), testutil.Concurrent(2), testutil.Retries(2)))
 	e.script = func(_ string, index, _ int) int32 {
 		if index == 0 {
@@ -188,9 +188,9 @@ func TestLessonKubernetes62382(t *testing.T) {
 
 // replay shows an old version of the job to a process, which sees no Pods either, and
 // returns what that wrote.
-func (e *env) replay(old *v1alpha1.BatchJob, memories *process) []string {
+func (e *testEnv) replay(old *v1alpha1.BatchJob, memories *process) []string {
 	e.t.Helper()
-	p := e.start(&line{cached: &frozen{Reader: e.cache, job: old, noPods: true}})
+	p := e.start(&faultClient{cached: &frozen{Reader: e.cache, job: old, noPods: true}})
 	if memories != nil {
 		p.states.byName = memories.states.byName
 	}
@@ -206,7 +206,7 @@ func (e *env) replay(old *v1alpha1.BatchJob, memories *process) []string {
 // a process does nothing until its cache has seen its own last write, and any other one
 // that is late is refused its claims, under optimistic lock, before it makes a Pod.
 func TestLessonArgo13986(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Retries(1)).Task("b").Edges("a->b"))
 	submitted := e.job("j")
@@ -232,7 +232,7 @@ func TestLessonArgo13986(t *testing.T) {
 }
 
 // removeReleased deletes the Pods that are let go of.
-func (e *env) removeReleased() {
+func (e *testEnv) removeReleased() {
 	e.t.Helper()
 	for _, pod := range e.Pods(e.t, e.ns) {
 		if len(pod.Finalizers) > 0 {
@@ -249,7 +249,7 @@ func (e *env) removeReleased() {
 // is no protection once it is free again. Here a claim that is not of this very pass is
 // read anew from the API server before its Pod is made.
 func TestLessonArgo14833(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a").Task("b").Edges("a->b"))
 	p.must("j")
@@ -271,7 +271,7 @@ func TestLessonArgo14833(t *testing.T) {
 // version that a job ever had can start anything once it has ended: what it would claim is
 // refused, and what it had claimed is read anew.
 func TestLessonArgo16294(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(e.reference("ref"))
 	versions := []*v1alpha1.BatchJob{e.job("ref")}
@@ -304,7 +304,7 @@ func TestLessonArgo16294(t *testing.T) {
 
 // fill makes the job so large that there is room for 2 to 3 KiB more. An owner of no kind
 // that there is takes as much as is wanted.
-func (e *env) fill(name string) {
+func (e *testEnv) fill(name string) {
 	e.t.Helper()
 	pad := func(size int) error {
 		job := e.job(name)
@@ -333,7 +333,7 @@ func (e *env) fill(name string) {
 // either. Here such a write is repeated at once without what only explains, so that what
 // counts is stored: instances are stopped in time, and the job ends.
 func TestLessonTekton6076(t *testing.T) {
-	e := newEnv(t)
+	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(12), testutil.Timeout(60)))
 	p.must("j")

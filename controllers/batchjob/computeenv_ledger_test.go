@@ -34,7 +34,7 @@ import (
 var poolKey = types.NamespacedName{Namespace: "default", Name: "pool"}
 
 // stand is a cluster in memory on which single calls go wrong.
-type stand struct {
+type fakeCluster struct {
 	client.WithWatch
 	t     *testing.T
 	r     *Reconciler
@@ -48,7 +48,7 @@ type stand struct {
 	failing int
 }
 
-func newStand(t *testing.T) *stand {
+func newFakeCluster(t *testing.T) *fakeCluster {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
@@ -60,7 +60,7 @@ func newStand(t *testing.T) *stand {
 		}
 		return indexPod(pod)
 	}
-	s := &stand{t: t, cached: map[string]*v1alpha1.BatchJob{}, clock: testingclock.NewFakePassiveClock(time.Now().Truncate(time.Second))}
+	s := &fakeCluster{t: t, cached: map[string]*v1alpha1.BatchJob{}, clock: testingclock.NewFakePassiveClock(time.Now().Truncate(time.Second))}
 	b := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.BatchJob{}, &corev1.Pod{}).
 		WithIndex(&corev1.Pod{}, podsByJob, tracked)
 	for _, x := range lookup.Indexes() {
@@ -73,7 +73,7 @@ func newStand(t *testing.T) *stand {
 }
 
 // restart begins a new process.
-func (s *stand) restart() {
+func (s *fakeCluster) restart() {
 	c := interceptor.NewClient(s.WithWatch, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 			if job, ok := obj.(*v1alpha1.BatchJob); ok && s.cached[key.Name] != nil {
@@ -104,19 +104,19 @@ func (s *stand) restart() {
 			return err
 		},
 	})
-	s.r = NewReconciler(c, podsThrough(c), s.WithWatch, &news{}, Options{
+	s.r = NewReconciler(c, podsThrough(c), s.WithWatch, &eventRecorder{}, Options{
 		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: s.clock,
 	})
 }
 
 // pass is a call of Reconcile; that it fails is no matter here.
-func (s *stand) pass(names ...string) {
+func (s *fakeCluster) pass(names ...string) {
 	for _, name := range names {
 		_, _ = s.r.Reconcile(s.t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Namespace: "default", Name: name}})
 	}
 }
 
-func (s *stand) add(obj client.Object) {
+func (s *fakeCluster) add(obj client.Object) {
 	s.t.Helper()
 	obj.SetResourceVersion("")
 	if err := s.WithWatch.Create(s.t.Context(), obj); err != nil {
@@ -124,7 +124,7 @@ func (s *stand) add(obj client.Object) {
 	}
 }
 
-func (s *stand) pool() {
+func (s *fakeCluster) pool() {
 	s.t.Helper()
 	s.add(&v1alpha1.ComputeEnv{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "pool", UID: types.UID(fmt.Sprint("pool-", time.Now().UnixNano())), Generation: 1},
@@ -133,12 +133,12 @@ func (s *stand) pool() {
 }
 
 // submit creates a job of one instance.
-func (s *stand) submit(name string, priority int64) {
+func (s *fakeCluster) submit(name string, priority int64) {
 	s.t.Helper()
 	s.add(testutil.Job(name).Task("t", testutil.EnvID("pool")).Priority(priority).Obj())
 }
 
-func (s *stand) job(name string) *v1alpha1.BatchJob {
+func (s *fakeCluster) job(name string) *v1alpha1.BatchJob {
 	s.t.Helper()
 	job := &v1alpha1.BatchJob{}
 	if err := s.WithWatch.Get(s.t.Context(), types.NamespacedName{Namespace: "default", Name: name}, job); err != nil {
@@ -147,7 +147,7 @@ func (s *stand) job(name string) *v1alpha1.BatchJob {
 	return job
 }
 
-func (s *stand) terminate(name string) {
+func (s *fakeCluster) terminate(name string) {
 	s.t.Helper()
 	job := s.job(name)
 	job.Spec.Terminate = true
@@ -157,7 +157,7 @@ func (s *stand) terminate(name string) {
 }
 
 // pods are the Pods of a job, of all jobs if there is no name.
-func (s *stand) pods(job string) (out []*corev1.Pod) {
+func (s *fakeCluster) pods(job string) (out []*corev1.Pod) {
 	s.t.Helper()
 	var list corev1.PodList
 	if err := s.WithWatch.List(s.t.Context(), &list); err != nil {
@@ -171,7 +171,7 @@ func (s *stand) pods(job string) (out []*corev1.Pod) {
 	return out
 }
 
-func (s *stand) finish(job string) {
+func (s *fakeCluster) finish(job string) {
 	s.t.Helper()
 	for _, pod := range s.pods(job) {
 		pod.Status.Phase = corev1.PodSucceeded
@@ -182,7 +182,7 @@ func (s *stand) finish(job string) {
 }
 
 // wantNode checks who has the node: the only live Pod is of this job, and the ledger knows.
-func (s *stand) wantNode(want string) {
+func (s *fakeCluster) wantNode(want string) {
 	s.t.Helper()
 	var live []string
 	for _, pod := range s.pods("") {
@@ -201,7 +201,7 @@ func (s *stand) wantNode(want string) {
 // TestEnvDoubt: a claim of which no answer came keeps its node while the cache is behind, though
 // the next pass has nothing to write since a more urgent job has come.
 func TestEnvDoubt(t *testing.T) {
-	s := newStand(t)
+	s := newFakeCluster(t)
 	s.submit("x", 1)
 	s.pass("x")
 	s.submit("a", 1)
@@ -226,7 +226,7 @@ func TestEnvDoubt(t *testing.T) {
 
 // TestEnvLastWrite: of the write that ends a job together with its last claim no answer came.
 func TestEnvLastWrite(t *testing.T) {
-	s := newStand(t)
+	s := newFakeCluster(t)
 	s.noPods = true
 	s.submit("a", 1)
 	s.pass("a")
@@ -242,7 +242,7 @@ func TestEnvLastWrite(t *testing.T) {
 
 // TestEnvSeedThenDeleted: a new process has counted a job that goes before its first pass.
 func TestEnvSeedThenDeleted(t *testing.T) {
-	s := newStand(t)
+	s := newFakeCluster(t)
 	s.submit("a", 1)
 	s.pass("a")
 	s.submit("b", 1)
@@ -265,7 +265,7 @@ func TestEnvSeedThenDeleted(t *testing.T) {
 // TestEnvGone: a ComputeEnv goes and comes while the jobs end that have its node and wait for
 // it.
 func TestEnvGone(t *testing.T) {
-	s := newStand(t)
+	s := newFakeCluster(t)
 	s.submit("a", 1)
 	s.pass("a")
 	s.submit("b", 1)
@@ -288,7 +288,7 @@ func TestEnvGone(t *testing.T) {
 // TestEnvDoubtThenGone: a ComputeEnv goes while it is not known whether one of its nodes was
 // claimed. Reconcile must not panic, and the claim is the job's when the ComputeEnv is back.
 func TestEnvDoubtThenGone(t *testing.T) {
-	s := newStand(t)
+	s := newFakeCluster(t)
 	s.submit("a", 1)
 	before := s.job("a")
 	s.lost = "a"
@@ -311,7 +311,7 @@ func TestEnvDoubtThenGone(t *testing.T) {
 func TestEnvStuck(t *testing.T) {
 	for _, failing := range []int{0, 1} {
 		t.Run(fmt.Sprint(failing, " failures"), func(t *testing.T) {
-			s := newStand(t)
+			s := newFakeCluster(t)
 			s.submit("a", 1)
 			s.pass("a")
 			pod := s.pods("a")[0]

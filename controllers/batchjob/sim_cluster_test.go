@@ -20,7 +20,7 @@ import (
 )
 
 // simBody is what a Pod really does, whatever the API server has been told of it.
-type simBody struct {
+type simPod struct {
 	name string
 	uid  types.UID
 	// number orders bodies by when they were made.
@@ -60,8 +60,8 @@ type simEnding struct {
 
 func (e simEnding) succeeded() bool { return e == simEnding{} }
 
-func (s *simulation) body(pod *corev1.Pod) *simBody {
-	for _, b := range s.bodies {
+func (s *simulation) body(pod *corev1.Pod) *simPod {
+	for _, b := range s.simPods {
 		if b.uid == pod.UID {
 			return b
 		}
@@ -76,29 +76,29 @@ func ended(pod *corev1.Pod) bool {
 
 // podNames are the Pods that the operator made.
 func (s *simulation) podNames() []string {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(s.pods)), func(name string) bool { return name == s.squatter })
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(s.pods)), func(name string) bool { return name == s.foreignPod })
 }
 
 // squat is a user who makes a Pod under a name that the operator will want.
-func (s *simulation) squat(name string) {
-	s.squatter = name
+func (s *simulation) createForeignPod(name string) {
+	s.foreignPod = name
 	_ = s.createPod(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: simNamespace}})
 }
 
 // forge is a user who makes the Pod of an attempt that is not claimed yet, as the operator would
 // make it but for the proof, and has it end with 0.
-func (s *simulation) forge(job *v1alpha1.BatchJob, in resolve.Instance) {
+func (s *simulation) createForgedPod(job *v1alpha1.BatchJob, in resolve.Instance) {
 	meta := podspec.Meta(job, s.specs[job.Name], in, nil)
-	s.squatter = meta.Name
+	s.foreignPod = meta.Name
 	_ = s.createPod(&corev1.Pod{ObjectMeta: meta})
 	s.changePod(meta.Name, func(pod *corev1.Pod) { testutil.Bind(pod, "node-1"); testutil.Finish(pod, 0, s.now) })
 }
 
 // leave takes the user's Pod away.
 func (s *simulation) leave() {
-	if s.squatter != "" {
-		delete(s.pods, s.squatter)
-		s.squatter = ""
+	if s.foreignPod != "" {
+		delete(s.pods, s.foreignPod)
+		s.foreignPod = ""
 		s.remember()
 	}
 }
@@ -180,7 +180,7 @@ func askedToStop(pod *corev1.Pod) time.Time {
 
 // takenAway notes that a Pod ends by its machine. One that was asked to stop before has
 // ended as what stopped it.
-func (s *simulation) takenAway(b *simBody, pod *corev1.Pod) {
+func (s *simulation) takenAway(b *simPod, pod *corev1.Pod) {
 	b.live = false
 	if pod.DeletionTimestamp == nil {
 		b.ends = append(b.ends, simEnding{machine: true})
@@ -231,7 +231,7 @@ func (s *simulation) askToStop(name string, uid *types.UID) error {
 
 // isLate reports whether the timeout of a Pod that runs is over, or will be soon; or was,
 // when its command ended.
-func (s *simulation) isLate(b *simBody, pod *corev1.Pod, soon time.Duration) bool {
+func (s *simulation) isLate(b *simPod, pod *corev1.Pod, soon time.Duration) bool {
 	timeout := s.specs[b.job.Name].Tasks[b.in.Task].Timeout
 	for _, c := range pod.Status.ContainerStatuses {
 		if r := c.State.Running; r != nil && !s.now.Before(r.StartedAt.Add(timeout-soon)) {
@@ -377,12 +377,12 @@ func (s *simulation) userOptions() []simOption {
 		if s.jobs[name].DeletionTimestamp != nil {
 			continue
 		}
-		if taken := s.specs[name].PodName(resolve.Instance{}); s.squatter == "" && s.pods[taken] == nil && len(s.bodies) == 0 {
-			out = append(out, simOption{"a stranger takes the name " + taken, func() { s.squat(taken) }})
+		if taken := s.specs[name].PodName(resolve.Instance{}); s.foreignPod == "" && s.pods[taken] == nil && len(s.simPods) == 0 {
+			out = append(out, simOption{"a stranger takes the name " + taken, func() { s.createForeignPod(taken) }})
 		}
 		retry := resolve.Instance{Attempt: 1}
-		if ahead := s.specs[name].PodName(retry); s.squatter == "" && s.pods[ahead] == nil && !slices.ContainsFunc(s.bodies, func(b *simBody) bool { return b.name == ahead }) {
-			out = append(out, simOption{"a forger makes " + ahead, func() { s.forge(s.jobs[name], retry) }})
+		if ahead := s.specs[name].PodName(retry); s.foreignPod == "" && s.pods[ahead] == nil && !slices.ContainsFunc(s.simPods, func(b *simPod) bool { return b.name == ahead }) {
+			out = append(out, simOption{"a forger makes " + ahead, func() { s.createForgedPod(s.jobs[name], retry) }})
 		}
 		spec := &s.jobs[name].Spec
 		change := func(label string, change func(*v1alpha1.BatchJobSpec)) {

@@ -25,15 +25,15 @@ import (
 func TestFaultsComputeEnv(t *testing.T) {
 	t.Parallel()
 	const size, instances = 4, 30
-	d := newDrill(t, controlplane.Get(t), 3)
+	d := newFaultEnv(t, controlplane.Get(t), 3)
 	d.pool("pool", size)
 	for i, name := range []string{"first", "second"} {
 		d.create(testutil.Job(name).Task("a", testutil.Instances(instances), testutil.EnvID("pool")).Priority(int64(i)))
 	}
-	var line *proxy
-	begin := func(seed uint64) *running {
+	var proxied *proxy
+	start := func(seed uint64) *running {
 		p, cfg := newProxy(t, d.Config, seed)
-		line = p
+		proxied = p
 		m := d.manager(cfg, nil)
 		p.change(func(p *proxy) { p.share, p.lag, p.cut = 0.1, 50*time.Millisecond, 2*time.Second })
 		return m
@@ -47,18 +47,18 @@ func TestFaultsComputeEnv(t *testing.T) {
 		return sum
 	}
 	kills := 0
-	manager := begin(1)
+	manager := start(1)
 	for next := int64(8); next < 2*instances; next += 8 {
 		d.within(3*time.Minute, fmt.Sprint(next, " instances have ended"), func() bool { return ended() >= next })
-		line.change(func(p *proxy) { p.refuses = func(*http.Request) bool { return true } }) // nothing gets out of it any more
+		proxied.change(func(p *proxy) { p.refuses = func(*http.Request) bool { return true } }) // nothing gets out of it any more
 		manager.cancel()
 		<-manager.ended
 		kills++
-		manager = begin(uint64(kills + 1))
+		manager = start(uint64(kills + 1))
 	}
 	d.within(3*time.Minute, "both jobs have ended", d.allEnded)
 	f := d.witness.Figures()
-	t.Logf("%d Pods of two jobs on %d nodes, at most %d live at once; %d managers killed; %s", f.Pods, size, f.Peak, kills, line.report())
+	t.Logf("%d Pods of two jobs on %d nodes, at most %d live at once; %d managers killed; %s", f.Pods, size, f.Peak, kills, proxied.report())
 	if f.Peak > size || f.Peak < 2 {
 		t.Errorf("%d Pods were live at once, on %d nodes", f.Peak, size)
 	}
@@ -77,7 +77,7 @@ func BenchmarkComputeEnvRelease(b *testing.B) {
 }
 
 func benchmarkRelease(b *testing.B, envs, jobs int) {
-	e := newEnv(b)
+	e := newTestEnv(b)
 	for i := range envs {
 		e.pool(fmt.Sprint("pool-", i), 1)
 	}
@@ -121,9 +121,9 @@ func benchmarkRelease(b *testing.B, envs, jobs int) {
 	var waits []time.Duration
 	for i := 0; b.Loop() && i < jobs; i++ {
 		e.Finish(b, &running[i], 0, time.Now())
-		begin := time.Now()
+		start := time.Now()
 		e.eventually("the next one has the node", func() bool { return next() != nil })
-		waits = append(waits, time.Since(begin))
+		waits = append(waits, time.Since(start))
 		running = append(running, *next())
 		seen[running[len(running)-1].Name] = true
 	}

@@ -1,0 +1,225 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package batchjob
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	admissionregv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/testutil"
+	"batchcompute.dev/operator/internal/testutil/controlplane"
+)
+
+// TestClaimGrowsOld: while the first of two processes that lead is slow with one Pod, the second
+// makes the others of its claims, sees one deleted, and lets go of it. The first must not
+// make it once more.
+func TestClaimGrowsOld(t *testing.T) {
+	e := newTestEnv(t)
+	job := testutil.Job("j").Task("a", testutil.Instances(3), testutil.Retries(1))
+	second := e.start(nil)
+	var taken *corev1.Pod
+	first := e.start(&faultClient{fault: func(_ int, call string) fault {
+		if call != "create pod" || taken != nil {
+			return noFault
+		}
+		second.must("j") // makes all of them
+		taken = e.pod("a/2")
+		if err := e.Delete(context.Background(), taken); err != nil {
+			t.Error(err)
+		}
+		e.clock.SetTime(taken.CreationTimestamp.Add(nameTime))
+		second.must("j") // counts it and lets go of it
+		if !e.isGone(taken) {
+			t.Error("the Pod that was deleted is still there")
+		}
+		return noFault
+	}})
+	e.submit(job)
+	res, err := first.pass("j")
+	switch {
+	case err != nil:
+		t.Fatal(err)
+	case taken == nil:
+		t.Fatal("no Pod was made")
+	case !e.isGone(taken):
+		t.Errorf("%s was made twice", taken.Name)
+	case res.RequeueAfter <= 0:
+		t.Error("it does not look again")
+	}
+	first.play("j")
+	e.want("j", "SUCCEED 1/1 3/3", "a SUCCEED succeeded=0-2", "failure a/2/0 PodDeleted")
+}
+
+// TestQuota: the status says why no Pod is made, and the job goes on once there is room.
+func TestQuota(t *testing.T) {
+	e := newTestEnv(t)
+	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "few", Namespace: e.ns}}
+	quota.Spec.Hard = corev1.ResourceList{corev1.ResourcePods: resource.MustParse("2")}
+	if err := e.Create(context.Background(), quota); err != nil {
+		t.Fatal(err)
+	}
+	used := func(n string) { // as the quota controller would
+		quota.Status.Hard, quota.Status.Used = quota.Spec.Hard, corev1.ResourceList{corev1.ResourcePods: resource.MustParse(n)}
+		e.eventually("the quota's status is stored", func() bool {
+			err := e.Get(context.Background(), client.ObjectKeyFromObject(quota), &corev1.ResourceQuota{})
+			if err != nil {
+				return false
+			}
+			now := quota.DeepCopy()
+			now.ResourceVersion = ""
+			return e.Status().Patch(context.Background(), now, client.Merge) == nil
+		})
+	}
+	used("0")
+	e.resourceWait = 1000 * time.Hour // its clock is far ahead, and nobody schedules
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a", testutil.Instances(6)).Task("b"))
+	passes := func(n int) (waits []time.Duration) {
+		for range n {
+			res := p.must("j")
+			waits = append(waits, res.RequeueAfter)
+			e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxRefusalWait)))
+		}
+		return waits
+	}
+	// The API server's view of a quota is a few moments late.
+	e.eventually("the status says why", func() bool {
+		passes(2)
+		return e.job("j").Status.Reason == v1alpha1.ReasonQuota
+	})
+	job := e.job("j")
+	if !strings.HasPrefix(job.Status.Message, `task "a": the namespace's ResourceQuota is used up; the Pod is created when other Pods end, or the quota is raised: pods "j-a-`) || !strings.Contains(job.Status.Message, "exceeded quota: few") {
+		t.Errorf("the job says %q", job.Status.Message)
+	}
+	if job.Status.State != v1alpha1.JobRunnable {
+		t.Errorf("the job is %s", job.Status.State)
+	}
+	// What the refusal of the other task changes in the status is written, and that no scheduler looks.
+	e.clock.SetTime(e.clock.Now().Add(30 * time.Second))
+	passes(2)
+	before := p.sum()
+	start := e.clock.Now()
+	passes(20)
+	if did, took := p.log[before:], e.clock.Since(start); took < time.Minute || len(did) > 20 {
+		t.Errorf("20 passes did %d writes in %s, that is a hot loop: %v", len(did), took, did)
+	}
+	// One instance ends and leaves room for the next: the wait does not grow then.
+	for n := range 3 {
+		for _, pod := range e.Pods(t, e.ns) {
+			if pod.Status.Phase == corev1.PodPending {
+				e.Finish(t, &pod, 0, e.clock.Now())
+			}
+		}
+		used("0")
+		made := len(e.Pods(t, e.ns))
+		e.eventually("there is room", func() bool {
+			passes(1)
+			return len(e.Pods(t, e.ns)) > made
+		})
+		if waits := passes(3); n < 2 && slices.Max(waits) > 4*time.Second {
+			t.Errorf("though Pods are made, it waits %s", waits)
+		}
+	}
+	if err := e.Delete(context.Background(), quota); err != nil {
+		t.Fatal(err)
+	}
+	e.eventually("all Pods are made", func() bool {
+		passes(1)
+		e.work()
+		return e.job("j").Status.EndTime != nil
+	})
+	e.want("j", "SUCCEED 2/2 7/7", "a SUCCEED succeeded=0-5", "b SUCCEED succeeded=0")
+}
+
+// TestWebhookOutage: while a webhook that must be asked about Pods does not answer, the status says so, the
+// controller backs off, and no attempt is used.
+func TestWebhookOutage(t *testing.T) {
+	e := newTestEnv(t)
+	hook := &admissionregv1.MutatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: e.ns},
+		Webhooks: []admissionregv1.MutatingWebhook{{
+			Name: "inject.example.com", AdmissionReviewVersions: []string{"v1"}, SideEffects: new(admissionregv1.SideEffectClassNone),
+			ClientConfig:      admissionregv1.WebhookClientConfig{URL: new("https://127.0.0.1:1/")},
+			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: e.ns}},
+			Rules: []admissionregv1.RuleWithOperations{{
+				Operations: []admissionregv1.OperationType{admissionregv1.Create},
+				Rule:       admissionregv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
+			}},
+		}},
+	}
+	if err := e.Create(context.Background(), hook); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Delete(context.Background(), hook) })
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a"))
+	const want = `task "a": InternalError.CallCvm: the cluster refused to create a Pod: an admission webhook of the cluster does not answer`
+	e.eventually("the status says that a webhook does not answer", func() bool {
+		res := p.must("j")
+		e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxRefusalWait)))
+		return strings.HasPrefix(e.job("j").Status.Message, want)
+	})
+	before, start := p.sum(), e.clock.Now()
+	for e.clock.Since(start) < 2*plan.DefaultResourceWait {
+		res := p.must("j")
+		e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxRefusalWait)))
+	}
+	if did := p.log[before:]; len(did) > 120 { // the first in the queue tries every 10 s
+		t.Errorf("%d writes in %s: %v", len(did), e.clock.Since(start), did)
+	}
+	e.want("j", "RUNNABLE 0/1 0/1", "a RUNNABLE active=0 reason=PodCreationRefused")
+	if err := e.Delete(context.Background(), hook); err != nil {
+		t.Fatal(err)
+	}
+	e.eventually("the Pod is created", func() bool {
+		e.clock.SetTime(e.clock.Now().Add(maxRefusalWait))
+		p.must("j")
+		return len(e.Pods(t, e.ns)) == 1
+	})
+	p.play("j")
+	e.want("j", "SUCCEED 1/1 1/1", "a SUCCEED succeeded=0")
+}
+
+// TestTakenName: a Pod of somebody else has the name that ours should have.
+func TestTakenName(t *testing.T) {
+	e := newTestEnv(t)
+	p := e.start(nil)
+	e.submit(testutil.Job("j").Task("a"))
+	p.must("j")
+	ours := e.pod("a/0")
+	controlplane.Change(t, e.ControlPlane, ours, func(pod *corev1.Pod) { pod.Finalizers = nil })
+	if err := e.Delete(context.Background(), ours); err != nil {
+		t.Fatal(err)
+	}
+	theirs := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: ours.Name, Namespace: e.ns}, Spec: *ours.Spec.DeepCopy()}
+	if err := e.Create(context.Background(), theirs); err != nil {
+		t.Fatal(err)
+	}
+	e.clock.SetTime(e.clock.Now().Add(cacheLag + time.Second))
+	for range 3 {
+		e.clock.SetTime(e.clock.Now().Add(p.must("j").RequeueAfter))
+	}
+	want := fmt.Sprintf("task \"a\": 1 instance waits: the name %q is taken by a Pod that the operator did not make; delete that Pod", ours.Name)
+	if got := e.job("j").Status.Message; got != want {
+		t.Errorf("the job says %q, want %q", got, want)
+	}
+	if err := e.Delete(context.Background(), theirs); err != nil {
+		t.Fatal(err)
+	}
+	e.clock.SetTime(e.clock.Now().Add(maxRefusalWait))
+	p.play("j")
+	e.want("j", "SUCCEED 1/1 1/1", "a SUCCEED succeeded=0")
+}

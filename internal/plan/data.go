@@ -1,0 +1,157 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/agentapi"
+	"batchcompute.dev/operator/internal/podspec"
+)
+
+// The containers of the agent belong to the attempt: an attempt whose inputs are not there has not run, and
+// one whose outputs are not stored has not succeeded.
+
+// hasOutputs reports whether the Pod stores something when its command has ended.
+func hasOutputs(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == podspec.OutputsContainer })
+}
+
+// outputsState returns the state of the container that stores the outputs; it is empty as long as none is
+// known.
+func outputsState(pod *corev1.Pod) corev1.ContainerState {
+	for i := range pod.Status.ContainerStatuses {
+		if s := &pod.Status.ContainerStatuses[i]; s.Name == podspec.OutputsContainer {
+			return s.State
+		}
+	}
+	return corev1.ContainerState{}
+}
+
+// storedOutputs reports whether all that the Pod should store is stored.
+func storedOutputs(pod *corev1.Pod) bool {
+	if !hasOutputs(pod) {
+		return true
+	}
+	t := outputsState(pod).Terminated
+	return t != nil && t.ExitCode == 0 && !isUnknown(t)
+}
+
+// stageEnd returns how the container ended that copies the inputs, if it failed; else nil.
+func stageEnd(pod *corev1.Pod) *corev1.ContainerStateTerminated {
+	for i := range pod.Status.InitContainerStatuses {
+		if s := &pod.Status.InitContainerStatuses[i]; s.Name == podspec.StageContainer && s.State.Terminated != nil && s.State.Terminated.ExitCode != 0 {
+			return s.State.Terminated
+		}
+	}
+	return nil
+}
+
+// agentFailure says why a container of the agent failed, and whether trying again can help.
+func agentFailure(t *corev1.ContainerStateTerminated) (message string, permanent bool) {
+	r := agentapi.ParseResult(t.Message)
+	if message = r.Message; message == "" {
+		message = fmt.Sprintf("exit code %d", t.ExitCode)
+		if t.Reason != "" && t.Reason != "Error" {
+			message += ", " + t.Reason
+		}
+	}
+	return message, r.Class == agentapi.Permanent || t.ExitCode == agentapi.ExitUsage
+}
+
+// stageFailed sets the outcome of an attempt whose inputs could not be copied.
+func (end *outcome) stageFailed(t *corev1.ContainerStateTerminated) {
+	message, permanent := agentFailure(t)
+	end.permanent = permanent
+	end.by(byMachine, v1alpha1.ReasonStageInFailed, "the data of the task could not be copied to its node: %s", message)
+}
+
+// outputsFailed sets the outcome of an attempt whose command ended with 0 and whose outputs are not stored.
+func (a *attempt) outputsFailed(end *outcome) {
+	t := outputsState(a.pod).Terminated
+	switch {
+	case t != nil && agentapi.ParseResult(t.Message).Class == agentapi.Permanent:
+		message, _ := agentFailure(t)
+		end.permanent = true
+		end.by(byMachine, v1alpha1.ReasonOutputFailed, "the command succeeded, but its outputs could not be stored: %s", message)
+	case a.pod.DeletionTimestamp != nil, disruption(a.pod) != nil, a.pod.Status.Reason != "":
+		end.by(byMachine, cmp.Or(interruption(a.pod), v1alpha1.ReasonPodDeleted), "the command succeeded, but its Pod was stopped before its outputs were stored%s",
+			because("", a.pod.Status.Message))
+	case t == nil || isUnknown(t):
+		end.by(byMachine, v1alpha1.ReasonPodFailed, "the command succeeded, but the Pod failed before its outputs were stored")
+	default:
+		message, _ := agentFailure(t)
+		end.by(byMachine, v1alpha1.ReasonOutputFailed, "the command succeeded, but its outputs could not be stored: %s", message)
+	}
+}
+
+// interruption is the reason for a Pod that was taken away; empty if nobody said who did it.
+func interruption(pod *corev1.Pod) string {
+	d := disruption(pod)
+	switch {
+	case d == nil && pod.Status.Reason == "Evicted":
+		return v1alpha1.ReasonEvicted
+	case d == nil && pod.Status.Reason != "":
+		return v1alpha1.ReasonPodFailed
+	case d == nil:
+		return ""
+	case d.Type == TerminationTarget, d.Reason == corev1.PodReasonPreemptionByScheduler:
+		return v1alpha1.ReasonPreempted
+	}
+	return v1alpha1.ReasonEvicted
+}
+
+// withOutputs is a sentence about how the command failed, and why its outputs are not stored.
+func withOutputs(pod *corev1.Pod, sentence string) string {
+	t := outputsState(pod).Terminated
+	if !hasOutputs(pod) || t == nil || t.ExitCode == 0 {
+		return sentence
+	}
+	message, _ := agentFailure(t)
+	return sentence + "; its outputs and logs could not be stored: " + message
+}
+
+// awaitOutputs says what an attempt does whose command has ended while its outputs are being stored. It is
+// false once they are, or if there are none to wait for: of a command that could not be started there are none.
+func (p *progress) awaitOutputs(a *attempt) bool {
+	pod := a.pod
+	end, state := stateOf(pod).Terminated, outputsState(pod)
+	if !hasOutputs(pod) || state.Terminated != nil || isStartError(end) {
+		return false
+	}
+	since := end.FinishedAt.Time
+	for i := range pod.Status.ContainerStatuses {
+		s := &pod.Status.ContainerStatuses[i]
+		if s.Name != podspec.OutputsContainer {
+			continue
+		}
+		if reason, detail := waitingContainer(s, false); reason != "" {
+			p.waitFor(reason, detail)
+			p.stopIn(since.Add(a.task.budget.timeout(a.history)).Sub(a.now))
+			return true
+		}
+	}
+	if left := since.Add(slowStart).Sub(a.now); left > 0 {
+		p.lookAgain = sooner(p.lookAgain, min(left, slowStart))
+		return true
+	}
+	p.waitFor(v1alpha1.ReasonStoringOutputs, fmt.Sprintf("the command ended with exit code %d at %s, and its outputs are being stored; for the progress: kubectl logs %s -c %s",
+		end.ExitCode, end.FinishedAt.UTC().Format(time.RFC3339), pod.Name, podspec.OutputsContainer))
+	return true
+}
+
+// staging says that the inputs of a Pod are being copied, if s is the container that does it.
+func staging(pod *corev1.Pod, s *corev1.ContainerStatus) (reason, detail string, ok bool) {
+	if s.Name != podspec.StageContainer {
+		return "", "", false
+	}
+	return v1alpha1.ReasonStagingData, fmt.Sprintf("the data of the task is being copied to node %s since %s; for the progress: kubectl logs %s -c %s",
+		pod.Spec.NodeName, s.State.Running.StartedAt.UTC().Format(time.RFC3339), pod.Name, podspec.StageContainer), true
+}
