@@ -42,7 +42,7 @@ func TestTerminated(t *testing.T) {
 	}{
 		"ends the command":                     {`ready; exec sleep 1000`, 60, 143, ""},
 		"reaches what a shell runs":            {`ready; sleep 1000; echo not reached`, 60, 143, ""},
-		"is handled at once by a shell":        {`trap 'echo bye; exit 8' TERM; ready; sleep 1000`, 60, 8, "bye\n"},
+		"is handled at once by a shell":        {`trap 'echo bye; exit 8' TERM; sh -c 'echo ready >"$DIR/ready"; exec sleep 1000'; :`, 60, 8, "bye\n"},
 		"is ignored, so the command is killed": {`trap '' TERM; echo before; ready; sleep 1000`, 1, 137, "before\n"},
 		"without grace":                        {`trap '' TERM; ready; sleep 1000`, 0, 137, ""},
 		"waits for children that clean up":     {`(trap 'sleep 0.3; echo cleaned; exit' TERM; ready; while :; do sleep 0.01; done); echo not reached`, 60, 143, "cleaned\n"},
