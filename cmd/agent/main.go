@@ -137,6 +137,7 @@ func (a *agent) outputs() int {
 	if _, err := agentapi.Read(os.Environ(), &config); err != nil {
 		return a.refuse(err)
 	}
+	fmt.Fprintln(os.Stderr, "agent: waiting for the end of the command")
 	end, err := wrapper.AwaitEnd(a.state, stop)
 	if err != nil {
 		return a.finish(agentapi.Result{Class: agentapi.Permanent, Message: err.Error()}, config.MessageBytes)

@@ -75,7 +75,7 @@ func TestBackground(t *testing.T) {
 	}{
 		"keeps the pipes open":    {`sleep 1000 & seq 10000 | sed 's/.*/line/'; exit 6`, lines, false},
 		"closes the pipes":        {`sleep 1000 >/dev/null 2>&1 & echo done; exit 6`, "done\n", false},
-		"writes a little more":    {`(sleep 0.3; echo more) & echo done; exit 6`, "done\nmore\n", false},
+		"writes a little more":    {`(sleep 0.05; echo more) & echo done; exit 6`, "done\nmore\n", false},
 		"never stops writing":     {`echo done; yes & exit 6`, "done\n", true},
 		"fills the pipe and ends": {`sleep 1000 & head -c 65536 /dev/zero | tr '\0' x; exit 6`, strings.Repeat("x", 65536), false},
 	} {
