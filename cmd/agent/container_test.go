@@ -114,7 +114,7 @@ func TestContainer(t *testing.T) {
 		"kills everybody":        {script: "kill -9 -1; exit 4", code: 4},
 		"leaves a process":       {script: `setsid sleep 1000 >/dev/null 2>&1 & exit 5`, code: 5},
 		"local redirect":         {script: "echo out; exit 6", config: agentapi.Exec{LocalStdout: "/tmp/state/deep/out"}, code: 6, stdout: "out\n"},
-		"orphans are reaped":     {script: `for i in 1 2 3 4 5; do (sh -c : &); done; while cat /proc/[0-9]*/stat | grep -q ') Z 1 '; do sleep 0.01; done; exit 7`, code: 7},
+		"orphans are reaped":     {script: `for i in 1 2 3 4 5; do (sh -c : &); done; while cat /proc/[0-9]*/stat 2>/dev/null | grep -q ') Z 1 '; do sleep 0.01; done; exit 7`, code: 7},
 		"no terminal, not PID 1": {script: `[ -t 1 ] || [ $$ = 1 ] || echo right`, stdout: "right\n"},
 		"the agent is hidden": {
 			script: `env | grep BATCHCOMPUTE; cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | grep BATCHCOMPUTE; ls /proc/1/fd 2>/dev/null; cat /proc/1/environ || exit 8`,
@@ -226,7 +226,7 @@ func TestContainerHold(t *testing.T) {
 	}
 	if enter, err := exec.LookPath("nsenter"); err == nil {
 		out, err := exec.Command(enter, "-t", fmt.Sprint(c.Process.Pid), "-p", "-m", "-r", "/bin/sh", "-c",
-			"(sh -c : &); while cat /proc/[0-9]*/stat | grep -q ') Z 1 '; do sleep 0.01; done; cat /tmp/state/started").CombinedOutput()
+			"(sh -c : &); while cat /proc/[0-9]*/stat 2>/dev/null | grep -q ') Z 1 '; do sleep 0.01; done; cat /tmp/state/started").CombinedOutput()
 		if string(out) != "started\n" || err != nil {
 			t.Errorf("%q, %v", out, err)
 		}
