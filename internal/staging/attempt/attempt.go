@@ -30,7 +30,7 @@ type Policy struct {
 
 // Watch is told of the progress of one attempt.
 type Watch struct {
-	stall  time.Duration
+	stall time.Duration
 
 	mu       sync.Mutex
 	timer    *time.Timer
@@ -78,6 +78,9 @@ func (p *Policy) Do(ctx context.Context, f func(ctx context.Context, w *Watch) e
 		if err == nil {
 			return nil
 		}
+		if f, ok := errors.AsType[final](err); ok {
+			return f.error
+		}
 		e := fault.As(err)
 		if ctx.Err() != nil {
 			return fault.Temporary(fault.Stopped, e.Key, "the transfer was stopped", "").Because(context.Cause(ctx))
@@ -98,6 +101,15 @@ func (p *Policy) Do(ctx context.Context, f func(ctx context.Context, w *Watch) e
 	}
 }
 
+// Final returns an error that ends Do, whatever its class: it is not the server's.
+func Final(err error) error { return final{err} }
+
+// final is an error that is not tried again.
+type final struct{ error }
+
+// Unwrap returns the error.
+func (f final) Unwrap() error { return f.error }
+
 // once calls f, and returns when it last made progress.
 func (p *Policy) once(ctx context.Context, f func(ctx context.Context, w *Watch) error) (time.Time, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -108,7 +120,7 @@ func (p *Policy) once(ctx context.Context, f func(ctx context.Context, w *Watch)
 	err := f(ctx, w)
 	if err != nil && errors.Is(context.Cause(ctx), errStalled) {
 		e := fault.As(err)
-		if e.Class != agentapi.Permanent {
+		if _, isFinal := errors.AsType[final](err); !isFinal && e.Class != agentapi.Permanent {
 			stalled := fault.Temporary(fault.Stalled, e.Key, fmt.Sprintf("the server sent or took nothing for %s", p.Stall), "check that it is not overloaded")
 			err = stalled.Because(err)
 		}

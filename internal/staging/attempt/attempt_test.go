@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +34,10 @@ func TestDo(t *testing.T) {
 		"permanent": {
 			f:         func(context.Context, *Watch, int) error { return fault.Final(fault.Denied, "k", "denied", "") },
 			wantCalls: [2]int{1, 1}, wantKind: fault.Denied,
+		},
+		"transient, and not the server's": {
+			f:         func(context.Context, *Watch, int) error { return Final(fault.OfFile("f", syscall.ENOSPC)) },
+			wantCalls: [2]int{1, 1}, wantKind: fault.Disk,
 		},
 		"a storm of refusals that ends": {
 			f: func(_ context.Context, _ *Watch, n int) error {
