@@ -21,6 +21,9 @@ import (
 type Policy struct {
 	// Stall is how long an attempt may stand still.
 	Stall time.Duration
+	// Slow is how long an attempt may stand still that waits for an answer which takes the server some
+	// work; 0 means 5 min.
+	Slow time.Duration
 	// NoProgress is how long attempts may go without progress until the last error is final.
 	NoProgress time.Duration
 	// First and Most bound the backoff, which doubles from attempt to attempt and has a jitter of up to
@@ -30,7 +33,7 @@ type Policy struct {
 
 // Watch is told of the progress of one attempt.
 type Watch struct {
-	stall time.Duration
+	stall, slow time.Duration
 
 	mu       sync.Mutex
 	timer    *time.Timer
@@ -59,11 +62,11 @@ func (w *Watch) Resume() {
 	w.timer.Reset(w.stall)
 }
 
-// Allow lets one answer take longer than Stall, at least d.
-func (w *Watch) Allow(d time.Duration) {
+// Allow lets the next answer take as long as the policy's Slow.
+func (w *Watch) Allow() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.timer.Reset(max(d, w.stall))
+	w.timer.Reset(w.slow)
 }
 
 // errStalled is the cause that an attempt's context ends with.
@@ -104,6 +107,12 @@ func (p *Policy) Do(ctx context.Context, f func(ctx context.Context, w *Watch) e
 // Final returns an error that ends Do, whatever its class: it is not the server's.
 func Final(err error) error { return final{err} }
 
+// IsFinal tells whether an error is one of Final.
+func IsFinal(err error) bool {
+	_, ok := errors.AsType[final](err)
+	return ok
+}
+
 // final is an error that is not tried again.
 type final struct{ error }
 
@@ -114,7 +123,10 @@ func (f final) Unwrap() error { return f.error }
 func (p *Policy) once(ctx context.Context, f func(ctx context.Context, w *Watch) error) (time.Time, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	w := &Watch{stall: p.Stall}
+	w := &Watch{stall: p.Stall, slow: p.Slow}
+	if w.slow == 0 {
+		w.slow = 5 * time.Minute
+	}
 	w.timer = time.AfterFunc(p.Stall, func() { cancel(errStalled) })
 	defer w.timer.Stop()
 	err := f(ctx, w)

@@ -102,7 +102,7 @@ func TestDo(t *testing.T) {
 		},
 		"an answer that may take long": {
 			f: func(ctx context.Context, w *Watch, _ int) error {
-				w.Allow(5 * time.Minute)
+				w.Allow()
 				sleep(ctx, 4*time.Minute)
 				return ctx.Err()
 			},

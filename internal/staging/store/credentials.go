@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
@@ -33,7 +35,7 @@ func provider(s agentapi.Store, transport http.RoundTripper) *credentials.Creden
 		return credentials.New(files{s.Credentials})
 	}
 	return credentials.New(&identity{credentials.STSWebIdentity{
-		Client:      &http.Client{Transport: transport},
+		Client:      &http.Client{Transport: identityAnswers{transport}, Timeout: identityTimeout},
 		STSEndpoint: s.Identity,
 		RoleARN:     s.Role,
 		GetWebIDTokenExpiry: func() (*credentials.WebIdentityToken, error) {
@@ -100,14 +102,30 @@ func readSecret(name string) (string, error) {
 // identity exchanges a token for keys, and keeps them until shortly before they expire.
 type identity struct{ credentials.STSWebIdentity }
 
+// identityTimeout is how long the service may take: the library does not stop this request with the others.
+const identityTimeout = 30 * time.Second
+
 // RetrieveWithCredContext asks the service.
 func (i *identity) RetrieveWithCredContext(cc *credentials.CredContext) (credentials.Value, error) {
 	v, err := i.STSWebIdentity.RetrieveWithCredContext(cc)
-	if err == nil {
-		return v, nil
+	if err != nil {
+		return v, fault.OfNetwork("", err)
 	}
-	if e, ok := errors.AsType[credentials.ErrorResponse](err); ok {
-		return v, fault.Final(fault.Credentials, "", "the identity service refuses the token ("+word(e.STSError.Code)+")", "check role and audience").Because(err)
+	return v, nil
+}
+
+// identityAnswers is a transport that turns refusals into errors: the library understands only some.
+type identityAnswers struct{ next http.RoundTripper }
+
+// RoundTrip sends the request.
+func (t identityAnswers) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := t.next.RoundTrip(r)
+	if err != nil || answer.StatusCode == http.StatusOK {
+		return answer, err
 	}
-	return v, fault.OfNetwork("", err)
+	_ = answer.Body.Close() // it is not used
+	if answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests {
+		return nil, fault.Temporary(fault.Busy, "", "the identity service answers "+strconv.Itoa(answer.StatusCode), "check its load")
+	}
+	return nil, fault.Final(fault.Credentials, "", "the identity service refuses the token ("+strconv.Itoa(answer.StatusCode)+")", "check role and audience")
 }

@@ -151,6 +151,9 @@ func checkHeader(r Range, h http.Header, ranged bool, offset int64) error {
 	return nil
 }
 
+// ErrEnd says that the bytes ended in order, before there were n. It is an io.ErrUnexpectedEOF.
+var ErrEnd = fmt.Errorf("%w: fewer bytes than expected", io.ErrUnexpectedEOF)
+
 // Copy copies exactly n bytes, and tells watch. The time that w takes is not the server's.
 func Copy(w io.Writer, r io.Reader, n int64, buf []byte, watch *attempt.Watch) (done int64, err error) {
 	for {
@@ -168,7 +171,7 @@ func Copy(w io.Writer, r io.Reader, n int64, buf []byte, watch *attempt.Watch) (
 		case done == n:
 			return done, nil
 		case err == io.EOF: //nolint:errorlint // io.Reader returns it itself
-			return done, io.ErrUnexpectedEOF
+			return done, ErrEnd
 		case err != nil:
 			return done, err
 		}

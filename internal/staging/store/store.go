@@ -89,6 +89,13 @@ func (c *Client) do(ctx context.Context, key string, f func(ctx context.Context,
 			c.accepted.Store(true)
 			return nil
 		}
-		return c.explain(key, err)
+		if attempt.IsFinal(err) {
+			return err
+		}
+		err = c.explain(key, err)
+		if fault.Is(err, fault.Changed) {
+			return attempt.Final(err) // the same request has the same answer
+		}
+		return err
 	})
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"iter"
 	"sync"
-	"time"
 
 	"github.com/minio/minio-go/v7"
 
@@ -18,9 +17,6 @@ import (
 	"batchcompute.dev/operator/internal/staging/crc"
 	"batchcompute.dev/operator/internal/staging/fault"
 )
-
-// slowAnswer is how long the store may take to put parts together. Unit: time.
-const slowAnswer = 5 * time.Minute
 
 // Source is where the bytes of an object, or of a part, come from.
 type Source struct {
@@ -85,7 +81,7 @@ func (c *Client) Complete(ctx context.Context, key, id string, parts []Part, siz
 	tries := 0
 	return c.do(ctx, key, func(ctx context.Context, w *attempt.Watch) error {
 		tries++
-		w.Allow(slowAnswer)
+		w.Allow()
 		_, err := c.core.CompleteMultipartUpload(ctx, c.bucket, key, id, all, minio.PutObjectOptions{})
 		if tries > 1 && code(err) == "NoSuchUpload" {
 			if o, statErr := c.core.StatObject(ctx, c.bucket, key, minio.StatObjectOptions{}); statErr == nil && o.Size == size {
