@@ -5,10 +5,7 @@ package fetch
 
 import (
 	"context"
-	"crypto/md5" //nolint:gosec // S3's ETag
-	"encoding/hex"
 	"errors"
-	"io"
 	"strings"
 	"sync"
 
@@ -124,23 +121,7 @@ func (o *object) isThere(ctx context.Context, r *run, name string, buf []byte) (
 		return false, err
 	}
 	defer f.Close() //nolint:errcheck // it was read
-	if remote.HasCRC {
-		var sum uint64
-		_, err = io.CopyBuffer(writer(func(p []byte) { sum = crc.Update(sum, p) }), f, buf)
-		return err == nil && sum == remote.CRC, err
-	}
-	// Without a checksum the ETag is one, if it is an MD5: that of another kind differs.
-	hash := md5.New() //nolint:gosec // S3's ETag
-	_, err = io.CopyBuffer(hash, struct{ io.Reader }{f}, buf)
-	return err == nil && hex.EncodeToString(hash.Sum(nil)) == remote.ETag, err
-}
-
-// writer is a writer that cannot fail.
-type writer func(p []byte)
-
-func (w writer) Write(p []byte) (int, error) {
-	w(p)
-	return len(p), nil
+	return store.Same(f, o.Size, remote, buf)
 }
 
 // read copies the bytes of a piece.

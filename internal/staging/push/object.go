@@ -5,10 +5,7 @@ package push
 
 import (
 	"bytes"
-	"crypto/md5" //nolint:gosec // S3's ETag
-	"encoding/hex"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"sync"
@@ -57,7 +54,7 @@ func (p *pusher) small(e entry, done func(size int64, sum uint64)) error {
 		return err
 	}
 	size := e.info.Size()
-	sum, err := p.sum(io.NewSectionReader(f, 0, size))
+	sum, err := p.sum(f, size)
 	if err != nil {
 		p.refused(fault.OfFile(p.display(e), err))
 		return nil
@@ -114,23 +111,11 @@ func changed(f *os.File, seen fs.FileInfo) bool {
 	return err != nil || info.Size() != seen.Size() || !info.ModTime().Equal(seen.ModTime())
 }
 
-// sum returns the checksum of a section.
-func (p *pusher) sum(r *io.SectionReader) (sum uint64, err error) {
+// sum returns the checksum of a file.
+func (p *pusher) sum(f *os.File, size int64) (uint64, error) {
 	buf := p.buffers.Get().(*[bufferBytes]byte) //nolint:forcetypeassert // the pool has no other
 	defer p.buffers.Put(buf)
-	for {
-		if err := p.ctx.Err(); err != nil {
-			return 0, err
-		}
-		n, err := r.Read(buf[:])
-		sum = crc.Update(sum, buf[:n])
-		if err == io.EOF { //nolint:errorlint // io.Reader returns it itself
-			return sum, nil
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
+	return store.Sum(f, size, buf[:])
 }
 
 // isThere tells whether the object has the file's contents already. sum is the file's checksum, if hasSum.
@@ -145,34 +130,12 @@ func (p *pusher) isThere(key string, f *os.File, size int64, sum uint64, hasSum 
 	if err != nil || i.Size != size {
 		return false, err
 	}
-	if !i.HasCRC {
-		return sameParts(f, size, i)
+	if hasSum && i.HasCRC {
+		return sum == i.CRC, nil
 	}
-	if !hasSum {
-		if sum, err = p.sum(io.NewSectionReader(f, 0, size)); err != nil {
-			return false, err
-		}
-	}
-	return sum == i.CRC, nil
-}
-
-// sameParts compares a file with the ETag of an object: for one that was uploaded in parts it is the MD5 of
-// the parts' MD5s. One of another kind differs, so the file is sent again.
-func sameParts(f *os.File, size int64, i store.Info) (bool, error) {
-	part := i.PartBytes
-	if part == 0 {
-		return false, nil
-	}
-	var sums []byte
-	for offset := int64(0); offset < size; offset += part {
-		hash := md5.New() //nolint:gosec // S3's ETag
-		if _, err := io.Copy(hash, io.NewSectionReader(f, offset, min(part, size-offset))); err != nil {
-			return false, err
-		}
-		sums = hash.Sum(sums)
-	}
-	all := md5.Sum(sums) //nolint:gosec // S3's ETag
-	return fmt.Sprintf("%s-%d", hex.EncodeToString(all[:]), len(sums)/md5.Size) == i.ETag, nil
+	buf := p.buffers.Get().(*[bufferBytes]byte) //nolint:forcetypeassert // the pool has no other
+	defer p.buffers.Put(buf)
+	return store.Same(f, size, i, buf[:])
 }
 
 // upload is a file that is sent in parts, by several workers.
@@ -235,7 +198,7 @@ func (p *pusher) begin(e entry, done func(size int64, sum uint64)) (*upload, err
 	there, err := p.isThere(key, f, size, 0, false)
 	if err == nil && there {
 		defer u.close()
-		sum, err := p.sum(io.NewSectionReader(f, 0, size))
+		sum, err := p.sum(f, size)
 		if err != nil {
 			return nil, fault.OfFile(p.display(e), err)
 		}

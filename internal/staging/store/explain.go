@@ -45,7 +45,7 @@ func isOurs(err error) bool {
 func (c *Client) ofCode(key string, answer minio.ErrorResponse) *fault.Error {
 	bucket := fault.Quote(c.bucket)
 	switch answer.Code {
-	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthFailure", "InvalidToken", "InvalidSecurity":
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthFailure", "InvalidToken", "InvalidSecurity", "XAdminUserNotFound":
 		if c.accepted.Load() {
 			return fault.Temporary(fault.Credentials, key, "the store refuses the key, which it accepted before ("+answer.Code+")", "check whether the Secret was rotated")
 		}

@@ -18,6 +18,9 @@ import (
 	"batchcompute.dev/operator/internal/staging/fault"
 )
 
+// emptySHA256 is the SHA-256 of nothing.
+const emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
 // Source is where the bytes of an object, or of a part, come from.
 type Source struct {
 	// Name is the path of the file, for errors.
@@ -32,7 +35,12 @@ func (c *Client) Put(ctx context.Context, key string, s Source, m Meta) (uint64,
 	var sum uint64
 	err := c.do(ctx, key, func(ctx context.Context, w *attempt.Watch) error {
 		b := newBody(s, w)
-		_, err := c.core.PutObject(ctx, c.bucket, key, b, s.Size, "", "", minio.PutObjectOptions{UserMetadata: m.user()})
+		opts, sum256 := minio.PutObjectOptions{UserMetadata: m.user()}, ""
+		if s.Size == 0 {
+			// The library sends a malformed request if it signs a body that is empty in chunks.
+			opts.DisableContentSha256, sum256 = true, emptySHA256
+		}
+		_, err := c.core.PutObject(ctx, c.bucket, key, b, s.Size, "", sum256, opts)
 		sum, err = b.verdict(err)
 		return err
 	})

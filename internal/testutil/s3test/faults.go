@@ -4,6 +4,7 @@
 package s3test
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -71,11 +72,11 @@ func (f *Faults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if fault.Do != nil {
 		fault.Do()
 	}
-	f.send(w, r, answer, fault)
+	f.send(w, answer, fault)
 }
 
 // send sends an answer, or a part of it.
-func (f *Faults) send(w http.ResponseWriter, r *http.Request, answer *httptest.ResponseRecorder, fault Fault) {
+func (f *Faults) send(w http.ResponseWriter, answer *httptest.ResponseRecorder, fault Fault) {
 	data := answer.Body.Bytes()
 	broken := fault.Hang || fault.Reset || fault.Truncate
 	if !broken || fault.After >= 0 {
@@ -102,12 +103,23 @@ func (f *Faults) send(w http.ResponseWriter, r *http.Request, answer *httptest.R
 	}
 	switch {
 	case fault.Hang:
-		<-r.Context().Done()
+		hang(w)
 	case fault.Reset:
 		abort(w)
 	case fault.Truncate:
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// hang waits until the client has closed the connection.
+func hang(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_, _ = io.Copy(io.Discard, conn)
+	_ = conn.Close()
 }
 
 // abort breaks the connection so that the client gets RST.

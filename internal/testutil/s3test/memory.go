@@ -345,7 +345,9 @@ func payload(r *http.Request) ([]byte, error) {
 		}
 		out = append(out, chunk[:n]...)
 		if n == 0 {
-			return out, nil
+			// Only then does the server see that the client has gone.
+			_, err := io.Copy(io.Discard, in)
+			return out, err
 		}
 	}
 }
