@@ -175,7 +175,9 @@ func (u *unpacker) check(h *tar.Header) (string, error) {
 	for strings.HasPrefix(name, "./") {
 		name = strings.TrimLeft(name[1:], "/")
 	}
-	name = strings.TrimSuffix(name, "/")
+	if len(name) > 1 {
+		name = strings.TrimSuffix(name, "/")
+	}
 	if (name == "" || name == ".") && h.Typeflag == tar.TypeDir && !strings.HasPrefix(h.Name, "/") {
 		return ".", nil
 	}
