@@ -6,33 +6,82 @@
 package staging
 
 import (
-	"context"
+	"cmp"
+	"net/http"
+	"time"
 
 	"batchcompute.dev/operator/internal/agentapi"
+	"batchcompute.dev/operator/internal/staging/attempt"
+	"batchcompute.dev/operator/internal/staging/fault"
+	"batchcompute.dev/operator/internal/staging/localdir"
+	"batchcompute.dev/operator/internal/staging/meter"
+	"batchcompute.dev/operator/internal/staging/store"
 )
 
-// Progress is how far a transfer is.
-type Progress struct {
-	// Phase is the field that is worked on, such as inputMappings[0].
-	Phase string
-	// Files and TotalFiles count files; Bytes and TotalBytes their contents. A total is 0 until it is known.
-	Files, TotalFiles int
-	Bytes, TotalBytes int64
+// Defaults of agentapi.Limits.
+const (
+	defaultWorkers   = 32
+	defaultPartBytes = 16 << 20
+	defaultMaxFiles  = 500_000
+	defaultStall     = time.Minute
+
+	// A command waits for its inputs, while outputs are lost if they cannot be stored.
+	stageNoProgress = 10 * time.Minute
+	storeNoProgress = 30 * time.Minute
+
+	// minPartBytes is the least that S3 allows for a part, but the last. Unit: bytes.
+	minPartBytes = 5 << 20
+	// maxWorkers keeps the memory for buffers bounded.
+	maxWorkers = 128
+)
+
+// agent does the work, with what tests replace.
+type agent struct {
+	// stateDir has the streams of the command.
+	stateDir string
+	// policy replaces that of the limits; nil means that it does not.
+	policy *attempt.Policy
+	// minPart replaces minPartBytes.
+	minPart int64
+	wrap    func(http.RoundTripper) http.RoundTripper
+	step    localdir.Step
+	report  Reporter
 }
 
-// Reporter is told of progress, at most every 10 s and once at the end of a phase. It must not block.
-type Reporter interface {
-	Progress(Progress)
+// limits are those of agentapi, with the defaults filled in.
+type limits struct {
+	agentapi.Limits
+
+	policy attempt.Policy
 }
 
-// Stage copies the inputs and unpacks the package. The result's class is empty for success.
-func Stage(ctx context.Context, c agentapi.Stage, report Reporter) agentapi.Result {
-	_, _, _ = ctx, c, report
-	return agentapi.Result{Version: agentapi.Version}
+// limits fills in the defaults.
+func (a *agent) limits(l agentapi.Limits, noProgress time.Duration) limits {
+	l.Workers = min(cmp.Or(l.Workers, defaultWorkers), maxWorkers)
+	l.PartBytes = max(cmp.Or(l.PartBytes, defaultPartBytes), cmp.Or(a.minPart, minPartBytes))
+	l.MaxFiles = cmp.Or(l.MaxFiles, defaultMaxFiles)
+	out := limits{Limits: l, policy: attempt.Policy{
+		Stall:      cmp.Or(time.Duration(l.StallSeconds)*time.Second, defaultStall),
+		NoProgress: cmp.Or(time.Duration(l.PatienceSeconds)*time.Second, noProgress),
+	}}
+	if a.policy != nil {
+		out.policy = *a.policy
+	}
+	return out
 }
 
-// Store uploads the streams, and the outputs if the command succeeded or c.OnFailure is set.
-func Store(ctx context.Context, c agentapi.Outputs, succeeded bool, report Reporter) agentapi.Result {
-	_, _, _, _ = ctx, c, succeeded, report
-	return agentapi.Result{Version: agentapi.Version}
+// client returns a client of a store.
+func (a *agent) client(s agentapi.Store, l limits) (*store.Client, error) {
+	return store.New(s, store.Options{Policy: l.policy, Connections: l.Workers, Wrap: a.wrap})
+}
+
+// result returns the Result of all transfers that a meter counted.
+func result(err error, meters ...*meter.Meter) agentapi.Result {
+	r := fault.Result(err)
+	for _, m := range meters {
+		r.Files += int(m.SentFiles.Load())
+		r.Bytes += m.SentBytes.Load()
+		r.Skipped += int(m.Skipped.Load())
+	}
+	return r
 }
