@@ -204,7 +204,7 @@ func TestOutputsWithoutCommand(t *testing.T) {
 	if code := c.wait(); code != 0 {
 		t.Fatalf("code %d, %s", code, c.stderr.String())
 	}
-	if r := c.result(); r.Class != "" || r.Code != nil || r.Message != "the Pod was stopped before the command was started" {
+	if r := c.result(); r.Class != "" || r.Code != nil || r.Message != "the command was not started, so nothing is stored" {
 		t.Errorf("%+v", r)
 	}
 }

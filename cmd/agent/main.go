@@ -143,7 +143,7 @@ func (a *agent) outputs() int {
 		return a.finish(agentapi.Result{Class: agentapi.Permanent, Message: err.Error()}, config.MessageBytes)
 	}
 	if !end.Started {
-		return a.finish(agentapi.Result{Message: "the Pod was stopped before the command was started"}, config.MessageBytes)
+		return a.finish(agentapi.Result{Message: "the command was not started, so nothing is stored"}, config.MessageBytes)
 	}
 	result := staging.Store(context.Background(), config, end.Exit.Code == 0, progress{os.Stderr})
 	result.Code = &end.Exit.Code

@@ -43,8 +43,8 @@ const (
 	// LockFile is locked (flock, exclusive) by exec from before StartedFile is there until the command
 	// has ended. That exec itself was killed frees it, too.
 	LockFile = "lock"
-	// StartedFile says that the command is being started. Only one process can create it: exec, or
-	// outputs if it is stopped before; exec does not start the command then.
+	// StartedFile says that the command is being started, or never will be. Only one process can create
+	// it: exec, or outputs if it is stopped before.
 	StartedFile = "started"
 	// ExitFile has an Exit, written when the command has ended. It is missing if exec was killed.
 	ExitFile = "exit.json"

@@ -23,7 +23,7 @@ const pollInterval = 100 * time.Millisecond
 
 // End is how the command ended, as the container of the outputs sees it.
 type End struct {
-	// Started is false if AwaitEnd was stopped before the command was started; it is never started then.
+	// Started is false if the command is never started: exec failed, or AwaitEnd was stopped before.
 	Started bool
 	// Exit is the command's. Its code is agentapi.ExitKilled if exec was killed.
 	Exit agentapi.Exit
@@ -34,11 +34,14 @@ type End struct {
 // AwaitEnd waits until the command has ended. Without a command it waits until stop has a value; once the
 // command is started, stop is not looked at.
 func AwaitEnd(dir string, stop <-chan os.Signal) (End, error) {
-	if started, err := awaitStart(dir, stop); err != nil || !started {
+	if stopped, err := awaitMarker(dir, stop); err != nil || stopped {
 		return End{}, err
 	}
 	if err := awaitUnlock(dir); err != nil {
 		return End{}, err
+	}
+	if text, err := readState(dir, agentapi.StartedFile, 64); err == nil && string(text) != markStarted {
+		return End{}, nil // exec failed or was killed between the marker and the command
 	}
 	end := End{Started: true, Exit: agentapi.Exit{Code: agentapi.ExitKilled}}
 	b, err := readState(dir, agentapi.ExitFile, 1<<16)
@@ -57,14 +60,14 @@ func AwaitEnd(dir string, stop <-chan os.Signal) (End, error) {
 	return end, nil
 }
 
-// awaitStart waits for the start marker, and tells whether the command is started. If it is stopped before, it
-// creates the marker itself, so that the command is not started after nobody waits for its end.
-func awaitStart(dir string, stop <-chan os.Signal) (bool, error) {
+// awaitMarker waits for the start marker, and tells whether it says that the command is never started. If it is
+// stopped before, it creates such a marker itself, so that no command is started whose end nobody waits for.
+func awaitMarker(dir string, stop <-chan os.Signal) (stopped bool, err error) {
 	path := filepath.Join(dir, agentapi.StartedFile)
 	for {
 		if _, err := os.Lstat(path); err == nil {
-			text, _ := readState(dir, agentapi.StartedFile, 64) // only exec creates one that cannot be read
-			return string(text) != markStopped, nil
+			text, _ := readState(dir, agentapi.StartedFile, 64) // only a command creates one that cannot be read
+			return string(text) == markStopped, nil
 		}
 		if _, err := os.Stat(dir); err != nil {
 			return false, fmt.Errorf("the state directory: %w", err)
@@ -75,7 +78,7 @@ func awaitStart(dir string, stop <-chan os.Signal) (bool, error) {
 			if errors.Is(mark(dir, markStopped), errMarked) {
 				continue
 			}
-			return false, nil
+			return true, nil
 		}
 	}
 }

@@ -57,6 +57,10 @@ func TestKilledAtEveryStep(t *testing.T) {
 			if end != want {
 				t.Errorf("%+v, want %+v", end, want)
 			}
+			// The container of the outputs may be killed and started again.
+			if again, err := AwaitEnd(p.state, nil); again != want || err != nil {
+				t.Errorf("%+v, %v; want %+v again", again, err, want)
+			}
 			if n >= slices.Index(steps, "command ended") && p.read("stdout") != "output\n" {
 				t.Errorf("stdout %q", p.read("stdout"))
 			}

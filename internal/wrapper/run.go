@@ -188,8 +188,9 @@ func (e *Ended) Hold() {
 	}
 }
 
-// failed is the end of a wrapper that could not start the command.
+// failed is the end of a wrapper that could not start the command. Nobody then waits for the end of the command.
 func (w *wrapper) failed(err error) *Ended {
+	_ = mark(w.StateDir, markStopped)
 	e := &Ended{Code: agentapi.ExitTransient, w: w, Result: agentapi.Result{Version: agentapi.Version, Class: agentapi.Transient, Message: err.Error()}}
 	if errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EROFS) {
 		e.Code, e.Result.Class = agentapi.ExitPermanent, agentapi.Permanent

@@ -151,6 +151,31 @@ func TestStateDirectory(t *testing.T) {
 	}
 }
 
+// TestNotStarted checks that nobody waits for a command that could not be started, and that the marker alone, of an
+// exec that was killed just then, does not count as a start.
+func TestNotStarted(t *testing.T) {
+	p := newProcess(t, "exit 3")
+	if err := os.Mkdir(filepath.Join(p.state, agentapi.StderrFile), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.start().wait(); code != agentapi.ExitTransient || p.told().Result.Class != agentapi.Transient {
+		t.Errorf("code %d, %+v", code, p.told())
+	}
+	if end := p.ended(); end != (End{}) {
+		t.Errorf("%+v", end)
+	}
+
+	p = newProcess(t, "")
+	for _, name := range []string{agentapi.LockFile, agentapi.StartedFile} {
+		if err := os.WriteFile(filepath.Join(p.state, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if end := p.ended(); end != (End{}) {
+		t.Errorf("%+v", end)
+	}
+}
+
 // TestZombies checks that orphans are reaped while the command runs.
 func TestZombies(t *testing.T) {
 	_, code := run(t, `

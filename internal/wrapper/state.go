@@ -17,9 +17,10 @@ import (
 	"batchcompute.dev/operator/internal/agentapi"
 )
 
-// The contents of the start marker: who created it.
+// The contents of the start marker. While it is empty, exec is about to start the command.
 const (
 	markStarted = "started\n"
+	// markStopped: the command is never started.
 	markStopped = "stopped\n"
 )
 
