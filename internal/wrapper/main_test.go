@@ -34,6 +34,8 @@ type request struct {
 	KillAfter string
 	// FileLimit is RLIMIT_FSIZE of the wrapper; 0 means none.
 	FileLimit uint64
+	// LogTime is logTime; 0 means as it is.
+	LogTime time.Duration
 	// Report is a file that gets a report before the container is held.
 	Report string
 }
@@ -71,6 +73,9 @@ func runRequest(path string) int {
 		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
 			panic(err)
 		}
+	}
+	if r.LogTime > 0 {
+		logTime = r.LogTime
 	}
 	var out report
 	r.step = func(name string) {

@@ -19,14 +19,15 @@ import (
 	"batchcompute.dev/operator/internal/agentapi"
 )
 
-const (
-	// drainTime is how long processes that the command left behind may write after its end.
+// drainTime is how long processes that the command left behind may write after its end. logTime is how long the end
+// waits, after that, for a log or a file that accepts nothing. Only tests change them.
+var (
 	drainTime = 2 * time.Second
-	// logTime is how long the end waits, after that, for a log or file that accepts nothing.
-	logTime = 10 * time.Second
-	// chunkBytes is how much is read at once, and all the memory that a stream takes beside its tail.
-	chunkBytes = 64 << 10
+	logTime   = 10 * time.Second
 )
+
+// chunkBytes is how much is read at once, and all the memory that a stream takes beside its tail.
+const chunkBytes = 64 << 10
 
 // stream copies one stream of the command.
 type stream struct {
@@ -214,9 +215,12 @@ func (s *stream) setEnd(at time.Time) { _ = s.pipe.SetReadDeadline(at) }
 func (s *stream) await(give <-chan struct{}) {
 	select {
 	case <-s.done:
+		return
 	case <-give:
-		s.mu.Lock()
-		defer s.mu.Unlock()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.sealed {
 		s.errs = append(s.errs, errors.New("the log or a file accepts nothing"))
 	}
 }

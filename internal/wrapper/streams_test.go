@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -147,6 +148,44 @@ func TestTails(t *testing.T) {
 		t.Errorf("%+v", end)
 	}
 	_ = w.Close()
+}
+
+// TestLogSlow checks that output is complete that nobody took before the time for the rest of it was over, and
+// that a log that accepts nothing does not keep the container for ever.
+func TestLogSlow(t *testing.T) {
+	// This fills the log, and fits into it and the pipe to the wrapper.
+	const size = 130_000
+	script := fmt.Sprintf(`sleep 1000 & head -c %d /dev/zero | tr '\0' x; echo ended >"$DIR/ended"; exit 6`, size)
+	pipe := func(p *process) (r, w *os.File) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Cmd.Stdout = w
+		return r, w
+	}
+
+	p := newProcess(t, script)
+	r, w := pipe(p)
+	ended := p.newFifo("ended")
+	p.start()
+	_ = w.Close()
+	ended.expect("ended")
+	time.Sleep(drainTime + 300*time.Millisecond) // if that is too short, the test passes without reason
+	log, err := io.ReadAll(r)
+	if code := p.wait(); code != 6 || err != nil || len(log) != size || len(p.read("stdout")) != size || p.ended().Exit.Incomplete != "" {
+		t.Errorf("code %d, %v, %d bytes in the log, %d in the file, %+v", code, err, len(log), len(p.read("stdout")), p.ended().Exit)
+	}
+
+	p = newProcess(t, script, func(r *request) { r.LogTime = time.Second })
+	r, w = pipe(p)
+	defer r.Close()
+	p.newFifo("ended")
+	p.start()
+	_ = w.Close()
+	if code, end := p.wait(), p.ended(); code != 6 || end.Exit.Code != 6 || end.Exit.Incomplete != "stdout is not complete: the log or a file accepts nothing" {
+		t.Errorf("code %d, %+v", code, end)
+	}
 }
 
 // TestLogClosed checks that a log that nobody reads costs nothing but itself.
