@@ -40,7 +40,7 @@ func TestClaimGrowsOld(t *testing.T) {
 		if err := e.Delete(context.Background(), taken); err != nil {
 			t.Error(err)
 		}
-		e.clock.SetTime(taken.CreationTimestamp.Add(nameTime))
+		e.clock.SetTime(taken.CreationTimestamp.Add(minNameAge))
 		second.must("j") // counts it and lets go of it
 		if !e.isGone(taken) {
 			t.Error("the Pod that was deleted is still there")
@@ -91,7 +91,7 @@ func TestQuota(t *testing.T) {
 		for range n {
 			res := p.must("j")
 			waits = append(waits, res.RequeueAfter)
-			e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxRefusalWait)))
+			e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxCreateBackoff)))
 		}
 		return waits
 	}
@@ -169,13 +169,13 @@ func TestWebhookOutage(t *testing.T) {
 	const want = `task "a": InternalError.CallCvm: the cluster refused to create a Pod: an admission webhook of the cluster does not answer`
 	e.eventually("the status says that a webhook does not answer", func() bool {
 		res := p.must("j")
-		e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxRefusalWait)))
+		e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxCreateBackoff)))
 		return strings.HasPrefix(e.job("j").Status.Message, want)
 	})
 	before, start := p.sum(), e.clock.Now()
 	for e.clock.Since(start) < 2*plan.DefaultResourceWait {
 		res := p.must("j")
-		e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxRefusalWait)))
+		e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxCreateBackoff)))
 	}
 	if did := p.log[before:]; len(did) > 120 { // the first in the queue tries every 10 s
 		t.Errorf("%d writes in %s: %v", len(did), e.clock.Since(start), did)
@@ -185,7 +185,7 @@ func TestWebhookOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.eventually("the Pod is created", func() bool {
-		e.clock.SetTime(e.clock.Now().Add(maxRefusalWait))
+		e.clock.SetTime(e.clock.Now().Add(maxCreateBackoff))
 		p.must("j")
 		return len(e.Pods(t, e.ns)) == 1
 	})
@@ -212,14 +212,14 @@ func TestTakenName(t *testing.T) {
 	for range 3 {
 		e.clock.SetTime(e.clock.Now().Add(p.must("j").RequeueAfter))
 	}
-	want := fmt.Sprintf("task \"a\": 1 instance waits: the name %q is taken by a Pod that the operator did not make; delete that Pod", ours.Name)
+	want := fmt.Sprintf("task \"a\": 1 instance waits: Pod %q exists, and the operator did not create it; delete that Pod", ours.Name)
 	if got := e.job("j").Status.Message; got != want {
 		t.Errorf("the job says %q, want %q", got, want)
 	}
 	if err := e.Delete(context.Background(), theirs); err != nil {
 		t.Fatal(err)
 	}
-	e.clock.SetTime(e.clock.Now().Add(maxRefusalWait))
+	e.clock.SetTime(e.clock.Now().Add(maxCreateBackoff))
 	p.play("j")
 	e.want("j", "SUCCEED 1/1 1/1", "a SUCCEED succeeded=0")
 }

@@ -121,7 +121,7 @@ func TestNameIsKept(t *testing.T) {
 	if err := e.Delete(context.Background(), first); err != nil {
 		t.Fatal(err)
 	}
-	e.clock.SetTime(first.CreationTimestamp.Add(nameTime - 2*time.Second))
+	e.clock.SetTime(first.CreationTimestamp.Add(minNameAge - 2*time.Second))
 	res := p.must("j")
 	e.want("j", "RUNNING 0/1 0/1", "a RUNNING active=r1:0", "failure a/0/0 PodDeleted")
 	if got := e.pod("a/0"); got.UID != first.UID || len(got.Finalizers) == 0 {
@@ -131,7 +131,7 @@ func TestNameIsKept(t *testing.T) {
 	if res.RequeueAfter <= 0 || res.RequeueAfter > 2*time.Second {
 		t.Errorf("it looks again after %s, want at most 2s", res.RequeueAfter)
 	}
-	e.clock.SetTime(first.CreationTimestamp.Add(nameTime))
+	e.clock.SetTime(first.CreationTimestamp.Add(minNameAge))
 	p.must("j")
 	if !e.isGone(first) {
 		t.Error("the Pod is still there when it is old")

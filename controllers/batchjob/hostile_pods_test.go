@@ -128,7 +128,7 @@ func TestHostileOtherController(t *testing.T) {
 		p.passes("j", 3)
 	}
 	job := e.job("j")
-	if got := job.Status.Tasks[0].Reason; got != v1alpha1.ReasonPodNameTaken || !strings.Contains(job.Status.Message, `has been given to ReplicaSet "web"`) {
+	if got := job.Status.Tasks[0].Reason; got != v1alpha1.ReasonPodNameTaken || !strings.Contains(job.Status.Message, `now belongs to ReplicaSet "web"`) {
 		t.Errorf("the job says %q: %q", got, job.Status.Message)
 	}
 	if live := e.livePodNames(); !slices.Equal(live, []string{pod.Name}) || job.Status.Tasks[0].Active != "0" || job.Status.Tasks[0].Succeeded != "1-2" {
@@ -151,7 +151,7 @@ func TestHostileOtherController(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.Finish(t, e.again(pod), 143, e.clock.Now())
-	e.clock.SetTime(e.clock.Now().Add(maxRefusalWait))
+	e.clock.SetTime(e.clock.Now().Add(maxCreateBackoff))
 	p.play("j")
 	if s := e.job("j").Status; s.State != v1alpha1.JobSucceed {
 		t.Errorf("the job is %s: %s", s.State, s.Message)
@@ -215,7 +215,7 @@ func TestHostilePodMadeInAdvance(t *testing.T) {
 			e.Finish(t, e.pod("a/0"), 1, e.clock.Now())
 			p.passes("j", 4)
 			job := e.job("j")
-			want := fmt.Sprintf("the name %q is taken by a Pod that the operator did not make; delete that Pod", fake.Name)
+			want := fmt.Sprintf("Pod %q exists, and the operator did not create it; delete that Pod", fake.Name)
 			if job.Status.State == v1alpha1.JobSucceed || !strings.Contains(job.Status.Message, want) {
 				t.Errorf("the job is %s: %q", job.Status.State, job.Status.Message)
 			}
@@ -228,7 +228,7 @@ func TestHostilePodMadeInAdvance(t *testing.T) {
 				t.Fatal(err)
 			}
 			e.forceDelete(fake)
-			e.clock.SetTime(e.clock.Now().Add(maxRefusalWait))
+			e.clock.SetTime(e.clock.Now().Add(maxCreateBackoff))
 			p.play("j")
 			e.want("j", "FAILED 0/1 0/1", "a FAILED failed=0 reason=TaskInstanceFailed", "failure a/0/0 CommandFailed 1", "failure a/0/1 CommandFailed 1")
 			t.Logf("hostile: made in advance, %s: %q, then %s", name, said, e.job("j").Status.State)

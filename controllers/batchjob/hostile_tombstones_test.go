@@ -122,7 +122,7 @@ func TestHostileTombstones(t *testing.T) {
 				t.Error("the job was not deleted")
 			}
 			told := strings.Join(p.recorder.(*eventRecorder).events, "\n")
-			if !strings.Contains(told, "Warning TombstoneRefused: deleted after its ttlSecondsAfterFinished; a manifest that is applied again will run again") {
+			if !strings.Contains(told, "Warning TombstoneRefused: deleted after its ttlSecondsAfterFinished; applying its manifest again starts the job again") {
 				t.Errorf("the events are %q", told)
 			}
 			t.Logf("hostile: %s: %s; deleted after %s", name, c.Message, deletionDelay)
