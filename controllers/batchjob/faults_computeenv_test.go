@@ -19,9 +19,8 @@ import (
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
 
-// TestFaultsComputeEnv: two jobs share a small ComputeEnv while a tenth of all calls goes
-// wrong, watches are late and cut, and one manager after the other is killed. There are never
-// more instances live than nodes; and both jobs end.
+// TestFaultsComputeEnv: two jobs share a small ComputeEnv while a tenth of all calls fails, watches are late and cut, and
+// one manager after the other is killed. There are never more live Pods than nodes, and both jobs end.
 func TestFaultsComputeEnv(t *testing.T) {
 	t.Parallel()
 	const size, instances = 4, 30
@@ -50,7 +49,7 @@ func TestFaultsComputeEnv(t *testing.T) {
 	manager := start(1)
 	for next := int64(8); next < 2*instances; next += 8 {
 		d.within(3*time.Minute, fmt.Sprint(next, " instances have ended"), func() bool { return ended() >= next })
-		proxied.change(func(p *proxy) { p.refuses = func(*http.Request) bool { return true } }) // nothing gets out of it any more
+		proxied.change(func(p *proxy) { p.refuses = func(*http.Request) bool { return true } }) // none of its calls gets through
 		manager.cancel()
 		<-manager.ended
 		kills++
@@ -65,11 +64,10 @@ func TestFaultsComputeEnv(t *testing.T) {
 	d.wantNoOverlap()
 }
 
-// BenchmarkComputeEnvRelease measures how long it is from the end of an instance to the Pod of
-// the next one, while 1,000 jobs wait for nodes: as many as a namespace may have, unless it is
-// given more. They wait for 100 ComputeEnvs of one node, or all for the same. That 1,000 wait for
-// each of 100, in many namespaces, is measured of the ledger: internal/nodepool, BenchmarkSettle.
-// Nodes are played.
+// BenchmarkComputeEnvRelease measures the time from the end of an instance to the Pod of the next one, while 1,000 jobs
+// wait for nodes: as many as the default quota of a namespace allows. They wait for 100 ComputeEnvs of one node, or all
+// for the same one. BenchmarkSettle of internal/nodepool measures the ledger with 1,000 jobs for each of 100 ComputeEnvs.
+// The nodes are simulated.
 func BenchmarkComputeEnvRelease(b *testing.B) {
 	for _, envs := range []int{100, 1} {
 		b.Run(fmt.Sprint("envs=", envs), func(b *testing.B) { benchmarkRelease(b, envs, 1000) })
@@ -88,7 +86,7 @@ func benchmarkRelease(b *testing.B, envs, jobs int) {
 		}
 	}
 	defer e.manage()()
-	e.eventually("every node is taken, and the others wait", func() bool {
+	e.eventually("every node is in use, and the other jobs wait", func() bool {
 		var list v1alpha1.BatchJobList
 		waiting := 0
 		if err := e.cache.List(context.Background(), &list, client.InNamespace(e.ns)); err != nil {
@@ -106,7 +104,7 @@ func benchmarkRelease(b *testing.B, envs, jobs int) {
 	for _, pod := range running {
 		seen[pod.Name] = true
 	}
-	next := func() *corev1.Pod { // from a cache, so that looking costs the API server nothing
+	next := func() *corev1.Pod { // from the cache, so that the measurement puts no load on the API server
 		var list corev1.PodList
 		if err := e.cache.List(context.Background(), &list, client.InNamespace(e.ns)); err != nil {
 			b.Fatal(err)
@@ -122,7 +120,7 @@ func benchmarkRelease(b *testing.B, envs, jobs int) {
 	for i := 0; b.Loop() && i < jobs; i++ {
 		e.Finish(b, &running[i], 0, time.Now())
 		start := time.Now()
-		e.eventually("the next one has the node", func() bool { return next() != nil })
+		e.eventually("the next job has the node", func() bool { return next() != nil })
 		waits = append(waits, time.Since(start))
 		running = append(running, *next())
 		seen[running[len(running)-1].Name] = true
@@ -130,7 +128,7 @@ func benchmarkRelease(b *testing.B, envs, jobs int) {
 	report(b, waits)
 }
 
-// report adds the middle and the longest of some times to a benchmark.
+// report reports the median and the longest of some times.
 func report(b *testing.B, times []time.Duration) {
 	b.Helper()
 	slices.Sort(times)
