@@ -36,7 +36,7 @@ CONTROLLER_GEN := hack/tools/run.sh . controller-gen
 CRD_REF_DOCS := hack/tools/run.sh crd-ref-docs crd-ref-docs
 GOLANGCI_LINT := hack/tools/run.sh golangci-lint golangci-lint
 # A webhook has a URL (make run) or a service (make deploy). The manager may own the one that
-# is there, and server-side apply does not take that away, so between the two it is made anew.
+# is there, and server-side apply does not take that away, so between the two it is deleted and created again.
 WEBHOOK_CONFIGURATIONS := validatingwebhookconfiguration/batchcompute-validating-webhook-configuration \
 	mutatingwebhookconfiguration/batchcompute-mutating-webhook-configuration
 # Every Go module of the repository whose code is ours.

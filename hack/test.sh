@@ -17,7 +17,7 @@ trap 'rm -rf "$logs"; [ -z "$alive" ] || kill "$alive" 2>/dev/null' EXIT
 trap 'exit 130' INT TERM
 failed=0
 
-# watch says every 30 s that a target goes on, if nothing else was said.
+# watch prints every 30 s that a target is still running, if nothing else was printed.
 watch() {
 	begin=$(date +%s)
 	size=0

@@ -90,7 +90,8 @@ type BatchJobSpec struct {
 
 	// ttlSecondsAfterFinished is how long after its end the job is deleted; 0 means
 	// immediately. If the same request is then created again under the same name, it shows
-	// the old result and does not run. Mutable. Unit: seconds. Absent: the job is kept.
+	// the old result and does not run. 0 or more. Mutable. Unit: seconds. Absent: the job is
+	// kept.
 	// +optional
 	TTLSecondsAfterFinished *int64 `json:"ttlSecondsAfterFinished,omitempty"`
 }
@@ -104,21 +105,22 @@ type Placement struct {
 	// +optional
 	Zone string `json:"zone,omitempty"`
 
-	// projectId is the project that pays. The Pods have it as the label
+	// projectId is the project that pays: 0 or more. The Pods have it as the label
 	// batchcompute.dev/project-id. Default: 0, the default project.
 	// Source: BatchCompute, Placement.ProjectId.
 	// +optional
 	ProjectID *int64 `json:"projectId,omitempty"`
 
 	// hostIds are the hosts that may be used: nodes, by their label
-	// kubernetes.io/hostname. Absent: any host.
+	// kubernetes.io/hostname. At most 100. Absent: any host.
 	// Source: BatchCompute, Placement.HostIds.
 	// +listType=atomic
 	// +optional
 	HostIDs []string `json:"hostIds,omitempty"`
 
 	// hostIps are the hosts that may be used: nodes, by their addresses. While no node
-	// has any of them, the instances wait. Absent: any host. Hosts of hostIds may be used too.
+	// has any of them, the instances wait. At most 100. Absent: any host. If hostIds are given
+	// as well, the hosts of both may be used.
 	// Source: BatchCompute, Placement.HostIps.
 	// +listType=atomic
 	// +optional
@@ -197,8 +199,8 @@ type Job struct {
 	// +optional
 	StateIfCreateCvmFailed StateIfCreateCvmFailed `json:"stateIfCreateCvmFailed,omitempty"`
 
-	// notifications say which changes of state are announced, and to whom.
-	// Source: BatchCompute, Job.Notifications.
+	// notifications say which changes of state are announced, and to whom. No effect in
+	// this version: nothing is announced. Source: BatchCompute, Job.Notifications.
 	// +listType=atomic
 	// +optional
 	Notifications []Notification `json:"notifications,omitempty"`
@@ -211,7 +213,7 @@ type Job struct {
 	Tags []Tag `json:"tags,omitempty"`
 
 	// notificationTarget is the message service of the topics in notifications: CMQ or
-	// TDMQ_CMQ. Default: CMQ. Source: BatchCompute, Job.NotificationTarget.
+	// TDMQ_CMQ. Default: CMQ. No effect in this version. Source: BatchCompute, Job.NotificationTarget.
 	// +optional
 	NotificationTarget string `json:"notificationTarget,omitempty"`
 }
@@ -251,7 +253,8 @@ type Dependence struct {
 
 // Tag is a key-value pair. Source: BatchCompute, Tag.
 type Tag struct {
-	// key is 1-127 characters; it must not begin with qcs: or project. Required.
+	// key is 1-127 characters, unique in the list; it must not begin with qcs: or project.
+	// Required.
 	// Source: BatchCompute, Tag.Key.
 	// +optional
 	Key string `json:"key,omitempty"`

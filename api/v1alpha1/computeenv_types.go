@@ -11,7 +11,7 @@ type AnonymousComputeEnv struct {
 	// +optional
 	EnvType string `json:"envType,omitempty"`
 
-	// envData is the machine itself.
+	// envData describes the machine. Absent: the operator's defaults.
 	// Source: BatchCompute, AnonymousComputeEnv.EnvData.
 	// +optional
 	EnvData *EnvData `json:"envData,omitempty"`
@@ -23,7 +23,7 @@ type AnonymousComputeEnv struct {
 	// +optional
 	MountDataDisks []MountDataDisk `json:"mountDataDisks,omitempty"`
 
-	// agentRunningMode is for Windows machines only.
+	// agentRunningMode is for Windows machines only. No effect on Kubernetes.
 	// Source: BatchCompute, AnonymousComputeEnv.AgentRunningMode.
 	// +optional
 	AgentRunningMode *AgentRunningMode `json:"agentRunningMode,omitempty"`
@@ -64,12 +64,13 @@ type EnvData struct {
 	// +optional
 	SystemDisk *SystemDisk `json:"systemDisk,omitempty"`
 
-	// dataDisks are further disks. Source: BatchCompute, EnvData.DataDisks.
+	// dataDisks are further disks, at most 20. Source: BatchCompute, EnvData.DataDisks.
 	// +listType=atomic
 	// +optional
 	DataDisks []DataDisk `json:"dataDisks,omitempty"`
 
-	// zones are availability zones that may be used. They take precedence over placement.zone.
+	// zones are availability zones that may be used, at most 10. They take precedence over
+	// placement.zone.
 	// At most one of zones, virtualPrivateCloud and virtualPrivateClouds may be given.
 	// Source: BatchCompute, EnvData.Zones.
 	// +listType=atomic
@@ -113,8 +114,8 @@ type EnvData struct {
 	// +optional
 	EnhancedService *EnhancedService `json:"enhancedService,omitempty"`
 
-	// instanceChargeType is POSTPAID_BY_HOUR or SPOTPAID.
-	// Default: POSTPAID_BY_HOUR. Source: BatchCompute, EnvData.InstanceChargeType.
+	// instanceChargeType is POSTPAID_BY_HOUR or SPOTPAID: it chooses the node labels and
+	// tolerations that the operator's catalogue has for it. Default: POSTPAID_BY_HOUR. Source: BatchCompute, EnvData.InstanceChargeType.
 	// +optional
 	InstanceChargeType string `json:"instanceChargeType,omitempty"`
 
@@ -127,12 +128,12 @@ type EnvData struct {
 // InstanceTypeOptions ask for a size instead of a machine type.
 // Source: BatchCompute, InstanceTypeOptions.
 type InstanceTypeOptions struct {
-	// cpu is the number of cores. Required.
+	// cpu is the number of cores: 1-100000. Required.
 	// Source: BatchCompute, InstanceTypeOptions.CPU.
 	// +optional
 	CPU *int64 `json:"cpu,omitempty"`
 
-	// memory is the memory. Unit: GB. Required.
+	// memory is the amount of memory: 1-1000000. Unit: GB. Required.
 	// Source: BatchCompute, InstanceTypeOptions.Memory.
 	// +optional
 	Memory *int64 `json:"memory,omitempty"`
@@ -149,11 +150,12 @@ type InstanceTypeOptions struct {
 // Source: BatchCompute, SystemDisk.
 type SystemDisk struct {
 	// diskType is LOCAL_BASIC, LOCAL_SSD, CLOUD_BASIC, CLOUD_SSD or CLOUD_PREMIUM.
-	// Default: what is in stock. Source: BatchCompute, SystemDisk.DiskType.
+	// Default: what is in stock. No effect on Kubernetes.
+	// Source: BatchCompute, SystemDisk.DiskType.
 	// +optional
 	DiskType string `json:"diskType,omitempty"`
 
-	// diskSize is the size. Unit: GB. Default: 50.
+	// diskSize is the size: 1-1000000. Unit: GB. Default: 50.
 	// Source: BatchCompute, SystemDisk.DiskSize.
 	// +optional
 	DiskSize *int64 `json:"diskSize,omitempty"`
@@ -185,7 +187,8 @@ type SystemDisk struct {
 
 // DataDisk is a further disk of a machine. Source: BatchCompute, DataDisk.
 type DataDisk struct {
-	// diskSize is the size, in steps of 10; 0 means no disk. Unit: GB. Required.
+	// diskSize is the size: a multiple of 10, at most 1000000; 0 means no disk. Unit: GB.
+	// Required.
 	// Source: BatchCompute, DataDisk.DiskSize.
 	// +optional
 	DiskSize *int64 `json:"diskSize,omitempty"`
@@ -199,26 +202,30 @@ type DataDisk struct {
 	// +optional
 	DiskID string `json:"diskId,omitempty"`
 
-	// deleteWithInstance removes the disk with the machine. Default: true.
+	// deleteWithInstance deletes the disk together with the machine. Default: true. No effect
+	// on Kubernetes: the disk is always deleted with the Pod.
 	// Source: BatchCompute, DataDisk.DeleteWithInstance.
 	// +optional
 	DeleteWithInstance *bool `json:"deleteWithInstance,omitempty"`
 
-	// snapshotId is a snapshot that the disk starts from.
+	// snapshotId is a snapshot that the disk starts from. It is refused: this version cannot
+	// use snapshots.
 	// Source: BatchCompute, DataDisk.SnapshotId.
 	// +optional
 	SnapshotID string `json:"snapshotId,omitempty"`
 
-	// encrypt asks for encryption at rest. Default: false.
+	// encrypt asks for encryption at rest. Default: false. No effect on Kubernetes.
 	// Source: BatchCompute, DataDisk.Encrypt.
 	// +optional
 	Encrypt *bool `json:"encrypt,omitempty"`
 
-	// kmsKeyId is the key for encrypt. Source: BatchCompute, DataDisk.KmsKeyId.
+	// kmsKeyId is the key for encrypt. No effect on Kubernetes.
+	// Source: BatchCompute, DataDisk.KmsKeyId.
 	// +optional
 	KmsKeyID string `json:"kmsKeyId,omitempty"`
 
-	// throughputPerformance is extra throughput. Unit: MB/s.
+	// throughputPerformance is extra throughput: 0-1000000. Unit: MB/s. No effect on
+	// Kubernetes.
 	// Source: BatchCompute, DataDisk.ThroughputPerformance.
 	// +optional
 	ThroughputPerformance *int64 `json:"throughputPerformance,omitempty"`
@@ -242,13 +249,14 @@ type DataDisk struct {
 // MountDataDisk says where a data disk is mounted.
 // Source: BatchCompute, MountDataDisk.
 type MountDataDisk struct {
-	// localPath is an absolute path. One of Windows, such as H: or H:\, is refused.
-	// Required.
+	// localPath is an absolute path, at which nothing else is mounted. A path of Windows,
+	// such as H: or H:\, is refused. Required.
 	// Source: BatchCompute, MountDataDisk.LocalPath.
 	// +optional
 	LocalPath string `json:"localPath,omitempty"`
 
-	// fileSystemType is EXT3 or EXT4, or NTFS on Windows. Default: EXT3.
+	// fileSystemType is EXT3 or EXT4, or NTFS on Windows. Default: EXT3. No effect on
+	// Kubernetes.
 	// Source: BatchCompute, MountDataDisk.FileSystemType.
 	// +optional
 	FileSystemType string `json:"fileSystemType,omitempty"`
@@ -256,7 +264,7 @@ type MountDataDisk struct {
 
 // AgentRunningMode is for Windows machines. Source: BatchCompute, AgentRunningMode.
 type AgentRunningMode struct {
-	// scene is WINDOWS. Required. Source: BatchCompute, AgentRunningMode.Scene.
+	// scene is the operating system: WINDOWS. Required. Source: BatchCompute, AgentRunningMode.Scene.
 	// +optional
 	Scene string `json:"scene,omitempty"`
 
@@ -273,12 +281,12 @@ type AgentRunningMode struct {
 
 // VirtualPrivateCloud is a network. Source: BatchCompute, VirtualPrivateCloud.
 type VirtualPrivateCloud struct {
-	// vpcId is vpc-…, or DEFAULT. Required.
+	// vpcId is the network: vpc-…, or DEFAULT. Required.
 	// Source: BatchCompute, VirtualPrivateCloud.VpcId.
 	// +optional
 	VpcID string `json:"vpcId,omitempty"`
 
-	// subnetId is subnet-…, or DEFAULT. Required.
+	// subnetId is the subnet: subnet-…, or DEFAULT. Required.
 	// Source: BatchCompute, VirtualPrivateCloud.SubnetId.
 	// +optional
 	SubnetID string `json:"subnetId,omitempty"`
@@ -294,7 +302,7 @@ type VirtualPrivateCloud struct {
 	// +optional
 	PrivateIPAddresses []string `json:"privateIpAddresses,omitempty"`
 
-	// ipv6AddressCount is how many IPv6 addresses a machine gets.
+	// ipv6AddressCount is how many IPv6 addresses a machine gets: 0-1000000. Default: 0.
 	// Source: BatchCompute, VirtualPrivateCloud.Ipv6AddressCount.
 	// +optional
 	IPv6AddressCount *int64 `json:"ipv6AddressCount,omitempty"`
@@ -308,12 +316,13 @@ type InternetAccessible struct {
 	// +optional
 	InternetChargeType string `json:"internetChargeType,omitempty"`
 
-	// internetMaxBandwidthOut is the outgoing bandwidth. Unit: Mbit/s. Default: 0.
+	// internetMaxBandwidthOut is the outgoing bandwidth: 0-1000000. Unit: Mbit/s. Default: 0.
 	// Source: BatchCompute, InternetAccessible.InternetMaxBandwidthOut.
 	// +optional
 	InternetMaxBandwidthOut *int64 `json:"internetMaxBandwidthOut,omitempty"`
 
-	// publicIpAssigned gives the machine a public address; it needs bandwidth.
+	// publicIpAssigned gives the machine a public address. It requires an
+	// internetMaxBandwidthOut above 0. Default: false.
 	// Source: BatchCompute, InternetAccessible.PublicIpAssigned.
 	// +optional
 	PublicIPAssigned *bool `json:"publicIpAssigned,omitempty"`
@@ -357,7 +366,8 @@ type LoginSettings struct {
 	// +optional
 	KeyIDs []string `json:"keyIds,omitempty"`
 
-	// keepImageLogin is TRUE or FALSE, in any case of letters.
+	// keepImageLogin keeps the login of the image: TRUE or FALSE, in any case of letters.
+	// Default: FALSE.
 	// Source: BatchCompute, LoginSettings.KeepImageLogin.
 	// +optional
 	KeepImageLogin string `json:"keepImageLogin,omitempty"`
@@ -397,7 +407,7 @@ type InstanceMarketOptions struct {
 	// +optional
 	SpotOptions *SpotOptions `json:"spotOptions,omitempty"`
 
-	// marketType is spot.
+	// marketType is the kind of market. The only value is spot.
 	// Source: BatchCompute, InstanceMarketOptionsRequest.MarketType.
 	// +optional
 	MarketType string `json:"marketType,omitempty"`
@@ -411,7 +421,7 @@ type SpotOptions struct {
 	// +optional
 	MaxPrice string `json:"maxPrice,omitempty"`
 
-	// spotInstanceType is one-time.
+	// spotInstanceType is the kind of request. The only value is one-time.
 	// Source: BatchCompute, SpotMarketOptions.SpotInstanceType.
 	// +optional
 	SpotInstanceType string `json:"spotInstanceType,omitempty"`

@@ -4,7 +4,7 @@
 package v1alpha1
 
 // Condition types of a BatchJob. Polarity says what True means: positive is the normal state, negative
-// calls for attention or patience, neutral is neither. Package internal/conditions has the same as a
+// means that somebody must act or wait, neutral is neither. Package internal/conditions has the same as a
 // table, together with the reasons.
 const (
 	// ConditionAccepted is True when the spec passed validation, and False for an object that got

@@ -9,17 +9,18 @@ import corev1 "k8s.io/api/core/v1"
 // precedence over what the operator would choose.
 type KubernetesOptions struct {
 	// nodeSelector has labels that a node must have, in addition to those that zones, hosts
-	// and machine types require.
+	// and machine types require. At most 64.
 	// +optional
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
 
 	// tolerations allow the Pods on nodes with taints, in addition to those of the charge type.
+	// At most 32.
 	// +listType=atomic
 	// +optional
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
 
-	// resources of the container. Each resource that is given here replaces that of the
-	// machine type.
+	// resources are the requests and limits of the container. Each resource that is given here
+	// replaces that of the machine type.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
@@ -29,12 +30,13 @@ type KubernetesOptions struct {
 	ServiceAccountName string `json:"serviceAccountName,omitempty"`
 
 	// imagePullSecrets name Secrets of type kubernetes.io/dockerconfigjson, in addition to
-	// application.docker.passwordSecretRef.
+	// application.docker.passwordSecretRef. At most 20.
 	// +listType=atomic
 	// +optional
 	ImagePullSecrets []SecretRef `json:"imagePullSecrets,omitempty"`
 
-	// runtimeClassName is the RuntimeClass that runs the container.
+	// runtimeClassName is the RuntimeClass that runs the container. Absent: the cluster's
+	// default.
 	// +optional
 	RuntimeClassName string `json:"runtimeClassName,omitempty"`
 
@@ -53,19 +55,19 @@ type KubernetesOptions struct {
 	SecurityContext *SecurityContext `json:"securityContext,omitempty"`
 
 	// labels are further labels of the Pods, such as kueue.x-k8s.io/queue-name. They
-	// must not begin with batchcompute.dev/.
+	// must not begin with batchcompute.dev/. At most 64.
 	// +optional
 	Labels map[string]string `json:"labels,omitempty"`
 
 	// annotations are further annotations of the Pods. They must not begin with
-	// batchcompute.dev/.
+	// batchcompute.dev/. At most 64 KiB together.
 	// +optional
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // ResourceRequirements are amounts of resources, by name.
 type ResourceRequirements struct {
-	// requests are what a node must have available.
+	// requests are what a node must have available for the container.
 	// +optional
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 
@@ -81,7 +83,7 @@ type SecurityContext struct {
 	// +optional
 	RunAsUser *int64 `json:"runAsUser,omitempty"`
 
-	// runAsGroup is the group's number.
+	// runAsGroup is the number of the primary group.
 	// +optional
 	RunAsGroup *int64 `json:"runAsGroup,omitempty"`
 
@@ -90,11 +92,11 @@ type SecurityContext struct {
 	// +optional
 	RunAsNonRoot *bool `json:"runAsNonRoot,omitempty"`
 
-	// fsGroup is the group that owns the volumes.
+	// fsGroup is the number of the group that owns the volumes.
 	// +optional
 	FSGroup *int64 `json:"fsGroup,omitempty"`
 
-	// supplementalGroups are further groups of the user.
+	// supplementalGroups are the numbers of further groups of the user. At most 64.
 	// +listType=atomic
 	// +optional
 	SupplementalGroups []int64 `json:"supplementalGroups,omitempty"`

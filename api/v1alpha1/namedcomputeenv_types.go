@@ -79,7 +79,7 @@ type ComputeEnvSpec struct {
 	// +optional
 	EnvType string `json:"envType,omitempty"`
 
-	// envData describes the machine of a node.
+	// envData describes the machine of a node. Absent: the operator's defaults.
 	// Source: BatchCompute, NamedComputeEnv.EnvData.
 	// +optional
 	EnvData *EnvData `json:"envData,omitempty"`
@@ -91,12 +91,12 @@ type ComputeEnvSpec struct {
 	// +optional
 	MountDataDisks []MountDataDisk `json:"mountDataDisks,omitempty"`
 
-	// agentRunningMode is for Windows machines only.
+	// agentRunningMode is for Windows machines only. No effect on Kubernetes.
 	// Source: BatchCompute, NamedComputeEnv.AgentRunningMode.
 	// +optional
 	AgentRunningMode *AgentRunningMode `json:"agentRunningMode,omitempty"`
 
-	// authentications are keys for storage of another account.
+	// authentications are keys for storage of another account. No effect in this version.
 	// Source: BatchCompute, NamedComputeEnv.Authentications.
 	// +listType=atomic
 	// +optional
@@ -109,14 +109,14 @@ type ComputeEnvSpec struct {
 	// +optional
 	InputMappings []InputMapping `json:"inputMappings,omitempty"`
 
-	// notifications say which changes of state are announced, and to whom.
-	// Source: BatchCompute, NamedComputeEnv.Notifications.
+	// notifications say which changes of state are announced, and to whom. No effect in
+	// this version: nothing is announced. Source: BatchCompute, NamedComputeEnv.Notifications.
 	// +listType=atomic
 	// +optional
 	Notifications []Notification `json:"notifications,omitempty"`
 
 	// notificationTarget is the message service of the topics in notifications: CMQ or
-	// TDMQ_CMQ. Default: CMQ. Source: BatchCompute, NamedComputeEnv.NotificationTarget.
+	// TDMQ_CMQ. Default: CMQ. No effect in this version. Source: BatchCompute, NamedComputeEnv.NotificationTarget.
 	// +optional
 	NotificationTarget string `json:"notificationTarget,omitempty"`
 
@@ -132,7 +132,8 @@ type ComputeEnvSpec struct {
 	// +optional
 	ResourceMaxRetryCount *int64 `json:"resourceMaxRetryCount,omitempty"`
 
-	// tags are key-value pairs that the nodes carry. At most 10.
+	// tags are key-value pairs that the Pods on its nodes carry, as with the tags of a job.
+	// At most 10.
 	// Source: BatchCompute, NamedComputeEnv.Tags.
 	// +listType=atomic
 	// +optional

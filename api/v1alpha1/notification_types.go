@@ -12,7 +12,7 @@ type Notification struct {
 	// +optional
 	TopicName string `json:"topicName,omitempty"`
 
-	// eventConfigs are the events that are announced. Required.
+	// eventConfigs are the events that are announced: at least 1. Required.
 	// Source: BatchCompute, Notification.EventConfigs.
 	// +listType=atomic
 	// +optional
@@ -24,7 +24,7 @@ type Notification struct {
 type EventConfig struct {
 	// eventName is JOB_, TASK_ or TASK_INSTANCE_ followed by RUNNING, SUCCEED,
 	// FAILED or FAILED_INTERRUPTED; or COMPUTE_NODE_ followed by CREATED,
-	// CREATION_FAILED, RUNNING, ABNORMAL or DELETING. Required.
+	// CREATION_FAILED, RUNNING, ABNORMAL or DELETING. At most once for a topic. Required.
 	// Source: BatchCompute, EventConfig.EventName.
 	// +optional
 	EventName string `json:"eventName,omitempty"`

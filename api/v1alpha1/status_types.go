@@ -71,24 +71,25 @@ type BatchJobStatus struct {
 	// +optional
 	State JobState `json:"state,omitempty"`
 
-	// reason says in one word why the job is in its state, or what it waits for.
+	// reason says in one word why the job is in its state, or what it waits for. The error code
+	// if validation refused the job.
 	// +optional
 	Reason string `json:"reason,omitempty"`
 
-	// message explains reason in a sentence.
+	// message explains reason in a sentence of at most 288 bytes.
 	// +optional
 	Message string `json:"message,omitempty"`
 
-	// startTime is when the first instance was issued.
+	// startTime is when the first instance was issued, in the present run. Absent: none was.
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 
-	// endTime is when the job ended. Source: BatchCompute, JobView.EndTime.
+	// endTime is when the job ended. Absent: it has not. Source: BatchCompute, JobView.EndTime.
 	// +optional
 	EndTime *metav1.Time `json:"endTime,omitempty"`
 
 	// run is how often the job was started again, by a retryToken or at the end of a
-	// suspension. It is part of the names of Pods.
+	// suspension, from 0. It is part of the names of Pods.
 	// +optional
 	Run int64 `json:"run,omitempty"`
 
@@ -149,20 +150,29 @@ type BatchJobStatus struct {
 // StateMetrics counts tasks or task instances by state; an absent field is 0.
 // Source: BatchCompute, TaskMetrics and TaskInstanceMetrics.
 type StateMetrics struct {
+	// submittedCount is how many are stored and not yet looked at.
 	// +optional
 	SubmittedCount int64 `json:"submittedCount,omitempty"`
+	// pendingCount is how many may not start yet.
 	// +optional
 	PendingCount int64 `json:"pendingCount,omitempty"`
+	// runnableCount is how many may start and wait for capacity.
 	// +optional
 	RunnableCount int64 `json:"runnableCount,omitempty"`
+	// startingCount is how many a node prepares.
 	// +optional
 	StartingCount int64 `json:"startingCount,omitempty"`
+	// runningCount is how many run.
 	// +optional
 	RunningCount int64 `json:"runningCount,omitempty"`
+	// succeedCount is how many succeeded.
 	// +optional
 	SucceedCount int64 `json:"succeedCount,omitempty"`
+	// failedInterruptedCount is how many failed and have Pods that are kept until they are
+	// terminated.
 	// +optional
 	FailedInterruptedCount int64 `json:"failedInterruptedCount,omitempty"`
+	// failedCount is how many failed for good.
 	// +optional
 	FailedCount int64 `json:"failedCount,omitempty"`
 }
@@ -174,7 +184,8 @@ type TaskStatus struct {
 	// name is the task's name.
 	Name string `json:"name"`
 
-	// state is the state of the task.
+	// state is the state of the task: PENDING, RUNNABLE, STARTING, RUNNING, SUCCEED, FAILED
+	// or FAILED_INTERRUPTED.
 	State TaskState `json:"state"`
 
 	// succeeded are the indexes whose command ended with 0, as ranges: "0-4,7".
@@ -211,11 +222,13 @@ type TaskStatus struct {
 	// +optional
 	Running int64 `json:"running,omitempty"`
 
-	// reason says in one word what the task waits for or why it failed.
+	// reason says in one word what the task waits for or why it failed. At most 200 tasks have
+	// one.
 	// +optional
 	Reason string `json:"reason,omitempty"`
 
-	// message explains reason in a sentence.
+	// message explains reason in a sentence of at most 288 bytes. Only the first 20 tasks have
+	// one, those that failed or wait themselves first.
 	// +optional
 	Message string `json:"message,omitempty"`
 }
@@ -248,7 +261,7 @@ type TaskInstanceFailure struct {
 	// taskInstanceIndex is the instance, from 0.
 	TaskInstanceIndex int64 `json:"taskInstanceIndex"`
 
-	// attempt is the attempt, from 0.
+	// attempt is the number of the attempt, from 0.
 	// +optional
 	Attempt int64 `json:"attempt,omitempty"`
 
@@ -271,7 +284,7 @@ type TaskInstanceFailure struct {
 	// +optional
 	PodName string `json:"podName,omitempty"`
 
-	// nodeName is the node that the Pod ran on.
+	// nodeName is the node that the Pod ran on. Absent: it had none.
 	// +optional
 	NodeName string `json:"nodeName,omitempty"`
 }

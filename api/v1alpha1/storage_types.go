@@ -10,12 +10,13 @@ type InputMapping struct {
 	// +optional
 	SourcePath string `json:"sourcePath,omitempty"`
 
-	// destinationPath is where it is mounted: an absolute path. Required.
+	// destinationPath is where it is mounted: an absolute path, at which nothing else is
+	// mounted. Required.
 	// Source: BatchCompute, InputMapping.DestinationPath.
 	// +optional
 	DestinationPath string `json:"destinationPath,omitempty"`
 
-	// mountOptionParameter are flags for the mount.
+	// mountOptionParameter are flags for the program that mounts sourcePath.
 	// Source: BatchCompute, InputMapping.MountOptionParameter.
 	// +optional
 	MountOptionParameter string `json:"mountOptionParameter,omitempty"`
@@ -62,12 +63,12 @@ type OutputMappingConfig struct {
 	// +optional
 	Scene string `json:"scene,omitempty"`
 
-	// workerNum is how many uploads run at once. Required.
+	// workerNum is how many uploads run at the same time: 0 or more. Required.
 	// Source: BatchCompute, OutputMappingConfig.WorkerNum.
 	// +optional
 	WorkerNum *int64 `json:"workerNum,omitempty"`
 
-	// workerPartSize is the size of one part. Unit: MB. Required.
+	// workerPartSize is the size of one part of an upload: 0 or more. Unit: MB. Required.
 	// Source: BatchCompute, OutputMappingConfig.WorkerPartSize.
 	// +optional
 	WorkerPartSize *int64 `json:"workerPartSize,omitempty"`
@@ -86,13 +87,13 @@ type RedirectInfo struct {
 	// +optional
 	StderrRedirectPath string `json:"stderrRedirectPath,omitempty"`
 
-	// stdoutRedirectFileName may contain ${BATCH_JOB_ID}, ${BATCH_TASK_NAME} and
+	// stdoutRedirectFileName is the name of the file. It may contain ${BATCH_JOB_ID}, ${BATCH_TASK_NAME} and
 	// ${BATCH_TASK_INSTANCE_INDEX}. Default: stdout.<JobId>.<TaskName>.<Index>.log.
 	// Source: BatchCompute, RedirectInfo.StdoutRedirectFileName.
 	// +optional
 	StdoutRedirectFileName string `json:"stdoutRedirectFileName,omitempty"`
 
-	// stderrRedirectFileName is as stdoutRedirectFileName.
+	// stderrRedirectFileName is the same for stderr.
 	// Default: stderr.<JobId>.<TaskName>.<Index>.log.
 	// Source: BatchCompute, RedirectInfo.StderrRedirectFileName.
 	// +optional
@@ -112,12 +113,13 @@ type RedirectLocalInfo struct {
 	// +optional
 	StderrLocalPath string `json:"stderrLocalPath,omitempty"`
 
-	// stdoutLocalFileName may contain the placeholders of RedirectInfo.
+	// stdoutLocalFileName is the name of the file. It may contain ${BATCH_JOB_ID},
+	// ${BATCH_TASK_NAME} and ${BATCH_TASK_INSTANCE_INDEX}.
 	// Source: BatchCompute, RedirectLocalInfo.StdoutLocalFileName.
 	// +optional
 	StdoutLocalFileName string `json:"stdoutLocalFileName,omitempty"`
 
-	// stderrLocalFileName is as stdoutLocalFileName.
+	// stderrLocalFileName is the same for stderr.
 	// Source: BatchCompute, RedirectLocalInfo.StderrLocalFileName.
 	// +optional
 	StderrLocalFileName string `json:"stderrLocalFileName,omitempty"`

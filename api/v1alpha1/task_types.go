@@ -36,7 +36,7 @@ type Task struct {
 	EnvID string `json:"envId,omitempty"`
 
 	// envVars are variables for the command, beside BATCH_JOB_ID, BATCH_TASK_NAME,
-	// BATCH_TASK_INSTANCE_NUM and BATCH_TASK_INSTANCE_INDEX, which are always there.
+	// BATCH_TASK_INSTANCE_NUM and BATCH_TASK_INSTANCE_INDEX, which are always set. At most 100.
 	// Source: BatchCompute, Task.EnvVars.
 	// +listType=atomic
 	// +optional
@@ -49,13 +49,13 @@ type Task struct {
 	MaxRetryCount *int64 `json:"maxRetryCount,omitempty"`
 
 	// timeout bounds one attempt of an instance, from the start of its command. An
-	// attempt that takes longer is stopped and fails. Unit: seconds.
-	// 0 means the default. Default: 86400. Source: BatchCompute, Task.Timeout.
+	// attempt that takes longer is stopped and fails. At most 2147483647; 0 means the default.
+	// Unit: seconds. Default: 86400. Source: BatchCompute, Task.Timeout.
 	// +optional
 	Timeout *int64 `json:"timeout,omitempty"`
 
-	// maxConcurrentNum is how many instances of the task may be active at the same time.
-	// 0 means no limit. Default: 0. Source: BatchCompute, Task.MaxConcurrentNum.
+	// maxConcurrentNum is how many instances of the task may be active at the same time:
+	// 0-200000, 0 means no limit. Default: 0. Source: BatchCompute, Task.MaxConcurrentNum.
 	// +optional
 	MaxConcurrentNum *int64 `json:"maxConcurrentNum,omitempty"`
 
@@ -72,39 +72,43 @@ type Task struct {
 	FailedAction FailedAction `json:"failedAction,omitempty"`
 
 	// restartComputeNode asks for a reboot of the node after the task. Only with
-	// envId. Default: false. Source: BatchCompute, Task.RestartComputeNode.
+	// envId. Default: false. No effect on Kubernetes. Source: BatchCompute, Task.RestartComputeNode.
 	// +optional
 	RestartComputeNode *bool `json:"restartComputeNode,omitempty"`
 
-	// inputMappings mount remote directories before the command starts.
+	// inputMappings mount remote directories before the command starts. They are refused:
+	// this version cannot mount remote data.
 	// Source: BatchCompute, Task.InputMappings.
 	// +listType=atomic
 	// +optional
 	InputMappings []InputMapping `json:"inputMappings,omitempty"`
 
-	// outputMappings copy local directories to remote ones after the command.
+	// outputMappings copy local directories to remote ones after the command. They are
+	// refused: this version cannot store results.
 	// Source: BatchCompute, Task.OutputMappings.
 	// +listType=atomic
 	// +optional
 	OutputMappings []OutputMapping `json:"outputMappings,omitempty"`
 
-	// outputMappingConfigs tune the uploads of outputMappings.
+	// outputMappingConfigs tune the uploads of outputMappings. No effect in this version.
 	// Source: BatchCompute, Task.OutputMappingConfigs.
 	// +listType=atomic
 	// +optional
 	OutputMappingConfigs []OutputMappingConfig `json:"outputMappingConfigs,omitempty"`
 
-	// redirectInfo uploads stdout and stderr to remote storage.
+	// redirectInfo uploads stdout and stderr to remote storage. No effect in this version:
+	// read them with kubectl logs.
 	// Source: BatchCompute, Task.RedirectInfo.
 	// +optional
 	RedirectInfo *RedirectInfo `json:"redirectInfo,omitempty"`
 
-	// redirectLocalInfo writes stdout and stderr to local files.
+	// redirectLocalInfo writes stdout and stderr to local files. No effect in this version:
+	// read them with kubectl logs.
 	// Source: BatchCompute, Task.RedirectLocalInfo.
 	// +optional
 	RedirectLocalInfo *RedirectLocalInfo `json:"redirectLocalInfo,omitempty"`
 
-	// authentications are keys for storage of another account.
+	// authentications are keys for storage of another account. No effect in this version.
 	// Source: BatchCompute, Task.Authentications.
 	// +listType=atomic
 	// +optional
@@ -125,7 +129,8 @@ const (
 // Source: BatchCompute, Application.
 type Application struct {
 	// deliveryForm says where the program comes from: LOCAL, it is in the image;
-	// PACKAGE, it is unpacked from packagePath. Required.
+	// PACKAGE, it is unpacked from packagePath, which is refused: this version cannot unpack
+	// packages. Required.
 	// Source: BatchCompute, Application.DeliveryForm.
 	// +optional
 	DeliveryForm DeliveryForm `json:"deliveryForm,omitempty"`
@@ -218,7 +223,8 @@ type EnvVar struct {
 	// +optional
 	Name string `json:"name,omitempty"`
 
-	// value is passed unchanged; $(…) is not expanded.
+	// value is passed unchanged; $(…) is not expanded. Name and value together are less than
+	// 128 KiB.
 	// Source: BatchCompute, EnvVar.Value.
 	// +optional
 	Value string `json:"value,omitempty"`
@@ -227,7 +233,7 @@ type EnvVar struct {
 // SecretRef names a Secret in the namespace of the BatchJob. It replaces each password
 // and key of the API, so that no credential is part of a spec.
 type SecretRef struct {
-	// name is the Secret's name.
+	// name is the Secret's name. Required.
 	// +optional
 	Name string `json:"name,omitempty"`
 }

@@ -564,7 +564,7 @@ func (c *cluster) testBuiltInRoles(t *testing.T) {
 func (c *cluster) testApplyTenTimes(t *testing.T) {
 	data, err := os.ReadFile("../../internal/validation/testdata/requests/ok-everything-at-its-limit.yaml")
 	must(t, err)
-	large := strings.Replace(string(data), "taskInstanceNum: 99999", "taskInstanceNum: 2", 1) // whose status rests soon
+	large := strings.Replace(string(data), "taskInstanceNum: 99999", "taskInstanceNum: 2", 1) // whose status stops changing soon
 	c.namespace(t, "apply", "")
 	// Suspended ones have a status that nothing changes, however long the test takes.
 	for name, manifest := range map[string]string{"large": large, "small": good} {

@@ -29,8 +29,8 @@ const (
 	// discoveryTimeout bounds one request, so that a server that accepts connections and never
 	// answers is tried again.
 	discoveryTimeout = 10 * time.Second
-	// cacheSyncTimeout is longer than any API server is away. A controller that gave up waiting
-	// for its cache would end the process, which would then wait anew.
+	// cacheSyncTimeout is longer than any API server is unavailable. A controller whose cache does not
+	// sync in time ends the process, which would then start and wait again.
 	cacheSyncTimeout = 365 * 24 * time.Hour
 )
 

@@ -22,8 +22,8 @@ import (
 	"batchcompute.dev/operator/internal/sanitize"
 )
 
-// The catalogue's ConfigMap is mounted; that its events can name it to the letter, it is
-// looked up when there is news.
+// The catalogue's ConfigMap is mounted as a file. Before an Event is emitted the ConfigMap is looked up,
+// so that the Event refers to it by its UID.
 //
 // +kubebuilder:rbac:groups="",namespace=system,resources=configmaps,resourceNames=batchcompute-catalog,verbs=get
 
@@ -33,10 +33,10 @@ func followCatalog(mgr ctrl.Manager, file *catalogfile.File, namespace string) e
 	if err != nil {
 		return fmt.Errorf("registering the metrics: %w", err)
 	}
-	news := &catalogNews{reader: mgr.GetAPIReader(), recorder: mgr.GetEventRecorder("catalog"), namespace: namespace}
+	changes := &catalogEvents{reader: mgr.GetAPIReader(), recorder: mgr.GetEventRecorder("catalog"), namespace: namespace}
 	file.OnReload(func(ctx context.Context, err error) {
 		counted.Reloaded(err)
-		news.tell(ctx, err)
+		changes.emit(ctx, err)
 	})
 	if err := mgr.Add(file); err != nil {
 		return fmt.Errorf("following the catalogue: %w", err)
@@ -44,8 +44,8 @@ func followCatalog(mgr ctrl.Manager, file *catalogfile.File, namespace string) e
 	return nil
 }
 
-// catalogNews tells of the catalogue's changes by events of its ConfigMap.
-type catalogNews struct {
+// catalogEvents emits an Event of the catalogue's ConfigMap for each change.
+type catalogEvents struct {
 	reader    client.Reader
 	recorder  events.EventRecorder
 	namespace string
@@ -54,7 +54,7 @@ type catalogNews struct {
 // maxNote is how long an event's text may be, in bytes; the API server takes 1,024.
 const maxNote = 1000
 
-func (n *catalogNews) tell(ctx context.Context, err error) {
+func (n *catalogEvents) emit(ctx context.Context, err error) {
 	cm := n.configMap(ctx)
 	if err != nil {
 		n.recorder.Eventf(cm, nil, corev1.EventTypeWarning, v1alpha1.ReasonCatalogInvalid, "Reload", "%s",
@@ -67,7 +67,7 @@ func (n *catalogNews) tell(ctx context.Context, err error) {
 // configMap refers to the ConfigMap. Its UID is what kubectl describe finds events by, and
 // its version keeps the recorder from counting up the event of another content. A manager
 // beside the cluster has a file and no ConfigMap; its events go by the name alone.
-func (n *catalogNews) configMap(ctx context.Context) *corev1.ObjectReference {
+func (n *catalogEvents) configMap(ctx context.Context) *corev1.ObjectReference {
 	ref := &corev1.ObjectReference{APIVersion: "v1", Kind: "ConfigMap", Namespace: n.namespace, Name: catalogName}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -26,10 +26,10 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 )
 
-func TestCatalogNews(t *testing.T) {
+func TestCatalogEvents(t *testing.T) {
 	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: catalogName, UID: "u", ResourceVersion: "7"}}
 	recorder := events.NewFakeRecorder(2)
-	n := &catalogNews{reader: fake.NewClientBuilder().WithObjects(cm).Build(), recorder: recorder, namespace: "ns"}
+	n := &catalogEvents{reader: fake.NewClientBuilder().WithObjects(cm).Build(), recorder: recorder, namespace: "ns"}
 	want := &corev1.ObjectReference{APIVersion: "v1", Kind: "ConfigMap", Namespace: "ns", Name: catalogName, UID: "u", ResourceVersion: "7"}
 	if diff := cmp.Diff(want, n.configMap(t.Context())); diff != "" {
 		t.Errorf("reference (-want +got):\n%s", diff)
@@ -39,8 +39,8 @@ func TestCatalogNews(t *testing.T) {
 	if diff := cmp.Diff(want, n.configMap(t.Context())); diff != "" {
 		t.Errorf("reference without a ConfigMap (-want +got):\n%s", diff)
 	}
-	n.tell(t.Context(), errors.Join(errors.New("line 3: 100% wrong"), errors.New("line 4: wrong")))
-	n.tell(t.Context(), nil)
+	n.emit(t.Context(), errors.Join(errors.New("line 3: 100% wrong"), errors.New("line 4: wrong")))
+	n.emit(t.Context(), nil)
 	for _, want := range []string{
 		"Warning CatalogInvalid The last good catalogue stays in use. line 3: 100% wrong; line 4: wrong",
 		"Normal CatalogLoaded The new catalogue is in use",

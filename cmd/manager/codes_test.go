@@ -128,7 +128,7 @@ func (c *cluster) noteFromCluster(t *testing.T, note func(err error, request str
 	must(t, err)
 	eventually(t, func() error { // the webhook sees the job through a watch
 		if err = s.envs.Delete(t.Context(), "pool", metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}); err == nil {
-			return errors.New("let go")
+			return errors.New("the finalizer was removed")
 		}
 		return nil
 	})

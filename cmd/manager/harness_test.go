@@ -221,13 +221,13 @@ func freeAddr(t *testing.T) string {
 	return addresses[0]
 }
 
-// patience is how long anything may take on a busy machine. Nothing is judged by it.
-const patience = 2 * time.Minute
+// waitTimeout is how long anything may take on a busy machine. No test judges speed by it.
+const waitTimeout = 2 * time.Minute
 
 // eventually repeats f until it returns nil.
 func eventually(t *testing.T, f func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	for {
 		err := f()
@@ -236,7 +236,7 @@ func eventually(t *testing.T, f func() error) {
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("not within %s: %v", patience, err)
+			t.Fatalf("not within %s: %v", waitTimeout, err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

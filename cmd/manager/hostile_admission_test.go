@@ -123,7 +123,7 @@ func (c *cluster) testMegabytes(t *testing.T, p *process) {
 	if err := fat("one-more"); !full(err) {
 		t.Errorf("one more: %v", err)
 	}
-	// A small one of another tenant gets in, and so does one here when there is room.
+	// A small job of another tenant is admitted, and so is one here once the quota allows it.
 	c.namespace(t, "neighbour", "")
 	_, err = c.as(t, "", "neighbour").create(t.Context(), good)
 	must(t, err)

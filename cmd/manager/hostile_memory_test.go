@@ -24,7 +24,7 @@ var hostileBytes = flag.String("hostile.bytes", "8Mi", "the quota of bytes that 
 
 // TestHostileJobsOfManyTasks has one tenant store as many jobs as a quota of bytes lets in, of the kind that
 // takes most memory for its bytes: 5,000 tasks with little in them. They are suspended first, then all are
-// resumed, and last the manager starts anew beside them. Each takes 17 MiB once it has started; the manager
+// resumed, and last the manager restarts while they run. Each takes 17 MiB once it has started; the manager
 // has 100 MiB, whatever their number, and a job of another tenant gets its Pod all the time.
 func TestHostileJobsOfManyTasks(t *testing.T) {
 	c := startCluster(t)

@@ -39,8 +39,8 @@ import (
 
 var hostileConns = flag.Int("hostile.connections", 2000, "how many connections TestHostileWebhookConnections opens in each of its parts")
 
-// stranger is a client address without any right: one of 127.0.0.2 and so on.
-func stranger(i int) *net.TCPAddr {
+// clientAddr is the address of a client without any permission: 127.0.0.2 and those that follow.
+func clientAddr(i int) *net.TCPAddr {
 	return &net.TCPAddr{IP: net.IPv4(127, 0, byte(i/250), byte(2+i%250))}
 }
 
@@ -49,18 +49,18 @@ func stranger(i int) *net.TCPAddr {
 func attack(t *testing.T, addr string, n, sources int, f func(ctx context.Context, i int, conn net.Conn)) (all <-chan struct{}, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	pace := rate.NewLimiter(500, 50)
+	limiter := rate.NewLimiter(500, 50)
 	var wg sync.WaitGroup
 	var opened atomic.Int32
 	opening := make(chan struct{})
 	wg.Go(func() {
 		defer close(opening)
 		for i := range n {
-			if pace.Wait(ctx) != nil {
+			if limiter.Wait(ctx) != nil {
 				return
 			}
 			wg.Go(func() {
-				conn, err := (&net.Dialer{LocalAddr: stranger(i % sources), Timeout: 10 * time.Second}).DialContext(ctx, "tcp", addr)
+				conn, err := (&net.Dialer{LocalAddr: clientAddr(i % sources), Timeout: 10 * time.Second}).DialContext(ctx, "tcp", addr)
 				if err != nil {
 					return
 				}
@@ -129,7 +129,7 @@ func hostile(ctx context.Context, i int, conn net.Conn, path string, body []byte
 	<-ctx.Done()
 }
 
-// TestHostileWebhookConnections lets strangers hold and send whatever they can, first without
+// TestHostileWebhookConnections lets unauthenticated clients hold and send whatever they can, first without
 // knowing anything, then with the token that was told to a tenant by mistake, and last a manager
 // that has no token: its memory stays far below its limit, and jobs are created meanwhile.
 func TestHostileWebhookConnections(t *testing.T) {
@@ -270,8 +270,8 @@ func (p *process) descriptors() int {
 	return len(list)
 }
 
-// TestHostileMetricsTokens lets strangers try tokens: the scraper is served all the time, the API
-// server is asked a few times a second, and the reconciler, whose own limit is low here, goes on.
+// TestHostileMetricsTokens lets unauthenticated clients try tokens: the scraper is served all the time, the API
+// server is asked a few times a second, and the reconciler, whose own limit is low here, continues.
 func TestHostileMetricsTokens(t *testing.T) {
 	c := startCluster(t)
 	p := c.startManager(t, "--kube-api-qps=20", "--kube-api-burst=40")
@@ -338,12 +338,12 @@ func TestHostileMetricsTokens(t *testing.T) {
 	})
 	stop()
 	reviews, took := c.tokenReviews(t)-before, time.Since(begin)
-	t.Logf("%d token reviews in %s; the strangers got %v", reviews, took.Round(time.Millisecond), answers)
+	t.Logf("%d token reviews in %s; unauthenticated clients got %v", reviews, took.Round(time.Millisecond), answers)
 	if most := 30 + 10*(took.Seconds()+1); float64(reviews) > most {
 		t.Errorf("%d reviews, want at most %.0f", reviews, most)
 	}
 	if answers[http.StatusOK] > 0 || answers[http.StatusUnauthorized] == 0 {
-		t.Errorf("the strangers got %v", answers)
+		t.Errorf("unauthenticated clients got %v", answers)
 	}
 }
 
@@ -403,7 +403,7 @@ func (s *switchable) open(t *testing.T, hang bool) {
 }
 
 // TestManagerWaitsForAPIServer starts a manager whose API server is not there, then does not
-// answer, then is there: it lives, says what it waits for, and goes on by itself.
+// answer, then is there: it lives, says what it waits for, and continues by itself.
 func TestManagerWaitsForAPIServer(t *testing.T) {
 	c := startCluster(t)
 	server, err := url.Parse(c.env.Config.Host)

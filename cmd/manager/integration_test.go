@@ -57,7 +57,7 @@ func TestManager(t *testing.T) {
 	t.Run("spec changes are asked about", c.testSpecChange)
 	t.Run("metrics", func(t *testing.T) { c.testMetrics(t, p) })
 	t.Run("a bundle that was reset is put back", c.testBundleReset)
-	t.Run("a deleted secret is made anew", func(t *testing.T) { c.testSecretDeleted(t, p) })
+	t.Run("a deleted secret is created again", func(t *testing.T) { c.testSecretDeleted(t, p) })
 	t.Run("idle memory", func(t *testing.T) { testMemory(t, p) })
 	t.Run("log", func(t *testing.T) { testLog(t, p) })
 	t.Run("lease is released at the end", func(t *testing.T) { c.testLease(t, p) })

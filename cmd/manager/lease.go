@@ -19,12 +19,11 @@ import (
 
 // leaseLock returns the lock of a manager that runs in a Pod, nil for any other.
 //
-// It goes by the Pod's name, so a manager whose process was killed finds itself holding
-// the lease when the kubelet has started it again, and goes on at once. By a name that is
-// made up at each start, it would have to wait for its own old lease to expire; and one
-// that is killed more often than that, by its memory limit perhaps, would never lead
-// again. There are no two at once of one name: the kubelet starts a container only when
-// the one before has ended.
+// The holder's identity is the Pod's name, so a manager whose process was killed still holds the lease
+// when the kubelet has started it again, and leads at once. With an identity that is generated at each
+// start it would have to wait for its own old lease to expire, and a manager that is killed more often
+// than that, for example for its memory limit, would never lead again. No two processes have the same
+// identity at once: the kubelet starts a container only after the one before has ended.
 func leaseLock(cfg *rest.Config, namespace string) (resourcelock.Interface, error) {
 	pod := os.Getenv("POD_NAME")
 	if pod == "" {

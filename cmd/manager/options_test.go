@@ -72,7 +72,7 @@ func TestParseOptionsErrors(t *testing.T) {
 		"zones":                         {[]string{"--unknown-zones=maybe"}, "--unknown-zones must be wait or reject"},
 		"no requests":                   {[]string{"--kube-api-qps=0"}, "--kube-api-qps must be more than 0"},
 		"no burst":                      {[]string{"--kube-api-burst=0"}, "--kube-api-burst at least 1"},
-		"no patience":                   {[]string{"--resource-wait=0s"}, "must be more than 0"},
+		"no resource wait":              {[]string{"--resource-wait=0s"}, "must be more than 0"},
 		"webhook address":               {[]string{"--webhook-bind-address=9443"}, "--webhook-bind-address"},
 		"webhook port":                  {[]string{"--webhook-bind-address=:https"}, "--webhook-bind-address"},
 	}

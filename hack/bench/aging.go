@@ -46,7 +46,7 @@ func (b *bench) age(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	limited, cancel := context.WithTimeout(ctx, patience(kept.total()))
+	limited, cancel := context.WithTimeout(ctx, timeout(kept.total()))
 	defer cancel()
 	if _, err := b.batchJobs(limited, namespace, kept); err != nil {
 		return fmt.Errorf("having jobs done that are kept: %w", err)

@@ -262,8 +262,8 @@ func TestReport(t *testing.T) {
 func TestProberCountsWhoWaits(t *testing.T) {
 	start := time.Now().Add(-time.Minute)
 	p := &prober{cancel: func() {}, jobs: newWaits(), bare: newWaits(), made: map[types.UID]bool{}}
-	p.jobs.begun["served"], p.jobs.begun["waiting"] = start, start
-	p.bare.begun["bare"] = start
+	p.jobs.started["served"], p.jobs.started["waiting"] = start, start
+	p.bare.started["bare"] = start
 	pod := func(name, job string) *corev1.Pod {
 		out := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name)}}
 		if job != "" {

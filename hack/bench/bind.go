@@ -14,7 +14,7 @@ import (
 )
 
 // bindPods stops the scheduler and binds every Pod of the cluster to a node in turn, without a
-// thought. It goes on until the context ends.
+// thought. It continues until the context ends.
 func (b *bench) bindPods(ctx context.Context) error {
 	if err := b.cluster.Stop(ctx, "kube-scheduler"); err != nil {
 		return err

@@ -19,7 +19,7 @@ type hops struct {
 type progress struct {
 	ended, waitsFor int // Pods of its own that have ended, and tasks before it that have not
 	free            time.Time
-	begun           bool
+	started         bool
 }
 
 func newHops(s shape) *hops {
@@ -47,10 +47,10 @@ func (h *hops) job(name string) []progress {
 // made says that a task of a job has a new Pod.
 func (h *hops) made(job string, task int, now time.Time) {
 	p := &h.job(job)[task]
-	if !p.begun && !p.free.IsZero() {
+	if !p.started && !p.free.IsZero() {
 		h.times = append(h.times, now.Sub(p.free))
 	}
-	p.begun = true
+	p.started = true
 }
 
 // end says that a Pod of a task of a job has succeeded, and returns whether that was the last.

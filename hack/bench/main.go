@@ -229,7 +229,7 @@ func (b *bench) setUp(ctx context.Context, qps int) error {
 	b.profiles = addresses[0]
 	b.target.QPS = qps
 	if !slices.Contains(b.by, job) {
-		// So many that its collector of Pods keeps pace with S6. At the default, 20, finished Pods pile
+		// So many that its collector of Pods keeps up with S6. At the default, 20, finished Pods pile
 		// up, until kwok, which watches all of them, is cut off as too slow and lists them over and
 		// over. Without a limit the collector sends thousands of deletions at once.
 		b.target.Args = []string{

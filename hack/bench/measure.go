@@ -62,7 +62,7 @@ func (c cost) writes() float64 { return c.Creates + c.Patches + c.Deletes + c.St
 
 func (r result) rate() float64 { return float64(r.Instances) / r.Seconds }
 
-// record measures and keeps the result. What fails is kept too, and the rest goes on.
+// record measures and keeps the result. What fails is kept too, and the other shapes are measured.
 func (b *bench) record(ctx context.Context, round int, s shape, subject string) error {
 	r, err := b.measure(ctx, s, subject)
 	if ctx.Err() != nil {
@@ -80,9 +80,9 @@ func (b *bench) record(ctx context.Context, round int, s shape, subject string) 
 	return nil
 }
 
-// patience is how long so many instances may take. A machine that does others' work as well
-// is slow, but one in a tenth of a second it manages.
-func patience(instances int) time.Duration {
+// timeout is how long so many instances may take. A machine that does others' work as well is slow,
+// but it manages one in a tenth of a second.
+func timeout(instances int) time.Duration {
 	return 3*time.Minute + time.Duration(instances)*100*time.Millisecond
 }
 
@@ -95,7 +95,7 @@ func (b *bench) measure(ctx context.Context, s shape, subject string) (r result,
 		return r, err
 	}
 	defer func() { err = errors.Join(err, b.clear(ctx, namespace)) }()
-	limited, cancel := context.WithTimeout(ctx, patience(s.total()))
+	limited, cancel := context.WithTimeout(ctx, timeout(s.total()))
 	defer cancel()
 	before, err := b.used()
 	if err != nil {

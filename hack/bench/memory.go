@@ -48,7 +48,7 @@ func (b *bench) growth(ctx context.Context, makeThings func(context.Context, str
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, b.clear(ctx, namespace)) }()
-	limited, cancel := context.WithTimeout(ctx, patience(10_000))
+	limited, cancel := context.WithTimeout(ctx, timeout(10_000))
 	defer cancel()
 	before, err := b.heapAtRest(limited)
 	if err != nil {

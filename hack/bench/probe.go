@@ -76,7 +76,7 @@ func (b *bench) probe(ctx context.Context, namespace string) (*prober, error) {
 
 func (p *prober) submit(ctx context.Context, b *bench, as waits, o client.Object) {
 	p.mu.Lock()
-	as.begun[o.GetName()] = time.Now()
+	as.started[o.GetName()] = time.Now()
 	p.mu.Unlock()
 	if err := b.kube.Create(ctx, o); err != nil && ctx.Err() == nil {
 		fmt.Fprintln(os.Stderr, "submitting beside:", err) // it waits for ever, and counts as that
@@ -120,26 +120,26 @@ func (p *prober) String() string {
 		milliseconds(percentile(bare, 50)), milliseconds(percentile(bare, 99)))
 }
 
-// waits are when things were begun, by name, and how long each took.
+// waits are when things started, by name, and how long each took.
 type waits struct {
-	begun map[string]time.Time
-	took  map[string]time.Duration
+	started map[string]time.Time
+	took    map[string]time.Duration
 }
 
 func newWaits() waits {
-	return waits{begun: map[string]time.Time{}, took: map[string]time.Duration{}}
+	return waits{started: map[string]time.Time{}, took: map[string]time.Duration{}}
 }
 
 // end says that it is there. Only the first time counts.
 func (w waits) end(name string, now time.Time) {
 	if _, ok := w.took[name]; !ok {
-		w.took[name] = now.Sub(w.begun[name])
+		w.took[name] = now.Sub(w.started[name])
 	}
 }
 
 // all is how long each took; for what has not ended, so far.
 func (w waits) all() (out []time.Duration) {
-	for name, since := range w.begun {
+	for name, since := range w.started {
 		d, ok := w.took[name]
 		if !ok {
 			d = time.Since(since)

@@ -156,7 +156,7 @@ func (b *bench) events(ctx context.Context, namespace string) (n int, err error)
 	return n, nil
 }
 
-// forgetPeak has the kernel begin anew with the largest resident set of a process.
+// forgetPeak resets the peak resident set size that the kernel keeps of a process.
 func forgetPeak(pid int) error {
 	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
 }

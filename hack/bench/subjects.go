@@ -26,7 +26,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 )
 
-// workers is how many calls a client of ours has under way at once.
+// workers is how many calls a client of ours has in flight at once.
 const workers = 32
 
 // inParallel calls do with the numbers from 0 to n-1 and returns the first error.
@@ -55,7 +55,7 @@ func inParallel(n int, do func(int) error) error {
 }
 
 // follow calls saw with every change of the objects of a namespace until it says that it has
-// seen enough. An API server that is busy cuts watches off; this one goes on where it was.
+// seen enough. An API server that is busy cuts watches off; this one resumes where it was.
 func (b *bench) follow(ctx context.Context, namespace string, list client.ObjectList, saw func(watch.Event) (bool, error)) (wait func() error, err error) {
 	if err := b.kube.List(ctx, list, client.InNamespace(namespace)); err != nil {
 		return nil, fmt.Errorf("listing: %w", err)
@@ -127,7 +127,7 @@ func (b *bench) bare(ctx context.Context, namespace string, s shape, patch bool)
 			patched <- nil
 			return
 		}
-		patched <- inParallel(s.total(), func(int) error { return b.letGo(ctx, namespace, finished) })
+		patched <- inParallel(s.total(), func(int) error { return b.removeFinalizer(ctx, namespace, finished) })
 	}()
 	err = inParallel(s.total(), func(i int) error { return b.kube.Create(ctx, barePod(b.pod, namespace, i, patch)) })
 	if err != nil {
@@ -139,8 +139,8 @@ func (b *bench) bare(ctx context.Context, namespace string, s shape, patch bool)
 	return <-patched
 }
 
-// letGo patches the next Pod that has finished, as the operator does.
-func (b *bench) letGo(ctx context.Context, namespace string, finished <-chan string) error {
+// removeFinalizer patches the next Pod that has finished, as the operator does.
+func (b *bench) removeFinalizer(ctx context.Context, namespace string, finished <-chan string) error {
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -192,16 +192,16 @@ func (b *bench) batchJobs(ctx context.Context, namespace string, s shape) (seen,
 	if err := wait(); err != nil {
 		return seen{}, err
 	}
-	if err := b.allLetGo(ctx, namespace); err != nil {
+	if err := b.finalizersRemoved(ctx, namespace); err != nil {
 		return seen{}, err
 	}
 	result.hops, err = times()
 	return result, err
 }
 
-// allLetGo waits until the operator holds no Pod any more. The end of a job does not wait for
+// finalizersRemoved waits until no Pod has the operator's finalizer any more. The end of a job does not wait for
 // that, but floor2 does, and so does the core Job controller.
-func (b *bench) allLetGo(ctx context.Context, namespace string) error {
+func (b *bench) finalizersRemoved(ctx context.Context, namespace string) error {
 	var err error
 	none := func() bool {
 		pods := &corev1.PodList{}

@@ -24,8 +24,8 @@ func newUpCommand() *cobra.Command {
 		Long: `Bring a cluster up, and end once it can be used. Progress goes to standard
 error; the last line, on standard output, is the path of the kubeconfig.
 
-A cluster of the name that is up already is used as it is. One that is half
-dead, say after a restart of the machine, is removed and made anew.`,
+A cluster of the name that is up already is used as it is. One of which only a part
+runs, say after a restart of the machine, is removed and created again.`,
 		Example: `  cluster up
   cluster up --tier node --fake-nodes 100 --fake-zones ap-guangzhou-2,ap-guangzhou-3
   cluster up --arg kube-controller-manager=--node-monitor-grace-period=16s`,

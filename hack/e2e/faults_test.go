@@ -128,7 +128,7 @@ func TestJobDeletedHalfWay(t *testing.T) {
 				})
 				return
 			}
-			s.eventually(time.Minute, "the Pods to be let go of", func() error {
+			s.eventually(time.Minute, "the finalizers of the Pods to be removed", func() error {
 				for _, pod := range s.pods("") {
 					if len(pod.Finalizers) > 0 || len(pod.OwnerReferences) > 0 {
 						return fmt.Errorf("pod %s has finalizers %v and owners %v", pod.Name, pod.Finalizers, pod.OwnerReferences)
@@ -140,8 +140,8 @@ func TestJobDeletedHalfWay(t *testing.T) {
 	}
 }
 
-// TestManagerDown: while the manager is away the cluster is unaffected. Running Pods go
-// on, jobs can be labelled, deleted and have their status written; only a new job is
+// TestManagerDown: while the manager is down the cluster is unaffected. Pods keep
+// running, jobs can be labelled, deleted and have their status written; only a new job is
 // refused, in words that say why. When the manager is back it takes up what happened.
 func TestManagerDown(t *testing.T) {
 	if target.Cluster != "local" {
@@ -149,9 +149,9 @@ func TestManagerDown(t *testing.T) {
 	}
 	s := begin(t)
 	s.apply(fan)
-	s.apply(strings.Replace(fan, "name: fan", "name: doomed", 1))
+	s.apply(strings.Replace(fan, "name: fan", "name: deleted", 1))
 	s.eventually(time.Minute, "running instances", func() error {
-		for _, name := range []string{"fan", "doomed"} {
+		for _, name := range []string{"fan", "deleted"} {
 			if s.get(name).Status.TaskInstanceMetrics.RunningCount == 0 {
 				return fmt.Errorf("none of job %s runs", name)
 			}
@@ -169,7 +169,7 @@ func TestManagerDown(t *testing.T) {
 		"label batchjob fan team=render",
 		"annotate batchjob fan note=still-here",
 		`patch batchjob fan --subresource=status --type=merge -p {"status":{"message":"written_without_the_manager"}}`,
-		"delete batchjob doomed --timeout=30s",
+		"delete batchjob deleted --timeout=30s",
 		"create configmap others-are-unaffected",
 	} {
 		t.Logf("kubectl %s\n%s", args, s.must(strings.Fields(args)...))

@@ -63,7 +63,7 @@ func run(m *testing.M) int {
 }
 
 // uninstall ends the story of the operator: after make undeploy nothing of it is left, though
-// a job was under way on a ComputeEnv.
+// a job was running on a ComputeEnv.
 func uninstall(ctx context.Context) error {
 	if out, err := cluster.Kubectl(ctx, "apply", "-f", "config/samples/computeenv.yaml").CombinedOutput(); err != nil {
 		return fmt.Errorf("submitting a last job: %w\n%s", err, out)

@@ -26,7 +26,7 @@ func TestSamplesOfPlacement(t *testing.T) {
 	t.Parallel()
 	s := begin(t)
 	for name, logs := range map[string]map[string]string{
-		"placement":  {"task": "runs where there is room\n"},
+		"placement":  {"task": "runs on any node that fits\n"},
 		"machines":   {"by_size": "a core and 1 GiB\n"},
 		"disks":      {"task": "written to a disk of its own\n"},
 		"docker":     {"task": "hello from user 1000\n"},
@@ -104,7 +104,7 @@ tasks: [{application: {deliveryForm: LOCAL, command: "true"}, computeEnv: {}}]
 }
 
 // TestSharedComputeEnv: two jobs share two nodes while the manager is killed again and again,
-// and get more; never are more instances under way than there are nodes.
+// and get more; there are never more active instances than nodes.
 func TestSharedComputeEnv(t *testing.T) {
 	s := begin(t)
 	pool := strings.SplitN(s.sample("computeenv"), "---", 2)[0]

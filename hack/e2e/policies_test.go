@@ -76,7 +76,7 @@ tasks:
 `
 
 // TestSidecarThatNeverEnds: an attempt ends as its command does, though a container that a policy added
-// to the Pod goes on for ever.
+// to the Pod never ends.
 func TestSidecarThatNeverEnds(t *testing.T) {
 	needsContainers(t)
 	t.Parallel()
@@ -116,7 +116,7 @@ func TestInitContainerThatFails(t *testing.T) {
 	s := begin(t)
 	s.policy("/spec/initContainers", "["+added("initContainers", "exit 7", "")+"]")
 	s.apply(job("init", fmt.Sprintf(oneTask, "echo done")))
-	f := s.end("init", v1alpha1.JobFailed).Status.Failures // after the patience, of which tests have little
+	f := s.end("init", v1alpha1.JobFailed).Status.Failures // after the acquisition timeout, which is short in tests
 	if len(f) != 1 || f[0].Reason != v1alpha1.ReasonInitContainerFailed || !strings.Contains(f[0].Message, `init container "added" ended with exit code 7`) {
 		t.Errorf("failures are %+v", f)
 	}

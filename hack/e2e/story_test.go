@@ -227,7 +227,7 @@ func (s *story) event(name, reason string) {
 // released fails the story if a Pod keeps the tracking finalizer or label after its job's end.
 func (s *story) released() {
 	s.Helper()
-	s.eventually(30*time.Second, "Pods to be let go of", func() error {
+	s.eventually(30*time.Second, "the finalizers of Pods to be removed", func() error {
 		for _, pod := range s.pods("") {
 			if slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) || pod.Labels[v1alpha1.LabelTracked] != "" {
 				return fmt.Errorf("pod %s is still held: finalizers %v", pod.Name, pod.Finalizers)

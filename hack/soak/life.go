@@ -40,7 +40,7 @@ const (
 
 // tally counts what became of jobs.
 type tally struct {
-	underWay, asExpected, deleted atomic.Int64
+	active, asExpected, deleted atomic.Int64
 }
 
 // soak submits jobs until the time is over, and returns when the last has ended.
@@ -68,7 +68,7 @@ func (s *soak) soak(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// submit keeps atOnce jobs under way until faulty ends.
+// submit keeps atOnce jobs active until faulty ends.
 func (s *soak) submit(ctx, faulty context.Context, g *group) {
 	places := make(chan struct{}, s.atOnce)
 	list := s.shapes()
@@ -87,8 +87,8 @@ func (s *soak) submit(ctx, faulty context.Context, g *group) {
 		sh := list[n%len(list)]
 		g.run(func() error {
 			defer func() { <-places }()
-			s.tally.underWay.Add(1)
-			defer s.tally.underWay.Add(-1)
+			s.tally.active.Add(1)
+			defer s.tally.active.Add(-1)
 			return s.live(ctx, sh, fmt.Sprintf("%s-%d", sh.name, n))
 		})
 	}
@@ -127,7 +127,7 @@ func (s *soak) create(ctx context.Context, sh shape, name string) (*v1alpha1.Bat
 	job := &v1alpha1.BatchJob{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}}
 	sh.spec(&job.Spec)
 	for i := range job.Spec.Job.Tasks {
-		job.Spec.Job.Tasks[i].EnvVars = []v1alpha1.EnvVar{{Name: "PACE", Value: fmt.Sprint(s.pace)}}
+		job.Spec.Job.Tasks[i].EnvVars = []v1alpha1.EnvVar{{Name: "UNIT_SECONDS", Value: fmt.Sprint(s.unitSeconds)}}
 	}
 	job.Spec.Placement.Zone = "ap-guangzhou-2" // as a local cluster has it
 	for {
@@ -144,7 +144,7 @@ func (s *soak) create(ctx context.Context, sh shape, name string) (*v1alpha1.Bat
 	}
 }
 
-// life is one job under way.
+// life is one active job.
 type life struct {
 	*soak
 	shape

@@ -29,8 +29,8 @@ func main() {
 	flag.StringVar(&s.target.Node, "node", "auto", "what runs the Pods: node, process or auto")
 	flag.StringVar(&s.target.Name, "name", "soak", "name of the cluster, which must not be up")
 	flag.DurationVar(&s.duration, "duration", 90*time.Second, "how long new jobs are submitted; then those that run may end")
-	flag.IntVar(&s.atOnce, "jobs", 0, "how many jobs are under way at once; 0 is 50 in a long soak, and one of each shape in one of less than 5 minutes")
-	flag.IntVar(&s.pace, "pace", 0, "how many seconds commands take, more or less; 0 is 15 in a long soak, and 3 in a short one")
+	flag.IntVar(&s.atOnce, "jobs", 0, "how many jobs are active at once; 0 is 50 in a long soak, and one of each shape in one of less than 5 minutes")
+	flag.IntVar(&s.unitSeconds, "unit-seconds", 0, "how many seconds commands take, more or less; 0 is 15 in a long soak, and 3 in a short one")
 	flag.DurationVar(&s.killEvery, "kill-every", 5*time.Second, "how often the manager is killed; 0 is never")
 	flag.BoolVar(&s.nodeDies, "node-dies", true, "kill the node as well")
 	flag.StringVar(&s.only, "shapes", "", "which jobs, as names with commas between; empty is all")
@@ -55,15 +55,15 @@ var impatience = []string{
 
 // soak is one run.
 type soak struct {
-	target    install.Target
-	out       io.Writer
-	duration  time.Duration
-	atOnce    int
-	pace      int
-	killEvery time.Duration
-	nodeDies  bool
-	only      string
-	keep      bool
+	target      install.Target
+	out         io.Writer
+	duration    time.Duration
+	atOnce      int
+	unitSeconds int
+	killEvery   time.Duration
+	nodeDies    bool
+	only        string
+	keep        bool
 
 	cluster *install.Cluster
 	kube    kube
@@ -80,11 +80,11 @@ const short = 5 * time.Minute
 // theirs, or the node does nothing but start Pods, the manager's, which was killed, among
 // the last.
 func (s *soak) measure() {
-	jobs, pace := 50, 15
+	jobs, unitSeconds := 50, 15
 	if s.duration < short {
-		jobs, pace = len(shapes), 3
+		jobs, unitSeconds = len(shapes), 3
 	}
-	s.atOnce, s.pace = cmp.Or(s.atOnce, jobs), cmp.Or(s.pace, pace)
+	s.atOnce, s.unitSeconds = cmp.Or(s.atOnce, jobs), cmp.Or(s.unitSeconds, unitSeconds)
 }
 
 func (s *soak) run(ctx context.Context) (err error) {

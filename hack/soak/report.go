@@ -18,8 +18,8 @@ const reportEvery = 5 * time.Second
 func (s *soak) reportProgress(ctx context.Context) {
 	for begin := time.Now(); pause(ctx, reportEvery); {
 		sums := s.books.Sums()
-		s.say("%4.0f s  %d jobs under way, %d of %d ended as they should; %d Pods live, %d made; manager killed %d times, node %d; %d wrong",
-			time.Since(begin).Seconds(), s.tally.underWay.Load(), s.tally.asExpected.Load(), sums.Jobs, sums.Live, sums.Attempts,
+		s.say("%4.0f s  %d jobs active, %d of %d ended as they should; %d Pods live, %d made; manager killed %d times, node %d; %d wrong",
+			time.Since(begin).Seconds(), s.tally.active.Load(), s.tally.asExpected.Load(), sums.Jobs, sums.Live, sums.Attempts,
 			s.faults.kills.Load(), s.faults.outages.Load(), len(s.books.Findings()))
 	}
 }

@@ -26,10 +26,10 @@ type shape struct {
 	byName bool
 }
 
-// work is a command that takes its time, in units of the variable PACE, and ends at once
+// work is a command that takes its time, in units of the variable UNIT_SECONDS, and ends at once
 // when it is asked to.
 func work(units int) string {
-	return fmt.Sprintf("trap 'exit 143' TERM; sleep $((%d * PACE)) & wait $!", units)
+	return fmt.Sprintf("trap 'exit 143' TERM; sleep $((%d * UNIT_SECONDS)) & wait $!", units)
 }
 
 // forever outlasts the soak.
@@ -119,8 +119,8 @@ func someFail(list ...ledger.WantTask) ledger.Want {
 	return ledger.Want{State: v1alpha1.JobFailed, Tasks: list}
 }
 
-// begunAnew is an end after one more run.
-func begunAnew(w ledger.Want) ledger.Want {
+// afterAnotherRun is an end after one more run.
+func afterAnotherRun(w ledger.Want) ledger.Want {
 	w.Run++
 	return w
 }
@@ -144,7 +144,7 @@ var shapes = []shape{
 	{name: "timeout", spec: tasks(task("a", 2, forever, timeout(3), retries(1))), want: someFail(fails("a", "", "0-1", nil))},
 	{name: "deleted", deleted: true, spec: tasks(task("a", 3, forever)), deeds: []deed{whenRunning(remove)}},
 	{name: "suspended", byName: true, spec: tasks(task("a", 2, onFirstRun(forever, work(1)))),
-		deeds: []deed{whenRunning(suspend), whenSuspended(resume)}, want: begunAnew(allSucceed(succeeds("a", "0-1")))},
+		deeds: []deed{whenRunning(suspend), whenSuspended(resume)}, want: afterAnotherRun(allSucceed(succeeds("a", "0-1")))},
 	{name: "terminated", spec: chain("", task("a", 1, work(1)), task("b", 2, forever), task("c", 1, work(1))),
 		deeds: []deed{whenRuns("b", terminate)},
 		want:  someFail(succeeds("a", "0"), fails("b", "", "0-1", nil), fails("c", "", "0", nil))},
@@ -156,10 +156,10 @@ var shapes = []shape{
 		want:  someFail(fails("a", "1", "0", map[int]int{0: 1}))},
 	{name: "again", byName: true, spec: chain("", task("a", 3, onFirstRun(unless(2, 6, work(1)), work(1)), retries(1)), task("b", 1, work(1))),
 		deeds: []deed{whenIs(v1alpha1.JobFailed, retry)},
-		want: begunAnew(allSucceed(ledger.WantTask{Name: "a", State: v1alpha1.TaskSucceed, Succeeded: "0-2", Failures: map[int]int{2: 2}},
+		want: afterAnotherRun(allSucceed(ledger.WantTask{Name: "a", State: v1alpha1.TaskSucceed, Succeeded: "0-2", Failures: map[int]int{2: 2}},
 			succeeds("b", "0")))},
 	{name: "in-vain", spec: tasks(task("a", 2, unless(1, 6, work(1)), retries(1))), deeds: []deed{whenIs(v1alpha1.JobFailed, retry)},
-		want: begunAnew(someFail(fails("a", "0", "1", map[int]int{1: 4})))},
+		want: afterAnotherRun(someFail(fails("a", "0", "1", map[int]int{1: 4})))},
 	{name: "short-lived", spec: func(s *v1alpha1.BatchJobSpec) {
 		tasks(task("a", 2, work(1)))(s)
 		s.TTLSecondsAfterFinished = new(int64(2))

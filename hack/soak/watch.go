@@ -64,7 +64,7 @@ func follow(ctx context.Context, kube kube, list client.ObjectList, see func(wat
 	return nil
 }
 
-// drain reads a watch to its end and returns from where the next one must go on.
+// drain reads a watch to its end and returns the resource version from which the next one must resume.
 func drain(w watch.Interface, version string, see func(watch.Event)) (string, error) {
 	defer w.Stop()
 	for e := range w.ResultChan() {

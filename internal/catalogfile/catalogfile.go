@@ -30,7 +30,7 @@ const (
 	// debounce is how long after the first of several changes the file is read.
 	debounce = 200 * time.Millisecond
 	// recheck is how often the file is read in any case, and a watch that was lost is
-	// made anew.
+	// established again.
 	recheck = 30 * time.Second
 )
 

@@ -185,7 +185,7 @@ func TestSameContent(t *testing.T) {
 	}
 }
 
-// until waits for the news that a catalogue with the image is in use, whatever is told before.
+// until waits until told says that a catalogue with the image is in use, whatever it says before.
 func until(t *testing.T, f *File, told <-chan error, want string) {
 	t.Helper()
 	for next(t, told) != nil || image(f) != want {
@@ -221,7 +221,7 @@ func TestPlainFile(t *testing.T) {
 	}
 }
 
-// A watch that is lost with its directory is made anew, and what changed meanwhile is read.
+// A watch that is lost with its directory is established again, and what changed meanwhile is read.
 func TestWatchIsLost(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "catalog")
 	path := filepath.Join(dir, "catalog.yaml")

@@ -48,8 +48,8 @@ type material struct {
 	serving     *tls.Certificate
 }
 
-// parseMaterial reads what a Secret holds. It has no error: what is bad is
-// missing, and what is missing is made anew.
+// parseMaterial reads what a Secret holds. It has no error: what is invalid
+// counts as missing, and what is missing is created again.
 func parseMaterial(data map[string][]byte) material {
 	var m material
 	m.authorities, _ = certutil.ParseCertsPEM(data[caKey])
@@ -110,14 +110,14 @@ func (m material) renew(now time.Time, names []string, injected []byte) (materia
 		}
 	}
 	ca := next.authorities[0]
-	begun := ca.NotBefore.Add(backdate)
+	issuedAt := ca.NotBefore.Add(backdate)
 	next.authorities = slices.DeleteFunc(slices.Clone(next.authorities), func(c *x509.Certificate) bool {
-		return c != ca && (now.After(c.NotAfter) || now.After(begun.Add(servingLife)))
+		return c != ca && (now.After(c.NotAfter) || now.After(issuedAt.Add(servingLife)))
 	})
 
 	usable := next.serves(now, names)
 	stale := usable && (due(m.serving.Leaf, now) || m.serving.Leaf.CheckSignatureFrom(ca) != nil)
-	trusted := bytes.Contains(injected, encode(ca)) && !now.Before(begun.Add(settle))
+	trusted := bytes.Contains(injected, encode(ca)) && !now.Before(issuedAt.Add(settle))
 	if !usable || stale && trusted {
 		if m.serving != nil {
 			names = union(hosts(m.serving.Leaf), names)

@@ -37,7 +37,7 @@ func TestSeveralParametersOnALine(t *testing.T) {
 	if err != nil || r.Job.Spec.Job.Tasks[0].Application.Command != "echo a  " || len(r.Notes) != 1 {
 		t.Errorf("form: %+v, %v", r, err)
 	}
-	for _, unclear := range []string{" Job.Priority", "amp;Job.Priority", "amp; Region", "job.priority", "PLACEMENT.Zone"} {
+	for _, unclear := range []string{" Job.Priority", "amp;Job.Priority", "amp; Region", " ClientToken", "job.priority", "PLACEMENT.Zone"} {
 		_, err := FromBody([]byte("Placement.Zone=z\nJob.JobDescription=test&"+unclear+"=1\n"), Options{})
 		if want := "InvalidParameter: line 2 has &" + unclear + "= in a value: write the parameter on a line of its own"; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("&%s=: %v, want %q", unclear, err, want)

@@ -277,8 +277,8 @@ func skipValue(dec *json.Decoder) error {
 	return nil
 }
 
-// skip passes over the rest of an object or list that has been begun, however deep it
-// is nested.
+// skip passes over the rest of an object or list whose beginning has been read, however
+// deep it is nested.
 func skip(dec *json.Decoder) error {
 	for depth := 1; depth > 0; {
 		token, err := dec.Token()

@@ -138,13 +138,13 @@ func splitLine(text string) (params []Parameter, placeholder, unclear string) {
 }
 
 // looksLikeParameter reports whether a name is that of a parameter except for its case, spaces around it, or
-// the amp; of a page's source. A space before a name without a dot is no sign: a shell assigns like that.
+// the amp; of a page's source. A space before a common parameter's name is no sign: a shell assigns like that.
 func looksLikeParameter(name string) bool {
 	plain, copied := strings.CutPrefix(strings.TrimSpace(name), "amp;")
 	plain = strings.TrimSpace(plain)
 	first, _, dotted := strings.Cut(plain, ".")
 	if !dotted {
-		return copied && (commonParameters[plain] || plain == clientToken)
+		return plain == clientToken && plain != name || copied && commonParameters[plain]
 	}
 	for object := range bodyObjects {
 		if strings.EqualFold(first, object) {

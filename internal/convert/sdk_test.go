@@ -20,7 +20,7 @@ const sdkFields = "testdata/sdk-fields.txt"
 
 // sdkModels is the file tencentcloud/batch/v20170312/models.go of a newer copy of the
 // vendor's Go SDK, github.com/TencentCloud/tencentcloud-sdk-go.
-var sdkModels = flag.String("sdk-models", "", "write "+sdkFields+" anew from this models.go of the vendor's SDK")
+var sdkModels = flag.String("sdk-models", "", "write "+sdkFields+" again from this models.go of the vendor's SDK")
 
 // TestEveryFieldOfTheSDK: each field that the vendor's SDK has in a request is a field of
 // ours, of the same kind. The list is of the SDK as of 2026-08-21 (v1.3.166). It is a list

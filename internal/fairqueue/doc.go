@@ -1,7 +1,8 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fairqueue is a controller's work queue that shares the workers out among namespaces.
+// Package fairqueue is a controller's work queue with fair queueing: it shares the workers out among
+// namespaces. It implements controller-runtime's PriorityQueue. It is stateful: it has a lock and a timer.
 //
 // Within a namespace requests are handed out by priority, equal ones in the order in which they
 // became ready. Between namespaces priorities do not count, since each tenant chooses its own:

@@ -41,7 +41,7 @@ type Queue struct {
 	items      map[reconcile.Request]*item
 	processing map[reconcile.Request]time.Time // since when
 	namespaces map[string]*namespace
-	line       heapOf[*namespace] // those that have ready requests
+	active     heapOf[*namespace] // those that have ready requests
 	delayed    heapOf[*item]      // those that are not ready yet
 	ready      int                // requests in namespaces
 	sequence   uint64
@@ -86,7 +86,7 @@ type namespace struct {
 	// sequence orders namespaces that have equally many: it is renewed when the namespace is served,
 	// and when it gets something to do.
 	sequence uint64
-	index    int // in Queue.line; -1: it is not in there
+	index    int // in Queue.active; -1: it is not in there
 }
 
 func (n *namespace) less(o *namespace) bool {
@@ -216,18 +216,18 @@ func (q *Queue) push(i *item) {
 	q.ready++
 	if n.index < 0 {
 		n.sequence = q.next()
-		q.line.push(n)
+		q.active.push(n)
 	}
 	q.changed.Signal()
 }
 
 // servable returns the namespace whose request is to be handed out next; nil if there is none.
 func (q *Queue) servable() *namespace {
-	if len(q.line) == 0 {
+	if len(q.active) == 0 {
 		return nil
 	}
-	// The first in line has the fewest workers: if it may have no other, none may.
-	if n := q.line[0]; n.busy == 0 || n.busy < q.workers-len(q.processing) {
+	// The first namespace has the fewest workers: if it may not have another, none may.
+	if n := q.active[0]; n.busy == 0 || n.busy < q.workers-len(q.processing) {
 		return n
 	}
 	return nil
@@ -258,9 +258,9 @@ func (q *Queue) GetWithPriority() (r reconcile.Request, priority int, shutdown b
 	n.busy++
 	n.sequence = q.next()
 	if len(n.ready) > 0 {
-		q.line.fix(n.index)
+		q.active.fix(n.index)
 	} else {
-		q.line.remove(n.index)
+		q.active.remove(n.index)
 	}
 	now := q.clock.Now()
 	q.processing[i.request] = now
@@ -284,7 +284,7 @@ func (q *Queue) Done(r reconcile.Request) {
 	n := q.namespaces[r.Namespace]
 	n.busy--
 	if n.index >= 0 {
-		q.line.fix(n.index)
+		q.active.fix(n.index)
 	}
 	if i := q.items[r]; i != nil && i.readyAt.IsZero() {
 		q.push(i)

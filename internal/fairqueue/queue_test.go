@@ -116,7 +116,7 @@ func TestOnce(t *testing.T) {
 	q.Done(r)
 	q.Done(r) // once too often
 	want(t, "done again", available(q))
-	if len(q.items)+len(q.processing)+len(q.namespaces)+len(q.line) != 0 {
+	if len(q.items)+len(q.processing)+len(q.namespaces)+len(q.active) != 0 {
 		t.Errorf("left behind: %v %v %v", q.items, q.processing, q.namespaces)
 	}
 }
@@ -338,7 +338,7 @@ func simulate(t *testing.T, workers int, takes func(reconcile.Request) time.Dura
 	return s
 }
 
-// startedAfter returns how many requests were begun after the first n, up to the first of r, and
+// startedAfter returns how many requests were started after the first n, up to the first of r, and
 // whether that is among them.
 func (s *simulation) startedAfter(n int, r reconcile.Request) (int, bool) {
 	s.mu.Lock()
@@ -378,7 +378,7 @@ func TestHostileProducer(t *testing.T) {
 			add(s.Queue, -100, request("victim", n))
 			synctest.Wait()
 			if others, ok := s.startedAfter(before, request("victim", n)); !ok || others > 0 {
-				t.Errorf("request %d: begun: %t, after %d others; want it first", n, ok, others)
+				t.Errorf("request %d: started: %t, after %d others; want it first", n, ok, others)
 			}
 		}
 		s.ShutDown()
@@ -405,7 +405,7 @@ func TestHostileNamespaces(t *testing.T) {
 			time.Sleep(time.Duration(hostile/workers+1) * time.Second)
 			synctest.Wait()
 			if others, ok := s.startedAfter(before, request("victim", n)); !ok || others > hostile {
-				t.Errorf("request %d: begun: %t, after %d others; want %d at most", n, ok, others, hostile)
+				t.Errorf("request %d: started: %t, after %d others; want %d at most", n, ok, others, hostile)
 			}
 		}
 		s.ShutDown()
@@ -458,7 +458,7 @@ func TestAllWorkersWork(t *testing.T) {
 			}
 			s.ShutDown()
 			s.wg.Wait()
-			if len(s.items)+len(s.processing)+len(s.namespaces)+len(s.line)+len(s.delayed)+s.ready != 0 {
+			if len(s.items)+len(s.processing)+len(s.namespaces)+len(s.active)+len(s.delayed)+s.ready != 0 {
 				t.Errorf("seed %d: left behind: %d items", seed, len(s.items))
 			}
 		})

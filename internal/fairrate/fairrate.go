@@ -1,12 +1,13 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fairrate limits the rate of requests to the API server, and shares it out among tenants.
+// Package fairrate is the client's rate limiter for requests to the API server: a token bucket that
+// serves the tenants that wait for tokens round-robin. It is stateful: it has a lock and a timer.
 //
-// It is a token bucket, as client-go's is: it has at most burst tokens, gets qps new ones in a second,
-// and each request takes one. But where requests wait for tokens, client-go serves them in the order
-// in which they came, so that one request waits for all that others have under way. Here tenants take
-// turns, and each gets one token in its turn; within a tenant the order is that in which requests came.
+// As in client-go's token bucket there are at most burst tokens, qps new ones are added in a second, and
+// each request takes one. But client-go serves the requests that wait in the order in which they came, so
+// that one request waits for all requests of others before it. Here each tenant gets one token in its
+// turn; within a tenant the order is that in which requests came.
 package fairrate
 
 import (
@@ -36,7 +37,7 @@ type Limiter struct {
 	tokens  float64
 	counted time.Time // when tokens was right
 	waiting map[string]*tenant
-	line    []*tenant // those that wait; the first gets the next token
+	queue   []*tenant // those that wait; the first gets the next token
 	timer   clock.Timer
 }
 
@@ -104,7 +105,7 @@ func (l *Limiter) Wait(ctx context.Context) error {
 // take takes a token if there is one and nobody waits.
 func (l *Limiter) take() bool {
 	l.count()
-	if len(l.line) > 0 || l.tokens < 1 {
+	if len(l.queue) > 0 || l.tokens < 1 {
 		return false
 	}
 	l.tokens--
@@ -123,7 +124,7 @@ func (l *Limiter) enqueue(name string, r *request) {
 	if t == nil {
 		t = &tenant{name: name}
 		l.waiting[name] = t
-		l.line = append(l.line, t)
+		l.queue = append(l.queue, t)
 	}
 	t.requests = append(t.requests, r)
 }
@@ -134,9 +135,9 @@ func (l *Limiter) serve() {
 	defer l.mu.Unlock()
 	l.timer = nil
 	l.count()
-	for len(l.line) > 0 && l.tokens >= 1 {
-		t := l.line[0]
-		l.line[0], l.line = nil, l.line[1:]
+	for len(l.queue) > 0 && l.tokens >= 1 {
+		t := l.queue[0]
+		l.queue[0], l.queue = nil, l.queue[1:]
 		for len(t.requests) > 0 {
 			r := t.requests[0]
 			t.requests[0], t.requests = nil, t.requests[1:]
@@ -147,7 +148,7 @@ func (l *Limiter) serve() {
 			}
 		}
 		if len(t.requests) > 0 {
-			l.line = append(l.line, t)
+			l.queue = append(l.queue, t)
 		} else {
 			delete(l.waiting, t.name)
 		}
@@ -157,7 +158,7 @@ func (l *Limiter) serve() {
 
 // setTimer has serve called when there is the next token, if anybody waits.
 func (l *Limiter) setTimer() {
-	if l.timer != nil || len(l.line) == 0 {
+	if l.timer != nil || len(l.queue) == 0 {
 		return
 	}
 	// A nanosecond more: the time is rounded down.

@@ -72,7 +72,7 @@ func TestTurns(t *testing.T) {
 			t.Errorf("106 requests after the burst took %s, want %s", got, want)
 		}
 		l.mu.Lock()
-		if len(l.line)+len(l.waiting) > 0 || l.timer != nil {
+		if len(l.queue)+len(l.waiting) > 0 || l.timer != nil {
 			t.Errorf("left behind: %v", l.waiting)
 		}
 		l.mu.Unlock()

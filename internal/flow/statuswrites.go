@@ -13,7 +13,7 @@ import (
 type Urgency int
 
 const (
-	// Informational statuses only tell people what goes on; nothing essential has changed.
+	// Informational statuses only tell people what happens; nothing essential has changed.
 	Informational Urgency = iota
 	// Batched statuses store outcomes that nothing waits for, so that several go into one write.
 	Batched

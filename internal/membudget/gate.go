@@ -66,7 +66,7 @@ func (g *Gate) release(size int) {
 	g.admit()
 }
 
-// admit opens the gate for those whose turn it is, as far as there is room. g.mu is held.
+// admit admits those whose turn it is, as far as their sizes fit. g.mu is held.
 func (g *Gate) admit() {
 	for len(g.turns) > 0 {
 		namespace := g.turns[0]

@@ -180,13 +180,13 @@ func TestSharesWake(t *testing.T) {
 	s.Release(nameOf("a/2")) // it is gone, or suspended
 	s.wantWoken(t, "a/3")
 	if !s.Fits(nameOf("a/3")) || !s.ask("a/3", 1) || !s.ask("a/3", 1) {
-		t.Error("there is room for it")
+		t.Error("it is refused though it fits")
 	}
 }
 
 func TestSharesOrder(t *testing.T) {
 	s := newShares(10)
-	s.Hold(nameOf("x/1"), 100) // it has started, so it is not asked whether there is room
+	s.Hold(nameOf("x/1"), 100) // it has started, so it is not asked whether it fits
 	at := time.Unix(1000, 0)
 	for _, j := range []Job{
 		{Name: nameOf("a/low"), Size: 2, Priority: 1, Created: at},
@@ -211,7 +211,7 @@ func TestSharesOrder(t *testing.T) {
 	if got := strings.Join(order, " "); got != "a/old a/new a/low a/huge" {
 		t.Errorf("order is %s", got)
 	}
-	if used, waiting := s.Used(); used != 0 || waiting != 0 || len(s.held)+len(s.byNamespace)+len(s.line) != 0 {
+	if used, waiting := s.Used(); used != 0 || waiting != 0 || len(s.held)+len(s.byNamespace)+len(s.queues) != 0 {
 		t.Errorf("left over: %+v", s.Shares)
 	}
 }

@@ -25,9 +25,9 @@ type Shares struct {
 	// held is what each job has, and byNamespace the sums.
 	held        map[types.NamespacedName]int
 	byNamespace map[string]int
-	// line are the jobs that wait, by namespace, the next first.
-	line map[string][]*entry
-	wake func(Job)
+	// queues are the jobs that wait, by namespace, the next first.
+	queues map[string][]*entry
+	wake   func(Job)
 }
 
 // Job is a job that asks for memory.
@@ -35,7 +35,7 @@ type Job struct {
 	Name types.NamespacedName
 	// Size is how many bytes it takes once it has started.
 	Size int
-	// Priority and Created give its place in its namespace: a larger number first, then the older one.
+	// Priority and Created give its position in the queue of its namespace: a larger number first, then the older one.
 	Priority int
 	Created  time.Time
 }
@@ -47,7 +47,7 @@ type entry struct {
 
 // NewShares returns the shares of limit bytes, 1 or more.
 func NewShares(limit int) *Shares {
-	return &Shares{limit: limit, held: map[types.NamespacedName]int{}, byNamespace: map[string]int{}, line: map[string][]*entry{}}
+	return &Shares{limit: limit, held: map[types.NamespacedName]int{}, byNamespace: map[string]int{}, queues: map[string][]*entry{}}
 }
 
 // Limit is how many bytes there are in all.
@@ -60,7 +60,7 @@ func (s *Shares) OnWake(f func(Job)) {
 	s.wake = f
 }
 
-// Ask reports whether a job may start, and gives it its bytes then. Otherwise it waits in line until it
+// Ask reports whether a job may start, and gives it its bytes then. Otherwise the job is queued until it
 // asks again, or Release is called for it.
 func (s *Shares) Ask(j Job) bool {
 	s.mu.Lock()
@@ -69,14 +69,14 @@ func (s *Shares) Ask(j Job) bool {
 		return true
 	}
 	s.leave(j.Name)
-	line := s.line[j.Name.Namespace]
-	if (len(line) == 0 || compare(j, line[0].Job) < 0) && s.fits(j) {
+	queue := s.queues[j.Name.Namespace]
+	if (len(queue) == 0 || compare(j, queue[0].Job) < 0) && s.fits(j) {
 		s.hold(j.Name, j.Size)
-		s.wakeNext() // there may be room for more
+		s.wakeNext() // more may fit
 		return true
 	}
-	at, _ := slices.BinarySearchFunc(line, j, func(e *entry, j Job) int { return compare(e.Job, j) })
-	s.line[j.Name.Namespace] = slices.Insert(line, at, &entry{Job: j})
+	at, _ := slices.BinarySearchFunc(queue, j, func(e *entry, j Job) int { return compare(e.Job, j) })
+	s.queues[j.Name.Namespace] = slices.Insert(queue, at, &entry{Job: j})
 	return false
 }
 
@@ -84,12 +84,12 @@ func (s *Shares) Ask(j Job) bool {
 func (s *Shares) Fits(name types.NamespacedName) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	line := s.line[name.Namespace]
-	i := slices.IndexFunc(line, func(e *entry) bool { return e.Name == name })
-	return i < 0 || i == 0 && s.fits(line[0].Job)
+	queue := s.queues[name.Namespace]
+	i := slices.IndexFunc(queue, func(e *entry) bool { return e.Name == name })
+	return i < 0 || i == 0 && s.fits(queue[0].Job)
 }
 
-// Hold counts a job that has started, whether there is room for it or not.
+// Hold counts a job that has started, whether it fits or not.
 func (s *Shares) Hold(name types.NamespacedName, size int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,7 +99,7 @@ func (s *Shares) Hold(name types.NamespacedName, size int) {
 	}
 }
 
-// Release gives back what a job has, and takes it out of the line. It does nothing for one that has
+// Release gives back what a job has, and removes it from its queue. It does nothing for one that has
 // nothing and does not wait.
 func (s *Shares) Release(name types.NamespacedName) {
 	s.mu.Lock()
@@ -119,8 +119,8 @@ func (s *Shares) Release(name types.NamespacedName) {
 func (s *Shares) Used() (bytes, waiting int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, line := range s.line {
-		waiting += len(line)
+	for _, queue := range s.queues {
+		waiting += len(queue)
 	}
 	return s.used, waiting
 }
@@ -132,30 +132,30 @@ func (s *Shares) hold(name types.NamespacedName, size int) {
 	s.byNamespace[name.Namespace] += size
 }
 
-// fits reports whether there is room for a job. One that needs more than there is gets all.
+// fits reports whether a job fits into what is free. One that needs more than the limit needs all of it.
 func (s *Shares) fits(j Job) bool {
 	used, mine := s.used+min(j.Size, s.limit), s.byNamespace[j.Name.Namespace]
 	return used <= s.limit && (mine == 0 || mine+j.Size <= s.limit-used)
 }
 
-// leave takes a job out of the line.
+// leave removes a job from its queue.
 func (s *Shares) leave(name types.NamespacedName) {
-	line := slices.DeleteFunc(s.line[name.Namespace], func(e *entry) bool { return e.Name == name })
-	if s.line[name.Namespace] = line; len(line) == 0 {
-		delete(s.line, name.Namespace)
+	queue := slices.DeleteFunc(s.queues[name.Namespace], func(e *entry) bool { return e.Name == name })
+	if s.queues[name.Namespace] = queue; len(queue) == 0 {
+		delete(s.queues, name.Namespace)
 	}
 }
 
-// wakeNext wakes the first of each namespace for which there is room, the namespaces that have least first.
+// wakeNext wakes the first job of each namespace if it fits, the namespaces that have least first.
 func (s *Shares) wakeNext() {
-	if len(s.line) == 0 || s.wake == nil {
+	if len(s.queues) == 0 || s.wake == nil {
 		return
 	}
-	namespaces := slices.SortedFunc(maps.Keys(s.line), func(a, b string) int {
+	namespaces := slices.SortedFunc(maps.Keys(s.queues), func(a, b string) int {
 		return cmp.Or(cmp.Compare(s.byNamespace[a], s.byNamespace[b]), cmp.Compare(a, b))
 	})
 	for _, namespace := range namespaces {
-		if e := s.line[namespace][0]; !e.woken && s.fits(e.Job) {
+		if e := s.queues[namespace][0]; !e.woken && s.fits(e.Job) {
 			e.woken = true
 			s.wake(e.Job)
 		}

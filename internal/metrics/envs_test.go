@@ -38,7 +38,7 @@ func TestEnvs(t *testing.T) {
 	check("two")
 	m.Observe(key("b"), EnvSnapshot{Free: 3})
 	want = map[string]float64{"batchjob_compute_env_nodes free": 4, "batchjob_compute_env_nodes in_use": 2}
-	check("one went on")
+	check("one reports again")
 	m.Forget(key("a"))
 	m.Forget(key("never seen"))
 	want = map[string]float64{"batchjob_compute_env_nodes free": 3}

@@ -250,7 +250,7 @@ func (g *guard) failsTooOften(source netip.Addr) bool {
 	return ok && l.(*rate.Limiter).Tokens() < 1 // nothing else is put in
 }
 
-// failed counts a failure of an address. The count begins anew after a minute.
+// failed counts a failure of an address. The count starts at 0 again after a minute.
 func (g *guard) failed(source netip.Addr) {
 	l, ok := g.failures.Get(source)
 	if !ok {

@@ -71,7 +71,7 @@ func ask(g *guard, source, token string) int {
 	return w.Code
 }
 
-// TestFlood takes all reviews that strangers can get: a token that was accepted before is still
+// TestFlood takes all reviews that unauthenticated clients can get: a token that was accepted before is still
 // reviewed, and so is the next one from that address.
 func TestFlood(t *testing.T) {
 	c := &slowCluster{opened: make(chan struct{})}
@@ -107,7 +107,7 @@ func TestFlood(t *testing.T) {
 		t.Errorf("%d reviews were in flight, want %d", got, generalAtOnce)
 	}
 	if answers[http.StatusServiceUnavailable] != 200 || accepted.Load() != 3 {
-		t.Errorf("the strangers got %v, %d were accepted", answers, accepted.Load())
+		t.Errorf("unauthenticated clients got %v, %d were accepted", answers, accepted.Load())
 	}
 }
 

@@ -49,11 +49,11 @@ func NewJobs(reg prometheus.Registerer) (*Jobs, error) {
 		seen: map[types.NamespacedName]Snapshot{},
 		instances: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "batchjob_task_instances",
-			Help: "Task instances of the BatchJobs that are under way, by state.",
+			Help: "Task instances of the BatchJobs that have not ended, by state.",
 		}, []string{"state"}),
 		held: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "batchjob_finished_pods_held",
-			Help: "Finished Pods that still carry the tracking finalizer: their outcome is not stored yet, or they are not let go of yet.",
+			Help: "Finished Pods that still have the operator's finalizer: their outcome is not stored yet, or the finalizer is not removed yet.",
 		}),
 		unmade: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "batchjob_claims_without_pod",

@@ -85,7 +85,7 @@ func TestGauges(t *testing.T) {
 	m.Forget(key("b"))
 	m.Forget(key("never seen"))
 	if diff := cmp.Diff(map[string]float64{"batchjob_task_instances SUCCEED": 10}, values(t, reg)); diff != "" {
-		t.Errorf("one job, which went on (-want +got):\n%s", diff)
+		t.Errorf("one job, which continued (-want +got):\n%s", diff)
 	}
 	m.Forget(key("a"))
 	if got := values(t, reg); len(got) > 0 {
@@ -132,7 +132,7 @@ func TestCounters(t *testing.T) {
 	m.Retried(BudgetMachine, v1alpha1.ReasonEvicted, 3)
 	m.Retried(BudgetMachine, v1alpha1.ReasonEvicted, 0)
 	m.Retried(BudgetMachine, v1alpha1.ReasonEvicted, -1)
-	m.Retried("patience", "a sentence of the kubelet", 1)
+	m.Retried("unknown budget", "a sentence of the kubelet", 1)
 	m.Ended("SUCCEED", 1, 100)
 	m.Ended("FAILED", 0, 2)
 	m.Ended("RUNNING", 1, -1)

@@ -44,7 +44,7 @@ func (x *Index) Complete() bool {
 	return complete == nil || complete()
 }
 
-// Saw takes in a node that is there, as it is now. It reports whether that is news.
+// Saw takes in a node that is there, as it is now. It reports whether that changes anything.
 func (x *Index) Saw(obj *corev1.Node) bool {
 	n := node{zone: obj.Labels[corev1.LabelTopologyZone], host: obj.Labels[corev1.LabelHostname]}
 	for _, a := range obj.Status.Addresses {

@@ -47,8 +47,8 @@ func TestKeyIsStored(t *testing.T) {
 	}
 }
 
-// TestKeyOfProcess: a process goes on with its key when the Secret is lost or spoilt, and the next
-// one makes another.
+// TestKeyOfProcess: a process keeps its key when the Secret is deleted or invalid, and the next
+// process creates another.
 func TestKeyOfProcess(t *testing.T) {
 	c := fake.NewClientBuilder().Build()
 	k := keeper(c)

@@ -21,7 +21,7 @@ import (
 const (
 	// ellipsis marks the end of a text that was truncated.
 	ellipsis = "…"
-	// maxInput is how much of a text is read: it bounds the time that a text of a stranger
+	// maxInput is how much of a text is read: it bounds the time that a text from outside
 	// can take. It is many times what any caller keeps. Unit: bytes.
 	maxInput = 16 << 10
 )

@@ -57,7 +57,7 @@ func TestTextLimit(t *testing.T) {
 		"characters that JSON escapes": {"1<2>3", 10, "1<…"},
 		"quotes count twice":           {`""""`, 7, `""…`},
 		"a credential is not cut open": {"password=0123456789012345678901234567890123456789 x", 20, "password=REDACTED x"},
-		"no room at all":               {"long", 2, "…"},
+		"no capacity at all":           {"long", 2, "…"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Text(tc.in, tc.limit); got != tc.want {

@@ -249,7 +249,7 @@ const (
 	// for one is 24 bytes, {"name":"a","value":"b"}, so its old and its new form, and what their
 	// statuses have, are less.
 	maxObjects = 128 << 10
-	// maxElements is how many of them may be in one array: more than such a spec has room for. An
+	// maxElements is how many of them may be in one array: more than such a spec can hold. An
 	// array of our largest structures, which may be 5,000 long, takes much more while it grows.
 	maxElements = 48 << 10
 	// maxDepth is how deep objects and arrays may be in each other. Ours are 12 deep, those of
@@ -360,8 +360,8 @@ func (t *turns) give(w *turn) {
 	t.grant()
 }
 
-// grant lets go on whoever can. Nobody overtakes the one whose turn it is: a large review would
-// else never get its memory. The caller holds the lock.
+// grant gives memory to those that wait, in turn, as far as it fits. Nobody overtakes the one whose turn
+// it is: otherwise a large review would never get its memory. The caller holds the lock.
 func (t *turns) grant() {
 	for len(t.order) > 0 {
 		source := t.order[0]

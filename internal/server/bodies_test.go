@@ -84,8 +84,8 @@ func TestBodyTooLarge(t *testing.T) {
 	}
 }
 
-// TestBodyBudget lets one address stall more than there is room for: it takes from itself, and
-// another one is read.
+// TestBodyBudget lets one address stall more than the budget allows: only its own requests
+// suffer, and another address is read.
 func TestBodyBudget(t *testing.T) {
 	const room, each = 4 << 20, 1 << 20
 	b := newBodyBudget(room)
@@ -224,7 +224,7 @@ func TestWeigh(t *testing.T) {
 		}
 	}
 	if w, err := (&scanner{}).weight(maxReview); err != nil || 2*w > largeBytes {
-		t.Errorf("%d, %v: there is no room for two of the largest reviews", w, err)
+		t.Errorf("%d, %v: two of the largest reviews do not fit", w, err)
 	}
 }
 

@@ -45,7 +45,7 @@ func (c *checker) checkAllowed(value string, allowed catalog.Allowed, path *fiel
 // maxAllowed is how much of a list a sentence names. Unit: bytes.
 const maxAllowed = 80
 
-// listed names what is allowed, as much of it as a sentence has room for.
+// listed names what is allowed, as much of it as fits into a sentence.
 func listed(allowed catalog.Allowed) string {
 	if len(allowed) == 0 {
 		return "absent"

@@ -170,8 +170,8 @@ func TestPolicyOfComputeEnvs(t *testing.T) {
 		"another number": {nil, func(s *v1alpha1.ComputeEnvSpec) { *s.DesiredComputeNodeCount = 2 }, nil},
 		"another account": {nil, func(s *v1alpha1.ComputeEnvSpec) { s.Kubernetes.ServiceAccountName = "root" },
 			[]string{"UnauthorizedOperation spec.kubernetes.serviceAccountName"}},
-		"all of it anew": {func(s *v1alpha1.ComputeEnvSpec) { s.Kubernetes, s.Placement.HostIDs = nil, nil }, nil, all},
-		"a mistake":      {nil, func(s *v1alpha1.ComputeEnvSpec) { s.EnvName = "" }, []string{"MissingParameter spec.envName"}},
+		"all of it changed": {func(s *v1alpha1.ComputeEnvSpec) { s.Kubernetes, s.Placement.HostIDs = nil, nil }, nil, all},
+		"a mistake":         {nil, func(s *v1alpha1.ComputeEnvSpec) { s.EnvName = "" }, []string{"MissingParameter spec.envName"}},
 	} {
 		if diff := cmp.Diff(tc.want, fields(v.ValidateComputeEnvUpdate(env(tc.old), env(tc.edit)))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -311,7 +311,7 @@ func heldHeads(t *v1alpha1.Task) []heads {
 	return longestFirst(append(out, machineHeads(t, head, 1)...))
 }
 
-// machineLimit is the highest number of machines that an instance can have lost and go on:
+// machineLimit is the highest number of machines that an instance can have lost and still be retried:
 // in each of the rounds that resourceMaxRetryCount allows all of its types are tried, but no
 // more than MaxResourceRetryCount machines in all. A ComputeEnv has a count and types of its own, which may change at any
 // time.
@@ -327,7 +327,7 @@ func machineLimit(t *v1alpha1.Task) int {
 }
 
 // machineHeads are count beginnings of a head, each of the given size, each with every
-// number of machines that were not had.
+// number of machines that were not acquired.
 func machineHeads(t *v1alpha1.Task, begin, count int) []heads {
 	limit := machineLimit(t)
 	var out []heads

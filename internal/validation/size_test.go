@@ -473,7 +473,7 @@ func TestWorstStatusSizeOfManyTasks(t *testing.T) {
 	}
 	bound := WorstStatusSize(spec)
 	if MaxSpecSize+bound > MaxStoredSize {
-		t.Errorf("5,000 tasks: %d bytes, room for %d", bound, MaxStoredSize-MaxSpecSize)
+		t.Errorf("5,000 tasks: %d bytes, limit %d", bound, MaxStoredSize-MaxSpecSize)
 	}
 	data, err := json.Marshal(status)
 	if err != nil || len(data) > bound || len(data) < bound*99/100 {

@@ -165,7 +165,7 @@ func TestAccessFailureIsNotKept(t *testing.T) {
 			t.Errorf("allowed %v, error %v", ok, err)
 		}
 		if len(a.asking) > 0 {
-			t.Error("a review is still under way")
+			t.Error("a review is still in flight")
 		}
 	})
 }

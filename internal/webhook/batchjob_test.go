@@ -408,11 +408,11 @@ func ptr[T any](v T) *T { return &v }
 // TestTryAgain has the failures that a client should try again after.
 func TestTryAgain(t *testing.T) {
 	for name, c := range map[string]cluster{
-		"the access review fails":  {accessErr: errors.New("down")},
-		"the cache is not there":   {notSynced: true},
-		"the index is not there":   {holderErr: errors.New("no index")},
-		"no ComputeEnvs to be had": {envErr: errors.New("down")},
-		"no turn in time":          {quotaErr: errBusy},
+		"the access review fails": {accessErr: errors.New("down")},
+		"the cache is not there":  {notSynced: true},
+		"the index is not there":  {holderErr: errors.New("no index")},
+		"ComputeEnvs unreadable":  {envErr: errors.New("down")},
+		"no turn in time":         {quotaErr: errBusy},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -244,7 +244,7 @@ func (s *store) createOf(ctx context.Context, replica int, job claim, write time
 }
 
 // TestQuotaUnderLoad sends many creates at once to some replicas. One alone never lets
-// in a job too many; several, one each at most; and what there is room for gets in.
+// in a job too many; several, one each at most; and all jobs that the quota allows are admitted.
 func TestQuotaUnderLoad(t *testing.T) {
 	for _, tc := range []struct {
 		replicas, creates, jobs int

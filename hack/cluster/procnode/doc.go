@@ -24,7 +24,7 @@
 //
 // When Run's context ends, every process is killed. When the program itself is
 // killed, a shell beside each container does that at once (see guardScript). The next
-// process node reports a Pod of which anything was begun, and no end stored, as
+// process node reports a Pod of which anything was started, and no end stored, as
 // Failed, its containers with exit code 137 and reason ContainerStatusUnknown.
 //
 // # Not supported

@@ -354,7 +354,7 @@ func TestKilled(t *testing.T) {
 		return cmd
 	}
 	first := start()
-	p := c.create(newTestPod("killed", "trap '' TERM HUP; sleep 1000 & echo $! > pid; echo begun; wait"))
+	p := c.create(newTestPod("killed", "trap '' TERM HUP; sleep 1000 & echo $! > pid; echo started; wait"))
 	own := c.create(newTestPod("own-group", "exec timeout 1000 sh -c 'echo $$$$ > pid; sleep 1000'"))
 	c.create(newTestPod("done", "echo done"))
 	c.wait("killed", hasPhase(corev1.PodRunning))

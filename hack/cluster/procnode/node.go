@@ -29,7 +29,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// heartbeatEvery is far below the time after which a silent Node is given up.
+// heartbeatEvery is far below the time after which a Node without a heartbeat becomes NotReady.
 const heartbeatEvery = 5 * time.Second
 
 // Config says which Node to be, and where.

@@ -73,7 +73,7 @@ func (p *pod) run(ctx context.Context) {
 	<-p.alive.Done()
 	<-ended
 	if ctx.Err() != nil {
-		return // what the next process node finds tells it what was begun
+		return // what the next process node finds tells it what was started
 	}
 	if err := os.RemoveAll(p.dir); err != nil {
 		p.n.log.Error("Left a Pod's directory behind", "pod", p.obj.Name, "err", err)

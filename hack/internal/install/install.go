@@ -37,7 +37,7 @@ const ManagerPart = "manager"
 // serveTimeout bounds how long the operator may take to serve.
 const serveTimeout = 2 * time.Minute
 
-// Install puts the operator of this source tree into the cluster, anew where it is
+// Install puts the operator of this source tree into the cluster, replaces one that is
 // there already, and returns once its webhook answers.
 func (c *Cluster) Install(ctx context.Context) error {
 	install := c.installInside

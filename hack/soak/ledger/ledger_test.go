@@ -228,7 +228,7 @@ func TestJudge(t *testing.T) {
 			ta.made("q", 1)
 			ta.succeeded()
 		}},
-		"let go of after the end": {want: wantSuccess, tale: func(ta *tale) {
+		"finalizer removed after the end": {want: wantSuccess, tale: func(ta *tale) {
 			ta.made("p", 0)
 			ta.succeeds("p")
 			ta.succeeded()

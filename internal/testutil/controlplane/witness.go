@@ -42,7 +42,7 @@ type Witness struct {
 }
 
 // Watch begins to watch the Pods of a namespace, in which there must be none yet. It asks
-// etcd itself, which loses no change when the API server or etcd is killed, and goes on
+// etcd itself, which loses no change when the API server or etcd is killed, and continues
 // until the test ends.
 func (p *ControlPlane) Watch(t testing.TB, namespace string) *Witness {
 	t.Helper()

@@ -39,7 +39,7 @@ func Down(ctx context.Context, name string, log io.Writer) error {
 }
 
 // remove undoes everything the cluster's record says, in the reverse order. The
-// record itself goes last, so that whatever interrupts this, another try goes on.
+// record itself goes last, so that another try can resume whatever interrupts this.
 func (c *Cluster) remove(ctx context.Context) error {
 	switch c.Provider {
 	case Kind:

@@ -226,7 +226,7 @@ func pythonFiles(dir string) ([]image.File, error) {
 }
 
 // skipInPython leaves out what no job needs: a second copy of the library,
-// compiled files that would be made anew, tests and the graphical parts.
+// compiled files that Python would write again, tests and the graphical parts.
 func skipInPython(rel string) bool {
 	base := path.Base(rel)
 	switch base {

@@ -42,7 +42,7 @@ const (
 var confFiles embed.FS
 
 // noRealNode returns why this machine can have no real node, or "" if it can.
-// What is missing and can be had is fetched.
+// What is missing and can be downloaded is fetched.
 func (c *Cluster) noRealNode(ctx context.Context) string {
 	defer os.Remove(c.dir) // empty again after the trial, unless there is a cluster
 	self, err := os.Executable()

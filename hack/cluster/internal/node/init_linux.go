@@ -150,7 +150,7 @@ func (k *keeper) start(d Daemon) error {
 	return nil
 }
 
-// reap collects every child that ended; PID 1 also inherits strangers.
+// reap collects every child that ended; PID 1 also inherits orphaned processes.
 func (k *keeper) reap() {
 	for {
 		var status syscall.WaitStatus

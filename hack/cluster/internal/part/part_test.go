@@ -123,7 +123,7 @@ func TestStartAndStop(t *testing.T) {
 	}
 }
 
-func TestStopSparesStrangers(t *testing.T) {
+func TestStopSparesOtherProcesses(t *testing.T) {
 	_, self, r := startSleep(t)
 	for name, id := range map[string]ID{
 		"another start time": {PID: r.ID.PID, StartTime: r.ID.StartTime + 1, BootID: r.ID.BootID},
@@ -206,7 +206,7 @@ func TestStartReportsEarlyEnd(t *testing.T) {
 	defer lock.Release()
 	dir := t.TempDir()
 	for _, exe := range []string{"/bin/false", "/does/not/exist"} {
-		// Ended within a moment or never begun: the one that was too quick to be
+		// Ended within a moment or never started: the one that was too quick to be
 		// seen may pass for started, but then must not for running.
 		r := Record{Name: "x", Exe: exe, Log: filepath.Join(dir, "x.log")}
 		if err := Start(dir, self, lock, r); err == nil && r.Running(self) {

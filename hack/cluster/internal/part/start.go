@@ -95,7 +95,7 @@ func Exec(dir, name string) error {
 	}
 	if r.Restart {
 		if err := unix.Close(lockFD); err != nil {
-			return fmt.Errorf("letting go of the cluster's lock: %w", err)
+			return fmt.Errorf("releasing the cluster's lock: %w", err)
 		}
 		return keepRunning(r)
 	}
