@@ -48,6 +48,9 @@ type jobState struct {
 	// finalizersRemoved are the Pods whose finalizer was removed and that the cache may still show as they
 	// were before, with the resource version that they have had since.
 	finalizersRemoved map[types.UID]string
+	// ready are the tasks that may start and have had no Pod yet, by position, with the end of the last task
+	// before them; see noteReady.
+	ready map[int]time.Time
 	// slowStart bounds the Pods that are created at the same time, and batch those that a pass claims.
 	slowStart flow.SlowStart
 	batch     flow.Batch
