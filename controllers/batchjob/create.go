@@ -211,7 +211,7 @@ func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve
 	switch {
 	case err == nil:
 		return pod.Name, nil
-	case apierrors.IsAlreadyExists(err):
+	case apierrors.IsAlreadyExists(err) && !isDenied(err):
 		return pod.Name, r.adopt(ctx, obs, &pod.ObjectMeta)
 	}
 	if e := refused(in.Task, err); e != nil {

@@ -6,6 +6,7 @@ package batchjob
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -61,13 +62,23 @@ func (e *refusedError) Unwrap() error { return e.error }
 func refused(task int, err error) error {
 	e := &refusedError{task: task, noTimeout: true, error: err}
 	text := err.Error()
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return nil
+	}
+	code := status.Status().Code
 	switch {
+	case isDenied(err): // with whatever code
+		e.noTimeout = false
 	case apierrors.IsTooManyRequests(err):
 		e.reason, e.error = v1alpha1.ReasonQuota, fmt.Errorf("the API server limits the rate of requests; the Pod is created when it accepts them again: %w", err)
 	case apierrors.IsForbidden(err) && strings.Contains(text, "exceeded quota"):
 		e.reason, e.error = v1alpha1.ReasonQuota, fmt.Errorf("the namespace's ResourceQuota is used up; the Pod is created when other Pods end, or the quota is raised: %w", err)
-	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), isWebhookFailure(err):
-	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), code == http.StatusUnauthorized,
+		code == http.StatusInternalServerError && !apierrors.IsServerTimeout(err):
+		// The last is a webhook that does not answer, for instance. If the Pod exists all the same, the next try
+		// finds it.
+	case code >= 400 && code < 500 && code != http.StatusRequestTimeout && code != http.StatusConflict:
 		e.noTimeout = false
 	default:
 		return nil
@@ -75,10 +86,11 @@ func refused(task int, err error) error {
 	return e
 }
 
-// isWebhookFailure reports whether the API server could not ask an admission webhook of the cluster that
-// must not be skipped. It stores nothing then, so no Pod was created.
-func isWebhookFailure(err error) bool {
-	return apierrors.IsInternalError(err) && strings.Contains(err.Error(), "failed calling webhook")
+// isDenied reports whether an admission webhook or policy of the cluster refused the Pod, which it may do with any
+// code, such as that of an object that exists.
+func isDenied(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "denied the request") || strings.Contains(text, "denied request: ")
 }
 
 // buildRefusal returns the refusedError for a Pod that podspec cannot build.
