@@ -356,8 +356,8 @@ func (s *simulation) checkNothingLeft() {
 			s.fail("I9: %s still has the finalizer or label", name)
 		}
 	}
-	for _, made := range s.setup.jobs {
-		if job := s.jobs[made.Name]; job != nil && !isFinal(job) && !hidden {
+	for _, submitted := range s.setup.jobs {
+		if job := s.jobs[submitted.Name]; job != nil && !isFinal(job) && !hidden {
 			s.fail("I8: the job has not ended: %q", s.brief())
 		}
 	}
@@ -556,8 +556,8 @@ func isTracked(pod *corev1.Pod) bool {
 // brief returns the short form of all jobs.
 func (s *simulation) brief() []string {
 	var out []string
-	for _, made := range s.setup.jobs {
-		if job := s.jobs[made.Name]; job != nil {
+	for _, submitted := range s.setup.jobs {
+		if job := s.jobs[submitted.Name]; job != nil {
 			out = append(out, brief(job)...)
 		}
 	}
@@ -583,12 +583,12 @@ func (s *simulation) fingerprint(ahead bool) string {
 		if ahead || c.podsAt != s.last() {
 			fmt.Fprint(&out, " pods ", s.history[c.podsAt].chain)
 		}
-		for _, made := range s.setup.jobs {
-			if d := c.due[made.Name]; d != nil {
+		for _, submitted := range s.setup.jobs {
+			if d := c.due[submitted.Name]; d != nil {
 				fmt.Fprint(&out, " due ", d.now, d.at.UnixNano())
 			}
 			for key, m := range c.r.states.byName {
-				if key.Name == made.Name {
+				if key.Name == submitted.Name {
 					out.WriteString(s.digestState(m, ahead))
 				}
 			}
