@@ -236,7 +236,7 @@ func (s *simulation) checkClaimed(b *simPod) {
 // checkFinalizerRemoved: when the finalizer or label of a Pod is removed, no stored status waits for its outcome, and a running
 // Pod is terminating. If its job is deleted, --cascade decides what happens to the Pod.
 func (s *simulation) checkFinalizerRemoved(pod *corev1.Pod) {
-	b := s.body(pod)
+	b := s.simPodOf(pod)
 	job := s.jobs[b.job.Name]
 	if s.isDeleted(b.job) || b.disowned {
 		return
@@ -319,7 +319,7 @@ func (s *simulation) checkSuspended(job *v1alpha1.BatchJob) {
 	}
 	for _, name := range s.podNames() {
 		pod := s.pods[name]
-		b := s.body(pod)
+		b := s.simPodOf(pod)
 		if b.job.UID != job.UID || b.unclaimed || b.hidden || b.disowned || s.records(job, b.in.Task)[b.in.Index].where == simInterrupted {
 			continue
 		}
@@ -348,7 +348,7 @@ func (s *simulation) checkNothingLeft() {
 	hidden := false
 	for _, name := range s.podNames() {
 		pod := s.pods[name]
-		if b := s.body(pod); b.hidden && pod.Labels[v1alpha1.LabelTracked] == "" && (s.isDeleted(b.job) || s.isCounted(b)) {
+		if b := s.simPodOf(pod); b.hidden && pod.Labels[v1alpha1.LabelTracked] == "" && (s.isDeleted(b.job) || s.isCounted(b)) {
 			hidden = true // no cache has it, and no pass asks for it: the user who edited it must delete it
 			continue
 		}
@@ -390,7 +390,7 @@ func (s *simulation) isDeleted(was *v1alpha1.BatchJob) bool {
 
 // checkStopped: a controller deletes a Pod only after its timeout, or when its attempt or its job is over.
 func (s *simulation) checkStopped(pod *corev1.Pod) {
-	b := s.body(pod)
+	b := s.simPodOf(pod)
 	job := s.jobs[b.job.Name]
 	if !b.live || s.isDeleted(b.job) || isFinal(job) {
 		return
