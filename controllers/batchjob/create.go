@@ -147,6 +147,7 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, due []resolve
 		case a.err == nil:
 			created++
 			m.created[a.name] = r.options.Clock.Now()
+			r.observeDependence(m, a.in.Task)
 			delete(m.conflicts, a.name)
 			m.noteCreated(a.in.Task)
 			m.slowStart.Succeeded(r.limits.Max())

@@ -47,6 +47,9 @@ type jobState struct {
 	// finalizersRemoved has the UIDs of Pods whose finalizer was removed and that the cache may still have with it, with
 	// their resource versions after the removal.
 	finalizersRemoved map[types.UID]string
+	// ready are the tasks that may start and have had no Pod yet, by position, with the end of the last task
+	// before them; see noteReady.
+	ready map[int]time.Time
 	// slowStart bounds the creations in flight, and batch the instances that a pass claims.
 	slowStart flow.SlowStart
 	batch     flow.Batch
