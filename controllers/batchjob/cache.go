@@ -207,7 +207,7 @@ func NewInformer(lw toolscache.ListerWatcher, kind runtime.Object, resync time.D
 func inPages(lw toolscache.ListerWatcherWithContext) toolscache.ListerWatcher {
 	return &toolscache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
-			// From its own cache an API server sends all objects at once, whatever the limit, so the resource version is
+			// From its own cache an API server sends all objects in one answer, whatever the limit, so the resource version is
 			// dropped. The pages of one list have the same version.
 			if opts.Limit = listedAtOnce; opts.Continue == "" {
 				opts.ResourceVersion, opts.ResourceVersionMatch = "", ""

@@ -51,8 +51,8 @@ func (r *Reconciler) createPods(ctx context.Context, obs *observation, p *plan.P
 	}
 	//mutation:no-live-read-before-adopting
 	if !obs.Live || r.options.Clock.Since(obs.known) > claimValidity {
-		// These claims are from an earlier pass, or this pass took long. Another process may have acted on them. The
-		// version of the job tells: if the job has changed, they are not claims of this process.
+		// These claims are from an earlier pass, or this pass took long. Another process may have acted on them. If the
+		// version of the job has changed, they are not claims of this process.
 		version := obs.Job.ResourceVersion
 		if obs.wrote {
 			version = obs.state.version
@@ -199,7 +199,7 @@ func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve
 		cluster.Hosts = r.options.Nodes.Hosts
 	}
 	if env == nil {
-		return "", &refusedError{task: in.Task, reason: v1alpha1.ReasonComputeEnvNotFound, error: fmt.Errorf("there is no ComputeEnv %q", obs.Spec.Tasks[in.Task].EnvID)}
+		return "", &refusedError{task: in.Task, reason: v1alpha1.ReasonComputeEnvNotFound, error: fmt.Errorf("ComputeEnv %q does not exist; create it to start the task", obs.Spec.Tasks[in.Task].EnvID)}
 	}
 	pod, err := podspec.Build(obs.Job, obs.Spec, in, env, cluster)
 	if err != nil {

@@ -45,7 +45,7 @@ type refusal struct {
 }
 
 // refusedError says that the cluster refused to create a Pod: by a quota, a policy, a limit. Trying again
-// at once does not help.
+// immediately does not help.
 type refusedError struct {
 	task int
 	// reason is one of the API's reasons; empty means ReasonCreateRefused.

@@ -180,9 +180,9 @@ func (e *testEnv) createForgedPod(job *v1alpha1.BatchJob, in resolve.Instance, c
 	return pod
 }
 
-// TestHostilePodMadeInAdvance: a tenant creates the Pod of a retry before the retry is claimed. It does not make a failing job
+// TestHostilePodCreatedInAdvance: a tenant creates the Pod of a retry before the retry is claimed. It does not make a failing job
 // succeed, whatever proof it has.
-func TestHostilePodMadeInAdvance(t *testing.T) {
+func TestHostilePodCreatedInAdvance(t *testing.T) {
 	stolen := func(e *testEnv) func(*corev1.Pod) { // the proof of another Pod of the job
 		return func(pod *corev1.Pod) {
 			pod.Annotations[v1alpha1.AnnotationProof] = e.pod("a/0").Annotations[v1alpha1.AnnotationProof]

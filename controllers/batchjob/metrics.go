@@ -26,13 +26,13 @@ func (r *Reconciler) countStatus(old *v1alpha1.BatchJobStatus, p *plan.Plan) {
 	m.Ended(string(v1alpha1.JobFailed), 0, int(p.Status.TaskInstanceMetrics.FailedCount))
 }
 
-// noteReady notes, for the metric of the dependence latency, which tasks a stored status lets start, and when the
-// last of their predecessors ended. At most plan.MaxBatchSize tasks of a job are measured at the same time, which
-// bounds the memory.
+// noteReady remembers which tasks may start according to a stored status, and when the last of their predecessors ended,
+// for the metric of the dependence latency. It measures at most plan.MaxBatchSize tasks of a job at the same time, to
+// bound the memory.
 func (r *Reconciler) noteReady(obs *observation, next *v1alpha1.BatchJobStatus) {
 	m, old := obs.state, &obs.Job.Status
 	if next.Run != old.Run {
-		clear(m.ready) // the time of a suspension, or before a retry, is no latency
+		clear(m.ready) // a suspension, or the time before a retry, does not count
 	}
 	if r.options.Metrics == nil || obs.Spec == nil || next.TaskMetrics.PendingCount >= old.TaskMetrics.PendingCount {
 		return
@@ -60,9 +60,8 @@ func (r *Reconciler) noteReady(obs *observation, next *v1alpha1.BatchJobStatus) 
 	}
 }
 
-// taskEnds returns when the commands of the Pods that have finished ended, the last of each task, by the task's
-// position. Pods give the time in whole seconds, rounded down: within that second, the first event of a Pod says it
-// better.
+// taskEnds returns when the last command of each task ended, by the task's position, from the Pods that have finished.
+// Pods have the time in whole seconds, rounded down, so the first event of a Pod within that second is more precise.
 func (r *Reconciler) taskEnds(obs *observation) map[int]time.Time {
 	ends := map[int]time.Time{}
 	for _, pod := range obs.Pods {
@@ -83,7 +82,7 @@ func (r *Reconciler) taskEnds(obs *observation) map[int]time.Time {
 	return ends
 }
 
-// taskStates are the states of the tasks that have left PENDING, by name.
+// taskStates returns the states of the tasks that are no longer PENDING, by name.
 func taskStates(s *v1alpha1.BatchJobStatus) map[string]v1alpha1.TaskState {
 	out := make(map[string]v1alpha1.TaskState, len(s.Tasks))
 	for i := range s.Tasks {
@@ -92,7 +91,7 @@ func taskStates(s *v1alpha1.BatchJobStatus) map[string]v1alpha1.TaskState {
 	return out
 }
 
-// observeDependence observes the dependence latency of a task of which a Pod was created, if it is the first.
+// observeDependence observes the dependence latency of a task when its first Pod was created.
 func (r *Reconciler) observeDependence(m *jobState, task int) {
 	if end, ok := m.ready[task]; ok {
 		delete(m.ready, task)

@@ -102,8 +102,8 @@ func (k *podKey) isSigned(pod *corev1.Pod) bool {
 	return key != nil && key.Verify(pod.Namespace, pod.Name, pod.Annotations[v1alpha1.AnnotationProof])
 }
 
-// divide divides the Pods that name the job into its own and foreign ones, and remembers whose proof was checked:
-// checking a proof takes longer than everything else that a pass does with a Pod.
+// divide returns which of the Pods that name the job are its own and which are foreign. It remembers whose proof was
+// checked, since checking a proof takes longer than everything else that a pass does with a Pod.
 func (r *Reconciler) divide(job *v1alpha1.BatchJob, pods []*corev1.Pod, m *jobState) (own, foreign []*corev1.Pod) {
 	var known map[types.UID]bool
 	if m != nil {

@@ -45,9 +45,9 @@ type scaleTest struct {
 	// code returns the exit code of an instance.
 	code func(task string, index int) int32
 
-	mu   sync.Mutex
-	pods map[string]*corev1.Pod
-	made int
+	mu      sync.Mutex
+	pods    map[string]*corev1.Pod
+	created int
 
 	writes, largest, stored int
 }
@@ -118,10 +118,10 @@ func (s *scaleTest) create(ctx context.Context, c client.WithWatch, obj client.O
 	if s.pods[pod.Name] != nil {
 		return apierrors.NewAlreadyExists(schema.GroupResource{Resource: "pods"}, pod.Name)
 	}
-	s.made++
+	s.created++
 	now := s.options.Clock.Now()
 	pod = pod.DeepCopy()
-	pod.UID, pod.CreationTimestamp.Time = types.UID("pod-"+strconv.Itoa(s.made)), now
+	pod.UID, pod.CreationTimestamp.Time = types.UID("pod-"+strconv.Itoa(s.created)), now
 	index, err := strconv.Atoi(pod.Labels[v1alpha1.LabelTaskInstanceIndex])
 	if err != nil {
 		return fmt.Errorf("a Pod without an index: %w", err)
@@ -177,7 +177,7 @@ func (s *scaleTest) run(most int) *v1alpha1.BatchJob {
 				s.t.Errorf("the job has ended, and %d Pods have the finalizer", len(s.pods))
 			}
 			s.t.Logf("%d Pods, %d status writes; largest status %d bytes, bound %d; largest object in etcd %d bytes, spec %d, managedFields %d",
-				s.made, s.writes, s.largest, bound, s.stored, validation.SpecSize(&job.Spec), sizeOf(s.t, job.ManagedFields))
+				s.created, s.writes, s.largest, bound, s.stored, validation.SpecSize(&job.Spec), sizeOf(s.t, job.ManagedFields))
 			return job
 		}
 		s.options.Clock.(*testingclock.FakePassiveClock).SetTime(s.options.Clock.Now().Add(2 * flow.InformationalInterval))
@@ -222,8 +222,8 @@ func TestHundredThousandInstances(t *testing.T) {
 	if want := (v1alpha1.StateMetrics{SucceedCount: n / 2, FailedCount: n / 2}); job.Status.State != v1alpha1.JobFailed || job.Status.TaskInstanceMetrics != want {
 		t.Errorf("the job ended %s with %+v", job.Status.State, job.Status.TaskInstanceMetrics)
 	}
-	if s.made != n {
-		t.Errorf("%d Pods were created", s.made)
+	if s.created != n {
+		t.Errorf("%d Pods were created", s.created)
 	}
 	if s.largest > 600<<10 || s.largest < 560<<10 {
 		t.Errorf("the largest status has %d bytes", s.largest)
@@ -269,8 +269,8 @@ func TestFiveThousandTasks(t *testing.T) {
 	if job.Status.State != v1alpha1.JobFailed || tasks.SucceedCount+tasks.FailedCount != n || tasks.FailedCount < 500 {
 		t.Errorf("the job ended %s with %+v", job.Status.State, tasks)
 	}
-	if int64(s.made) != tasks.SucceedCount+bad {
-		t.Errorf("%d Pods were created for %d tasks that succeeded and %d that failed themselves", s.made, tasks.SucceedCount, bad)
+	if int64(s.created) != tasks.SucceedCount+bad {
+		t.Errorf("%d Pods were created for %d tasks that succeeded and %d that failed themselves", s.created, tasks.SucceedCount, bad)
 	}
 	if got := len(job.Spec.Job.Dependences); got != 10_000 {
 		t.Errorf("%d dependences", got)

@@ -59,7 +59,7 @@ type simEnding struct {
 
 func (e simEnding) succeeded() bool { return e == simEnding{} }
 
-func (s *simulation) body(pod *corev1.Pod) *simPod {
+func (s *simulation) simPodOf(pod *corev1.Pod) *simPod {
 	for _, b := range s.simPods {
 		if b.uid == pod.UID {
 			return b
@@ -119,7 +119,7 @@ func (s *simulation) advanceCluster() bool {
 // advancePod does the next step of scheduler or kubelet for a Pod.
 func (s *simulation) advancePod(name string, code int32) bool {
 	pod := s.pods[name]
-	if pod == nil || s.body(pod).lost {
+	if pod == nil || s.simPodOf(pod).lost {
 		return false
 	}
 	if ended(pod) {
@@ -135,7 +135,7 @@ func (s *simulation) advancePod(name string, code int32) bool {
 	case pod.Spec.NodeName == "":
 		s.changePod(name, func(pod *corev1.Pod) { testutil.Bind(pod, "node-1") })
 	case pod.Status.Phase == corev1.PodPending:
-		s.body(pod).ran = true
+		s.simPodOf(pod).ran = true
 		s.changePod(name, func(pod *corev1.Pod) { testutil.Start(pod, s.now) })
 	default:
 		s.finish(name, code)
@@ -146,7 +146,7 @@ func (s *simulation) advancePod(name string, code int32) bool {
 // finish ends the command of a Pod that has a node.
 func (s *simulation) finish(name string, code int32) {
 	pod := s.pods[name]
-	b, deleting := s.body(pod), pod.DeletionTimestamp != nil
+	b, deleting := s.simPodOf(pod), pod.DeletionTimestamp != nil
 	// Once its node has confirmed the end, the API server does not have the time of the deletion anymore.
 	b.late = b.late || deleting && s.isLate(b, pod, 0)
 	before := deleting && askedToStop(pod).Before(s.now.Truncate(time.Second))
@@ -161,7 +161,7 @@ func (s *simulation) finish(name string, code int32) {
 // clear is the kubelet that confirms the end of a Pod which it has stopped. From then on the API server does not have the time
 // of the deletion anymore, so a status may report the exit code.
 func (s *simulation) clear(name string) {
-	b := s.body(s.pods[name])
+	b := s.simPodOf(s.pods[name])
 	for _, e := range b.ends {
 		if e.stopped && !e.machine {
 			b.ends = append(b.ends, simEnding{code: e.code})
@@ -190,7 +190,7 @@ func (s *simulation) machineLost(b *simPod, pod *corev1.Pod) {
 // failPod is a node that evicts or rejects a Pod.
 func (s *simulation) failPod(name, reason string) {
 	pod := s.pods[name]
-	b := s.body(pod)
+	b := s.simPodOf(pod)
 	s.machineLost(b, pod)
 	s.changePod(name, func(pod *corev1.Pod) {
 		if pod.Status.Phase == corev1.PodRunning {
@@ -212,7 +212,7 @@ func (s *simulation) askToStop(name string, uid *types.UID) error {
 	if pod == nil || pod.DeletionTimestamp != nil || uid != nil && pod.UID != *uid {
 		return s.deletePod(name, uid)
 	}
-	b := s.body(pod)
+	b := s.simPodOf(pod)
 	b.late = s.isLate(b, pod, 5*time.Second)
 	switch {
 	case !ended(pod) && pod.Spec.NodeName == "":
@@ -259,7 +259,7 @@ func disrupt(reason string) func(*corev1.Pod) {
 // collectPod is the Pod garbage collector for a Pod whose node was deleted: the Pod is Failed and is deleted without the
 // kubelet.
 func (s *simulation) collectPod(name string) {
-	b := s.body(s.pods[name])
+	b := s.simPodOf(s.pods[name])
 	s.machineLost(b, s.pods[name])
 	s.changePod(name, func(pod *corev1.Pod) {
 		disrupt("DeletionByPodGC")(pod)
@@ -274,7 +274,7 @@ func (s *simulation) collectPod(name string) {
 
 // vanish deletes a Pod in spite of its finalizer.
 func (s *simulation) vanish(name string) {
-	b := s.body(s.pods[name])
+	b := s.simPodOf(s.pods[name])
 	b.live = false
 	b.ends = append(b.ends, simEnding{stopped: true, machine: true})
 	delete(s.pods, name)
@@ -294,7 +294,7 @@ func (s *simulation) clusterOptions(calling bool) []simOption {
 	}
 	for _, name := range s.targets() {
 		pod := s.pods[name]
-		b := s.body(pod)
+		b := s.simPodOf(pod)
 		deleting := pod.DeletionTimestamp != nil
 		running := pod.Status.Phase == corev1.PodRunning
 		hasFinalizer := slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
@@ -405,7 +405,7 @@ func (s *simulation) userOptions() []simOption {
 
 // disown changes a Pod so that it may not be the job's anymore. Whatever its end is, for the job its machine may be lost.
 func (s *simulation) disown(name string, change func(*corev1.Pod)) {
-	b := s.body(s.pods[name])
+	b := s.simPodOf(s.pods[name])
 	b.disowned = true
 	b.ends = append(b.ends, simEnding{machine: true})
 	s.changePod(name, change)
@@ -434,7 +434,7 @@ func (s *simulation) targets() []string {
 	seen := map[string]bool{}
 	return slices.DeleteFunc(names, func(name string) bool {
 		pod := s.pods[name]
-		key := fmt.Sprint(s.body(pod).in.Task, s.body(pod).in.Attempt, pod.Status.Phase, pod.Spec.NodeName, pod.DeletionTimestamp != nil, pod.Finalizers, len(pod.Labels), len(pod.OwnerReferences), len(pod.Annotations), s.body(pod).lost, s.body(pod).disowned)
+		key := fmt.Sprint(s.simPodOf(pod).in.Task, s.simPodOf(pod).in.Attempt, pod.Status.Phase, pod.Spec.NodeName, pod.DeletionTimestamp != nil, pod.Finalizers, len(pod.Labels), len(pod.OwnerReferences), len(pod.Annotations), s.simPodOf(pod).lost, s.simPodOf(pod).disowned)
 		was := seen[key]
 		seen[key] = true
 		return was

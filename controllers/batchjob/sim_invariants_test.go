@@ -236,7 +236,7 @@ func (s *simulation) checkClaimed(b *simPod) {
 // checkFinalizerRemoved: when the finalizer or label of a Pod is removed, no stored status waits for its outcome, and a running
 // Pod is terminating. If its job is deleted, --cascade decides what happens to the Pod.
 func (s *simulation) checkFinalizerRemoved(pod *corev1.Pod) {
-	b := s.body(pod)
+	b := s.simPodOf(pod)
 	job := s.jobs[b.job.Name]
 	if s.isDeleted(b.job) || b.disowned {
 		return
@@ -319,7 +319,7 @@ func (s *simulation) checkSuspended(job *v1alpha1.BatchJob) {
 	}
 	for _, name := range s.podNames() {
 		pod := s.pods[name]
-		b := s.body(pod)
+		b := s.simPodOf(pod)
 		if b.job.UID != job.UID || b.unclaimed || b.hidden || b.disowned || s.records(job, b.in.Task)[b.in.Index].where == simInterrupted {
 			continue
 		}
@@ -348,7 +348,7 @@ func (s *simulation) checkNothingLeft() {
 	hidden := false
 	for _, name := range s.podNames() {
 		pod := s.pods[name]
-		if b := s.body(pod); b.hidden && pod.Labels[v1alpha1.LabelTracked] == "" && (s.isDeleted(b.job) || s.isCounted(b)) {
+		if b := s.simPodOf(pod); b.hidden && pod.Labels[v1alpha1.LabelTracked] == "" && (s.isDeleted(b.job) || s.isCounted(b)) {
 			hidden = true // no cache has it, and no pass asks for it: the user who edited it must delete it
 			continue
 		}
@@ -356,8 +356,8 @@ func (s *simulation) checkNothingLeft() {
 			s.fail("I9: %s still has the finalizer or label", name)
 		}
 	}
-	for _, made := range s.setup.jobs {
-		if job := s.jobs[made.Name]; job != nil && !isFinal(job) && !hidden {
+	for _, submitted := range s.setup.jobs {
+		if job := s.jobs[submitted.Name]; job != nil && !isFinal(job) && !hidden {
 			s.fail("I8: the job has not ended: %q", s.brief())
 		}
 	}
@@ -390,7 +390,7 @@ func (s *simulation) isDeleted(was *v1alpha1.BatchJob) bool {
 
 // checkStopped: a controller deletes a Pod only after its timeout, or when its attempt or its job is over.
 func (s *simulation) checkStopped(pod *corev1.Pod) {
-	b := s.body(pod)
+	b := s.simPodOf(pod)
 	job := s.jobs[b.job.Name]
 	if !b.live || s.isDeleted(b.job) || isFinal(job) {
 		return
@@ -556,8 +556,8 @@ func isTracked(pod *corev1.Pod) bool {
 // brief returns the short form of all jobs.
 func (s *simulation) brief() []string {
 	var out []string
-	for _, made := range s.setup.jobs {
-		if job := s.jobs[made.Name]; job != nil {
+	for _, submitted := range s.setup.jobs {
+		if job := s.jobs[submitted.Name]; job != nil {
 			out = append(out, brief(job)...)
 		}
 	}
@@ -583,12 +583,12 @@ func (s *simulation) fingerprint(ahead bool) string {
 		if ahead || c.podsAt != s.last() {
 			fmt.Fprint(&out, " pods ", s.history[c.podsAt].chain)
 		}
-		for _, made := range s.setup.jobs {
-			if d := c.due[made.Name]; d != nil {
+		for _, submitted := range s.setup.jobs {
+			if d := c.due[submitted.Name]; d != nil {
 				fmt.Fprint(&out, " due ", d.now, d.at.UnixNano())
 			}
 			for key, m := range c.r.states.byName {
-				if key.Name == made.Name {
+				if key.Name == submitted.Name {
 					out.WriteString(s.digestState(m, ahead))
 				}
 			}
