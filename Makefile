@@ -7,8 +7,11 @@ CLUSTER ?= local
 NODE ?= auto
 # The local cluster's name.
 NAME ?= demo
-# The operator's image.
+# The operator's image, and that of the agent in the Pods of tasks with data.
 IMAGE ?= batchcompute-operator:dev
+AGENT_IMAGE ?= batchcompute-agent:dev
+# How large the agent's image may be: nodes pull it before they start a task. Unit: bytes.
+AGENT_IMAGE_BYTES := 10000000
 # Where the API server finds the webhook of `make run`.
 WEBHOOK_URL ?= https://127.0.0.1:9443
 # Where `make run` serves metrics and probes.
@@ -168,10 +171,10 @@ verify: ## Check that the tree is generated, tidy, formatted and lint-free; chan
 ##@ Build and run
 
 .PHONY: build
-build: bin/manager bin/cluster ## Build the manager and the tools into bin/.
+build: bin/manager bin/linux/agent bin/cluster ## Build the manager, the agent and the tools into bin/.
 
 .PHONY: image
-image: bin/image.tar ## Pack the manager as an OCI image, bin/image.tar.
+image: bin/image.tar bin/agent.tar ## Pack the manager and the agent as images, bin/image.tar and bin/agent.tar.
 
 .PHONY: run
 run: bin/manager bin/cluster ## Run the manager on this machine against the cluster, webhook included.
@@ -234,8 +237,8 @@ FORCE:
 bin/manager: FORCE
 	@hack/progress.sh $@ env $(GO_BUILD) -o $@ ./cmd/manager
 
-bin/linux/manager: FORCE
-	@hack/progress.sh $@ env GOOS=linux $(GO_BUILD) -o $@ ./cmd/manager
+bin/linux/manager bin/linux/agent: FORCE
+	@hack/progress.sh $@ env GOOS=linux $(GO_BUILD) -o $@ ./cmd/$(@F)
 
 bin/cluster: FORCE
 	@hack/progress.sh $@ env CGO_ENABLED=0 go -C hack/cluster build -o ../../$@ .
@@ -248,3 +251,8 @@ bin/bench/bench: FORCE
 
 bin/image.tar: bin/linux/manager bin/cluster
 	bin/cluster image -o $@ --name $(IMAGE) --entrypoint /manager --user 65532:65532 /manager=bin/linux/manager
+
+bin/agent.tar: bin/linux/agent bin/cluster
+	bin/cluster image -o $@ --name $(AGENT_IMAGE) --entrypoint /agent --user 65532:65532 /agent=bin/linux/agent
+	@size=$$(($$(wc -c <$@))); [ $$size -le $(AGENT_IMAGE_BYTES) ] || \
+		{ echo "$@ has $$size bytes, more than $(AGENT_IMAGE_BYTES): find what made cmd/agent grow"; rm $@; exit 1; }

@@ -2,13 +2,18 @@
 # Copyright The BatchCompute Operator Authors.
 # SPDX-License-Identifier: Apache-2.0
 #
-# run.sh MODULE TOOL [ARGUMENT]...
+# run.sh [--path] MODULE TOOL [ARGUMENT]...
 #
-# Runs a tool that the module hack/tools/MODULE pins ("." is hack/tools itself), in the
+# Runs, or with --path says where it built, a tool that the module hack/tools/MODULE pins ("." is hack/tools itself), in the
 # current directory. The binary is built once for each version of the module and of Go
 # and kept in the user's cache directory; nothing is installed and the tree stays clean.
 set -eu
 
+path=
+if [ "$1" = --path ]; then
+	path=yes
+	shift
+fi
 dir=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)/$1
 tool=$2
 shift 2
@@ -33,5 +38,9 @@ if [ ! -x "$bin" ]; then
 	# Built beside its place and moved, so that two builds at once do no harm.
 	(cd "$dir" && CGO_ENABLED=0 GOFLAGS="${GOFLAGS-}" GOWORK=off go build -o "$bin.$$" "$package")
 	mv "$bin.$$" "$bin"
+fi
+if [ "$path" ]; then
+	echo "$bin"
+	exit
 fi
 exec "$bin" "$@"

@@ -17,8 +17,10 @@ const ConfigVariable = "BATCHCOMPUTE_AGENT"
 
 // Paths in the containers of a Pod.
 const (
-	// AgentDir is where the agent's program is mounted, read-only, in the container of the command.
-	AgentDir = "/.batchcompute/bin"
+	// AgentDir is where the agent's program is mounted, read-only, in the container of the command, and
+	// AgentFile is the program in it.
+	AgentDir  = "/.batchcompute/bin"
+	AgentFile = "agent"
 	// StateDir is a directory that the containers of the command and of the outputs share. It has the
 	// files below.
 	StateDir = "/.batchcompute/state"
@@ -41,7 +43,8 @@ const (
 	// LockFile is locked (flock, exclusive) by exec from before StartedFile is there until the command
 	// has ended. That exec itself was killed frees it, too.
 	LockFile = "lock"
-	// StartedFile says that the command is being started.
+	// StartedFile says that the command is being started. Only one process can create it: exec, or
+	// outputs if it is stopped before; exec does not start the command then.
 	StartedFile = "started"
 	// ExitFile has an Exit, written when the command has ended. It is missing if exec was killed.
 	ExitFile = "exit.json"
@@ -57,6 +60,8 @@ type Stage struct {
 	// Package is the program; nil means none.
 	Package *Package `json:"package,omitempty"`
 	Limits  Limits   `json:"limits"`
+	// MessageBytes is how long the termination message may be: see MessageBytes. 0 means MaxMessageBytes.
+	MessageBytes int `json:"messageBytes,omitempty"`
 }
 
 // Input is a tree of objects to be copied to a local directory.
@@ -86,18 +91,20 @@ type Package struct {
 type Exec struct {
 	Version int `json:"version"`
 	// KeepStdout and KeepStderr have the streams written to StdoutFile and StderrFile; else those files have
-	// at most the last MaxTail bytes, for the results.
+	// at most the last MaxTail bytes and one, for the results.
 	KeepStdout bool `json:"keepStdout,omitempty"`
 	KeepStderr bool `json:"keepStderr,omitempty"`
 	// LocalStdout and LocalStderr are files in the container that get a copy of the streams, absolute
 	// paths; empty means none. Their directories are created.
 	LocalStdout string `json:"localStdout,omitempty"`
 	LocalStderr string `json:"localStderr,omitempty"`
-	// GraceSeconds is how long the command may go on after SIGTERM before it is killed.
+	// GraceSeconds is how long the command may continue after SIGTERM before it is killed.
 	GraceSeconds int `json:"graceSeconds"`
 	// HoldSeconds is how long exec stays alive after a command that failed, so that its container can be
 	// debugged; 0 means that it does not.
 	HoldSeconds int `json:"holdSeconds,omitempty"`
+	// MessageBytes is as in Stage.
+	MessageBytes int `json:"messageBytes,omitempty"`
 }
 
 // Outputs is what is to be stored when the command has ended.
@@ -110,6 +117,8 @@ type Outputs struct {
 	// OnFailure says that Outputs are stored after a failed command, too. The streams always are.
 	OnFailure bool   `json:"onFailure,omitempty"`
 	Limits    Limits `json:"limits"`
+	// MessageBytes is as in Stage.
+	MessageBytes int `json:"messageBytes,omitempty"`
 }
 
 // Output is a local directory to be copied to a store.
@@ -172,8 +181,10 @@ type Limits struct {
 type Exit struct {
 	// Code is the exit code; 128 and more for a signal.
 	Code int `json:"code"`
-	// Error says that the command could not be started; Code is 126 or 127 then.
+	// Error says why the command could not be started; Code is 126 or 127 then.
 	Error string `json:"error,omitempty"`
+	// Incomplete says which copy of a stream lacks what the command wrote, and why: a full disk.
+	Incomplete string `json:"incomplete,omitempty"`
 }
 
 // Class says whether a failure can be expected to pass.
@@ -191,9 +202,12 @@ const (
 type Result struct {
 	Version int `json:"version"`
 	// Class is empty for success.
-	Class Class `json:"class,omitempty"`
+	Class Class `json:"class"`
+	// Code is the exit code of the command. Only outputs reports it, once the command has ended: the
+	// container of the command still runs while it is held.
+	Code *int `json:"code,omitempty"`
 	// Message says what failed, at which field and object, and what to do. It has no secrets, at most
-	// MaxResultMessage bytes, and is empty for success.
+	// MaxResultMessage bytes. With success it is empty or a warning, such as that a disk was full.
 	Message string `json:"message,omitempty"`
 	// Files and Bytes are what was transferred, without what was there already.
 	Files int   `json:"files,omitempty"`
@@ -202,9 +216,9 @@ type Result struct {
 	Skipped int `json:"skipped,omitempty"`
 	// Digest is the SHA-256, hexadecimal, of the sorted list of keys, sizes and checksums that are stored.
 	Digest string `json:"digest,omitempty"`
-	// Tail is the end of a stream: of stdout in the message of exec, of stderr in that of outputs. Bytes
-	// that are no UTF-8 are replaced.
-	Tail string `json:"tail,omitempty"`
+	// Tail is the end of a stream: of stdout in the message of exec, of stderr in that of outputs; see
+	// CutTail. In a message its lines are in reverse order: see EncodeResult.
+	Tail string `json:"-"`
 }
 
 // Sizes in a Result. Unit: bytes.
@@ -212,13 +226,21 @@ const (
 	MaxResultMessage = 1024
 	// MaxTail is also that of DescribeTaskLogs. Source: BatchCompute, TaskInstanceLog.StdoutLog.
 	MaxTail = 2048
+	// MaxMessageBytes is what a kubelet reads of a termination message, from its end.
+	MaxMessageBytes = 4096
+	// maxPodMessageBytes is what a Pod's status keeps of the messages of all its containers.
+	maxPodMessageBytes = 12288
 )
 
-// Exit codes of the agent itself.
+// Exit codes of the agent itself. That of exec is the command's; if exec itself failed, so that the command
+// was not started, its code is one of these and the Class of its Result is not empty.
 const (
-	// ExitTransient and ExitPermanent are those of stage and outputs that failed.
+	// ExitTransient and ExitPermanent are those of stage and outputs that failed. What outputs did decides
+	// its exit code, not how the command ended.
 	ExitTransient = 75
 	ExitPermanent = 65
 	// ExitUsage: the configuration is wrong, or of another version.
 	ExitUsage = 64
+	// ExitKilled is the code of a command whose exec was killed, so that it left no Exit: that of SIGKILL.
+	ExitKilled = 137
 )

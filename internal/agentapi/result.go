@@ -3,20 +3,14 @@
 
 package agentapi
 
-import (
-	"encoding/json"
-	"strings"
-)
+import "strings"
 
-// ParseResult reads a termination message. What is no Result, as after a crash, is the Message of one, cut to
-// MaxResultMessage.
+// ParseResult reads a termination message. One whose end was cut off gives what is left of it. What is no
+// Result, as after a crash, is the Message of one, cut to MaxResultMessage.
 func ParseResult(text string) Result {
-	var r Result
-	if err := json.Unmarshal([]byte(text), &r); err != nil || r.Version == 0 {
-		r = Result{Message: strings.TrimSpace(strings.ToValidUTF8(text, "\uFFFD"))}
-	}
-	if len(r.Message) > MaxResultMessage {
-		r.Message = strings.ToValidUTF8(r.Message[:MaxResultMessage], "")
+	r, err := decodeResult(text)
+	if err != nil {
+		r = Result{Message: cutEnd(strings.TrimSpace(strings.ToValidUTF8(text, "\uFFFD")), MaxResultMessage)}
 	}
 	return r
 }

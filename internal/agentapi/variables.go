@@ -36,7 +36,8 @@ func Variables(config any) []Variable {
 	}
 }
 
-// Read reads a Stage, Exec or Outputs from the environment, and returns the environment without it.
+// Read reads a Stage, Exec or Outputs from the environment, and returns the environment without it. The error
+// of a configuration of another version says so.
 func Read(environ []string, config any) (rest []string, err error) {
 	parts := map[int]string{}
 	for _, v := range environ {
@@ -57,8 +58,26 @@ func Read(environ []string, config any) (rest []string, err error) {
 	for n := 1; n <= len(parts); n++ {
 		text.WriteString(parts[n])
 	}
-	if err := json.Unmarshal([]byte(text.String()), config); err != nil {
-		return rest, fmt.Errorf("reading the environment variable %s: %w", ConfigVariable, err)
+	return rest, decodeConfig(text.String(), config)
+}
+
+// decodeConfig reads a Stage, Exec or Outputs.
+func decodeConfig(text string, config any) error {
+	if text == "" {
+		return fmt.Errorf("the environment variable %s is not set: it has the configuration", ConfigVariable)
 	}
-	return rest, nil
+	var of struct{ Version int }
+	if err := json.Unmarshal([]byte(text), &of); err != nil {
+		return fmt.Errorf("reading the environment variable %s: %w", ConfigVariable, err)
+	}
+	if of.Version != Version {
+		return fmt.Errorf("the configuration in %s has version %d, and this agent reads version %d: the agent must be of the operator's release",
+			ConfigVariable, of.Version, Version)
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(config); err != nil {
+		return fmt.Errorf("reading the environment variable %s: %w", ConfigVariable, err)
+	}
+	return nil
 }

@@ -1,0 +1,131 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"errors"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"batchcompute.dev/operator/internal/agentapi"
+	"batchcompute.dev/operator/internal/staging/fault"
+)
+
+// Files in a directory of credentials.
+const (
+	idFile    = "secretId"
+	keyFile   = "secretKey"
+	tokenFile = "token"
+)
+
+// provider returns where the keys of a store come from.
+func provider(s agentapi.Store, transport http.RoundTripper) *credentials.Credentials {
+	switch {
+	case s.Credentials == "":
+		return credentials.NewStatic("", "", "", credentials.SignatureAnonymous)
+	case s.Identity == "":
+		return credentials.New(files{s.Credentials})
+	}
+	return credentials.New(&identity{credentials.STSWebIdentity{
+		Client:      &http.Client{Transport: identityAnswers{transport}, Timeout: identityTimeout},
+		STSEndpoint: s.Identity,
+		RoleARN:     s.Role,
+		GetWebIDTokenExpiry: func() (*credentials.WebIdentityToken, error) {
+			token, err := readSecret(s.Credentials)
+			if err != nil {
+				return nil, err
+			}
+			return &credentials.WebIdentityToken{Token: token}, nil
+		},
+	}})
+}
+
+// files is a directory with keys. They are read for each request.
+type files struct{ dir string }
+
+// IsExpired is always true, so that the files are read each time.
+func (f files) IsExpired() bool { return true }
+
+// Retrieve reads the files.
+func (f files) Retrieve() (credentials.Value, error) { return f.RetrieveWithCredContext(nil) }
+
+// RetrieveWithCredContext reads the files, all of one version of the Secret: the kubelet replaces the link
+// ..data when a Secret changes.
+func (f files) RetrieveWithCredContext(*credentials.CredContext) (credentials.Value, error) {
+	var v credentials.Value
+	var err error
+	for range 3 {
+		dir := f.dir
+		if version, linkErr := os.Readlink(filepath.Join(dir, "..data")); linkErr == nil {
+			dir = filepath.Join(dir, filepath.Base(version))
+		}
+		if v, err = read(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return v, err
+}
+
+// read reads the files of one version.
+func read(dir string) (v credentials.Value, err error) {
+	if v.AccessKeyID, err = readSecret(filepath.Join(dir, idFile)); err != nil {
+		return v, err
+	}
+	if v.SecretAccessKey, err = readSecret(filepath.Join(dir, keyFile)); err != nil {
+		return v, err
+	}
+	v.SessionToken, err = readSecret(filepath.Join(dir, tokenFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	v.SignerType = credentials.SignatureV4
+	return v, err
+}
+
+// readSecret reads a file without the white space at its ends.
+func readSecret(name string) (string, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return "", fault.Final(fault.Credentials, "", "the key "+filepath.Base(name)+" of the Secret cannot be read", "check that the Secret has it").Because(err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// identity exchanges a token for keys, and keeps them until shortly before they expire.
+type identity struct{ credentials.STSWebIdentity }
+
+// identityTimeout is how long the service may take: the library does not stop this request with the others.
+const identityTimeout = 30 * time.Second
+
+// RetrieveWithCredContext asks the service.
+func (i *identity) RetrieveWithCredContext(cc *credentials.CredContext) (credentials.Value, error) {
+	v, err := i.STSWebIdentity.RetrieveWithCredContext(cc)
+	if err != nil {
+		return v, fault.OfNetwork("", err)
+	}
+	return v, nil
+}
+
+// identityAnswers is a transport that turns refusals into errors: the library understands only some.
+type identityAnswers struct{ next http.RoundTripper }
+
+// RoundTrip sends the request.
+func (t identityAnswers) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := t.next.RoundTrip(r)
+	if err != nil || answer.StatusCode == http.StatusOK {
+		return answer, err
+	}
+	_ = answer.Body.Close() // it is not used
+	if answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests {
+		return nil, fault.Temporary(fault.Busy, "", "the identity service answers "+strconv.Itoa(answer.StatusCode), "check its load")
+	}
+	return nil, fault.Final(fault.Credentials, "", "the identity service refuses the token ("+strconv.Itoa(answer.StatusCode)+")", "check role and audience")
+}

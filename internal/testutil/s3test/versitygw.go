@@ -1,0 +1,123 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package s3test
+
+import (
+	"bytes"
+	"cmp"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"batchcompute.dev/operator/internal/agentapi"
+)
+
+// Environment variables of tests with versitygw.
+const (
+	versitygwVariable = "VERSITYGW"
+	requireVariable   = "CI_REQUIRE_INTEGRATION"
+)
+
+// Keys of the server that Versitygw starts.
+const (
+	AccessKey = "test-id"
+	SecretKey = "planted-secret-key"
+)
+
+// Versitygw starts an S3 server with one bucket, on the loopback interface and in a directory of the test,
+// and returns its store. A test is skipped if no server was built, unless all must run.
+func Versitygw(t testing.TB, bucket string) agentapi.Store {
+	t.Helper()
+	program := os.Getenv(versitygwVariable)
+	if program == "" {
+		if os.Getenv(requireVariable) == "1" {
+			t.Fatalf("%s is not set: run make integration", versitygwVariable)
+		}
+		t.Skipf("needs versitygw: %s=$(hack/tools/run.sh --path versitygw versitygw) go test", versitygwVariable)
+	}
+	root := t.TempDir()
+	for _, dir := range []string{"data/" + bucket, "meta"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	address := freeAddress(t)
+	var log bytes.Buffer
+	cmd := exec.Command(program, "--port", address, "--access", AccessKey, "--secret", SecretKey, "--quiet", "--keep-alive",
+		"posix", "--sidecar", filepath.Join(root, "meta"), filepath.Join(root, "data"))
+	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd.SysProcAttr = dieWithParent()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGKILL) // it may have ended already
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("versitygw: %s", log.String())
+		}
+	})
+	s := agentapi.Store{
+		Endpoint: "http://" + address, Bucket: bucket, Region: "us-east-1", PathStyle: true,
+		Credentials: Credentials(t, AccessKey, SecretKey, ""),
+	}
+	for range 600 {
+		answer, err := http.Get(s.Endpoint)
+		if err == nil {
+			_ = answer.Body.Close()
+			return s
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("versitygw does not answer: %s", cmp.Or(log.String(), "it says nothing"))
+	return s
+}
+
+// freeAddress returns an address on the loopback interface that nobody listens on.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// Credentials writes a directory as a Secret is mounted, and returns its path.
+func Credentials(t testing.TB, id, key, token string) string {
+	t.Helper()
+	dir := t.TempDir()
+	Rotate(t, dir, id, key, token)
+	return dir
+}
+
+// Rotate replaces the files of Credentials.
+func Rotate(t testing.TB, dir, id, key, token string) {
+	t.Helper()
+	version, err := os.MkdirTemp(dir, "..version-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"secretId": id, "secretKey": key, "token": token} {
+		if text == "" {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(version, name), []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(dir, "..new")
+	if err := os.Symlink(filepath.Base(version), link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(link, filepath.Join(dir, "..data")); err != nil {
+		t.Fatal(err)
+	}
+}
