@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -35,6 +36,8 @@ import (
 type simulation struct {
 	*simAPI
 	setup simSetup
+	// logger gets what the reconcilers log; the zero value gets nothing.
+	logger logr.Logger
 	// choose returns a number below n, and free reports whether it may return another one than 0.
 	choose func(n int) int
 	free   func() bool
@@ -278,7 +281,7 @@ func (s *simulation) startPass(c *simController, job string) {
 			end.panicked = recover()
 			ended <- end
 		}()
-		end.result, end.err = r.Reconcile(context.Background(), ctrl.Request{NamespacedName: client.ObjectKey{Namespace: simNamespace, Name: job}})
+		end.result, end.err = r.Reconcile(logr.NewContext(context.Background(), s.logger), ctrl.Request{NamespacedName: client.ObjectKey{Namespace: simNamespace, Name: job}})
 	}()
 }
 
