@@ -396,7 +396,11 @@ func TestHostileLargeJobsStarted(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	names := jobNames(4)
-	e.createMany(func(name string) *testutil.JobBuilder { return largeJob(name) }, names)
+	for _, name := range names { // one after the other, since their age orders the queue
+		if err := e.Create(context.Background(), largeJob(name).New(e.ns)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	size := plan.StartedSize(e.job(names[0]))
 	p.limitStarted(5 * size)
 	started := func() (out []string) {
