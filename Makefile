@@ -54,6 +54,7 @@ help: ## Show this text.
 	/^##@ / {printf "\n%s\n", substr($$0, 5)} \
 	/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nVariables: CLUSTER=%s NODE=%s NAME=%s IMAGE=%s\n' '$(CLUSTER)' '$(NODE)' '$(NAME)' '$(IMAGE)'
+	@printf 'Of make run, to start several: WEBHOOK_URL=%s METRICS_ADDR=%s PROBE_ADDR=%s\n' '$(WEBHOOK_URL)' '$(METRICS_ADDR)' '$(PROBE_ADDR)'
 
 ##@ Development
 

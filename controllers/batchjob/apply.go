@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/retry"
@@ -27,10 +26,6 @@ import (
 // backoff.
 func (r *Reconciler) apply(ctx context.Context, obs *observation, p *plan.Plan) (time.Duration, error) {
 	obs.recorded = true
-	if logger := log.FromContext(ctx).V(2); logger.Enabled() {
-		logger.Info("Applying the plan", "jobId", p.Status.JobID, "state", p.Status.State, "pods", len(obs.Pods), "stored", obs.wrote,
-			"create", len(p.Create), "adopt", len(p.Adopt), "delete", len(p.Delete), "removeFinalizers", len(p.RemoveFinalizers))
-	}
 	deleteErr := r.deletePods(ctx, obs, p.Delete)
 	terminating, others, young := r.removableFinalizers(obs, p, deleteErr)
 	var again time.Duration

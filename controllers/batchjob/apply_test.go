@@ -11,8 +11,9 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// TestPodDeletedByHand: each is a failed attempt, and the finalizer keeps the evidence.
-func TestPodDeletedByHand(t *testing.T) {
+// TestDeletedPodIsFailedAttempt: a Pod that a user deletes is a failed attempt, unless it has succeeded. The finalizer
+// keeps it until that is stored.
+func TestDeletedPodIsFailedAttempt(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(3), testutil.Retries(1)))
@@ -26,9 +27,9 @@ func TestPodDeletedByHand(t *testing.T) {
 	remove("a/0") // has no node yet
 	e.Bind(t, e.pod("a/1"))
 	e.Start(t, e.pod("a/1"), e.clock.Now())
-	remove("a/1") // runs: the kubelet has to end it first
+	remove("a/1") // runs: the kubelet has to stop it first
 	e.Finish(t, e.pod("a/2"), 0, e.clock.Now())
-	remove("a/2") // has ended
+	remove("a/2") // has succeeded
 	e.tick()
 	p.must("j")
 	e.want("j", "RUNNING 0/1 1/3", "a RUNNING succeeded=2 active=1;r1:0", "failure a/0/0 PodDeleted")
@@ -39,7 +40,7 @@ func TestPodDeletedByHand(t *testing.T) {
 	e.want("j", "SUCCEED 1/1 3/3", "a SUCCEED succeeded=0-2", "failure a/0/0 PodDeleted", "failure a/1/0 PodDeleted 137")
 }
 
-// TestTimeout: an attempt past its timeout is stopped once, and has failed when it ends.
+// TestTimeout: a Pod past its timeout is deleted once, and its attempt has failed when it ends.
 func TestTimeout(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -47,11 +48,11 @@ func TestTimeout(t *testing.T) {
 	p.must("j")
 	e.Bind(t, e.pod("a/0"))
 	e.Start(t, e.pod("a/0"), e.clock.Now().Add(-57*time.Second))
-	// The controller's clock is some seconds ahead of the API server's.
+	// The controller's clock is a few seconds ahead of the API server's.
 	e.tick()
 	res := p.must("j")
 	if res.RequeueAfter != time.Second {
-		t.Errorf("it looks again after %s, want 1s", res.RequeueAfter)
+		t.Errorf("RequeueAfter is %s, want 1s", res.RequeueAfter)
 	}
 	e.clock.SetTime(e.clock.Now().Add(res.RequeueAfter))
 	for range 3 {

@@ -27,10 +27,9 @@ import (
 	"batchcompute.dev/operator/internal/validation"
 )
 
-// CacheOptions says what the manager's cache must hold for Setup: all BatchJobs, of those at
-// rest and of large ones an outline, and the Pods whose outcome has not been recorded yet, stripped of
-// what is not read.
-// Objects are not copied when they are read, so no reader may change one.
+// CacheOptions returns the options of the manager's cache that Setup needs. The cache has all BatchJobs, but only
+// outlines of finished and of large ones, and the Pods that have the tracking label, without the fields that are not
+// read. Reads do not copy objects, so no reader may change one.
 func CacheOptions() map[client.Object]cache.ByObject {
 	shared := true
 	return map[client.Object]cache.ByObject{
@@ -45,11 +44,11 @@ func CacheOptions() map[client.Object]cache.ByObject {
 	}
 }
 
-// stripJob keeps what is read of a job; of one at rest, and of a large one, that is an outline. See
-// Reconciler.whole.
+// stripJob removes the fields of a job that are not read. Of a finished or large job it keeps only an outline: see
+// Reconciler.readWhole.
 func stripJob(o any) (any, error) { return stripJobFrom(o, plan.LargeJob) }
 
-// stripJobFrom is stripJob where jobs are large from another size on.
+// stripJobFrom is stripJob with another size from which a job is large.
 func stripJobFrom(o any, large int) (any, error) {
 	job, ok := o.(*v1alpha1.BatchJob)
 	if !ok {
@@ -58,12 +57,12 @@ func stripJobFrom(o any, large int) (any, error) {
 	if len(job.ManagedFields) > 0 && job.ManagedFields[0].Operation == stripped[0].Operation {
 		return job, nil
 	}
-	size := strconv.FormatInt(validation.StoredSize(job), 10) // as the API server has it
+	size := strconv.FormatInt(validation.StoredSize(job), 10) // of the whole job
 	job.ManagedFields, job.Labels = stripped, nil
 	terminate, ok := job.Annotations[v1alpha1.AnnotationTerminate]
 	job.Annotations = map[string]string{v1alpha1.AnnotationStoredSize: size}
 	if ok {
-		// One that is too long to be read stays too long, without its end.
+		// A text that is too long to be parsed is cut, and stays too long.
 		terminate = strings.Clone(terminate[:min(len(terminate), v1alpha1.MaxTerminateLength+1)])
 		job.Annotations[v1alpha1.AnnotationTerminate] = terminate
 	}
@@ -72,12 +71,11 @@ func stripJobFrom(o any, large int) (any, error) {
 	return out, nil
 }
 
-// stripped marks what stripJob has returned: an informer that begins calls it twice for each object, and
-// the second time it would take the size of what is left for that of the job. The API server stores no such
-// operation, so nobody can forge the mark.
+// stripped marks the result of stripJob. A starting informer calls stripJob twice for each object, and the second call
+// would measure the stripped object. The API server stores no such operation, so users cannot forge the mark.
 var stripped = []metav1.ManagedFieldsEntry{{Operation: "Stripped"}}
 
-// stripNode keeps what tells where a node is.
+// stripNode keeps the addresses, zone and host name of a node.
 func stripNode(o any) (any, error) {
 	node, ok := o.(*corev1.Node)
 	if !ok {
@@ -89,14 +87,14 @@ func stripNode(o any) (any, error) {
 	return out, nil
 }
 
-// readLabels are the labels of a Pod that are read.
+// readLabels are the labels of Pods that are read.
 var readLabels = []string{
 	v1alpha1.LabelTracked, v1alpha1.LabelJobID, v1alpha1.LabelTaskName, v1alpha1.LabelTaskInstanceIndex,
 	v1alpha1.LabelAttempt, v1alpha1.LabelRun, v1alpha1.LabelEnvID,
 }
 
-// stripPod keeps what observe and plan read. There may be a hundred thousand Pods, so what many
-// of them say alike is kept once.
+// stripPod removes the fields of a Pod that neither this package nor the planner reads. There may be 100,000 Pods, so
+// equal strings share memory.
 func stripPod(o any) (any, error) {
 	pod, ok := o.(*corev1.Pod)
 	if !ok {
@@ -115,7 +113,7 @@ func stripPod(o any) (any, error) {
 		},
 		Status: corev1.PodStatus{Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message},
 	}
-	if text := pod.Annotations[v1alpha1.AnnotationProof]; text != "" { // no other Pod has the same
+	if text := pod.Annotations[v1alpha1.AnnotationProof]; text != "" { // not interned: it is unique
 		if out.Annotations == nil {
 			out.Annotations = map[string]string{}
 		}
@@ -136,7 +134,7 @@ func stripPod(o any) (any, error) {
 	return out, nil
 }
 
-// readStatuses keeps what is read of containers.
+// readStatuses returns the container statuses without the fields that are not read.
 func readStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {
 	var out []corev1.ContainerStatus
 	for i := range all {
@@ -150,16 +148,16 @@ func readStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {
 	return out
 }
 
-// tracked are the finalizers of a Pod that is held; nobody changes them in place.
+// tracked is the list of finalizers that stripped Pods share; nobody changes it in place.
 var tracked = []string{v1alpha1.FinalizerTracking}
 
-// readConditions are those of a Pod's conditions that are read.
+// readConditions returns the conditions of a Pod that are read.
 func readConditions(all []corev1.PodCondition) []corev1.PodCondition {
-	kept := make([]corev1.PodCondition, 0, 2) // as many as a Pod that runs has
+	kept := make([]corev1.PodCondition, 0, 2) // a running Pod has two
 	for _, c := range all {
 		switch {
 		case c.Type == corev1.PodReady:
-			c.Reason, c.Message = "", "" // only its time counts
+			c.Reason, c.Message = "", "" // only its time is read
 		case c.Type == corev1.PodInitialized && c.Status == corev1.ConditionFalse:
 			c.Reason, c.Message = "", ""
 		case c.Type == corev1.PodScheduled,
@@ -175,7 +173,7 @@ func readConditions(all []corev1.PodCondition) []corev1.PodCondition {
 	return kept
 }
 
-// some returns the entries of these keys; nil if there is none.
+// some returns the entries with these keys; nil if there are none.
 func some(all map[string]string, keys ...string) map[string]string {
 	var out map[string]string
 	for _, key := range keys {
@@ -189,15 +187,15 @@ func some(all map[string]string, keys ...string) map[string]string {
 	return out
 }
 
-// interned returns text in the memory that others of the same text use.
+// interned returns text in memory that equal texts share.
 func interned(text string) string { return unique.Make(text).Value() }
 
-// listedAtOnce is how many BatchJobs are read in one list: a few dozen MiB at most.
+// listedAtOnce is how many BatchJobs one page of a list has: a few dozen MiB at most.
 const listedAtOnce = 8
 
-// NewInformer makes the informers of the manager's cache. An API server that can streams the objects that
-// there are to an informer that begins, one by one. Any other sends a list, of which all is in memory at
-// once: of BatchJobs it is asked for a few at a time, and each is stripped as it comes.
+// NewInformer creates the informers of the manager's cache. A recent API server streams the existing objects to a
+// starting informer one by one. An older one sends a list, which is in memory as a whole. So BatchJobs are listed in
+// small pages, and each job is stripped when its page arrives.
 func NewInformer(lw toolscache.ListerWatcher, kind runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
 	if _, ok := kind.(*v1alpha1.BatchJob); ok {
 		lw = inPages(toolscache.ToListerWatcherWithContext(lw))
@@ -205,12 +203,12 @@ func NewInformer(lw toolscache.ListerWatcher, kind runtime.Object, resync time.D
 	return toolscache.NewSharedIndexInformer(lw, kind, resync, indexers)
 }
 
-// inPages lists BatchJobs a few at a time.
+// inPages returns a ListerWatcher that lists BatchJobs in small pages.
 func inPages(lw toolscache.ListerWatcherWithContext) toolscache.ListerWatcher {
 	return &toolscache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
-			// From its own cache an API server sends all at once, whatever the limit. A page that follows
-			// another one is of the same version as that.
+			// From its own cache an API server sends all objects in one answer, whatever the limit, so the resource version is
+			// dropped. The pages of one list have the same version.
 			if opts.Limit = listedAtOnce; opts.Continue == "" {
 				opts.ResourceVersion, opts.ResourceVersionMatch = "", ""
 			}

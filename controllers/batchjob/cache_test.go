@@ -20,8 +20,8 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// seenPod is the i-th Pod of a task as an API server shows it.
-func seenPod(i int) *corev1.Pod {
+// fullPod returns the i-th Pod of a task with all fields that an API server sets.
+func fullPod(i int) *corev1.Pod {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	now := metav1.NewTime(at)
 	pod := &corev1.Pod{
@@ -54,9 +54,9 @@ func seenPod(i int) *corev1.Pod {
 	return pod
 }
 
-// TestStripPod: the cache has of a Pod what observe and plan read, and no more.
+// TestStripPod: the cache has the fields of a Pod that this package and the planner read, and no others.
 func TestStripPod(t *testing.T) {
-	pod := seenPod(3)
+	pod := fullPod(3)
 	pod.Annotations[v1alpha1.AnnotationHosts], pod.Spec.SchedulerName = "host-1", "nope"
 	testutil.Gate(pod, "kueue.x-k8s.io/admission")
 	testutil.Disrupt(pod, "TerminationByKubelet", "the node is short of memory")
@@ -92,8 +92,8 @@ func TestStripPod(t *testing.T) {
 	}
 }
 
-// TestCacheIsSmall: a live Pod takes less than 2.75 KiB of memory, and a job of ten tasks that
-// has ended less than 2 KiB. Informers and their indexes add some hundred bytes to each.
+// TestCacheIsSmall: a live Pod takes less than 2.75 KiB of memory, and a finished job of ten tasks less than 2 KiB. Informers
+// and their indexes add some hundred bytes to each.
 func TestCacheIsSmall(t *testing.T) {
 	const n = 2000
 	for name, tc := range map[string]struct {
@@ -101,7 +101,7 @@ func TestCacheIsSmall(t *testing.T) {
 		make func(i int) (any, error)
 	}{
 		"live Pod": {2816, func(i int) (any, error) {
-			text, err := seenPod(i).Marshal()
+			text, err := fullPod(i).Marshal()
 			if err != nil {
 				return nil, err
 			}
@@ -124,8 +124,8 @@ func TestCacheIsSmall(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// Managers of tests before this one may still be ending, and free what they had. So
-			// the shorter part is measured, letting go, and the median counts.
+			// Managers of earlier tests may still be stopping, and free memory. So only the release of the objects is
+			// measured, which takes less time than their creation, and the median counts.
 			var each []int
 			for range 5 {
 				kept := make([]any, n)
@@ -136,19 +136,19 @@ func TestCacheIsSmall(t *testing.T) {
 					}
 				}
 				before := heap()
-				runtime.KeepAlive(kept) // and no longer
+				runtime.KeepAlive(kept) // the objects are garbage after this line
 				each = append(each, int(before-heap())/n)
 			}
 			slices.Sort(each)
 			t.Logf("%d bytes each", each)
 			if median := each[len(each)/2]; median > tc.most || median < 500 {
-				t.Errorf("%d bytes each, want at most %d, and not nothing", median, tc.most)
+				t.Errorf("%d bytes each, want at most %d, and at least 500", median, tc.most)
 			}
 		})
 	}
 }
 
-// heap is how much memory is in use, without what pools keep for a second collection.
+// heap returns how much memory is in use. It collects garbage twice, since pools keep objects for one collection.
 func heap() int64 {
 	runtime.GC()
 	runtime.GC()

@@ -14,12 +14,11 @@ import (
 	"batchcompute.dev/operator/internal/lookup"
 )
 
-// tokens decides which of several jobs of one namespace with the same client token
-// runs: the one that is accepted first.
+// tokens decides which of several jobs of a namespace with the same client token runs: the first one that is accepted.
+// Its methods may be called concurrently.
 //
-// What was accepted is in the jobs' status, but a cache may not show it yet: two jobs
-// that come in the same millisecond are looked at by two workers at once. So what this
-// process has accepted is kept here as well, until the job is done with.
+// The status says which job was accepted, but the cache may be stale: two workers may reconcile two jobs with the same
+// token at the same time. So tokens also remembers which jobs this process has accepted, until they have ended.
 type tokens struct {
 	mu      sync.Mutex
 	holders map[tokenKey]types.UID
@@ -27,8 +26,8 @@ type tokens struct {
 
 type tokenKey struct{ namespace, token string }
 
-// accept returns nil if job runs, and else the job that runs in its place. others are
-// the jobs of the namespace with the same token, as a cache shows them.
+// accept returns nil if job runs, and otherwise the job that runs instead. others are the cached jobs of the namespace
+// with the same token.
 func (k *tokens) accept(job *v1alpha1.BatchJob, others []v1alpha1.BatchJob) *v1alpha1.BatchJob {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -39,11 +38,11 @@ func (k *tokens) accept(job *v1alpha1.BatchJob, others []v1alpha1.BatchJob) *v1a
 			return other
 		}
 	}
-	k.holders[key] = job.UID // nobody has it, or nobody that is still there
+	k.holders[key] = job.UID // no job has the token, or none that still exists
 	return nil
 }
 
-// forget gives up what was kept for the job: its status is in every cache, or it is gone.
+// forget forgets that this process has accepted the job: every cache has its status, or the job is deleted.
 func (k *tokens) forget(key tokenKey, uid types.UID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -56,7 +55,7 @@ func isAccepted(job *v1alpha1.BatchJob) bool {
 	return meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionAccepted)
 }
 
-// original returns the whole of the job that runs in the place of job; nil if job itself does.
+// original returns the whole job that runs instead of job; nil if job itself runs.
 func (r *Reconciler) original(ctx context.Context, job *v1alpha1.BatchJob, lease *memoryLease) (*v1alpha1.BatchJob, error) {
 	if job.Spec.ClientToken == "" || isAccepted(job) {
 		return nil, nil

@@ -15,8 +15,8 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// TestClientToken: of jobs with one token the first runs. Another with the same request
-// shows it and never runs; one with another request fails.
+// TestClientToken: of several jobs with the same token the first one runs. A job with the same request shows the first job and
+// never runs; a job with another request fails.
 func TestClientToken(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -33,14 +33,14 @@ func TestClientToken(t *testing.T) {
 	again := e.job("again").Status
 	if again.State != v1alpha1.JobSubmitted || again.Reason != v1alpha1.ReasonDuplicate || !strings.Contains(again.Message, `"first"`) ||
 		again.JobID != e.job("first").Status.JobID || !plan.IsDuplicate(e.job("again")) {
-		t.Errorf("the repetition is %+v", again)
+		t.Errorf("the job with the same request is %+v", again)
 	}
 	other := e.job("other").Status
 	if other.State != v1alpha1.JobFailed || other.Reason != "InvalidParameterValue" || !strings.Contains(other.Message, `"first"`) {
-		t.Errorf("the other request is %+v", other)
+		t.Errorf("the job with another request is %+v", other)
 	}
 	if n := len(e.Pods(t, e.ns)); n != 2 {
-		t.Errorf("there are %d Pods, want those of first and free", n)
+		t.Errorf("%d Pods exist, want those of the jobs first and free", n)
 	}
 	e.work()
 	for range 3 {
@@ -58,12 +58,12 @@ func TestClientToken(t *testing.T) {
 		t.Errorf("a job with a token that is free again is %s", got)
 	}
 	if n := len(p.tokens.holders); n != 1 {
-		t.Errorf("%d tokens are kept, want that of later: %v", n, p.tokens.holders)
+		t.Errorf("%d tokens are remembered, want that of the job later: %v", n, p.tokens.holders)
 	}
 }
 
-// TestClientTokenAtOnce: whatever the workers' caches show, one job of many runs.
-func TestClientTokenAtOnce(t *testing.T) {
+// TestClientTokenConcurrently: of many jobs with the same token that are reconciled at the same time, one runs.
+func TestClientTokenConcurrently(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	var names []string
@@ -84,15 +84,15 @@ func TestClientTokenAtOnce(t *testing.T) {
 	if len(accepted) != 1 || len(e.Pods(t, e.ns)) != 1 {
 		t.Errorf("%v were accepted, and there are %d Pods", accepted, len(e.Pods(t, e.ns)))
 	}
-	// A new leader goes by what is stored.
+	// A new leader reads the accepted job from the stored status.
 	e.submit(testutil.Job("z").Task("a").Token("t"))
 	e.start(nil).must("z")
 	if !plan.IsDuplicate(e.job("z")) {
-		t.Errorf("after a restart the token is free: %+v", e.job("z").Status)
+		t.Errorf("after a restart another job is accepted: %+v", e.job("z").Status)
 	}
 }
 
-// TestAcceptedStaysAccepted: rules that a later version adds do not stop what runs.
+// TestAcceptedStaysAccepted: validation rules that a later version adds do not stop accepted jobs.
 func TestAcceptedStaysAccepted(t *testing.T) {
 	e := newTestEnv(t)
 	e.submit(testutil.Job("j").Task("a"))

@@ -33,16 +33,16 @@ import (
 // poolKey is the ComputeEnv of these tests; it has one node.
 var poolKey = types.NamespacedName{Namespace: "default", Name: "pool"}
 
-// stand is a cluster in memory on which single calls go wrong.
+// fakeCluster is a cluster in memory in which single calls fail.
 type fakeCluster struct {
 	client.WithWatch
 	t     *testing.T
 	r     *Reconciler
 	clock *testingclock.FakePassiveClock
-	// cached are the jobs that the cache shows as they were before.
+	// cached has the jobs of which the cache has an old version.
 	cached map[string]*v1alpha1.BatchJob
-	// lost says of which job the answer to a status write is lost, noPods that the cluster
-	// refuses to make Pods, and failing how many changes of Pods fail.
+	// lost names the job whose status write gets no answer, noPods says that the cluster refuses to create Pods, and
+	// failing is how many patches of Pods fail.
 	lost    string
 	noPods  bool
 	failing int
@@ -72,7 +72,7 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 	return s
 }
 
-// restart begins a new process.
+// restart starts a new process.
 func (s *fakeCluster) restart() {
 	c := interceptor.NewClient(s.WithWatch, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
@@ -92,7 +92,7 @@ func (s *fakeCluster) restart() {
 		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, p client.Patch, opts ...client.PatchOption) error {
 			if s.failing > 0 {
 				s.failing--
-				return errors.New("a hiccup")
+				return errors.New("a transient error")
 			}
 			return c.Patch(ctx, obj, p, opts...)
 		},
@@ -109,7 +109,7 @@ func (s *fakeCluster) restart() {
 	})
 }
 
-// pass is a call of Reconcile; that it fails is no matter here.
+// pass calls Reconcile for each job, and ignores errors.
 func (s *fakeCluster) pass(names ...string) {
 	for _, name := range names {
 		_, _ = s.r.Reconcile(s.t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Namespace: "default", Name: name}})
@@ -156,7 +156,7 @@ func (s *fakeCluster) terminate(name string) {
 	}
 }
 
-// pods are the Pods of a job, of all jobs if there is no name.
+// pods returns the Pods of a job; of all jobs if job is empty.
 func (s *fakeCluster) pods(job string) (out []*corev1.Pod) {
 	s.t.Helper()
 	var list corev1.PodList
@@ -181,7 +181,7 @@ func (s *fakeCluster) finish(job string) {
 	}
 }
 
-// wantNode checks who has the node: the only live Pod is of this job, and the ledger knows.
+// wantNode checks that the only live Pod belongs to this job, and that the ledger has the same count.
 func (s *fakeCluster) wantNode(want string) {
 	s.t.Helper()
 	var live []string
@@ -191,21 +191,21 @@ func (s *fakeCluster) wantNode(want string) {
 		}
 	}
 	if got := strings.Join(live, " "); got != want {
-		s.t.Errorf("live are Pods of %q, want %q", got, want)
+		s.t.Errorf("live Pods of %q, want %q", got, want)
 	}
 	if stats := s.r.pool.Ledger.Stats(poolKey); stats.InUse != len(live) {
-		s.t.Errorf("the ledger is %+v with %d live", stats, len(live))
+		s.t.Errorf("the ledger has %+v with %d live Pods", stats, len(live))
 	}
 }
 
-// TestEnvDoubt: a claim of which no answer came keeps its node while the cache is behind, though
-// the next pass has nothing to write since a more urgent job has come.
-func TestEnvDoubt(t *testing.T) {
+// TestInDoubtClaim: a claim whose write got no answer keeps its node while the cache is stale, though the next pass has
+// nothing to write since a job of higher priority has come.
+func TestInDoubtClaim(t *testing.T) {
 	s := newFakeCluster(t)
 	s.submit("x", 1)
 	s.pass("x")
 	s.submit("a", 1)
-	s.pass("a") // waits, and says so
+	s.pass("a") // waits for a node
 	s.finish("x")
 	s.pass("x", "x") // the node is kept for a
 	before := s.job("a")
@@ -224,8 +224,8 @@ func TestEnvDoubt(t *testing.T) {
 	s.wantNode("b")
 }
 
-// TestEnvLastWrite: of the write that ends a job together with its last claim no answer came.
-func TestEnvLastWrite(t *testing.T) {
+// TestInDoubtLastWrite: the write that ends a job, and releases its last claim, gets no answer.
+func TestInDoubtLastWrite(t *testing.T) {
 	s := newFakeCluster(t)
 	s.noPods = true
 	s.submit("a", 1)
@@ -240,8 +240,8 @@ func TestEnvLastWrite(t *testing.T) {
 	s.wantNode("b")
 }
 
-// TestEnvSeedThenDeleted: a new process has counted a job that goes before its first pass.
-func TestEnvSeedThenDeleted(t *testing.T) {
+// TestRebuildThenJobDeleted: a new process counts a job in its rebuild, and the job is deleted before its first pass.
+func TestRebuildThenJobDeleted(t *testing.T) {
 	s := newFakeCluster(t)
 	s.submit("a", 1)
 	s.pass("a")
@@ -257,14 +257,13 @@ func TestEnvSeedThenDeleted(t *testing.T) {
 	s.finish("a")
 	s.pass("a", "b")
 	s.wantNode("b")
-	if gone := s.r.pool.Departed(); len(gone) > 0 {
-		t.Errorf("jobs that are gone are remembered: %v", gone)
+	if departed := s.r.pool.Departed(); len(departed) > 0 {
+		t.Errorf("deleted jobs are still remembered: %v", departed)
 	}
 }
 
-// TestEnvGone: a ComputeEnv goes and comes while the jobs end that have its node and wait for
-// it.
-func TestEnvGone(t *testing.T) {
+// TestEnvRecreated: a ComputeEnv is deleted and created again while the jobs end that use it and wait for it.
+func TestEnvRecreated(t *testing.T) {
 	s := newFakeCluster(t)
 	s.submit("a", 1)
 	s.pass("a")
@@ -285,9 +284,9 @@ func TestEnvGone(t *testing.T) {
 	s.wantNode("c")
 }
 
-// TestEnvDoubtThenGone: a ComputeEnv goes while it is not known whether one of its nodes was
-// claimed. Reconcile must not panic, and the claim is the job's when the ComputeEnv is back.
-func TestEnvDoubtThenGone(t *testing.T) {
+// TestInDoubtClaimThenEnvDeleted: a ComputeEnv is deleted while a claim of its node is in doubt. Reconcile must not panic,
+// and the job still has the claim when the ComputeEnv exists again.
+func TestInDoubtClaimThenEnvDeleted(t *testing.T) {
 	s := newFakeCluster(t)
 	s.submit("a", 1)
 	before := s.job("a")
@@ -306,9 +305,9 @@ func TestEnvDoubtThenGone(t *testing.T) {
 	s.wantNode("a")
 }
 
-// TestEnvStuck: a node does not confirm the end of a Pod whose instance was terminated. The job
-// ends all the same, and the node is free, whether the Pod could be let go of at once or not.
-func TestEnvStuck(t *testing.T) {
+// TestNodeOfUnconfirmedPod: a node does not confirm the end of a Pod whose instance was terminated. The job ends anyway,
+// and the node is free, even if the first removal of the finalizer fails.
+func TestNodeOfUnconfirmedPod(t *testing.T) {
 	for _, failing := range []int{0, 1} {
 		t.Run(fmt.Sprint(failing, " failures"), func(t *testing.T) {
 			s := newFakeCluster(t)
@@ -331,10 +330,10 @@ func TestEnvStuck(t *testing.T) {
 				s.pass("a")
 			}
 			if s.job("a").Status.EndTime == nil {
-				t.Errorf("the job does not end: %+v", s.job("a").Status)
+				t.Errorf("the job has not ended: %+v", s.job("a").Status)
 			}
 			if stats := s.r.pool.Ledger.Stats(poolKey); stats.InUse != 0 {
-				t.Errorf("the ledger is %+v", stats)
+				t.Errorf("the ledger has %+v", stats)
 			}
 		})
 	}

@@ -23,7 +23,7 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// pool makes or changes the ComputeEnv of this name, and waits until the cache shows it.
+// pool creates or resizes the ComputeEnv of this name, and waits until the cache has it.
 func (e *testEnv) pool(name string, size int64) *v1alpha1.ComputeEnv {
 	e.t.Helper()
 	ctx, pool := context.Background(), &v1alpha1.ComputeEnv{ObjectMeta: metav1.ObjectMeta{Namespace: e.ns, Name: name}}
@@ -37,15 +37,15 @@ func (e *testEnv) pool(name string, size int64) *v1alpha1.ComputeEnv {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	e.eventually("the cache shows the ComputeEnv", func() bool {
+	e.eventually("the cache has the ComputeEnv", func() bool {
 		cached := &v1alpha1.ComputeEnv{}
 		return e.cache == nil || e.cache.Get(ctx, client.ObjectKeyFromObject(pool), cached) == nil && cached.ResourceVersion == pool.ResourceVersion
 	})
 	return pool
 }
 
-// live are the Pods that may run, by job, as "a b b".
-func (e *testEnv) live() string {
+// livePods returns the jobs of the Pods that may run, sorted, as "a b b".
+func (e *testEnv) livePods() string {
 	e.t.Helper()
 	var out []string
 	for _, pod := range e.Pods(e.t, e.ns) {
@@ -57,7 +57,7 @@ func (e *testEnv) live() string {
 	return strings.Join(out, " ")
 }
 
-// finish ends one Pod of a job that may run.
+// finish ends one pending Pod of a job.
 func (e *testEnv) finish(job string) {
 	e.t.Helper()
 	for _, pod := range e.Pods(e.t, e.ns) {
@@ -69,7 +69,7 @@ func (e *testEnv) finish(job string) {
 	e.t.Fatalf("%s has no Pod that may run", job)
 }
 
-// woken has a process note whom its ledger wakes.
+// woken returns a list to which the names of the jobs are added that the ledger enqueues.
 func (p *process) woken() *[]string {
 	names := new([]string)
 	p.pool.Ledger.OnGrant(func(j nodepool.Job) {
@@ -79,8 +79,8 @@ func (p *process) woken() *[]string {
 	return names
 }
 
-// TestComputeEnv: jobs share the nodes of a ComputeEnv, the more urgent and the older first,
-// by its name or its identifier; it can be made larger and smaller meanwhile.
+// TestComputeEnv: jobs that name a ComputeEnv, by its name or its identifier, share its nodes in the order of priority and
+// age, while it is scaled down and up.
 func TestComputeEnv(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -91,8 +91,8 @@ func TestComputeEnv(t *testing.T) {
 	e.submit(testutil.Job("second").Task("a", testutil.Instances(2), testutil.EnvID(naming.EnvID(pool.UID))))
 	p.must("first")
 	p.must("second")
-	if got := e.live(); got != "first first" {
-		t.Fatalf("of two nodes, those have one: %q", got)
+	if got := e.livePods(); got != "first first" {
+		t.Fatalf("two nodes: Pods of %q", got)
 	}
 	e.want("second", "RUNNABLE 0/1 0/2", "a RUNNABLE reason=ComputeEnvFull")
 	if got, want := e.job("second").Status.Message, `task "a": ComputeEnv "pool" has no free node: its 2 nodes are in use, or go to jobs ahead in the queue; raise its desiredComputeNodeCount to wait less`; got != want {
@@ -100,22 +100,22 @@ func TestComputeEnv(t *testing.T) {
 	}
 	pod := e.pod("a/0")
 	if pod.Labels[v1alpha1.LabelEnvID] != naming.EnvID(pool.UID) || !strings.Contains(fmt.Sprint(pod.Spec.Affinity.NodeAffinity), "zone-p") {
-		t.Errorf("the Pod is none of the pool: %v, %v", pod.Labels, pod.Spec.Affinity)
+		t.Errorf("the Pod does not use the ComputeEnv: %v, %v", pod.Labels, pod.Spec.Affinity)
 	}
 
 	e.finish("first")
-	p.must("first") // takes the node again: its priority is higher
-	if got := e.live(); got != "first first" || len(*woken) > 0 {
-		t.Fatalf("then those have one: %q, and %q were woken", got, *woken)
+	p.must("first") // gets the node again: its priority is higher
+	if got := e.livePods(); got != "first first" || len(*woken) > 0 {
+		t.Fatalf("after the first end: Pods of %q, and %q were enqueued", got, *woken)
 	}
 	e.finish("first")
 	p.must("first")
 	if want := []string{"second"}; !slices.Equal(*woken, want) {
-		t.Fatalf("%q are woken, want %q", *woken, want)
+		t.Fatalf("%q are enqueued, want %q", *woken, want)
 	}
 	p.must("second")
-	if got := e.live(); got != "first second" {
-		t.Fatalf("then those have one: %q", got)
+	if got := e.livePods(); got != "first second" {
+		t.Fatalf("after the second end: Pods of %q", got)
 	}
 
 	e.pool("pool", 0)
@@ -123,24 +123,24 @@ func TestComputeEnv(t *testing.T) {
 	e.finish("second")
 	p.must("first")
 	p.must("second")
-	if got := e.live(); got != "" {
-		t.Fatalf("of no node, those have one: %q", got)
+	if got := e.livePods(); got != "" {
+		t.Fatalf("no nodes: Pods of %q", got)
 	}
 	e.want("second", "RUNNING 0/1 1/2", "a RUNNING succeeded=0 reason=ComputeEnvFull")
 	*woken = nil
 	p.pool.EnvChanged(e.pool("pool", 9)) // as the watch does
 	if want := []string{"second"}; !slices.Equal(*woken, want) {
-		t.Errorf("%q are woken by a larger pool, want %q", *woken, want)
+		t.Errorf("%q are enqueued after scaling up, want %q", *woken, want)
 	}
 	p.play("first")
 	p.play("second")
 	e.want("second", "SUCCEED 1/1 2/2", "a SUCCEED succeeded=0-1")
-	if held := p.pool.Ledger.Stats(types.NamespacedName{Namespace: e.ns, Name: "pool"}); held != (nodepool.Stats{Size: 9}) {
-		t.Errorf("after the end the ledger has %+v", held)
+	if stats := p.pool.Ledger.Stats(types.NamespacedName{Namespace: e.ns, Name: "pool"}); stats != (nodepool.Stats{Size: 9}) {
+		t.Errorf("after the end the ledger has %+v", stats)
 	}
 }
 
-// TestComputeEnvMissing: a job whose ComputeEnv is not there waits for it, and says so.
+// TestComputeEnvMissing: a job whose ComputeEnv does not exist waits for it, and the status says so.
 func TestComputeEnvMissing(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -155,8 +155,8 @@ func TestComputeEnvMissing(t *testing.T) {
 	e.want("j", "SUCCEED 2/2 2/2", "a SUCCEED succeeded=0", "b SUCCEED succeeded=0")
 }
 
-// TestComputeEnvJobDeleted: the nodes of a job that is deleted are free when its Pods have
-// ended, and not before; whether the process lives on or another begins meanwhile.
+// TestComputeEnvJobDeleted: the nodes of a deleted job are free when its Pods have ended, and not before, with and without
+// a restart of the process.
 func TestComputeEnvJobDeleted(t *testing.T) {
 	for _, way := range []metav1.DeletionPropagation{metav1.DeletePropagationBackground, metav1.DeletePropagationForeground, metav1.DeletePropagationOrphan} {
 		for _, restart := range []bool{false, true} {
@@ -164,13 +164,13 @@ func TestComputeEnvJobDeleted(t *testing.T) {
 				e := newTestEnv(t)
 				p := e.start(nil)
 				e.pool("pool", 1)
-				e.submit(testutil.Job("gone").Task("a", testutil.EnvID("pool")))
-				p.must("gone")
+				e.submit(testutil.Job("deleted").Task("a", testutil.EnvID("pool")))
+				p.must("deleted")
 				pod := e.pod("a/0")
 				e.Bind(t, pod)
 				e.Start(t, e.pod("a/0"), e.clock.Now())
 				e.submit(testutil.Job("next").Task("b", testutil.EnvID("pool")))
-				if err := e.Delete(context.Background(), e.job("gone"), client.PropagationPolicy(way)); err != nil {
+				if err := e.Delete(context.Background(), e.job("deleted"), client.PropagationPolicy(way)); err != nil {
 					t.Fatal(err)
 				}
 				e.CollectGarbage(t, e.ns)
@@ -178,7 +178,7 @@ func TestComputeEnvJobDeleted(t *testing.T) {
 					p = e.start(nil)
 				}
 				for range 2 {
-					p.must("gone")
+					p.must("deleted")
 					p.must("next")
 				}
 				if got := len(e.Pods(t, e.ns)); got != 1 {
@@ -186,33 +186,32 @@ func TestComputeEnvJobDeleted(t *testing.T) {
 				}
 				e.Finish(t, e.pod("a/0"), 137, e.clock.Now())
 				woken := p.woken()
-				for range 2 { // the first pass lets go of the Pod, for which a deletion in the foreground waits
-					p.must("gone")
+				for range 2 { // the first pass removes the finalizer, for which a foreground deletion waits
+					p.must("deleted")
 					e.CollectGarbage(t, e.ns)
 				}
 				if want := []string{"next"}; !slices.Equal(*woken, want) {
-					t.Errorf("%q are woken, want %q", *woken, want)
+					t.Errorf("%q are enqueued, want %q", *woken, want)
 				}
 				p.must("next")
-				if got := e.live(); got != "next" {
-					t.Errorf("those have the node: %q", got)
+				if got := e.livePods(); got != "next" {
+					t.Errorf("Pods of %q have the node", got)
 				}
 				p.play("next")
 				if tracked := e.tracked(); len(tracked) > 0 {
 					t.Errorf("Pods are still tracked: %q", tracked)
 				}
-				if gone := p.pool.Departed(); len(gone) > 0 {
-					t.Errorf("jobs that are gone are remembered: %v", gone)
+				if departed := p.pool.Departed(); len(departed) > 0 {
+					t.Errorf("deleted jobs are still remembered: %v", departed)
 				}
 			})
 		}
 	}
 }
 
-// TestComputeEnvStrict plays jobs on a small pool with a process that dies again and again,
-// before and after its writes, or does not hear their answers. Never are more instances live
-// than there are nodes.
-func TestComputeEnvStrict(t *testing.T) {
+// TestComputeEnvNodesUnderFaults runs jobs on a small ComputeEnv while the process crashes again and again, before and
+// after its writes, and answers are lost. There are never more live Pods than nodes.
+func TestComputeEnvNodesUnderFaults(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
@@ -262,13 +261,13 @@ func TestComputeEnvStrict(t *testing.T) {
 					break
 				}
 				if round == 2000 {
-					t.Fatal("the jobs do not end")
+					t.Fatal("timed out: the jobs have not ended")
 				}
 			}
 			f := witness.Figures()
 			t.Logf("%d Pods, at most %d live at once on %d nodes, %d kills", f.Pods, f.Peak, size, kills)
 			if f.Peak > size || f.Peak == 0 || f.Err != nil || len(f.Overlaps) > 0 {
-				t.Errorf("%d were live at once; %v, %v", f.Peak, f.Overlaps, f.Err)
+				t.Errorf("%d Pods were live at once; %v, %v", f.Peak, f.Overlaps, f.Err)
 			}
 		})
 	}

@@ -24,22 +24,22 @@ import (
 	"batchcompute.dev/operator/internal/retry"
 )
 
-// A Pod that was created, deleted and whose finalizer was removed has freed its name. A process that is no
-// longer the leader, or not the only one, must not create it once more by a claim that it has known for long.
-// So a claim counts for claimTime after the API server last confirmed it, and a name is not free before a Pod
-// is as old as nameTime. In between is the time that the call takes.
+// A Pod that was created and deleted, and whose finalizer was removed, has freed its name. A process that is not the
+// only leader, or no longer leads, must not create the Pod again from an old claim. So a claim is valid for
+// claimValidity after the API server has confirmed it, and a Pod keeps its name until its age is minNameAge. The
+// difference is the time that a call may take.
 const (
-	claimTime = time.Second
-	nameTime  = 5 * time.Second
+	claimValidity = time.Second
+	minNameAge    = 5 * time.Second
 )
 
-// errClaimExpired says that a claim must be confirmed once more before its Pod is created.
+// errClaimExpired says that a claim must be confirmed again before its Pod is created.
 var errClaimExpired = errors.New("the claim was last confirmed too long ago")
 
-// createPods creates the Pods that are claimed. It returns when to try again what the cluster refuses.
+// createPods creates the claimed Pods. It returns the time after which to retry the Pods that wait for a backoff.
 func (r *Reconciler) createPods(ctx context.Context, obs *observation, p *plan.Plan) (time.Duration, error) {
-	// Claims of earlier passes come first. Another process may have created their Pods meanwhile, seen
-	// them end and removed their finalizers, so the less time passes since the job was confirmed, the better.
+	// Claims of earlier passes come first. Another process may have created their Pods and removed their finalizers
+	// since, so as little time as possible must pass after the job was confirmed.
 	claimed := slices.Concat(p.Adopt, p.Create)
 	m := obs.state
 	m.forgetRefusals(slices.Concat(claimed, p.Verify))
@@ -50,9 +50,9 @@ func (r *Reconciler) createPods(ctx context.Context, obs *observation, p *plan.P
 		return again, nil
 	}
 	//mutation:no-live-read-before-adopting
-	if !obs.Live || r.options.Clock.Since(obs.known) > claimTime {
-		// These claims are not of this pass, or it took long. Somebody else may have acted on them, with a
-		// job that is newer than what this process knows: then they are not its claims.
+	if !obs.Live || r.options.Clock.Since(obs.known) > claimValidity {
+		// These claims are from an earlier pass, or this pass took long. Another process may have acted on them. If the
+		// version of the job has changed, they are not claims of this process.
 		version := obs.Job.ResourceVersion
 		if obs.wrote {
 			version = obs.state.version
@@ -65,7 +65,8 @@ func (r *Reconciler) createPods(ctx context.Context, obs *observation, p *plan.P
 		}
 	}
 	refusals, conflicts, expired, err := r.create(ctx, obs, due)
-	// What follows is tried again at once, to look at the job again or to say so in the status.
+	// The errors below start another pass immediately, which confirms the claims again or reports the errors in the
+	// status.
 	if expired {
 		err = errors.Join(err, retry.After(0, errClaimExpired))
 	}
@@ -74,15 +75,16 @@ func (r *Reconciler) createPods(ctx context.Context, obs *observation, p *plan.P
 		err = errors.Join(err, retry.After(0, e))
 	}
 	for _, e := range refusals {
-		m.refuse(e, r.options.Clock.Now(), r.nodesVersion.Load())
+		m.noteRefusal(e, r.options.Clock.Now(), r.nodesVersion.Load())
 		err = errors.Join(err, retry.After(0, e))
 	}
 	r.queueForQuota(obs)
 	return again, err
 }
 
-// dueInstances leaves out the instances of tasks that were refused a short while ago, and those with a name
-// conflict, and says when to try them. Where Pods of the job have just ended the quota may have capacity left.
+// dueInstances returns the instances whose Pods may be created now, without those that wait for a backoff after a
+// refusal or a name conflict, and the time until the first backoff ends. If Pods of the job have just ended the quota
+// may have capacity left, so it does not wait for the backoff of a quota.
 func (r *Reconciler) dueInstances(obs *observation, claimed []resolve.Instance, podsEnded bool) (due []resolve.Instance, again time.Duration) {
 	m := obs.state
 	if len(m.refusals) == 0 && len(m.conflicts) == 0 {
@@ -118,15 +120,15 @@ func (r *Reconciler) queueForQuota(obs *observation) {
 		return
 	}
 	for _, ref := range m.refusals {
-		if soon := now.Add(maxFirstRefusalWait); ref.NoTimeout && ref.until.After(soon) {
+		if soon := now.Add(maxFirstCreateBackoff); ref.NoTimeout && ref.until.After(soon) {
 			ref.until = soon
 		}
 	}
 }
 
-// create creates the Pods of instances that the stored status claims, with a slow start; of a task that is
-// refused no more are tried. It returns one refusal for each such task, the name conflicts, and whether some
-// are left since the claims have expired.
+// create creates the Pods of claimed instances, with a slow start. After a refusal it creates no more Pods of that
+// task. It returns one refusal for each such task, the name conflicts, and whether it stopped because the claims have
+// expired.
 func (r *Reconciler) create(ctx context.Context, obs *observation, due []resolve.Instance) (_ []*refusedError, conflicts []*nameConflictError, expired bool, _ error) {
 	type answer struct {
 		in   resolve.Instance
@@ -145,8 +147,9 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, due []resolve
 		case a.err == nil:
 			created++
 			m.created[a.name] = r.options.Clock.Now()
+			r.observeDependence(m, a.in.Task)
 			delete(m.conflicts, a.name)
-			m.accepted(a.in.Task)
+			m.noteCreated(a.in.Task)
 			m.slowStart.Succeeded(r.limits.Max())
 		case errors.As(a.err, &refusal):
 			refusals[refusal.task] = refusal
@@ -173,7 +176,7 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, due []resolve
 			continue
 		}
 		release := calls.Create.Acquire()
-		if expired = r.options.Clock.Since(obs.known) > claimTime; expired {
+		if expired = r.options.Clock.Since(obs.known) > claimValidity; expired {
 			release(false)
 			continue
 		}
@@ -189,19 +192,18 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, due []resolve
 	return slices.Collect(maps.Values(refusals)), conflicts, expired, failed
 }
 
-// createPod makes one Pod. That it is there already, as after an answer that was lost,
-// is success.
+// createPod creates one Pod, and returns its name. If the Pod exists, as after a lost answer, that is success.
 func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve.Instance) (string, error) {
 	env, cluster := obs.env(in), podspec.Cluster{Catalog: r.options.Catalog()}
 	if r.options.Nodes != nil {
 		cluster.Hosts = r.options.Nodes.Hosts
 	}
 	if env == nil {
-		return "", &refusedError{task: in.Task, reason: v1alpha1.ReasonComputeEnvNotFound, error: fmt.Errorf("there is no ComputeEnv %q", obs.Spec.Tasks[in.Task].EnvID)}
+		return "", &refusedError{task: in.Task, reason: v1alpha1.ReasonComputeEnvNotFound, error: fmt.Errorf("ComputeEnv %q does not exist; create it to start the task", obs.Spec.Tasks[in.Task].EnvID)}
 	}
 	pod, err := podspec.Build(obs.Job, obs.Spec, in, env, cluster)
 	if err != nil {
-		return "", unbuildable(in.Task, err)
+		return "", buildRefusal(in.Task, err)
 	}
 	r.key.sign(&pod.ObjectMeta)
 	err = r.client.Create(ctx, pod)
@@ -209,7 +211,7 @@ func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve
 	switch {
 	case err == nil:
 		return pod.Name, nil
-	case apierrors.IsAlreadyExists(err):
+	case apierrors.IsAlreadyExists(err) && !isDenied(err):
 		return pod.Name, r.adopt(ctx, obs, &pod.ObjectMeta)
 	}
 	if e := refused(in.Task, err); e != nil {
@@ -218,12 +220,12 @@ func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve
 	return "", fmt.Errorf("creating pod %s: %w", pod.Name, err)
 }
 
-// errPodTerminating says that a Pod whose finalizer was removed still has the name; the next one of this name
-// can be created only after it.
+// errPodTerminating says that a terminating Pod without the finalizer still has the name; the next Pod of this name
+// can be created only when it is deleted.
 var errPodTerminating = retry.After(staleRetry, errors.New("a terminating Pod still has the name"))
 
-// adopt makes sure that the Pod which has the name of want is the job's, that it is
-// watched, and that it is held: somebody may have edited its metadata.
+// adopt checks that the existing Pod of the name of want is the job's, and repairs its metadata, which somebody may
+// have edited: it must have the tracking label and finalizer.
 func (r *Reconciler) adopt(ctx context.Context, obs *observation, want *metav1.ObjectMeta) error {
 	pod := &corev1.Pod{}
 	if err := r.live.Get(ctx, keyOf(want), pod); err != nil {

@@ -6,6 +6,7 @@ package batchjob
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -21,27 +22,30 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// Bounds of the wait after the cluster has refused to create a Pod. Where several jobs of a namespace wait
-// for a quota, only the first in the queue tries often.
+// This file has the reasons why a claimed Pod is not created yet: the cluster has refused it, or another Pod has its
+// name. Each reason has a backoff, and the status reports it.
+
+// Bounds of the backoff. If several jobs of a namespace wait for a quota, only the first job in the queue retries at
+// least every maxFirstCreateBackoff.
 const (
-	refusalWait         = time.Second
-	maxRefusalWait      = time.Minute
-	maxFirstRefusalWait = 10 * time.Second
+	minCreateBackoff      = time.Second
+	maxCreateBackoff      = time.Minute
+	maxFirstCreateBackoff = 10 * time.Second
 )
 
-// refusal is what this process knows of a task whose Pods the cluster refuses to make.
+// refusal is what this process remembers of a task whose Pods the cluster refuses to create.
 type refusal struct {
 	plan.Refusal
-	// tries is how often in a row it was refused; it is not asked again before until.
+	// tries counts the refusals in a row; the backoff ends at until.
 	tries int
 	until time.Time
-	// nodes says that other nodes may change it than those of that version.
+	// nodes says that a change of the cluster's nodes ends the backoff: another nodesVersion than version.
 	nodes   bool
 	version int64
 }
 
 // refusedError says that the cluster refused to create a Pod: by a quota, a policy, a limit. Trying again
-// at once does not help.
+// immediately does not help.
 type refusedError struct {
 	task int
 	// reason is one of the API's reasons; empty means ReasonCreateRefused.
@@ -54,17 +58,27 @@ type refusedError struct {
 
 func (e *refusedError) Unwrap() error { return e.error }
 
-// refused makes the error that says a Pod is refused, or returns nil for any other error.
+// refused returns the refusedError for an error of a creation; nil if the error is no refusal.
 func refused(task int, err error) error {
 	e := &refusedError{task: task, noTimeout: true, error: err}
 	text := err.Error()
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return nil
+	}
+	code := status.Status().Code
 	switch {
+	case isDenied(err): // with whatever code
+		e.noTimeout = false
 	case apierrors.IsTooManyRequests(err):
 		e.reason, e.error = v1alpha1.ReasonQuota, fmt.Errorf("the API server limits the rate of requests; the Pod is created when it accepts them again: %w", err)
 	case apierrors.IsForbidden(err) && strings.Contains(text, "exceeded quota"):
 		e.reason, e.error = v1alpha1.ReasonQuota, fmt.Errorf("the namespace's ResourceQuota is used up; the Pod is created when other Pods end, or the quota is raised: %w", err)
-	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), isWebhookFailure(err):
-	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), code == http.StatusUnauthorized,
+		code == http.StatusInternalServerError && !apierrors.IsServerTimeout(err):
+		// The last is a webhook that does not answer, for instance. If the Pod exists all the same, the next try
+		// finds it.
+	case code >= 400 && code < 500 && code != http.StatusRequestTimeout && code != http.StatusConflict:
 		e.noTimeout = false
 	default:
 		return nil
@@ -72,14 +86,15 @@ func refused(task int, err error) error {
 	return e
 }
 
-// isWebhookFailure reports whether the API server could not ask an admission webhook of the cluster that
-// must not be passed over. It stores nothing then, so no Pod was created.
-func isWebhookFailure(err error) bool {
-	return apierrors.IsInternalError(err) && strings.Contains(err.Error(), "failed calling webhook")
+// isDenied reports whether an admission webhook or policy of the cluster refused the Pod, which it may do with any
+// code, such as that of an object that exists.
+func isDenied(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "denied the request") || strings.Contains(text, "denied request: ")
 }
 
-// unbuildable makes the error that says why there can be no Pod.
-func unbuildable(task int, err error) error {
+// buildRefusal returns the refusedError for a Pod that podspec cannot build.
+func buildRefusal(task int, err error) error {
 	var e *podspec.Error
 	if !errors.As(err, &e) {
 		return err
@@ -87,7 +102,7 @@ func unbuildable(task int, err error) error {
 	return &refusedError{task: task, reason: e.Reason, nodes: e.Reason == v1alpha1.ReasonHostNotFound, error: e}
 }
 
-// refused returns what plan is to know of the refusals.
+// refused returns the refusals for the planner, by task.
 func (m *jobState) refused() map[int]plan.Refusal {
 	if len(m.refusals) == 0 {
 		return nil
@@ -99,8 +114,8 @@ func (m *jobState) refused() map[int]plan.Refusal {
 	return out
 }
 
-// refuse notes that the cluster refused to make a Pod, and how long not to ask again.
-func (m *jobState) refuse(e *refusedError, now time.Time, nodesVersion int64) {
+// noteRefusal remembers that the cluster refused to create a Pod, and increases the backoff.
+func (m *jobState) noteRefusal(e *refusedError, now time.Time, nodesVersion int64) {
 	r := m.refusals[e.task]
 	if r == nil {
 		r = &refusal{Refusal: plan.Refusal{Since: now}}
@@ -111,13 +126,13 @@ func (m *jobState) refuse(e *refusedError, now time.Time, nodesVersion int64) {
 	}
 	r.Message, r.NoTimeout, r.Reason = e.Error(), e.noTimeout, e.reason
 	r.nodes, r.version = e.nodes, nodesVersion
-	r.until = now.Add(min(refusalWait<<min(r.tries, 10), maxRefusalWait))
+	r.until = now.Add(min(minCreateBackoff<<min(r.tries, 10), maxCreateBackoff))
 	r.tries++
 }
 
-// accepted notes that the cluster created a Pod of a task: it does not refuse that task any more, and
-// others that only wait may be accepted, too.
-func (m *jobState) accepted(task int) {
+// noteCreated resets the backoff of a task after one of its Pods was created. Other tasks that waited may be accepted
+// as well, so it also resets their increase.
+func (m *jobState) noteCreated(task int) {
 	delete(m.refusals, task)
 	for _, r := range m.refusals {
 		if r.NoTimeout {
@@ -126,7 +141,7 @@ func (m *jobState) accepted(task int) {
 	}
 }
 
-// forgetRefusals drops the refusals of tasks for which nothing is to be made any more.
+// forgetRefusals removes the refusals of tasks of which no Pods are wanted anymore.
 func (m *jobState) forgetRefusals(wanted []resolve.Instance) {
 	if len(m.refusals) == 0 {
 		return
@@ -142,7 +157,8 @@ func (m *jobState) forgetRefusals(wanted []resolve.Instance) {
 	}
 }
 
-// waitsForQuota reports whether a task of the job waits for room in a quota.
+// waitsForQuota reports whether a task of the job waits for a refusal that passes without a change of the job, such as
+// a quota.
 func (m *jobState) waitsForQuota() bool {
 	for _, r := range m.refusals {
 		if r.NoTimeout {
@@ -152,7 +168,7 @@ func (m *jobState) waitsForQuota() bool {
 	return false
 }
 
-// quotaQueues are the jobs that wait for the quota of their namespace.
+// quotaQueues has the jobs that wait for the quota of their namespace. Its methods may be called concurrently.
 type quotaQueues struct {
 	mu          sync.Mutex
 	byNamespace map[string]map[types.UID]plan.QueuePosition
@@ -186,36 +202,34 @@ func (q *quotaQueues) leave(namespace string, uid types.UID) {
 	}
 }
 
-// nameConflict is a Pod of somebody else that has the name of an instance's Pod.
+// nameConflict is a Pod that is not the job's and has the name of an instance's Pod.
 type nameConflict struct {
 	plan.NameConflict
-	// tries is how often in a row it was found; the name is not asked for again before until.
+	// tries counts the conflicts in a row; the backoff ends at until.
 	tries int
 	until time.Time
 }
 
-// nameConflictError says that the name of a Pod is taken.
+// nameConflictError says that another Pod has the name of a Pod.
 type nameConflictError struct {
-	name   string
-	taken  plan.NameConflict
-	detail string
+	name     string
+	conflict plan.NameConflict
 }
 
-func (e *nameConflictError) Error() string { return e.detail }
+func (e *nameConflictError) Error() string { return e.conflict.Message }
 
-// nameConflictWith says what is known of a Pod that has the name of one of a job's and is not the job's.
+// nameConflictWith returns the error for a Pod that has the name of a job's Pod and is not the job's.
 func nameConflictWith(pod *corev1.Pod) *nameConflictError {
-	e := &nameConflictError{name: pod.Name, taken: plan.NameConflict{MayRun: !plan.HasFinished(pod)}}
+	e := &nameConflictError{name: pod.Name, conflict: plan.NameConflict{MayRun: !plan.HasFinished(pod)}}
 	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil && !(owner.Kind == "BatchJob" && isOurs(owner.APIVersion)) {
-		e.detail = fmt.Sprintf("Pod %q has been given to %s %q; delete the Pod, or take that owner reference off it", pod.Name, owner.Kind, owner.Name)
+		e.conflict.Message = fmt.Sprintf("Pod %q now belongs to %s %q; delete the Pod, or remove that owner reference", pod.Name, owner.Kind, owner.Name)
 	} else {
-		e.detail = fmt.Sprintf("the name %q is taken by a Pod that the operator did not make; delete that Pod", pod.Name)
+		e.conflict.Message = fmt.Sprintf("Pod %q exists, and the operator did not create it; delete that Pod", pod.Name)
 	}
-	e.taken.Message = e.detail
 	return e
 }
 
-// take notes that a name is taken, and how long not to ask for it again.
+// noteConflict remembers a name conflict, and increases the backoff.
 func (m *jobState) noteConflict(e *nameConflictError, now time.Time) {
 	t := m.conflicts[e.name]
 	if t == nil {
@@ -225,12 +239,12 @@ func (m *jobState) noteConflict(e *nameConflictError, now time.Time) {
 		}
 		m.conflicts[e.name] = t
 	}
-	t.Message, t.MayRun = e.taken.Message, e.taken.MayRun
-	t.until = now.Add(min(refusalWait<<min(t.tries, 10), maxRefusalWait))
+	t.Message, t.MayRun = e.conflict.Message, e.conflict.MayRun
+	t.until = now.Add(min(minCreateBackoff<<min(t.tries, 10), maxCreateBackoff))
 	t.tries++
 }
 
-// takenNames returns what plan is to know of the names that are taken.
+// nameConflicts returns the name conflicts for the planner, by name.
 func (m *jobState) nameConflicts() map[string]plan.NameConflict {
 	if len(m.conflicts) == 0 {
 		return nil
@@ -242,16 +256,16 @@ func (m *jobState) nameConflicts() map[string]plan.NameConflict {
 	return out
 }
 
-// forgetConflicts drops the names that are not wanted any more.
+// forgetConflicts removes the conflicts of Pods that are not wanted anymore.
 func (m *jobState) forgetConflicts(spec *resolve.Job, wanted []resolve.Instance) {
 	if len(m.conflicts) == 0 {
 		return
 	}
-	still := make(map[string]*nameConflict, len(m.conflicts))
+	kept := make(map[string]*nameConflict, len(m.conflicts))
 	for _, in := range wanted {
 		if name := spec.PodName(in); m.conflicts[name] != nil {
-			still[name] = m.conflicts[name]
+			kept[name] = m.conflicts[name]
 		}
 	}
-	m.conflicts = still
+	m.conflicts = kept
 }

@@ -23,27 +23,27 @@ import (
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
 
-// TestClaimGrowsOld: while the first of two processes that lead is slow with one Pod, the second
-// makes the others of its claims, sees one deleted, and lets go of it. The first must not
-// make it once more.
-func TestClaimGrowsOld(t *testing.T) {
+// TestClaimExpires: two processes act as the leader. While the first is slow to create one Pod, the second creates the
+// other claimed Pods, one of which is deleted, and removes its finalizer. The first process must not create that Pod
+// again.
+func TestClaimExpires(t *testing.T) {
 	e := newTestEnv(t)
 	job := testutil.Job("j").Task("a", testutil.Instances(3), testutil.Retries(1))
 	second := e.start(nil)
-	var taken *corev1.Pod
+	var deleted *corev1.Pod
 	first := e.start(&faultClient{fault: func(_ int, call string) fault {
-		if call != "create pod" || taken != nil {
+		if call != "create pod" || deleted != nil {
 			return noFault
 		}
-		second.must("j") // makes all of them
-		taken = e.pod("a/2")
-		if err := e.Delete(context.Background(), taken); err != nil {
+		second.must("j") // creates all of them
+		deleted = e.pod("a/2")
+		if err := e.Delete(context.Background(), deleted); err != nil {
 			t.Error(err)
 		}
-		e.clock.SetTime(taken.CreationTimestamp.Add(nameTime))
-		second.must("j") // counts it and lets go of it
-		if !e.isGone(taken) {
-			t.Error("the Pod that was deleted is still there")
+		e.clock.SetTime(deleted.CreationTimestamp.Add(minNameAge))
+		second.must("j") // counts it and removes its finalizer
+		if !e.isDeleted(deleted) {
+			t.Error("the deleted Pod still exists")
 		}
 		return noFault
 	}})
@@ -52,18 +52,18 @@ func TestClaimGrowsOld(t *testing.T) {
 	switch {
 	case err != nil:
 		t.Fatal(err)
-	case taken == nil:
-		t.Fatal("no Pod was made")
-	case !e.isGone(taken):
-		t.Errorf("%s was made twice", taken.Name)
+	case deleted == nil:
+		t.Fatal("no Pod was created")
+	case !e.isDeleted(deleted):
+		t.Errorf("%s was created twice", deleted.Name)
 	case res.RequeueAfter <= 0:
-		t.Error("it does not look again")
+		t.Error("RequeueAfter is not set")
 	}
 	first.play("j")
 	e.want("j", "SUCCEED 1/1 3/3", "a SUCCEED succeeded=0-2", "failure a/2/0 PodDeleted")
 }
 
-// TestQuota: the status says why no Pod is made, and the job goes on once there is room.
+// TestQuota: the status says why no Pod is created, and the job continues when the quota has capacity left.
 func TestQuota(t *testing.T) {
 	e := newTestEnv(t)
 	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "few", Namespace: e.ns}}
@@ -84,18 +84,18 @@ func TestQuota(t *testing.T) {
 		})
 	}
 	used("0")
-	e.resourceWait = 1000 * time.Hour // its clock is far ahead, and nobody schedules
+	e.resourceWait = 1000 * time.Hour // the clock moves far, and no Pod is scheduled
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(6)).Task("b"))
 	passes := func(n int) (waits []time.Duration) {
 		for range n {
 			res := p.must("j")
 			waits = append(waits, res.RequeueAfter)
-			e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxRefusalWait)))
+			e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxCreateBackoff)))
 		}
 		return waits
 	}
-	// The API server's view of a quota is a few moments late.
+	// The API server's view of a quota is stale for a moment.
 	e.eventually("the status says why", func() bool {
 		passes(2)
 		return e.job("j").Status.Reason == v1alpha1.ReasonQuota
@@ -107,16 +107,16 @@ func TestQuota(t *testing.T) {
 	if job.Status.State != v1alpha1.JobRunnable {
 		t.Errorf("the job is %s", job.Status.State)
 	}
-	// What the refusal of the other task changes in the status is written, and that no scheduler looks.
+	// The refusal of the other task and the missing scheduler change the status, too.
 	e.clock.SetTime(e.clock.Now().Add(30 * time.Second))
 	passes(2)
 	before := p.sum()
 	start := e.clock.Now()
 	passes(20)
 	if did, took := p.log[before:], e.clock.Since(start); took < time.Minute || len(did) > 20 {
-		t.Errorf("20 passes did %d writes in %s, that is a hot loop: %v", len(did), took, did)
+		t.Errorf("20 passes made %d writes in %s, which is a hot loop: %v", len(did), took, did)
 	}
-	// One instance ends and leaves room for the next: the wait does not grow then.
+	// An instance ends, and the quota has capacity left for the next: the backoff does not grow.
 	for n := range 3 {
 		for _, pod := range e.Pods(t, e.ns) {
 			if pod.Status.Phase == corev1.PodPending {
@@ -124,19 +124,19 @@ func TestQuota(t *testing.T) {
 			}
 		}
 		used("0")
-		made := len(e.Pods(t, e.ns))
-		e.eventually("there is room", func() bool {
+		created := len(e.Pods(t, e.ns))
+		e.eventually("the quota has capacity left", func() bool {
 			passes(1)
-			return len(e.Pods(t, e.ns)) > made
+			return len(e.Pods(t, e.ns)) > created
 		})
 		if waits := passes(3); n < 2 && slices.Max(waits) > 4*time.Second {
-			t.Errorf("though Pods are made, it waits %s", waits)
+			t.Errorf("the backoff is %s though Pods are created", waits)
 		}
 	}
 	if err := e.Delete(context.Background(), quota); err != nil {
 		t.Fatal(err)
 	}
-	e.eventually("all Pods are made", func() bool {
+	e.eventually("the job has ended", func() bool {
 		passes(1)
 		e.work()
 		return e.job("j").Status.EndTime != nil
@@ -144,8 +144,8 @@ func TestQuota(t *testing.T) {
 	e.want("j", "SUCCEED 2/2 7/7", "a SUCCEED succeeded=0-5", "b SUCCEED succeeded=0")
 }
 
-// TestWebhookOutage: while a webhook that must be asked about Pods does not answer, the status says so, the
-// controller backs off, and no attempt is used.
+// TestWebhookOutage: while an admission webhook for Pods does not answer, the status says so, the controller backs off,
+// and no attempt is used.
 func TestWebhookOutage(t *testing.T) {
 	e := newTestEnv(t)
 	hook := &admissionregv1.MutatingWebhookConfiguration{
@@ -169,32 +169,35 @@ func TestWebhookOutage(t *testing.T) {
 	const want = `task "a": InternalError.CallCvm: the cluster refused to create a Pod: an admission webhook of the cluster does not answer`
 	e.eventually("the status says that a webhook does not answer", func() bool {
 		res := p.must("j")
-		e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxRefusalWait)))
+		e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxCreateBackoff)))
 		return strings.HasPrefix(e.job("j").Status.Message, want)
 	})
 	before, start := p.sum(), e.clock.Now()
 	for e.clock.Since(start) < 2*plan.DefaultResourceWait {
 		res := p.must("j")
-		e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxRefusalWait)))
+		e.clock.SetTime(e.clock.Now().Add(min(res.RequeueAfter, maxCreateBackoff)))
 	}
-	if did := p.log[before:]; len(did) > 120 { // the first in the queue tries every 10 s
-		t.Errorf("%d writes in %s: %v", len(did), e.clock.Since(start), did)
+	took := e.clock.Since(start)
+	if did := p.log[before:]; len(did) > int(took/maxFirstCreateBackoff)+2 { // the first job in the queue retries so often
+		t.Errorf("%d writes in %s: %v", len(did), took, did)
 	}
 	e.want("j", "RUNNABLE 0/1 0/1", "a RUNNABLE active=0 reason=PodCreationRefused")
 	if err := e.Delete(context.Background(), hook); err != nil {
 		t.Fatal(err)
 	}
 	e.eventually("the Pod is created", func() bool {
-		e.clock.SetTime(e.clock.Now().Add(maxRefusalWait))
+		e.clock.SetTime(e.clock.Now().Add(maxCreateBackoff))
 		p.must("j")
 		return len(e.Pods(t, e.ns)) == 1
 	})
+	e.work() // the clock is far ahead of the Pod's creation, so the next pass would find it past the acquisition timeout
 	p.play("j")
 	e.want("j", "SUCCEED 1/1 1/1", "a SUCCEED succeeded=0")
 }
 
-// TestTakenName: a Pod of somebody else has the name that ours should have.
-func TestTakenName(t *testing.T) {
+// TestNameConflict: a Pod that the operator did not create has the name of an instance's Pod. The instance waits until
+// that Pod is deleted.
+func TestNameConflict(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a"))
@@ -212,14 +215,14 @@ func TestTakenName(t *testing.T) {
 	for range 3 {
 		e.clock.SetTime(e.clock.Now().Add(p.must("j").RequeueAfter))
 	}
-	want := fmt.Sprintf("task \"a\": 1 instance waits: the name %q is taken by a Pod that the operator did not make; delete that Pod", ours.Name)
+	want := fmt.Sprintf("task \"a\": 1 instance waits: Pod %q exists, and the operator did not create it; delete that Pod", ours.Name)
 	if got := e.job("j").Status.Message; got != want {
 		t.Errorf("the job says %q, want %q", got, want)
 	}
 	if err := e.Delete(context.Background(), theirs); err != nil {
 		t.Fatal(err)
 	}
-	e.clock.SetTime(e.clock.Now().Add(maxRefusalWait))
+	e.clock.SetTime(e.clock.Now().Add(maxCreateBackoff))
 	p.play("j")
 	e.want("j", "SUCCEED 1/1 1/1", "a SUCCEED succeeded=0")
 }

@@ -31,11 +31,11 @@ import (
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
 
-// quiet takes what the libraries have to say about connections that break.
+// quiet discards the logs of libraries about broken connections.
 var quiet = log.New(io.Discard, "", 0)
 
-// drill is a namespace in which managers work under faults: somebody plays the Pods, and
-// a witness counts them. Time is the system's.
+// faultEnv is a namespace in which managers run under faults. A player simulates the Pods, and a witness counts them. The
+// clock is the system's.
 type faultEnv struct {
 	*testEnv
 	player  *controlplane.Player
@@ -51,7 +51,7 @@ func newFaultEnv(t testing.TB, p *controlplane.ControlPlane, seed uint64) *fault
 	}}
 }
 
-// course is the script, for a Player.
+// course returns what the script says of a Pod, for a Player.
 func (e *testEnv) course(pod *corev1.Pod) controlplane.Course {
 	if e.script == nil {
 		return controlplane.Course{}
@@ -61,7 +61,7 @@ func (e *testEnv) course(pod *corev1.Pod) controlplane.Course {
 	return controlplane.Course{Code: e.script(pod.Labels[v1alpha1.LabelTaskName], index, attempt)}
 }
 
-// create creates a job, and waits for nothing.
+// create creates a job, and does not wait for the cache.
 func (d *faultEnv) create(b *testutil.JobBuilder) {
 	d.t.Helper()
 	if err := d.Create(context.Background(), b.New(d.ns)); err != nil {
@@ -69,7 +69,7 @@ func (d *faultEnv) create(b *testutil.JobBuilder) {
 	}
 }
 
-// running is a manager that works on a namespace.
+// running is a running manager of one namespace.
 type running struct {
 	cancel context.CancelFunc
 	mgr    ctrl.Manager
@@ -78,8 +78,7 @@ type running struct {
 	ended  chan struct{}
 }
 
-// manager starts a manager that reaches the API server as config says. It ends with the
-// test at the latest.
+// manager starts a manager that reaches the API server with cfg. It stops at the end of the test, if not earlier.
 func (d *faultEnv) manager(cfg *rest.Config, change func(*ctrl.Options)) *running {
 	d.t.Helper()
 	o := ctrl.Options{
@@ -115,7 +114,7 @@ func (d *faultEnv) manager(cfg *rest.Config, change func(*ctrl.Options)) *runnin
 	return r
 }
 
-// hasEnded reports whether the manager has given up.
+// hasEnded reports whether the manager has stopped.
 func (r *running) hasEnded() bool {
 	select {
 	case <-r.ended:
@@ -125,8 +124,8 @@ func (r *running) hasEnded() bool {
 	}
 }
 
-// within waits until ok, and takes every Pod a step further again and again meanwhile.
-// What the API server answers then is no matter: it may be away.
+// within waits until ok returns true, and has the player move the Pods on while it waits. It ignores errors of the API
+// server, which may be down.
 func (d *faultEnv) within(limit time.Duration, what string, ok func() bool) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -138,14 +137,13 @@ func (d *faultEnv) within(limit time.Duration, what string, ok func() bool) {
 		}
 		select {
 		case <-ctx.Done():
-			d.t.Fatalf("after %s it is still not so: %s (last error of the Pods' player: %v)\n%s", limit, what, last, d.describe())
+			d.t.Fatalf("timed out after %s: %s (last error of the player: %v)\n%s", limit, what, last, d.describe())
 		case <-time.After(30 * time.Millisecond):
 		}
 	}
 }
 
-// have reports whether every job of the namespace is as ok says; it is false where the
-// API server does not answer.
+// have reports whether ok is true for every job of the namespace; false if the API server does not answer.
 func (d *faultEnv) have(ok func(*v1alpha1.BatchJob) bool) bool {
 	var jobs v1alpha1.BatchJobList
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -156,7 +154,7 @@ func (d *faultEnv) have(ok func(*v1alpha1.BatchJob) bool) bool {
 	return !slices.ContainsFunc(jobs.Items, func(job v1alpha1.BatchJob) bool { return !ok(&job) })
 }
 
-// allEnded reports whether every job has ended and no Pod is held.
+// allEnded reports whether every job has ended and no Pod has the finalizer.
 func (d *faultEnv) allEnded() bool {
 	if !d.have(func(job *v1alpha1.BatchJob) bool { return job.Status.EndTime != nil }) {
 		return false
@@ -168,7 +166,7 @@ func (d *faultEnv) allEnded() bool {
 	})
 }
 
-// describe is the state of every job, for the log of a test that failed.
+// describe returns the state of every job, for the log of a failed test.
 func (d *faultEnv) describe() (text string) {
 	var jobs v1alpha1.BatchJobList
 	if err := d.List(context.Background(), &jobs, client.InNamespace(d.ns)); err != nil {
@@ -182,7 +180,7 @@ func (d *faultEnv) describe() (text string) {
 	return text
 }
 
-// wantNoOverlap checks what the witness saw up to now, when all Pods have ended.
+// wantNoOverlap checks that no instance had two live Pods and no name was given twice, when all Pods have ended.
 func (d *faultEnv) wantNoOverlap() {
 	d.t.Helper()
 	d.within(time.Minute, "the witness has seen the end of every Pod", func() bool {
@@ -199,8 +197,8 @@ func (d *faultEnv) wantNoOverlap() {
 	}
 }
 
-// TestFaultsWitness: the witness sees two live Pods of one instance, however short the time,
-// and a name that is given twice.
+// TestFaultsWitness: the witness sees two live Pods of one instance, however short the overlap, and a name that is given
+// twice.
 func TestFaultsWitness(t *testing.T) {
 	t.Parallel()
 	p := controlplane.Get(t)
@@ -223,7 +221,7 @@ func TestFaultsWitness(t *testing.T) {
 	}
 	create("one")
 	e := &testEnv{ControlPlane: p, t: t}
-	e.eventually("all is seen", func() bool { f := w.Figures(); return f.Err != nil || f.Pods == 4 && f.Live == 1 })
+	e.eventually("the witness has seen all Pods", func() bool { f := w.Figures(); return f.Err != nil || f.Pods == 4 && f.Live == 1 })
 	if f := w.Figures(); len(f.Overlaps) != 2 || len(f.Remade) != 1 || f.Err != nil {
 		t.Errorf("it saw %+v", f)
 	}

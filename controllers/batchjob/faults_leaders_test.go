@@ -26,13 +26,13 @@ import (
 
 const leaseName = "manager"
 
-// rival is a manager of which there are two, and the way on which it reaches the API server.
+// candidate is one of two managers, with the proxy through which it reaches the API server.
 type candidate struct {
 	*running
 	*proxy
 }
 
-// claims is how often it has written a job's status or made a Pod.
+// claims returns how many statuses it has written and Pods it has created.
 func (r candidate) claims() int { return r.sum("POST pods") + r.sum("PATCH batchjobs/status") }
 
 func (r candidate) isElected() bool {
@@ -44,8 +44,8 @@ func (r candidate) isElected() bool {
 	}
 }
 
-// compete starts a manager behind a proxy, without an election if hold is 0. It believes
-// to lead for as long as hold after it last heard so.
+// startCandidate starts a manager behind a proxy, without leader election if leadFor is 0. It acts as the leader until
+// leadFor after it last renewed the lease.
 func (d *faultEnv) startCandidate(name string, seed uint64, leadFor time.Duration) candidate {
 	d.t.Helper()
 	p, cfg := newProxy(d.t, d.Config, seed)
@@ -67,20 +67,19 @@ func (d *faultEnv) startCandidate(name string, seed uint64, leadFor time.Duratio
 	})}
 }
 
-// The job of which running Pods are deleted: its instances, and at most how many are deleted.
+// The number of instances of the job whose running Pods are deleted, and the maximum number of deletions.
 const (
 	churning  = 24
 	deletions = 24
 )
 
-// churn is a job whose Pods may be deleted as often as one likes. Its task has another name than
-// those of the reference jobs, whose script would have it fail.
+// churn is a job whose Pods may be deleted many times. The script of the reference jobs has no exit code for the name of
+// its task.
 func churn() *testutil.JobBuilder {
 	return testutil.Job("churn").Task("churned", testutil.Instances(churning), testutil.Concurrent(8), machineRetries(100))
 }
 
-// deleteOne deletes a Pod of the job that runs, as a person does, and reports whether it
-// found one.
+// deleteOne deletes a running Pod of the job, as a user does, and reports whether it found one.
 func (d *faultEnv) deleteOne(job string) bool {
 	for _, pod := range d.Pods(d.t, d.ns) {
 		if jobOf(&pod) == job && pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil {
@@ -93,11 +92,11 @@ func (d *faultEnv) deleteOne(job string) bool {
 	return false
 }
 
-// isElection reports whether a call is one of an election.
+// isElection reports whether a call belongs to the leader election.
 func isElection(r *http.Request) bool { return strings.Contains(r.URL.Path, "/leases") }
 
-// TestFaultsTwoLeaders: for as long as two managers both believe that they lead, an
-// instance has at most one live Pod all the same, and every outcome is counted once.
+// TestFaultsTwoLeaders: while two managers both act as the leader, an instance has at most one live Pod, and every outcome
+// is counted once.
 func TestFaultsTwoLeaders(t *testing.T) {
 	t.Parallel()
 	lease := func(d *faultEnv, change func(*coordinationv1.LeaseSpec)) {
@@ -106,7 +105,7 @@ func TestFaultsTwoLeaders(t *testing.T) {
 		controlplane.Change(d.t, d.ControlPlane, l, func(l *coordinationv1.Lease) { change(&l.Spec) })
 	}
 	for name, tc := range map[string]struct {
-		// hold is how long the first believes to lead without having heard so.
+		// leadFor is how long the first manager acts as the leader without renewing the lease.
 		leadFor time.Duration
 		steal   func(d *faultEnv, first candidate)
 	}{
@@ -135,11 +134,11 @@ func TestFaultsTwoLeaders(t *testing.T) {
 			d.within(time.Minute, "the second manager leads", second.isElected)
 			start, before := time.Now(), [2]int{first.claims(), second.claims()}
 			if !first.isElected() {
-				t.Fatal("the first manager has given up before the second one leads")
+				t.Fatal("the first manager stopped before the second one leads")
 			}
-			// The first one is late, so that what it goes by is old.
+			// The watches of the first manager are late, so its cache is stale.
 			first.change(func(p *proxy) { p.lag = 2 * time.Second })
-			deleted, odd := 0, map[string]bool{} // failures for which there is no reason
+			deleted, unexpected := 0, map[string]bool{} // failures with another reason than the deletions
 			var overlap time.Duration
 			var both [2]int
 			d.within(4*time.Minute, "every job has ended", func() bool {
@@ -148,31 +147,31 @@ func TestFaultsTwoLeaders(t *testing.T) {
 				}
 				for _, f := range d.job("churn").Status.Failures {
 					if f.Reason != v1alpha1.ReasonPodDeleted {
-						odd[fmt.Sprintf("%s %s: %s", f.PodName, f.Reason, f.Message)] = true
+						unexpected[fmt.Sprintf("%s %s: %s", f.PodName, f.Reason, f.Message)] = true
 					}
 				}
 				if deleted < deletions && d.deleteOne("churn") {
 					deleted++
 				}
-				if time.Since(start) > faulty { // on a slow machine lateness may outrun the work
+				if time.Since(start) > faulty { // on a slow machine the lag may keep the jobs from ending
 					first.change(func(p *proxy) { p.lag = 0 })
 				}
 				return d.allEnded()
 			})
 			if deleted < deletions/2 {
-				t.Errorf("%d Pods were deleted only", deleted)
+				t.Errorf("only %d Pods were deleted", deleted)
 			}
-			t.Logf("both led for %s, in which they did %d and %d writes of statuses and Pods", overlap.Round(time.Millisecond), both[0]-before[0], both[1]-before[1])
+			t.Logf("both led for %s, and made %d and %d writes of statuses and Pods", overlap.Round(time.Millisecond), both[0]-before[0], both[1]-before[1])
 			if both[0] == before[0] || both[1] == before[1] {
-				t.Error("they did not work at the same time")
+				t.Error("the managers did not work at the same time")
 			}
 			for i := range jobs {
 				d.wantReference(fmt.Sprint("ref-", i))
 			}
 			d.wantNoOverlap()
-			// Each deletion of a running Pod takes one attempt more, and nothing else does.
+			// Each deletion of a running Pod causes one more attempt, and nothing else does.
 			if got := d.job("churn"); got.Status.State != v1alpha1.JobSucceed || got.Status.TaskInstanceMetrics.SucceedCount != churning {
-				t.Errorf("after %d deletions the job is %q; failures for other reasons: %v", deleted, brief(got), odd)
+				t.Errorf("after %d deletions the job is %q; failures for other reasons: %v", deleted, brief(got), unexpected)
 			}
 			if f := d.witness.Figures(); f.Pods != jobs*referencePods+churning+deleted {
 				t.Errorf("there were %d Pods, want %d for the reference jobs and %d, since %d were deleted", f.Pods, jobs*referencePods, churning+deleted, deleted)

@@ -11,11 +11,11 @@ import (
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
 
-// faulty bounds the time in which there are faults.
+// faulty is how long faults are injected at most.
 const faulty = time.Minute
 
-// TestFaultsNetwork: however late or broken the manager's watches are, and whatever
-// becomes of its calls, every job ends as it does without, at once or when that is over.
+// TestFaultsNetwork: however late or broken the manager's watches are, and however its calls fail, every job ends as without
+// faults.
 func TestFaultsNetwork(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -37,17 +37,17 @@ func TestFaultsNetwork(t *testing.T) {
 			for i := range jobs {
 				d.create(d.reference(fmt.Sprint("ref-", i)))
 			}
-			d.within(time.Minute, "the first Pod is there", func() bool { return len(d.Pods(t, d.ns)) > 0 })
+			d.within(time.Minute, "the first Pod exists", func() bool { return len(d.Pods(t, d.ns)) > 0 })
 			p.change(func(p *proxy) { p.share, p.lag, p.cut = tc.share, tc.lag, tc.cut })
 			start := time.Now()
 			d.within(4*time.Minute, "every job has ended", func() bool {
-				if time.Since(start) > faulty { // on a slow machine faults may outrun the work
+				if time.Since(start) > faulty { // on a slow machine the faults may keep the jobs from ending
 					p.change(func(p *proxy) { p.share, p.lag, p.cut = 0, 0, 0 })
 				}
 				return d.allEnded()
 			})
 			if manager.hasEnded() {
-				t.Error("the manager has given up")
+				t.Error("the manager has stopped")
 			}
 			for i := range jobs {
 				d.wantReference(fmt.Sprint("ref-", i))

@@ -23,27 +23,26 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// proxy stands between one manager and the API server, counts the manager's calls, and
-// does to them what networks and API servers under load do.
+// proxy forwards the calls of one manager to the API server, counts them, and injects the faults of networks and of API
+// servers under load.
 type proxy struct {
 	mu     sync.Mutex
 	random *rand.Rand
-	// share is the share of calls that go wrong, from 0 to 1.
+	// share is the share of calls that fail, from 0 to 1.
 	share float64
-	// lag is the longest time by which a watch event is late after the one before, and
-	// cut the longest time between two moments at which a watch is cut off; 0 means none.
+	// lag is the maximum delay of a watch event after the one before, and cut the maximum time until the next watch is
+	// cut; 0 means none.
 	lag, cut time.Duration
-	// refuses says whether calls are refused for good, such as those of an election.
+	// refuses selects calls that are always refused, such as those of the leader election.
 	refuses func(*http.Request) bool
-	// calls counts the writes that reached the API server, and faults what was done to calls.
+	// calls counts the writes that reached the API server, and faults the injected faults.
 	calls, faults map[string]int
-	// watches end the watches that are open, by the order in which they were opened.
+	// watches has the functions that cut open watches, by their number.
 	watches map[int]context.CancelFunc
 	opened  int
 }
 
-// newProxy starts a proxy, which ends with the test, and returns it with the configuration
-// of clients that go through it.
+// newProxy starts a proxy, which stops with the test, and returns it with the configuration for clients that use it.
 func newProxy(t testing.TB, to *rest.Config, seed uint64) (*proxy, *rest.Config) {
 	t.Helper()
 	target, err := url.Parse(to.Host)
@@ -75,14 +74,14 @@ func newProxy(t testing.TB, to *rest.Config, seed uint64) (*proxy, *rest.Config)
 	return p, &rest.Config{Host: server.URL, QPS: -1, Burst: -1}
 }
 
-// change changes the proxy's behaviour.
+// change changes the settings of the proxy.
 func (p *proxy) change(f func(*proxy)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f(p)
 }
 
-// serve decides what becomes of a call.
+// serve forwards a call, or injects a fault.
 func (p *proxy) serve(forward http.Handler, w http.ResponseWriter, r *http.Request) {
 	switch fault := p.choose(r); fault {
 	case "":
@@ -115,7 +114,7 @@ func (p *proxy) serve(forward http.Handler, w http.ResponseWriter, r *http.Reque
 	}
 }
 
-// choose returns what is to go wrong with a call, "" for nothing.
+// choose returns the fault of a call; "" for none.
 func (p *proxy) choose(r *http.Request) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,7 +125,7 @@ func (p *proxy) choose(r *http.Request) string {
 	case p.random.Float64() < p.share:
 		kinds := []string{"429", "500", "503", "503 and when to try again", "cut before", "time-out"}
 		if !isWatch(r) {
-			kinds = append(kinds, "cut after") // a watch has no end that could be waited for
+			kinds = append(kinds, "cut after") // a watch does not end by itself
 		}
 		fault = kinds[p.random.IntN(len(kinds))]
 	}
@@ -161,7 +160,7 @@ func (p *proxy) sum(call string) int {
 	return p.calls[call]
 }
 
-// report is what was let through and what was done to the rest.
+// report returns the counts of forwarded writes and of faults.
 func (p *proxy) report() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -174,7 +173,7 @@ func (p *proxy) report() string {
 	return fmt.Sprintf("%d faults (%s), writes let through: %v", total, strings.Join(out, ", "), p.calls)
 }
 
-// open notes that a watch begins, and returns it as a request that can be cut off.
+// open registers a watch, and returns its request with a context that ends when the watch is cut.
 func (p *proxy) open(r *http.Request) (*http.Request, func()) {
 	if !isWatch(r) {
 		return r, func() {}
@@ -193,7 +192,7 @@ func (p *proxy) open(r *http.Request) (*http.Request, func()) {
 	}
 }
 
-// cutWatches cuts a watch off again and again.
+// cutWatches cuts one of the open watches again and again.
 func (p *proxy) cutWatches(ctx context.Context) {
 	for ctx.Err() == nil {
 		p.mu.Lock()
@@ -216,7 +215,7 @@ func (p *proxy) cutWatches(ctx context.Context) {
 	}
 }
 
-// slowDown delays the events of a watch.
+// slowDown replaces the body of a watch by one that delays events.
 func (p *proxy) slowDown(resp *http.Response) error {
 	if isWatch(resp.Request) {
 		resp.Body = &slowBody{ReadCloser: resp.Body, p: p, ctx: resp.Request.Context()}
@@ -224,7 +223,7 @@ func (p *proxy) slowDown(resp *http.Response) error {
 	return nil
 }
 
-// slowBody is the stream of a watch that lags.
+// slowBody is the stream of a watch with delayed events.
 type slowBody struct {
 	io.ReadCloser
 	p   *proxy

@@ -12,8 +12,8 @@ import (
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
 
-// TestFaultsRestarts: the API server and etcd may be killed at any moment; the same
-// manager goes on when they are back, and every job ends as it does without.
+// TestFaultsRestarts: the API server and etcd may be killed at any moment. The same manager continues when they are back,
+// and every job ends as without faults.
 func TestFaultsRestarts(t *testing.T) {
 	t.Parallel()
 	own := controlplane.GetOwn(t)
@@ -49,11 +49,11 @@ func TestFaultsRestarts(t *testing.T) {
 			kill()
 			kills++
 		}
-		t.Logf("%d instances had succeeded; after %d programs were killed all is back in %s", step.after, len(step.kill), own.Restart(t).Round(time.Millisecond))
+		t.Logf("%d instances had succeeded; after %d programs were killed the API server answers again after %s", step.after, len(step.kill), own.Restart(t).Round(time.Millisecond))
 	}
 	d.within(4*time.Minute, "every job has ended", d.allEnded)
 	if manager.hasEnded() {
-		t.Error("the manager has given up")
+		t.Error("the manager has stopped")
 	}
 	for i := range jobs {
 		d.wantReference(fmt.Sprint("ref-", i))

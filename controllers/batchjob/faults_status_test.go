@@ -15,7 +15,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 )
 
-// refusals are the ways in which an API server says that it will not do a write.
+// refusals are the errors with which an API server refuses a write.
 var refusals = map[string]func(name string) error{
 	"413": func(string) error { return apierrors.NewRequestEntityTooLargeError("limit is 3145728") },
 	"too large for etcd": func(string) error {
@@ -31,9 +31,8 @@ var refusals = map[string]func(name string) error{
 	"500": func(string) error { return apierrors.NewInternalError(errors.New("not now")) },
 }
 
-// TestFaultsStatusRefused: a job whose status is refused ends as it does without, however
-// the refusal is worded and whichever statuses it meets, and no Pod is made for a claim
-// that was not stored.
+// TestFaultsStatusRefused: a job whose status writes are refused ends as without faults, whatever the error and whichever
+// writes it meets, and no Pod is created for a claim that was not stored.
 func TestFaultsStatusRefused(t *testing.T) {
 	t.Parallel()
 	for name, refusal := range refusals {

@@ -31,28 +31,26 @@ import (
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
 
-// scenario is a reference job: the job, what becomes of its Pods, what its user does
-// meanwhile, and how it ends.
+// scenario is a job, how its Pods end, what its user does while it runs, and how the job ends.
 type scenario struct {
 	job func(name string) *testutil.JobBuilder
-	// courses are what becomes of attempts other than to end with 0, by "task/index/attempt",
-	// with "/run" behind it in runs after the first.
+	// courses has the attempts that do not exit with 0, by "task/index/attempt", and "task/index/attempt/run" for runs
+	// after the first.
 	courses map[string]controlplane.Course
-	// refused begins the names of the Pods that the cluster does not let be made; "" means
-	// that there is none.
+	// refused is the prefix of the names of the Pods that the cluster refuses to create; "" for none.
 	refused string
-	// steps are done one after the other, each when it may be.
+	// steps are what the user does, in this order.
 	steps []step
-	// end is the job in short, as brief has it.
+	// end is the short form of the job at its end, see brief.
 	end []string
 }
 
-// step is something that the user does once, as soon as the job is so; gone says that
-// the job must be gone.
+// step is something that the user does once: when the condition when is true, or, with afterDeletion, when the job does
+// not exist.
 type step struct {
-	when func(*v1alpha1.BatchJob) bool
-	gone bool
-	// patch is merged into the job; none makes the job anew.
+	when          func(*v1alpha1.BatchJob) bool
+	afterDeletion bool
+	// patch is merged into the job. If it is empty, the job is created again.
 	patch string
 }
 
@@ -67,8 +65,8 @@ func isState(s v1alpha1.JobState) func(*v1alpha1.BatchJob) bool {
 	return func(job *v1alpha1.BatchJob) bool { return job.Status.State == s }
 }
 
-// running returns a condition for a step: so many instances of the job run.
-func nowRunning(n int64) func(*v1alpha1.BatchJob) bool {
+// hasRunning returns a condition for a step: n instances of the job run.
+func hasRunning(n int64) func(*v1alpha1.BatchJob) bool {
 	return func(job *v1alpha1.BatchJob) bool { return job.Status.TaskInstanceMetrics.RunningCount == n }
 }
 
@@ -89,10 +87,10 @@ func onFailure(a v1alpha1.FailedAction) testutil.TaskOption {
 	return func(t *v1alpha1.Task) { t.FailedAction = a }
 }
 
-// scenarios exercise, together, every way of a job. Each is short, since the cost of
-// breaking every write grows with the square of their number.
+// scenarios together use all features of a job. Each is short, since a test that injects a fault into every write takes
+// time that grows with the square of the number of writes.
 var scenarios = map[string]scenario{
-	// Both budgets, the one after the other, a Pod that may not be made, and PRE_TASK_SUCCEED.
+	// Both budgets, one after the other, a Pod whose creation is refused, and PRE_TASK_SUCCEED.
 	"budgets": {
 		job: func(name string) *testutil.JobBuilder {
 			return testutil.Job(name).
@@ -116,8 +114,8 @@ var scenarios = map[string]scenario{
 			"failure a/1/1 CommandFailed 3", "failure a/1/2 CommandFailed 3", "failure b/0/0 Evicted 137", "failure b/0/1 PodCreationRefused",
 		},
 	},
-	// INTERRUPT, a held instance that takes the only place under maxConcurrentNum, its
-	// termination, a task behind it, a timeout, and PRE_TASK_FINISHED.
+	// INTERRUPT, an interrupted instance that uses up maxConcurrentNum, its termination, a task after it, a timeout, and
+	// PRE_TASK_FINISHED.
 	"interrupt": {
 		job: func(name string) *testutil.JobBuilder {
 			return testutil.Job(name).
@@ -141,8 +139,7 @@ var scenarios = map[string]scenario{
 			"failure a/0/0 CommandFailed 3", "failure a/0/1 CommandFailed 3", "failure b/0/0 Timeout 137",
 		},
 	},
-	// suspend and resume, an instance that is terminated while it runs, and
-	// PRE_TASK_AT_LEAST_PARTLY_SUCCEED.
+	// suspend and resume, a running instance that is terminated, and PRE_TASK_AT_LEAST_PARTLY_SUCCEED.
 	"suspend": {
 		job: func(name string) *testutil.JobBuilder {
 			return testutil.Job(name).
@@ -152,7 +149,7 @@ var scenarios = map[string]scenario{
 		},
 		courses: map[string]controlplane.Course{"a/1/0": hangs, "a/2/0": hangs, "a/2/0/1": hangs},
 		steps: []step{
-			{when: nowRunning(2), patch: `{"spec":{"suspend":true}}`},
+			{when: hasRunning(2), patch: `{"spec":{"suspend":true}}`},
 			{when: isSuspended, patch: `{"spec":{"suspend":false}}`},
 			{when: func(job *v1alpha1.BatchJob) bool {
 				return job.Status.Run == 1 && job.Status.TaskInstanceMetrics.RunningCount == 1 && job.Status.TaskInstanceMetrics.SucceedCount == 2
@@ -165,7 +162,7 @@ var scenarios = map[string]scenario{
 			"failure a/2/0 Terminated 137",
 		},
 	},
-	// retryToken, then ttlSecondsAfterFinished, and the same request once more.
+	// retryToken, then ttlSecondsAfterFinished, and the same request again.
 	"retry": {
 		job: func(name string) *testutil.JobBuilder {
 			return testutil.Job(name).Task("a", testutil.Instances(2)).Task("b").Edges("a->b")
@@ -174,17 +171,17 @@ var scenarios = map[string]scenario{
 		steps: []step{
 			{when: isState(v1alpha1.JobFailed), patch: `{"spec":{"retryToken":"again"}}`},
 			{when: isState(v1alpha1.JobSucceed), patch: `{"spec":{"ttlSecondsAfterFinished":2}}`},
-			{gone: true},
+			{afterDeletion: true},
 		},
 		end: []string{"SUCCEED   reason=AlreadyRan"},
 	},
-	// terminate, with claims that have no Pod yet.
+	// terminate, while there are claims without a Pod.
 	"terminate": {
 		job: func(name string) *testutil.JobBuilder {
 			return testutil.Job(name).Task("a", testutil.Instances(3), testutil.Concurrent(2)).Task("b").Edges("a->b")
 		},
 		courses: map[string]controlplane.Course{"a/0/0": hangs, "a/1/0": hangs},
-		steps:   []step{{when: nowRunning(2), patch: `{"spec":{"terminate":true}}`}},
+		steps:   []step{{when: hasRunning(2), patch: `{"spec":{"terminate":true}}`}},
 		end: []string{
 			"FAILED 0/2 0/4",
 			"a FAILED failed=0-2 reason=Terminated",
@@ -194,7 +191,7 @@ var scenarios = map[string]scenario{
 	},
 }
 
-// course is what becomes of a Pod.
+// course returns how a Pod ends.
 func (s *scenario) course(pod *corev1.Pod) controlplane.Course {
 	l := pod.Labels
 	key := strings.Join([]string{l[v1alpha1.LabelTaskName], l[v1alpha1.LabelTaskInstanceIndex], l[v1alpha1.LabelAttempt]}, "/")
@@ -204,8 +201,7 @@ func (s *scenario) course(pod *corev1.Pod) controlplane.Course {
 	return s.courses[key]
 }
 
-// play runs a scenario to its end and returns how it ended: the job in short, and the
-// attempts that had Pods.
+// play runs a scenario to its end. It returns the short form of the job, and the attempts that had Pods.
 func (s *scenario) play(p *process, name string) (end, attempts []string) {
 	e := p.e
 	e.t.Helper()
@@ -225,17 +221,17 @@ func (s *scenario) play(p *process, name string) (end, attempts []string) {
 			p.alsoRefuse(s.refused)
 			continue
 		}
-		pods, held := e.Pods(e.t, e.ns), false
+		pods, hasFinalizer := e.Pods(e.t, e.ns), false
 		for i := range pods {
 			seen[attemptOf(&pods[i])] = true
-			held = held || slices.Contains(pods[i].Finalizers, v1alpha1.FinalizerTracking)
+			hasFinalizer = hasFinalizer || slices.Contains(pods[i].Finalizers, v1alpha1.FinalizerTracking)
 		}
 		job := s.find(e, name)
 		switch {
-		case len(steps) > 0 && (job == nil && steps[0].gone || job != nil && !steps[0].gone && steps[0].when(job)):
+		case len(steps) > 0 && (job == nil && steps[0].afterDeletion || job != nil && !steps[0].afterDeletion && steps[0].when(job)):
 			s.do(e, steps[0], name)
 			steps = steps[1:]
-		case len(steps) == 0 && job != nil && job.Status.EndTime != nil && !held:
+		case len(steps) == 0 && job != nil && job.Status.EndTime != nil && !hasFinalizer:
 			return inOrder(brief(job)), slices.Sorted(maps.Keys(seen))
 		}
 		if err := player.Play(context.Background(), pods); err != nil {
@@ -244,20 +240,19 @@ func (s *scenario) play(p *process, name string) (end, attempts []string) {
 		if job == nil {
 			e.CollectGarbage(e.t, e.ns)
 		}
-		// What a Pod says is in the system's time, which ours must not leave far behind. This
-		// is just more than news wait for.
+		// Pods have the system's time, so the clock must not run far ahead of it: just long enough for informational
+		// updates.
 		e.clock.SetTime(e.clock.Now().Add(flow.InformationalInterval + 100*time.Millisecond))
 	}
-	last := "gone"
+	last := "the job does not exist"
 	if job := s.find(e, name); job != nil {
 		last = strings.Join(brief(job), "\n")
 	}
-	e.t.Fatalf("the job does not end; %d steps are left; writes: %q\n%s", len(steps), p.log, last)
+	e.t.Fatalf("the job has not ended; %d steps are left; writes: %q\n%s", len(steps), p.log, last)
 	return nil, nil
 }
 
-// inOrder sorts the failures of a short form: they come in the order of time, which
-// a fault may change.
+// inOrder sorts the failures of a short form. The status has them in the order of time, which a fault may change.
 func inOrder(lines []string) []string {
 	first := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "failure ") })
 	if first >= 0 {
@@ -266,13 +261,13 @@ func inOrder(lines []string) []string {
 	return lines
 }
 
-// bare is a short form without what the status leaves out when it is too large.
+// bare returns a short form without the explanations, which a status that is too large does not have.
 func bare(lines []string) []string {
 	return slices.DeleteFunc(withoutReasons(lines), func(l string) bool { return strings.HasPrefix(l, "failure ") })
 }
 
-// withoutReasons is a short form without the reasons of tasks. Which of several reasons
-// a task keeps depends on whether it had to wait in between.
+// withoutReasons returns a short form without the reasons of tasks. Which of several reasons a task keeps depends on
+// whether it waited in between.
 func withoutReasons(lines []string) (out []string) {
 	for _, l := range lines {
 		l, _, _ = strings.Cut(l, " reason=")
@@ -281,7 +276,7 @@ func withoutReasons(lines []string) (out []string) {
 	return out
 }
 
-// find returns the job, or nil where there is none.
+// find returns the job; nil if it does not exist.
 func (s *scenario) find(e *testEnv, name string) *v1alpha1.BatchJob {
 	e.t.Helper()
 	job := &v1alpha1.BatchJob{}
@@ -298,7 +293,7 @@ func (s *scenario) find(e *testEnv, name string) *v1alpha1.BatchJob {
 func (s *scenario) do(e *testEnv, st step, name string) {
 	e.t.Helper()
 	job := s.job(name).New(e.ns)
-	if st.gone {
+	if st.afterDeletion {
 		job.Spec.TTLSecondsAfterFinished = new(int64(10))
 		if err := e.Create(context.Background(), job); err != nil {
 			e.t.Fatal(err)
@@ -310,14 +305,13 @@ func (s *scenario) do(e *testEnv, st step, name string) {
 	}
 }
 
-// attemptOf is the name of a Pod without what tells jobs apart.
+// attemptOf returns the attempt of a Pod, without its job.
 func attemptOf(pod *corev1.Pod) string {
 	l := pod.Labels
 	return fmt.Sprintf("%s/%s/%s run %s", l[v1alpha1.LabelTaskName], l[v1alpha1.LabelTaskInstanceIndex], l[v1alpha1.LabelAttempt], l[v1alpha1.LabelRun])
 }
 
-// revive starts a dead process again, without its memory. It keeps the faults that are to
-// come in every life.
+// revive replaces a dead process by a new one, which remembers nothing. With always it keeps the fault function.
 func (p *process) revive() {
 	again := p.e.start(&faultClient{cached: p.cached})
 	again.faultClient.calls = p.calls
@@ -327,7 +321,7 @@ func (p *process) revive() {
 	p.Reconciler, p.faultClient = again.Reconciler, again.faultClient
 }
 
-// alsoRefuse has the cluster refuse to make Pods whose names begin so.
+// alsoRefuse has the cluster refuse to create Pods whose names have the prefix.
 func (p *process) alsoRefuse(prefix string) {
 	before := p.refusal
 	p.refusal = func(n int, call, name string) error {
@@ -341,8 +335,7 @@ func (p *process) alsoRefuse(prefix string) {
 	}
 }
 
-// isForSize reports whether the n-th write is refused for its size, and so whether what only
-// explains may be missing at the end.
+// isForSize reports whether the n-th write is refused for its size, so that explanations may be missing at the end.
 func isForSize(n int) bool {
 	kind := refusalKinds[n%len(refusalKinds)]
 	return kind == "413" || kind == "too large for etcd"
@@ -350,7 +343,7 @@ func isForSize(n int) bool {
 
 var refusalKinds = slices.Sorted(maps.Keys(refusals))
 
-// fates are what may become of a write, for every one of a scenario.
+// writeFaults has the faults that are injected into every single write of a scenario.
 var writeFaults = map[string]func(p *process, n int){
 	"dies before": func(p *process, n int) { p.fault = only(n, diesBefore) },
 	"dies after":  func(p *process, n int) { p.fault = only(n, diesAfter) },
@@ -374,9 +367,8 @@ func only(n int, f fault) func(int, string) fault {
 	}
 }
 
-// TestFaultsEveryWrite: whichever single write of a reference job goes wrong, and in which
-// way, the job ends as if nothing had happened: the same status, the same failures, the same
-// attempts, no Pod held, and at no moment two live Pods of an instance.
+// TestFaultsEveryWrite: whichever single write of a scenario fails, and however, the job ends as without the fault: the same
+// status, the same failures, the same attempts, no finalizer left, and never two live Pods of an instance.
 func TestFaultsEveryWrite(t *testing.T) {
 	t.Parallel()
 	for name, s := range scenarios {
@@ -445,9 +437,8 @@ func TestFaultsEveryWrite(t *testing.T) {
 	}
 }
 
-// reference plays a scenario without faults and returns how it ends and what it writes.
-// It also checks the order of writes: a claim is stored before its Pod is made, and an
-// outcome before its Pod is let go of.
+// reference plays a scenario without faults, and returns its end and its writes. It also checks the order of writes: a claim
+// is stored before its Pod is created, and an outcome before the finalizer of its Pod is removed.
 func (s *scenario) reference(t *testing.T, e *testEnv) (end, attempts, writes []string) {
 	t.Helper()
 	p := e.start(nil)
@@ -455,22 +446,22 @@ func (s *scenario) reference(t *testing.T, e *testEnv) (end, attempts, writes []
 		name := p.log[len(p.log)-1][len(call)+1:]
 		switch claims := s.claims(e); {
 		case call == "create pod" && !claims[name]:
-			t.Errorf("Pod %s is made, and the status does not claim it", name)
+			t.Errorf("Pod %s is created, and the status does not claim it", name)
 		case call == "patch pod" && claims[name]:
-			t.Errorf("Pod %s is let go of, and the status still claims it", name)
+			t.Errorf("the finalizer of Pod %s is removed, and the status still claims it", name)
 		}
 		return noFault
 	}
 	end, attempts = s.play(p, "ref")
 	if diff := cmp.Diff(s.end, end); diff != "" {
-		t.Fatalf("without faults the job ends so (-want, +got):\n%s", diff)
+		t.Fatalf("the end of the job without faults (-want, +got):\n%s", diff)
 	}
 	e.clear()
 	return end, attempts, p.log
 }
 
-// comparison returns what of the short form is compared when the n-th write has met a fate:
-// all, but where it was refused, and the status says or leaves out so.
+// comparison returns a function that selects what is compared of a short form when the n-th write had a fault: everything,
+// except what a refusal adds to the status or removes from it.
 func comparison(fault string, n int, write string) func([]string) []string {
 	switch {
 	case fault == "refused" && isForSize(n):
@@ -481,7 +472,7 @@ func comparison(fault string, n int, write string) func([]string) []string {
 	return slices.Clone[[]string]
 }
 
-// check plays a scenario under the faults of p and compares its end, as far as part says.
+// check plays a scenario under the faults of p, and compares the part of its end that part selects.
 func (s *scenario) check(t *testing.T, p *process, end, attempts []string, part func([]string) []string) {
 	t.Helper()
 	gotEnd, gotAttempts := s.play(p, "ref")
@@ -489,13 +480,13 @@ func (s *scenario) check(t *testing.T, p *process, end, attempts []string, part 
 		t.Errorf("the job ends differently (-want, +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(attempts, gotAttempts); diff != "" {
-		t.Errorf("other Pods were made (-want, +got):\n%s", diff)
+		t.Errorf("other Pods were created (-want, +got):\n%s", diff)
 	}
 }
 
 var groupOf = regexp.MustCompile(`^(?:x(\d+))?(?:r(\d+))?(?:m(\d+))?:?([\d,-]+)$`)
 
-// claims are the names of the Pods that the stored status claims.
+// claims returns the names of the Pods that the stored status claims.
 func (s *scenario) claims(e *testEnv) map[string]bool {
 	e.t.Helper()
 	out := map[string]bool{}
@@ -511,7 +502,7 @@ func (s *scenario) claims(e *testEnv) map[string]bool {
 		for group := range strings.SplitSeq(task.Active, ";") {
 			m := groupOf.FindStringSubmatch(group)
 			if m == nil {
-				continue // none are active
+				continue // no active instances
 			}
 			retries, _ := strconv.Atoi(m[2])
 			machines, _ := strconv.Atoi(m[3])
@@ -536,7 +527,7 @@ func tally(writes []string) map[string]int {
 	return out
 }
 
-// in is the same namespace for another test.
+// in returns the same namespace for another test.
 func (e *testEnv) in(t testing.TB) *testEnv {
 	return &testEnv{ControlPlane: e.ControlPlane, t: t, ns: e.ns, cache: e.cache, clock: e.clock, resourceWait: 2 * time.Second}
 }

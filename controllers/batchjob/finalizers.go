@@ -46,8 +46,8 @@ func (r *Reconciler) oldEnough(pods []*corev1.Pod) ([]*corev1.Pod, time.Duration
 	var first time.Duration
 	now := r.options.Clock.Now()
 	old, _ := partition(pods, func(pod *corev1.Pod) bool {
-		left := pod.CreationTimestamp.Add(nameTime).Sub(now)
-		if left <= 0 || left > 2*nameTime { // one of the clocks is wrong
+		left := pod.CreationTimestamp.Add(minNameAge).Sub(now)
+		if left <= 0 || left > 2*minNameAge { // one of the clocks is wrong
 			return true
 		}
 		first = soonest(first, left)

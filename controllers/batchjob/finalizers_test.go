@@ -19,12 +19,12 @@ import (
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
 
-// TestJobDeleted deletes a job in every way at every stage. No Pod keeps our finalizer,
-// none is made afterwards, and none is left that the garbage collector should take.
-func TestJobDeleted(t *testing.T) {
+// TestDeletedJobRemovesFinalizers deletes a job at every stage, with every deletion propagation. No Pod keeps our
+// finalizer, no Pod is created afterwards, and the garbage collector can delete the Pods.
+func TestDeletedJobRemovesFinalizers(t *testing.T) {
 	e := newTestEnv(t)
 	stages := map[string]func(*testEnv, *process){
-		"not looked at": func(*testEnv, *process) {},
+		"not observed": func(*testEnv, *process) {},
 		"claimed": func(_ *testEnv, p *process) {
 			p.fault = func(_ int, call string) fault {
 				if call == "create pod" {
@@ -33,12 +33,12 @@ func TestJobDeleted(t *testing.T) {
 				return noFault
 			}
 			if _, err := p.pass("j"); err == nil {
-				t.Error("no Pod could be made, and that is no error")
+				t.Error("no Pod was created, and the pass returned no error")
 			}
 			p.fault = nil
 		},
 		"created": func(_ *testEnv, p *process) { p.must("j") },
-		"under way": func(e *testEnv, p *process) {
+		"running": func(e *testEnv, p *process) {
 			p.must("j")
 			e.Bind(t, e.pod("a/0"))
 			e.Start(t, e.pod("a/0"), e.clock.Now())
@@ -81,7 +81,7 @@ func TestJobDeleted(t *testing.T) {
 					t.Errorf("%d Pods are left, want %d", got, want)
 				}
 				if len(p.states.byName) > 0 {
-					t.Errorf("the job is still remembered")
+					t.Errorf("the process still remembers the job")
 				}
 				e.clear()
 			})
@@ -89,30 +89,31 @@ func TestJobDeleted(t *testing.T) {
 	}
 }
 
-// TestOrphansAtStart: the job went while no controller ran.
-func TestOrphansAtStart(t *testing.T) {
+// TestOrphanFinalizersAtStart: the job was deleted while no controller ran. The next controller removes the finalizers of
+// its Pods.
+func TestOrphanFinalizersAtStart(t *testing.T) {
 	e := newTestEnv(t)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(3)))
 	e.start(nil).must("j")
 	if err := e.Delete(context.Background(), e.job("j"), client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
 		t.Fatal(err)
 	}
-	// Another one has taken its name, and a Pod lost its owner.
+	// Another job has its name, and one of the Pods has no owner reference.
 	controlplane.Change(t, e.ControlPlane, e.pod("a/1"), func(pod *corev1.Pod) { pod.OwnerReferences = nil })
 	e.submit(testutil.Job("j").Task("b"))
 	p := e.start(nil)
 	p.must("j")
 	for _, pod := range e.Pods(t, e.ns) {
-		if held := len(pod.Finalizers) > 0; held != (pod.Labels[v1alpha1.LabelTaskName] == "b") {
+		if has := len(pod.Finalizers) > 0; has != (pod.Labels[v1alpha1.LabelTaskName] == "b") {
 			t.Errorf("Pod %s has finalizers %q", pod.Name, pod.Finalizers)
 		}
 	}
 	e.want("j", "RUNNABLE 0/1 0/1", "b RUNNABLE active=0")
 }
 
-// TestNameIsKept: a Pod that was deleted keeps its name, and with it its finalizer, until it is
-// as old as nameTime. The next attempt does not wait for that.
-func TestNameIsKept(t *testing.T) {
+// TestYoungPodKeepsFinalizer: a terminating Pod keeps its finalizer, and so its name, until its age is minNameAge. The
+// next attempt does not wait for that.
+func TestYoungPodKeepsFinalizer(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Retries(1)))
@@ -121,7 +122,7 @@ func TestNameIsKept(t *testing.T) {
 	if err := e.Delete(context.Background(), first); err != nil {
 		t.Fatal(err)
 	}
-	e.clock.SetTime(first.CreationTimestamp.Add(nameTime - 2*time.Second))
+	e.clock.SetTime(first.CreationTimestamp.Add(minNameAge - 2*time.Second))
 	res := p.must("j")
 	e.want("j", "RUNNING 0/1 0/1", "a RUNNING active=r1:0", "failure a/0/0 PodDeleted")
 	if got := e.pod("a/0"); got.UID != first.UID || len(got.Finalizers) == 0 {
@@ -129,16 +130,16 @@ func TestNameIsKept(t *testing.T) {
 	}
 	e.pod("a/0/1")
 	if res.RequeueAfter <= 0 || res.RequeueAfter > 2*time.Second {
-		t.Errorf("it looks again after %s, want at most 2s", res.RequeueAfter)
+		t.Errorf("RequeueAfter is %s, want at most 2s", res.RequeueAfter)
 	}
-	e.clock.SetTime(first.CreationTimestamp.Add(nameTime))
+	e.clock.SetTime(first.CreationTimestamp.Add(minNameAge))
 	p.must("j")
-	if !e.isGone(first) {
-		t.Error("the Pod is still there when it is old")
+	if !e.isDeleted(first) {
+		t.Error("the Pod still exists when its age is minNameAge")
 	}
 }
 
-func (e *testEnv) isGone(pod *corev1.Pod) bool {
+func (e *testEnv) isDeleted(pod *corev1.Pod) bool {
 	e.t.Helper()
 	err := e.Get(context.Background(), client.ObjectKeyFromObject(pod), &corev1.Pod{})
 	if client.IgnoreNotFound(err) != nil {
@@ -147,42 +148,42 @@ func (e *testEnv) isGone(pod *corev1.Pod) bool {
 	return err != nil
 }
 
-// TestLetGoOfOnce: a Pod that was let go of, and that the cache still shows, is not let go of
-// again; one that somebody holds again is.
-func TestLetGoOfOnce(t *testing.T) {
+// TestFinalizerIsRemovedOnce: a finalizer that was removed, and that a stale cache still has, is not removed again. If
+// somebody adds it again, it is.
+func TestFinalizerIsRemovedOnce(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a").Task("b"))
 	p.must("j")
-	behind := e.cache
 	e.Finish(t, e.pod("a/0"), 0, e.clock.Now())
 	e.sync()
-	var shown corev1.PodList
-	if err := behind.List(t.Context(), &shown, client.InNamespace(e.ns)); err != nil {
+	var stale corev1.PodList
+	if err := e.cache.List(t.Context(), &stale, client.InNamespace(e.ns)); err != nil {
 		t.Fatal(err)
 	}
 	e.clock.SetTime(e.clock.Now().Add(flow.MinBatchInterval))
 	p.must("j")
-	released := p.calls["patch pod"]
+	removed := p.calls["patch pod"]
 	m := p.states.byName[p.request("j").NamespacedName]
 	pods := []*corev1.Pod{}
-	for i := range shown.Items {
-		pods = append(pods, &shown.Items[i])
+	for i := range stale.Items {
+		pods = append(pods, &stale.Items[i])
 	}
-	if held := m.withFinalizer(pods); released != 1 || len(held) != 1 || held[0].Name != e.pod("b/0").Name {
-		t.Errorf("%d Pods were let go of, and of %d Pods that an old cache shows %d are held", released, len(shown.Items), len(held))
+	if kept := m.withFinalizer(pods); removed != 1 || len(kept) != 1 || kept[0].Name != e.pod("b/0").Name {
+		t.Errorf("%d finalizers were removed, and %d of %d Pods of a stale cache count as having it", removed, len(kept), len(stale.Items))
 	}
 	controlplane.Change(t, e.ControlPlane, e.pod("a/0"), func(pod *corev1.Pod) {
 		pod.Finalizers = append(pod.Finalizers, v1alpha1.FinalizerTracking)
 		pod.Labels[v1alpha1.LabelTracked] = "true"
 	})
 	if p.must("j"); p.calls["patch pod"] != 2 {
-		t.Errorf("a Pod that somebody holds again was let go of %d times, want once more", p.calls["patch pod"])
+		t.Errorf("%d finalizers were removed after somebody added one again, want 2", p.calls["patch pod"])
 	}
 }
 
-// TestReleasedPodsLeaveTheCache: what is watched does not grow with what has been done.
-func TestReleasedPodsLeaveTheCache(t *testing.T) {
+// TestCountedPodsLeaveTheCache: the cache has only Pods whose outcome is not stored yet, so it does not grow with the
+// number of finished instances.
+func TestCountedPodsLeaveTheCache(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(5), testutil.Concurrent(2)))
@@ -200,7 +201,7 @@ func TestReleasedPodsLeaveTheCache(t *testing.T) {
 				t.Errorf("%d Pods are in the cache, and %d in the cluster; want 0 and 5", len(list.Items), len(e.Pods(t, e.ns)))
 			}
 			if most > 4 {
-				t.Errorf("up to %d Pods were in the cache: two that run, and two that were let go of, are enough", most)
+				t.Errorf("up to %d Pods were in the cache, want at most 4: two active ones, and two whose finalizer is removed", most)
 			}
 			return
 		}

@@ -33,12 +33,12 @@ import (
 	"batchcompute.dev/operator/internal/validation"
 )
 
-// largeTasks are the tasks of a job of nearly 1 MiB: few, with long commands, so that tests take an API
-// server little time.
+// largeTasks is the number of tasks of a job of nearly 1 MiB. They are few, with long commands, so that the API server
+// needs little time for the tests.
 const largeTasks = 64
 
-// largeJob is a job whose spec is nearly as large as admission lets in. It begins with one instance, "t0/0";
-// all other tasks follow that.
+// largeJob returns a job whose spec is nearly as large as admission allows. It starts with one instance, "t0/0"; all other
+// tasks depend on it.
 func largeJob(name string, options ...testutil.TaskOption) *testutil.JobBuilder {
 	b := testutil.Job(name)
 	for i := range largeTasks {
@@ -52,8 +52,8 @@ func largeJob(name string, options ...testutil.TaskOption) *testutil.JobBuilder 
 	return b
 }
 
-// TestLargeJobIsLegal: the jobs of these tests are such as admission lets in.
-func TestLargeJobIsLegal(t *testing.T) {
+// TestLargeJobIsAdmitted: admission accepts the jobs of these tests.
+func TestLargeJobIsAdmitted(t *testing.T) {
 	found := func(string) validation.EnvState { return validation.EnvFound }
 	for _, options := range [][]testutil.TaskOption{nil, {testutil.EnvID("pool")}} {
 		job := largeJob("j", options...).Obj()
@@ -64,7 +64,7 @@ func TestLargeJobIsLegal(t *testing.T) {
 	}
 }
 
-// createMany creates jobs, several at once.
+// createMany creates jobs, four at the same time.
 func (e *testEnv) createMany(build func(name string) *testutil.JobBuilder, names []string) {
 	e.t.Helper()
 	var wg sync.WaitGroup
@@ -94,7 +94,7 @@ func jobNames(n int) []string {
 	return names
 }
 
-// syncLarge is sync without reading all jobs whole.
+// syncLarge is sync without reading whole jobs.
 func (e *testEnv) syncLarge() {
 	e.t.Helper()
 	kinds := map[string]*metav1.PartialObjectMetadataList{"BatchJobList": {}, "PodList": {}}
@@ -105,7 +105,7 @@ func (e *testEnv) syncLarge() {
 		e.List(ctx, kinds["PodList"], client.InNamespace(e.ns), client.MatchingLabels{v1alpha1.LabelTracked: "true"})); err != nil {
 		e.t.Fatal(err)
 	}
-	e.eventually("the cache shows what the API server has", func() bool {
+	e.eventually("the cache has what the API server has", func() bool {
 		var pods corev1.PodList
 		var jobs v1alpha1.BatchJobList
 		if err := errors.Join(e.cache.List(ctx, &pods), e.cache.List(ctx, &jobs)); err != nil {
@@ -147,8 +147,8 @@ func (e *testEnv) countReads(p *process) *int {
 	return n
 }
 
-// look is one pass over each job, with a cache that is up to date before and after.
-func (p *process) look(names ...string) {
+// passEach does one pass over each job, with a cache that is up to date before and after.
+func (p *process) passEach(names ...string) {
 	p.e.t.Helper()
 	p.e.syncLarge()
 	for _, name := range names {
@@ -159,9 +159,9 @@ func (p *process) look(names ...string) {
 	p.e.syncLarge()
 }
 
-// steer changes a job, and lets a process look at it until even a write that waits has its effect: that
-// of a large job waits for up to four seconds, which are two ticks.
-func (p *process) steer(name string, change func(*v1alpha1.BatchJob)) *v1alpha1.BatchJob {
+// changeAndPass changes a job, and does passes over it until a delayed status write is done: that of a large job is delayed
+// by up to four seconds, which are two ticks. It returns the job; nil if it was deleted.
+func (p *process) changeAndPass(name string, change func(*v1alpha1.BatchJob)) *v1alpha1.BatchJob {
 	p.e.t.Helper()
 	job := p.e.job(name)
 	change(job)
@@ -170,7 +170,7 @@ func (p *process) steer(name string, change func(*v1alpha1.BatchJob)) *v1alpha1.
 	}
 	for range 5 {
 		p.e.tick()
-		p.look(name)
+		p.passEach(name)
 	}
 	if err := p.e.Get(context.Background(), client.ObjectKeyFromObject(job), job); client.IgnoreNotFound(err) != nil {
 		p.e.t.Fatal(err)
@@ -180,9 +180,9 @@ func (p *process) steer(name string, change func(*v1alpha1.BatchJob)) *v1alpha1.
 	return job
 }
 
-// TestHostileLargeSuspendedJobs: jobs of about 1 MiB that are suspended, or wait for nodes, take a few KiB
-// each in the manager. They are read from the API server when they are new, and not again while nothing
-// happens; and whatever is then done to one of them takes effect.
+// TestHostileLargeSuspendedJobs: jobs of about 1 MiB that are suspended, or wait for nodes, take a few KiB each in the
+// manager. They are read from the API server when they are new, and not again before they change. All changes of such a job
+// have their effect.
 func TestHostileLargeSuspendedJobs(t *testing.T) {
 	const n, most = 40, 8 << 10
 	for name, tc := range map[string]struct {
@@ -190,8 +190,8 @@ func TestHostileLargeSuspendedJobs(t *testing.T) {
 		suspend bool
 		then    func(p *process, names []string)
 	}{
-		"suspended":         {nil, true, steerLarge},
-		"waiting for nodes": {[]testutil.TaskOption{testutil.EnvID("pool")}, false, wakeLarge},
+		"suspended":         {nil, true, changeLarge},
+		"waiting for nodes": {[]testutil.TaskOption{testutil.EnvID("pool")}, false, grantNodeToLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newTestEnv(t)
@@ -207,106 +207,106 @@ func TestHostileLargeSuspendedJobs(t *testing.T) {
 			}
 			p.e.createMany(one, []string{"first"})
 			for range 3 {
-				p.look("first")
+				p.passEach("first")
 				e.tick()
 			}
 			before, names := heap(), jobNames(n)
 			e.createMany(one, names)
-			p.look(names...)
-			p.look(names...) // what the last write brought
+			p.passEach(names...)
+			p.passEach(names...) // for the event of the last write
 			each := int(heap()-before) / n
 			t.Logf("a job of %d bytes takes %d bytes; %d reads for %d jobs", plan.StartedSize(e.job(names[0])), each, *reads, n+1)
 			if each > most {
 				t.Errorf("a job takes %d bytes of memory, want %d at most", each, most)
 			}
-			if *reads > 2*(n+1) { // once when it is new, and once with the status that it has then
+			if *reads > 2*(n+1) { // once when it is new, and once after its first status write
 				t.Errorf("%d reads for %d jobs", *reads, n+1)
 			}
 			done := *reads
 			for range 3 {
-				p.look(names...)
+				p.passEach(names...)
 				e.tick()
 			}
 			if *reads != done {
-				t.Errorf("%d reads though nothing happened", *reads-done)
+				t.Errorf("%d reads though nothing has changed", *reads-done)
 			}
 			if used, waiting := p.started.Used(); used != 0 || waiting != 0 {
-				t.Errorf("%d bytes are held for jobs that have started, and %d jobs wait for some", used, waiting)
+				t.Errorf("%d bytes are reserved for jobs that have started, and %d jobs wait for memory", used, waiting)
 			}
 			tc.then(p, names)
 		})
 	}
 }
 
-// steerLarge does to suspended jobs what can be done to a job.
-func steerLarge(p *process, names []string) {
+// changeLarge makes every kind of change to suspended large jobs.
+func changeLarge(p *process, names []string) {
 	e, t := p.e, p.e.t
 	t.Helper()
 	again := e.start(nil)
 	reads := e.countReads(again)
-	if again.look(names...); *reads != 0 || len(again.states.byName) != 0 {
-		t.Errorf("a process that has just begun reads %d of the suspended jobs, and remembers %d", *reads, len(again.states.byName))
+	if again.passEach(names...); *reads != 0 || len(again.states.byName) != 0 {
+		t.Errorf("a new process reads %d of the suspended jobs, and remembers %d", *reads, len(again.states.byName))
 	}
 	p = again
 
 	name, key := names[0], p.request(names[0]).NamespacedName
-	got := p.steer(name, func(job *v1alpha1.BatchJob) { job.Spec.Suspend = false })
+	got := p.changeAndPass(name, func(job *v1alpha1.BatchJob) { job.Spec.Suspend = false })
 	used, _ := p.started.Used()
 	if len(e.Pods(t, e.ns)) != 1 || got.Status.Tasks[0].Active != "0" || used < 1<<20 || p.states.byName[key].spec == nil {
-		t.Fatalf("a job that was resumed is %s, with %d Pods; %d bytes are held for it", got.Status.State, len(e.Pods(t, e.ns)), used)
+		t.Fatalf("a resumed job is %s, with %d Pods; %d bytes are reserved for it", got.Status.State, len(e.Pods(t, e.ns)), used)
 	}
 	cached := &v1alpha1.BatchJob{}
 	if err := e.cache.Get(t.Context(), key, cached); err != nil || !plan.IsOutline(cached) || plan.IsIdle(cached) {
-		t.Errorf("of a job that runs the cache has %d tasks, and is idle: %t; %v", len(cached.Spec.Job.Tasks), plan.IsIdle(cached), err)
+		t.Errorf("the cache has %d tasks of a running job; idle %t; error %v", len(cached.Spec.Job.Tasks), plan.IsIdle(cached), err)
 	}
 	before := *reads
 	for range 3 {
 		e.tick()
-		p.look(name)
+		p.passEach(name)
 	}
 	if *reads != before {
-		t.Errorf("a job that runs was read %d times", *reads-before)
+		t.Errorf("a running job was read %d times", *reads-before)
 	}
 	e.Finish(t, e.pod("t0/0"), 1, e.clock.Now())
-	got = p.steer(name, func(*v1alpha1.BatchJob) {})
+	got = p.changeAndPass(name, func(*v1alpha1.BatchJob) {})
 	if used, _ := p.started.Used(); got.Status.State != v1alpha1.JobFailed || used != 0 || p.states.byName[key] != nil {
-		t.Fatalf("a job whose command failed is %s; %d bytes are held for it", got.Status.State, used)
+		t.Fatalf("a job whose command failed is %s; %d bytes are reserved for it", got.Status.State, used)
 	}
-	got = p.steer(name, func(job *v1alpha1.BatchJob) { job.Spec.RetryToken = "again" })
+	got = p.changeAndPass(name, func(job *v1alpha1.BatchJob) { job.Spec.RetryToken = "again" })
 	if got.Status.Run != 1 || got.Status.RetryToken != "again" || got.Status.EndTime != nil || len(e.Pods(t, e.ns)) != 2 {
 		t.Fatalf("a job with a new retryToken is %s, in run %d, with %d Pods", got.Status.State, got.Status.Run, len(e.Pods(t, e.ns)))
 	}
-	got = p.steer(name, func(job *v1alpha1.BatchJob) { job.Spec.Suspend = true })
+	got = p.changeAndPass(name, func(job *v1alpha1.BatchJob) { job.Spec.Suspend = true })
 	if used, _ := p.started.Used(); got.Status.Reason != v1alpha1.ReasonSuspended || !plan.IsIdle(got) || used != 0 || p.states.byName[key].spec != nil {
-		t.Fatalf("a job that was suspended again is %s; %d bytes are held for it", got.Status.State, used)
+		t.Fatalf("a job that was suspended again is %s; %d bytes are reserved for it", got.Status.State, used)
 	}
-	got = p.steer(name, func(job *v1alpha1.BatchJob) { job.Spec.Terminate = true })
+	got = p.changeAndPass(name, func(job *v1alpha1.BatchJob) { job.Spec.Terminate = true })
 	if got.Status.State != v1alpha1.JobFailed || got.Status.EndTime == nil {
-		t.Fatalf("a job that was terminated is %s", got.Status.State)
+		t.Fatalf("a terminated job is %s", got.Status.State)
 	}
 
 	name = names[1]
-	got = p.steer(name, func(job *v1alpha1.BatchJob) {
+	got = p.changeAndPass(name, func(job *v1alpha1.BatchJob) {
 		job.Annotations = map[string]string{v1alpha1.AnnotationTerminate: "t0/0 nowhere/1"}
 	})
 	if got.Status.TaskInstanceMetrics.FailedCount == 0 || !hasCondition(got, v1alpha1.ConditionInvalidAnnotation) {
-		t.Errorf("instances that the annotation terminates are not: %+v", got.Status.TaskInstanceMetrics)
+		t.Errorf("the annotation did not terminate the instance: %+v", got.Status.TaskInstanceMetrics)
 	}
 	name = names[2]
-	got = p.steer(name, func(job *v1alpha1.BatchJob) {
+	got = p.changeAndPass(name, func(job *v1alpha1.BatchJob) {
 		job.Annotations = map[string]string{v1alpha1.AnnotationTerminate: "nowhere/1"}
 	})
 	if !hasCondition(got, v1alpha1.ConditionInvalidAnnotation) {
-		t.Error("an annotation that names no task is not told of")
+		t.Error("an annotation that names an unknown task is not reported")
 	}
-	if got = p.steer(name, func(job *v1alpha1.BatchJob) { job.Annotations = nil }); hasCondition(got, v1alpha1.ConditionInvalidAnnotation) {
-		t.Error("the condition stays when the annotation is gone")
+	if got = p.changeAndPass(name, func(job *v1alpha1.BatchJob) { job.Annotations = nil }); hasCondition(got, v1alpha1.ConditionInvalidAnnotation) {
+		t.Error("the condition is not removed with the annotation")
 	}
-	got = p.steer(name, func(job *v1alpha1.BatchJob) {
+	got = p.changeAndPass(name, func(job *v1alpha1.BatchJob) {
 		job.Spec.Terminate, job.Spec.TTLSecondsAfterFinished = true, new(int64(1))
 	})
 	if got != nil {
-		t.Errorf("a job is still there when its time is over: %s", got.Status.State)
+		t.Errorf("a job still exists after its TTL: %s", got.Status.State)
 	}
 }
 
@@ -314,22 +314,22 @@ func hasCondition(job *v1alpha1.BatchJob, kind string) bool {
 	return meta.IsStatusConditionTrue(job.Status.Conditions, kind)
 }
 
-// wakeLarge: the first in line gets the node that a ComputeEnv has now, and no other job is read. Of jobs
-// that were created in the same second any may be the first.
-func wakeLarge(p *process, names []string) {
+// grantNodeToLarge: when a ComputeEnv gets a node, the first job in the queue gets it, and no other job is read. Of the jobs
+// that were created in the same second, any one may be the first.
+func grantNodeToLarge(p *process, names []string) {
 	e, t := p.e, p.e.t
 	t.Helper()
 	reads := e.countReads(p)
 	pool := e.pool("pool", 1)
 	p.pool.EnvChanged(pool)
-	p.look(append([]string{"first"}, names...)...)
+	p.passEach(append([]string{"first"}, names...)...)
 	if pods := e.Pods(t, e.ns); len(pods) != 1 || *reads != 1 {
 		t.Errorf("for one node %d jobs were read, and there are %d Pods", *reads, len(pods))
 	}
 }
 
-// TestHostileLargeJobsAtStart: a manager that starts reads large jobs one by one, and never has many of
-// them in memory: neither from a watch, nor in a list, as from an API server that cannot stream.
+// TestHostileLargeJobsAtStart: a starting manager reads large jobs one by one, and never has many of them in memory, neither
+// from a stream nor from a list of an API server that cannot stream.
 func TestHostileLargeJobsAtStart(t *testing.T) {
 	const n = 100
 	e := newTestEnv(t)
@@ -350,7 +350,7 @@ func TestHostileLargeJobsAtStart(t *testing.T) {
 			if _, err := c.GetInformer(t.Context(), &v1alpha1.BatchJob{}, cache.BlockUntilSynced(false)); err != nil {
 				t.Fatal(err)
 			}
-			// With little garbage, what is seen is what is needed at once.
+			// With frequent garbage collections the heap is close to what is needed at once.
 			defer debug.SetGCPercent(debug.SetGCPercent(10))
 			before := heap()
 			ctx, cancel := context.WithCancel(t.Context())
@@ -370,15 +370,15 @@ func TestHostileLargeJobsAtStart(t *testing.T) {
 					t.Fatalf("job %s is whole", list.Items[i].Name)
 				}
 			}
-			t.Logf("%d jobs of %d bytes in memory each: %d MiB at once at most", n, whole, grew>>20)
+			t.Logf("%d jobs of %d bytes in memory each: at most %d MiB at once", n, whole, grew>>20)
 			if all := int64(n * whole); grew > most || all < 2*most {
-				t.Errorf("%d MiB are needed at once, want %d at most; all jobs take %d", grew>>20, most>>20, all>>20)
+				t.Errorf("%d MiB are needed at once, want at most %d; all jobs take %d", grew>>20, most>>20, all>>20)
 			}
 		})
 	}
 }
 
-// peakHeap returns the most that is in use until ctx ends.
+// peakHeap returns the largest size of the heap until ctx ends.
 func peakHeap(ctx context.Context) (most int64) {
 	for ctx.Err() == nil {
 		var m runtime.MemStats
@@ -389,17 +389,21 @@ func peakHeap(ctx context.Context) (most int64) {
 	return most
 }
 
-// TestHostileLargeJobsStarted: of the large jobs of one namespace no more start than may take memory, the
-// others say what they wait for, and are not read meanwhile; a job of another namespace starts at once;
-// and when one has ended the next one follows.
+// TestHostileLargeJobsStarted: the large jobs of one namespace start only while there is memory left. The others report what
+// they wait for, and are not read while they wait. A job of another namespace starts immediately. When a job has ended the
+// next one starts.
 func TestHostileLargeJobsStarted(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	names := jobNames(4)
-	e.createMany(func(name string) *testutil.JobBuilder { return largeJob(name) }, names)
+	for _, name := range names { // one after the other, since their age orders the queue
+		if err := e.Create(context.Background(), largeJob(name).New(e.ns)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	size := plan.StartedSize(e.job(names[0]))
 	p.limitStarted(5 * size)
-	begun := func() (out []string) {
+	started := func() (out []string) {
 		for _, name := range names {
 			if job := e.job(name); plan.HasClaims(&job.Status) {
 				out = append(out, name)
@@ -407,56 +411,56 @@ func TestHostileLargeJobsStarted(t *testing.T) {
 		}
 		return out
 	}
-	p.look(names...)
-	p.look(names...)
-	if got := begun(); !slices.Equal(got, names[:2]) { // with a third less would be left than they have
-		t.Fatalf("begun are %q", got)
+	p.passEach(names...)
+	p.passEach(names...)
+	if got := started(); !slices.Equal(got, names[:2]) { // with a third job less memory would be left than one job needs
+		t.Fatalf("%q have started", got)
 	}
 	waits := e.job(names[3]).Status
 	if waits.State != v1alpha1.JobRunnable || waits.Reason != v1alpha1.ReasonOperatorMemory {
-		t.Errorf("one that waits is %s, %s", waits.State, waits.Reason)
+		t.Errorf("a waiting job is %s, %s", waits.State, waits.Reason)
 	}
 	t.Logf("%s", waits.Message)
 	if want := fmt.Sprintf("task \"t0\": %s", noMemory(size, 5*size)); waits.Message != want {
-		t.Errorf("it says %q, want %q", waits.Message, want)
+		t.Errorf("the message is %q, want %q", waits.Message, want)
 	}
 	reads := e.countReads(p)
 	for range 3 {
 		e.clock.SetTime(e.clock.Now().Add(2 * memoryRetry))
-		p.look(names[2:]...)
+		p.passEach(names[2:]...)
 	}
 	if *reads != 0 {
-		t.Errorf("jobs that wait were read %d times", *reads)
+		t.Errorf("waiting jobs were read %d times", *reads)
 	}
 	other := membudget.Job{Name: types.NamespacedName{Namespace: "another", Name: "large"}, Size: size}
 	if !p.started.Ask(other) {
-		t.Error("the first job of another namespace must wait")
+		t.Error("the first job of another namespace waits")
 	}
 	p.started.Release(other.Name)
 
-	// A process that begins anew goes on with what has begun, whatever it takes.
+	// A new process continues with all started jobs, however much memory they take.
 	p = e.start(nil)
 	p.limitStarted(1)
-	p.look(names...)
+	p.passEach(names...)
 	if used, waiting := p.started.Used(); used != 2*size || waiting != 2 {
-		t.Errorf("a process that has just begun holds %d bytes, and %d jobs wait; want %d and 2", used, waiting, 2*size)
+		t.Errorf("a new process has reserved %d bytes, and %d jobs wait; want %d and 2", used, waiting, 2*size)
 	}
 	p = e.start(nil)
 	p.limitStarted(5 * size)
-	p.look(names...)
-	p.steer(names[0], func(job *v1alpha1.BatchJob) { job.Spec.Terminate = true })
-	if p.look(names...); !slices.Equal(begun(), names[1:3]) {
-		t.Errorf("when the first has ended, begun are %q", begun())
+	p.passEach(names...)
+	p.changeAndPass(names[0], func(job *v1alpha1.BatchJob) { job.Spec.Terminate = true })
+	if p.passEach(names...); !slices.Equal(started(), names[1:3]) {
+		t.Errorf("when the first has ended, %q have started", started())
 	}
 }
 
-// limitStarted sets how much memory large jobs may take that have started.
+// limitStarted sets how much memory the large jobs that have started may take.
 func (p *process) limitStarted(bytes int) {
 	p.started = membudget.NewShares(bytes)
 	p.started.OnWake(func(j membudget.Job) { p.wake(j.Name, j.Priority) })
 }
 
-// refuseStreams makes a client one of an API server that does not stream what there is.
+// refuseStreams wraps a transport so that the API server looks like one that cannot stream lists.
 func refuseStreams(rt http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
 		if req.URL.Query().Get("sendInitialEvents") == "" {

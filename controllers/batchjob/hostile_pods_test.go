@@ -25,8 +25,8 @@ import (
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
 
-// again reads a Pod anew.
-func (e *testEnv) again(pod *corev1.Pod) *corev1.Pod {
+// reread reads a Pod again.
+func (e *testEnv) reread(pod *corev1.Pod) *corev1.Pod {
 	e.t.Helper()
 	now := &corev1.Pod{}
 	if err := e.Get(context.Background(), client.ObjectKeyFromObject(pod), now); err != nil {
@@ -35,7 +35,7 @@ func (e *testEnv) again(pod *corev1.Pod) *corev1.Pod {
 	return now
 }
 
-// passes lets a process look at a job n times, some seconds apart.
+// passes does n passes over a job, some seconds apart.
 func (p *process) passes(name string, n int) {
 	p.e.t.Helper()
 	for range n {
@@ -44,7 +44,7 @@ func (p *process) passes(name string, n int) {
 	}
 }
 
-// livePods are the Pods of the namespace that may run, by name.
+// livePodNames returns the names of the Pods of the namespace that may run.
 func (e *testEnv) livePodNames() []string {
 	e.t.Helper()
 	var out []string
@@ -57,16 +57,16 @@ func (e *testEnv) livePodNames() []string {
 	return out
 }
 
-// TestHostileOwnerReference: somebody takes the owner reference off a Pod that runs, with more and
-// more of what shows whose it is. It stays the instance's only Pod, gets all of it back, and is counted.
+// TestHostileOwnerReference: a user removes the owner reference of a running Pod, and other metadata that identify it. The Pod
+// stays the only one of its instance, its metadata is repaired, and it is counted.
 func TestHostileOwnerReference(t *testing.T) {
 	for name, edit := range map[string]func(*corev1.Pod){
-		"owner":                        func(*corev1.Pod) {},
-		"owner and finalizer":          func(pod *corev1.Pod) { pod.Finalizers = nil },
-		"owner and job-id":             func(pod *corev1.Pod) { delete(pod.Labels, v1alpha1.LabelJobID) },
-		"owner and all labels":         func(pod *corev1.Pod) { pod.Labels = nil },
-		"owner and the job's name":     func(pod *corev1.Pod) { delete(pod.Annotations, v1alpha1.AnnotationJobName) },
-		"owner and the label tracking": func(pod *corev1.Pod) { delete(pod.Labels, v1alpha1.LabelTracked) },
+		"owner":                    func(*corev1.Pod) {},
+		"owner and finalizer":      func(pod *corev1.Pod) { pod.Finalizers = nil },
+		"owner and job-id":         func(pod *corev1.Pod) { delete(pod.Labels, v1alpha1.LabelJobID) },
+		"owner and all labels":     func(pod *corev1.Pod) { pod.Labels = nil },
+		"owner and the job's name": func(pod *corev1.Pod) { delete(pod.Annotations, v1alpha1.AnnotationJobName) },
+		"owner and tracking label": func(pod *corev1.Pod) { delete(pod.Labels, v1alpha1.LabelTracked) },
 		"all but the proof": func(pod *corev1.Pod) {
 			pod.Labels, pod.Finalizers = nil, nil
 			pod.Annotations = map[string]string{v1alpha1.AnnotationProof: pod.Annotations[v1alpha1.AnnotationProof]}
@@ -81,29 +81,28 @@ func TestHostileOwnerReference(t *testing.T) {
 			e.Bind(t, pod)
 			e.Start(t, pod, e.clock.Now())
 			p.must("j")
-			was := e.again(pod)
+			was := e.reread(pod)
 			controlplane.Change(t, e.ControlPlane, pod, func(pod *corev1.Pod) { pod.OwnerReferences = nil; edit(pod) })
-			p = e.start(nil) // which knows nothing
+			p = e.start(nil) // a new process, which remembers nothing
 			p.passes("j", 4)
-			now := e.again(pod)
+			now := e.reread(pod)
 			if owner := metav1.GetControllerOf(now); owner == nil || owner.UID != e.job("j").UID || !slices.Contains(now.Finalizers, v1alpha1.FinalizerTracking) ||
 				now.Labels[v1alpha1.LabelJobID] != was.Labels[v1alpha1.LabelJobID] || now.Labels[v1alpha1.LabelTracked] != "true" ||
 				now.Annotations[v1alpha1.AnnotationJobName] != "j" || now.Annotations[v1alpha1.AnnotationProof] != was.Annotations[v1alpha1.AnnotationProof] {
-				t.Errorf("the Pod is not healed: owner %v, finalizers %q, labels %v, annotations %v", owner, now.Finalizers, now.Labels, now.Annotations)
+				t.Errorf("the Pod is not repaired: owner %v, finalizers %q, labels %v, annotations %v", owner, now.Finalizers, now.Labels, now.Annotations)
 			}
 			if live := e.livePodNames(); len(live) != 2 || now.UID != was.UID {
-				t.Errorf("live are %q, want one Pod of each instance", live)
+				t.Errorf("live Pods are %q, want one of each instance", live)
 			}
 			p.play("j")
 			e.want("j", "SUCCEED 1/1 2/2", "a SUCCEED succeeded=0-1")
-			t.Logf("hostile: %s taken off: healed, %d Pods made in all, job %s", name, len(e.Pods(t, e.ns)), e.job("j").Status.State)
+			t.Logf("hostile: %s removed: repaired, %d Pods created in all, job %s", name, len(e.Pods(t, e.ns)), e.job("j").Status.State)
 		})
 	}
 }
 
-// TestHostileOtherController: somebody gives a Pod that runs to another controller. It is not ours any
-// more, but nothing is started in its place while it may run, also not by a suspension or after the
-// patience.
+// TestHostileOtherController: a user gives a running Pod to another controller. It is not the job's anymore, but nothing is
+// started instead of it while it may run, not even after a suspension or the acquisition timeout.
 func TestHostileOtherController(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -119,7 +118,7 @@ func TestHostileOtherController(t *testing.T) {
 		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web", UID: "rs-1", Controller: new(true)}}
 	})
 	p.passes("j", 3)
-	for _, other := range []string{"a/1", "a/2"} { // they go on
+	for _, other := range []string{"a/1", "a/2"} { // they continue
 		e.Finish(t, e.pod(other), 0, e.clock.Now())
 		p.passes("j", 3)
 	}
@@ -128,11 +127,11 @@ func TestHostileOtherController(t *testing.T) {
 		p.passes("j", 3)
 	}
 	job := e.job("j")
-	if got := job.Status.Tasks[0].Reason; got != v1alpha1.ReasonPodNameTaken || !strings.Contains(job.Status.Message, `has been given to ReplicaSet "web"`) {
-		t.Errorf("the job says %q: %q", got, job.Status.Message)
+	if got := job.Status.Tasks[0].Reason; got != v1alpha1.ReasonPodNameTaken || !strings.Contains(job.Status.Message, `now belongs to ReplicaSet "web"`) {
+		t.Errorf("the reason is %q: %q", got, job.Status.Message)
 	}
 	if live := e.livePodNames(); !slices.Equal(live, []string{pod.Name}) || job.Status.Tasks[0].Active != "0" || job.Status.Tasks[0].Succeeded != "1-2" {
-		t.Errorf("live are %q, task %+v", live, job.Status.Tasks[0])
+		t.Errorf("live Pods are %q, task %+v", live, job.Status.Tasks[0])
 	}
 	t.Logf("hostile: given to a ReplicaSet: %s: %s", job.Status.Tasks[0].Reason, job.Status.Message)
 	suspend := func(yes bool) {
@@ -142,27 +141,27 @@ func TestHostileOtherController(t *testing.T) {
 	suspend(true)
 	suspend(false)
 	if live := e.livePodNames(); !slices.Equal(live, []string{pod.Name}) {
-		t.Errorf("live are %q after a suspension", live)
+		t.Errorf("live Pods are %q after a suspension", live)
 	}
-	if now := e.again(pod); len(now.Finalizers) > 0 || now.Labels[v1alpha1.LabelTracked] != "" {
-		t.Errorf("it keeps our finalizer: %q, labels %v", now.Finalizers, now.Labels)
+	if now := e.reread(pod); len(now.Finalizers) > 0 || now.Labels[v1alpha1.LabelTracked] != "" {
+		t.Errorf("the Pod keeps our finalizer: %q, labels %v", now.Finalizers, now.Labels)
 	}
 	if err := e.Delete(context.Background(), pod); err != nil {
 		t.Fatal(err)
 	}
-	e.Finish(t, e.again(pod), 143, e.clock.Now())
-	e.clock.SetTime(e.clock.Now().Add(maxRefusalWait))
+	e.Finish(t, e.reread(pod), 143, e.clock.Now())
+	e.clock.SetTime(e.clock.Now().Add(maxCreateBackoff))
 	p.play("j")
 	if s := e.job("j").Status; s.State != v1alpha1.JobSucceed {
 		t.Errorf("the job is %s: %s", s.State, s.Message)
 	}
 }
 
-// longWait is longer than the patience with a first machine.
+// pastAcquisitionTimeout is longer than the acquisition timeout of a first machine.
 const pastAcquisitionTimeout = 700 * time.Second
 
-// forged makes the Pod of an attempt as the operator would, with an owner reference, all labels and
-// the finalizer, and has it end with 0.
+// createForgedPod creates the Pod of an attempt as the operator would, with an owner reference, all labels and the finalizer,
+// and finishes it with exit code 0.
 func (e *testEnv) createForgedPod(job *v1alpha1.BatchJob, in resolve.Instance, change func(*corev1.Pod)) *corev1.Pod {
 	e.t.Helper()
 	spec, err := resolve.Resolve(job)
@@ -181,9 +180,9 @@ func (e *testEnv) createForgedPod(job *v1alpha1.BatchJob, in resolve.Instance, c
 	return pod
 }
 
-// TestHostilePodMadeInAdvance: a tenant makes the Pod of the retry before it is claimed. A job that
-// always fails does not succeed by it, whatever it carries.
-func TestHostilePodMadeInAdvance(t *testing.T) {
+// TestHostilePodCreatedInAdvance: a tenant creates the Pod of a retry before the retry is claimed. It does not make a failing job
+// succeed, whatever proof it has.
+func TestHostilePodCreatedInAdvance(t *testing.T) {
 	stolen := func(e *testEnv) func(*corev1.Pod) { // the proof of another Pod of the job
 		return func(pod *corev1.Pod) {
 			pod.Annotations[v1alpha1.AnnotationProof] = e.pod("a/0").Annotations[v1alpha1.AnnotationProof]
@@ -215,28 +214,28 @@ func TestHostilePodMadeInAdvance(t *testing.T) {
 			e.Finish(t, e.pod("a/0"), 1, e.clock.Now())
 			p.passes("j", 4)
 			job := e.job("j")
-			want := fmt.Sprintf("the name %q is taken by a Pod that the operator did not make; delete that Pod", fake.Name)
+			want := fmt.Sprintf("Pod %q exists, and the operator did not create it; delete that Pod", fake.Name)
 			if job.Status.State == v1alpha1.JobSucceed || !strings.Contains(job.Status.Message, want) {
 				t.Errorf("the job is %s: %q", job.Status.State, job.Status.Message)
 			}
-			if now := e.again(fake); len(now.Finalizers) > 0 || now.Labels[v1alpha1.LabelTracked] != "" {
+			if now := e.reread(fake); len(now.Finalizers) > 0 || now.Labels[v1alpha1.LabelTracked] != "" {
 				t.Errorf("the Pod keeps our finalizer: %q, labels %v", now.Finalizers, now.Labels)
 			}
-			said := job.Status.Message
-			// It is deleted, as the sentence asks for, and the retry really runs.
+			message := job.Status.Message
+			// The Pod is deleted, as the message asks for, and the retry runs.
 			if err := e.Delete(context.Background(), fake); err != nil {
 				t.Fatal(err)
 			}
 			e.forceDelete(fake)
-			e.clock.SetTime(e.clock.Now().Add(maxRefusalWait))
+			e.clock.SetTime(e.clock.Now().Add(maxCreateBackoff))
 			p.play("j")
 			e.want("j", "FAILED 0/1 0/1", "a FAILED failed=0 reason=TaskInstanceFailed", "failure a/0/0 CommandFailed 1", "failure a/0/1 CommandFailed 1")
-			t.Logf("hostile: made in advance, %s: %q, then %s", name, said, e.job("j").Status.State)
+			t.Logf("hostile: created in advance, %s: %q, then %s", name, message, e.job("j").Status.State)
 		})
 	}
 }
 
-// takeAway takes a Pod away that is being deleted.
+// forceDelete deletes a Pod without a grace period.
 func (e *testEnv) forceDelete(pod *corev1.Pod) {
 	e.t.Helper()
 	if err := e.Delete(context.Background(), pod, client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil {
@@ -244,8 +243,8 @@ func (e *testEnv) forceDelete(pod *corev1.Pod) {
 	}
 }
 
-// TestHostileFirstPod: the Pod of the first attempt is made before the operator looks at the job, with
-// a key id in the proof that the job's status cannot know.
+// TestHostileFirstPod: the Pod of the first attempt is created before the first pass over the job, with the identifier of an
+// unknown key in its proof.
 func TestHostileFirstPod(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -259,7 +258,8 @@ func TestHostileFirstPod(t *testing.T) {
 	}
 }
 
-// TestHostileScheduler: a Pod whose scheduler does not exist has a reason, and is given up.
+// TestHostileScheduler: an instance whose scheduler does not exist has the reason NoScheduler, and fails after the acquisition
+// timeout.
 func TestHostileScheduler(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -271,21 +271,20 @@ func TestHostileScheduler(t *testing.T) {
 	p.passes("j", 2)
 	s := e.job("j").Status
 	if s.Reason != v1alpha1.ReasonNoScheduler || !strings.Contains(s.Message, `its schedulerName is "nope"`) {
-		t.Errorf("the job says %s: %q", s.Reason, s.Message)
+		t.Errorf("the reason is %s: %q", s.Reason, s.Message)
 	}
 	t.Logf("hostile: schedulerName nope: %s: %s", s.Reason, s.Message)
 	e.clock.SetTime(e.clock.Now().Add(pastAcquisitionTimeout))
 	p.passes("j", 3)
 	if s := e.job("j").Status; s.State != v1alpha1.JobFailed || len(s.Failures) != 1 {
-		t.Errorf("the job is %s after the patience, failures %+v", s.State, s.Failures)
+		t.Errorf("the job is %s after the acquisition timeout, failures %+v", s.State, s.Failures)
 	}
 }
 
-// TestHostileHandMadePods: Pods made by hand with our labels, finalizer and an owner reference do not
-// use nodes of a ComputeEnv, whether they are there before the operator or come later, and keep nothing
-// of ours.
+// TestHostileHandMadePods: Pods that a user creates with our labels, our finalizer and an owner reference do not count as
+// using nodes of a ComputeEnv, whether they exist before the operator starts or not. Our finalizer and label are removed.
 func TestHostileHandMadePods(t *testing.T) {
-	for name, owned := range map[string]bool{"of a job that never was": false, "of a job that is there": true} {
+	for name, owned := range map[string]bool{"of a job that does not exist": false, "of a job that exists": true} {
 		t.Run(name, func(t *testing.T) {
 			e := newTestEnv(t)
 			pool := e.pool("pool", 1)
@@ -340,12 +339,12 @@ func TestHostileHandMadePods(t *testing.T) {
 					t.Errorf("%s has finalizers %q, labels %v", pod.Name, pod.Finalizers, pod.Labels)
 				}
 			}
-			t.Logf("hostile: 3 Pods made by hand, %s: %d of 1 node in use, job %s", name, stats.InUse, e.job("j").Status.State)
+			t.Logf("hostile: 3 Pods created by hand, %s: %d of 1 node in use, job %s", name, stats.InUse, e.job("j").Status.State)
 		})
 	}
 }
 
-// TestHostileRetryBlocked: Pods made by hand do not keep a job from being retried.
+// TestHostileRetryBlocked: Pods that a user creates do not block the retry of a job.
 func TestHostileRetryBlocked(t *testing.T) {
 	e := newTestEnv(t)
 	e.script = func(string, int, int) int32 { return 1 }
@@ -366,5 +365,5 @@ func TestHostileRetryBlocked(t *testing.T) {
 	if s := e.job("j").Status; s.Run != 1 || s.Tasks[0].Active != "0" {
 		t.Errorf("the job is %s, run %d", s.State, s.Run)
 	}
-	t.Logf("hostile: a Pod made by hand beside a job that is retried: run %d, %s", e.job("j").Status.Run, e.job("j").Status.State)
+	t.Logf("hostile: a Pod created by hand, and the job is retried: run %d, %s", e.job("j").Status.Run, e.job("j").Status.State)
 }

@@ -37,11 +37,11 @@ type creations struct {
 	http.RoundTripper
 	mu    sync.Mutex
 	count map[string]int
-	// first is called, under the lock, when a namespace gets its first Pod.
+	// first is called, with the lock held, when a namespace gets its first Pod.
 	first func(namespace string)
 }
 
-// RoundTrip passes a request on and counts it if it creates a Pod.
+// RoundTrip forwards a request, and counts it if it creates a Pod.
 func (c *creations) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := c.RoundTripper.RoundTrip(req)
 	namespace, ok := strings.CutPrefix(req.URL.Path, "/api/v1/namespaces/")
@@ -61,8 +61,7 @@ func (c *creations) of(namespace string) int {
 	return c.count[namespace]
 }
 
-// tenants is a control plane of one test's own, with a manager that works on all of its namespaces
-// and has the limits of requests that it has by default.
+// tenants has a control plane of its own, and a manager for all namespaces with the default limits of requests.
 type tenants struct {
 	*testEnv
 	pods *creations
@@ -100,20 +99,19 @@ func newTenants(t *testing.T, first func(namespace string)) *tenants {
 	return n
 }
 
-// within waits until ok.
+// within waits until ok returns true.
 func (n *tenants) within(limit time.Duration, what string, ok func() bool) {
 	n.t.Helper()
 	for end := time.Now().Add(limit); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			n.t.Fatalf("after %s it is still not so: %s", limit, what)
+			n.t.Fatalf("timed out after %s: %s", limit, what)
 		}
 	}
 }
 
-// TestHostilePriorityFlood: a tenant submits 60 jobs of 400 instances at the highest priority. The
-// first Pod of another one's job, of one instance and the lowest priority, is created before the
-// flood has got as many more as two of its jobs have: it would be after thousands if priorities
-// counted between tenants.
+// TestHostilePriorityFlood: a tenant submits 60 jobs of 400 instances with the highest priority. The Pod of another tenant's
+// job, which has one instance and the lowest priority, is created before the flood gets as many Pods as two of its jobs
+// have. If priorities counted between tenants, it would be created after thousands of Pods.
 func TestHostilePriorityFlood(t *testing.T) {
 	var n *tenants
 	var hostile, victim string
@@ -127,7 +125,7 @@ func TestHostilePriorityFlood(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n.within(2*time.Minute, "the flood is under way", func() bool { return n.pods.of(hostile) >= 200 })
+	n.within(2*time.Minute, "the flood has 200 Pods", func() bool { return n.pods.of(hostile) >= 200 })
 	const samples, most = 5, 2 * instances
 	for i := range samples {
 		namespace := victim
@@ -145,18 +143,17 @@ func TestHostilePriorityFlood(t *testing.T) {
 		n.pods.mu.Unlock()
 		t.Logf("small job %d: first Pod after %d Pods of the flood, %s", i+1, others, took.Round(time.Millisecond))
 		if others > most {
-			t.Errorf("the first Pod of a small job came after %d Pods of the flood, want %d at most", others, most)
+			t.Errorf("the first Pod of a small job came after %d Pods of the flood, want at most %d", others, most)
 		}
 	}
 	if got := n.pods.of(hostile); got == jobs*instances {
-		t.Error("the flood was over before the end")
+		t.Error("the flood was over before the end of the test")
 	}
 }
 
-// TestHostileAnnotations: 12 jobs have annotations that terminate instances one by one, half of them
-// as long as are read and half longer, and each is patched twice a second. Another tenant's jobs get
-// their Pods meanwhile, and the jobs whose text is too long say so. What a text costs is held by
-// TestReadTerminations of internal/plan.
+// TestHostileAnnotations: 12 jobs have annotations that terminate many single instances. Half of the annotations have the
+// maximum length, half are longer, and each is patched twice a second. Another tenant's jobs still get their Pods, and the
+// jobs whose annotation is too long report it. TestReadTerminations of internal/plan bounds the cost of reading one.
 func TestHostileAnnotations(t *testing.T) {
 	ctx := context.Background()
 	n := newTenants(t, func(string) {})
@@ -205,7 +202,7 @@ func TestHostileAnnotations(t *testing.T) {
 		n.within(time.Minute, "the small job has its Pod", func() bool { return n.pods.of(victim) > i })
 		t.Logf("small job %d: first Pod after %s", i+1, time.Since(start).Round(time.Millisecond))
 	}
-	n.within(time.Minute, "the jobs say what is wrong", func() bool {
+	n.within(time.Minute, "the jobs report the long annotations", func() bool {
 		var list v1alpha1.BatchJobList
 		if err := n.List(ctx, &list, client.InNamespace(hostile)); err != nil {
 			t.Fatal(err)

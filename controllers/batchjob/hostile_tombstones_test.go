@@ -24,7 +24,7 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// submitTTL submits a job of one task that is deleted ten seconds after its end.
+// submitTTL submits a job of one task with a TTL of ten seconds.
 func (e *testEnv) submitTTL(name string) *v1alpha1.BatchJob {
 	e.t.Helper()
 	job := testutil.Job(name).Task("a").New(e.ns)
@@ -36,7 +36,7 @@ func (e *testEnv) submitTTL(name string) *v1alpha1.BatchJob {
 	return job
 }
 
-// exists reports whether there is a job of that name.
+// exists reports whether a job of that name exists.
 func (e *testEnv) exists(name string) bool {
 	e.t.Helper()
 	err := e.Get(context.Background(), client.ObjectKey{Namespace: e.ns, Name: name}, &v1alpha1.BatchJob{})
@@ -46,7 +46,7 @@ func (e *testEnv) exists(name string) bool {
 	return err == nil
 }
 
-// stones is the ConfigMap of tombstones; nil if there is none.
+// stones returns the ConfigMap of tombstones; nil if there is none.
 func (e *testEnv) stones() *corev1.ConfigMap {
 	e.t.Helper()
 	out := &corev1.ConfigMap{}
@@ -60,10 +60,10 @@ func (e *testEnv) stones() *corev1.ConfigMap {
 	return out
 }
 
-// TestHostileTombstones: the ConfigMap cannot be written. The job's status and an event say so, and the
-// job is deleted even so, also if another process has taken over meanwhile.
+// TestHostileTombstones: the ConfigMap cannot be written. The job's status and an Event say so, and the job is deleted after
+// deletionDelay anyway, also if another process has become the leader.
 func TestHostileTombstones(t *testing.T) {
-	for name, obstruct := range map[string]func(*testEnv, *process){
+	for name, blockWrites := range map[string]func(*testEnv, *process){
 		"a quota of no ConfigMaps": func(e *testEnv, _ *process) {
 			quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "none", Namespace: e.ns}}
 			quota.Spec.Hard = corev1.ResourceList{corev1.ResourceConfigMaps: resource.MustParse("0")}
@@ -74,7 +74,7 @@ func TestHostileTombstones(t *testing.T) {
 			if err := e.Status().Update(context.Background(), quota); err != nil {
 				e.t.Fatal(err)
 			}
-			e.eventually("the quota holds", func() bool {
+			e.eventually("the quota is enforced", func() bool {
 				probe := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "probe", Namespace: e.ns}}
 				return apierrors.IsForbidden(e.Create(context.Background(), probe, client.DryRunAll))
 			})
@@ -97,7 +97,7 @@ func TestHostileTombstones(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := newTestEnv(t)
 			p := e.start(nil)
-			obstruct(e, p)
+			blockWrites(e, p)
 			e.submitTTL("j")
 			p.play("j")
 			e.clock.SetTime(e.clock.Now().Add(time.Minute))
@@ -108,9 +108,9 @@ func TestHostileTombstones(t *testing.T) {
 			}
 			wait := p.must("j").RequeueAfter
 			if wait <= 0 || wait > tombstoneRetry {
-				t.Errorf("it is tried again after %s", wait)
+				t.Errorf("RequeueAfter is %s", wait)
 			}
-			p = e.start(&faultClient{refusal: p.refusal}) // another process goes on
+			p = e.start(&faultClient{refusal: p.refusal}) // another process continues
 			e.clock.SetTime(e.clock.Now().Add(deletionDelay - time.Minute))
 			p.must("j")
 			if !e.exists("j") {
@@ -121,17 +121,17 @@ func TestHostileTombstones(t *testing.T) {
 			if e.exists("j") {
 				t.Error("the job was not deleted")
 			}
-			told := strings.Join(p.recorder.(*eventRecorder).events, "\n")
-			if !strings.Contains(told, "Warning TombstoneRefused: deleted after its ttlSecondsAfterFinished; a manifest that is applied again will run again") {
-				t.Errorf("the events are %q", told)
+			events := strings.Join(p.recorder.(*eventRecorder).events, "\n")
+			if !strings.Contains(events, "Warning TombstoneRefused: deleted after its ttlSecondsAfterFinished; applying its manifest again starts the job again") {
+				t.Errorf("the Events are %q", events)
 			}
 			t.Logf("hostile: %s: %s; deleted after %s", name, c.Message, deletionDelay)
 		})
 	}
 }
 
-// TestHostileTombstonesFull: somebody has filled the ConfigMap up. What is no tombstone goes, and the
-// job's own is stored.
+// TestHostileTombstonesFull: a user has filled the ConfigMap. Entries that are no tombstones are removed, and the job's
+// tombstone is stored.
 func TestHostileTombstonesFull(t *testing.T) {
 	e := newTestEnv(t)
 	junk := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.TombstonesName, Namespace: e.ns}}
@@ -147,13 +147,13 @@ func TestHostileTombstonesFull(t *testing.T) {
 	p.must("j")
 	stones := e.stones()
 	if _, ok := plan.ParseTombstone(stones.Data["j"], e.clock.Now()); !ok || len(stones.Data) != 1 || len(stones.BinaryData) > 0 || e.exists("j") {
-		t.Errorf("the ConfigMap has %d and %d entries, the job is there: %t", len(stones.Data), len(stones.BinaryData), e.exists("j"))
+		t.Errorf("the ConfigMap has %d and %d entries, the job exists: %t", len(stones.Data), len(stones.BinaryData), e.exists("j"))
 	}
-	t.Logf("hostile: a full ConfigMap: swept, 1 tombstone stored, job deleted")
+	t.Logf("hostile: a full ConfigMap: cleaned, 1 tombstone stored, job deleted")
 }
 
-// TestHostileTombstonesForged: what the operator would not have written is not believed, and the job
-// runs; what it would have written is.
+// TestHostileTombstonesForged: a tombstone that the operator cannot have written is ignored, and the job runs. A well-formed
+// one counts.
 func TestHostileTombstonesForged(t *testing.T) {
 	for name, tc := range map[string]struct {
 		createForgedPod map[string]any
@@ -161,10 +161,10 @@ func TestHostileTombstonesForged(t *testing.T) {
 	}{
 		"as the operator writes it":      {nil, v1alpha1.JobSucceed},
 		"an escape in the state":         {map[string]any{"state": "RUNNING\x1b[31m"}, v1alpha1.JobRunnable},
-		"a state that is no end":         {map[string]any{"state": "RUNNING"}, v1alpha1.JobRunnable},
+		"a state that is not final":      {map[string]any{"state": "RUNNING"}, v1alpha1.JobRunnable},
 		"an escape in the identifier":    {map[string]any{"jobId": "job-\x1b[31mab"}, v1alpha1.JobRunnable},
 		"a long identifier":              {map[string]any{"jobId": "job-0a1b2c3d" + strings.Repeat("0", 100)}, v1alpha1.JobRunnable},
-		"a time that has not come":       {map[string]any{"endTime": "2999-01-02T03:04:05Z"}, v1alpha1.JobRunnable},
+		"a time in the future":           {map[string]any{"endTime": "2999-01-02T03:04:05Z"}, v1alpha1.JobRunnable},
 		"no time":                        {map[string]any{"endTime": nil}, v1alpha1.JobRunnable},
 		"more than a tombstone can have": {map[string]any{"more": strings.Repeat("x", 300)}, v1alpha1.JobRunnable},
 	} {

@@ -20,61 +20,62 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// jobState is what this process remembers of one job beyond what is stored. All of it may be lost at any
-// moment together with the process: it saves work and waiting. While the process lives, the pool of nodes
-// depends on the account.
+// jobState is what this process remembers of one job in addition to the stored status. It only saves work and waiting:
+// a new process starts without it. While the process runs, the pool of nodes depends on the field nodes.
 //
-// Only the worker that has the job uses it, so it needs no lock, but for wakeups and podEvent.
+// Only the worker that reconciles the job uses a jobState, so it needs no lock, except for wakeups and podEvent.
 type jobState struct {
 	uid   types.UID
 	token tokenKey
 	// version is the resource version of our last write to the job.
 	version string
-	// spec is what the job resolves to; code and message say why it must not run. A large job that is
-	// idle has none between two passes: see finishLarge.
+	// spec is the resolved spec. code and message say why the job must not run. An idle large job has no spec between
+	// two passes: see finishLarge.
 	spec          *resolve.Job
 	code, message string
-	// priority is that of the spec, and startedSize the plan.StartedSize of the job.
+	// priority is the priority of the spec, and startedSize the plan.StartedSize of the job.
 	priority, startedSize int
-	// settled is what the last pass over a large job came to; nil if there is something to do.
+	// settled says that the last pass over a large job left nothing to do; nil otherwise.
 	settled *settled
-	// usesNodes says that a task names a ComputeEnv, and nodes is what the pool knows of the job.
+	// usesNodes says that a task names a ComputeEnv, and nodes is the job's account with the pool.
 	usesNodes bool
 	nodes     nodepool.Account
-	// seeksHosts says that hosts may be named by their addresses.
+	// seeksHosts says that the job may name nodes by their addresses.
 	seeksHosts bool
-	// created are the Pods that were created and have not been seen since, with the time.
+	// created has the names of created Pods that the cache does not have yet, with the time of the creation.
 	created map[string]time.Time
-	// finalizersRemoved are the Pods whose finalizer was removed and that the cache may still show as they
-	// were before, with the resource version that they have had since.
+	// finalizersRemoved has the UIDs of Pods whose finalizer was removed and that the cache may still have with it, with
+	// their resource versions after the removal.
 	finalizersRemoved map[types.UID]string
-	// slowStart bounds the Pods that are created at the same time, and batch those that a pass claims.
+	// ready are the tasks that may start and have had no Pod yet, by position, with the end of the last task
+	// before them; see noteReady.
+	ready map[int]time.Time
+	// slowStart bounds the creations in flight, and batch the instances that a pass claims.
 	slowStart flow.SlowStart
 	batch     flow.Batch
 	// writes throttles the writes of the status.
 	writes flow.JobWrites
 	// events bounds the Events of the job.
 	events flow.EventBudget
-	// refusals are the tasks whose Pods the cluster refuses to create, by position.
+	// refusals has the tasks whose Pods the cluster refuses to create, by position.
 	refusals map[int]*refusal
-	// terminations is what the annotation said that terminates instances, when it was last read.
+	// terminations is the parsed annotation that terminates instances.
 	terminations *plan.Terminations
-	// conflicts are the names of the job's Pods that Pods of others have.
+	// conflicts has the names of the job's Pods that other Pods have.
 	conflicts map[string]*nameConflict
-	// proven are the Pods, by UID, that have proved that the operator created them.
+	// proven has the UIDs of the Pods whose proof was checked.
 	proven map[types.UID]bool
-	// trimmed says that the job's status has no capacity left for what only explains.
+	// trimmed says that the status was too large, and is stored without explanations.
 	trimmed bool
 
-	// wakeups counts how often the job was woken by what no object in the cache tells of, and podEvent is
-	// when the first event of a Pod came that no pass has recorded; zero if none has since. Both need the
-	// lock of jobStates.
+	// wakeups counts how often the job was enqueued without an event of its objects. podEvent is the time of the first
+	// event of a Pod that no pass has recorded; zero if there is none. Both need the lock of jobStates.
 	wakeups  int
 	podEvent time.Time
 }
 
-// jobStates are the states of the jobs that have not ended, or of which Pods are left, by name. Its methods
-// may be called concurrently.
+// jobStates has the states of unfinished jobs, and of finished jobs whose Pods still have the finalizer. Its methods may
+// be called concurrently.
 type jobStates struct {
 	mu     sync.Mutex
 	byName map[types.NamespacedName]*jobState
@@ -90,7 +91,7 @@ func (s *jobStates) get(name types.NamespacedName, uid types.UID) *jobState {
 	return nil
 }
 
-// put stores the state of a job, and reports whether there was one of this name.
+// put stores the state of a job, and reports whether it replaced a state of the same name.
 func (s *jobStates) put(name types.NamespacedName, m *jobState) (replaced bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,7 +126,7 @@ func (s *jobStates) priority(name types.NamespacedName) int {
 	return v1alpha1.DefaultPriority
 }
 
-// previousUser returns the UID of the job of a name that used nodes in its last pass; "" for none.
+// previousUser returns the UID of the job of a name if it used nodes of ComputeEnvs in its last pass; "" otherwise.
 func (s *jobStates) previousUser(name types.NamespacedName) types.UID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,7 +136,7 @@ func (s *jobStates) previousUser(name types.NamespacedName) types.UID {
 	return ""
 }
 
-// wake notes that the job of a name is woken by what no object in the cache tells of.
+// wake counts that the job of a name is enqueued without an event of its objects.
 func (s *jobStates) wake(name types.NamespacedName) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,7 +145,7 @@ func (s *jobStates) wake(name types.NamespacedName) {
 	}
 }
 
-// wakeups returns how often a job was woken; m may be nil.
+// wakeups returns the count of wake for a job; m may be nil.
 func (s *jobStates) wakeups(m *jobState) int {
 	if m == nil {
 		return 0
@@ -154,7 +155,7 @@ func (s *jobStates) wakeups(m *jobState) int {
 	return m.wakeups
 }
 
-// hostSeekers returns the jobs that may name hosts by their addresses, with their priorities.
+// hostSeekers returns the jobs that may name nodes by their addresses, with their priorities.
 func (s *jobStates) hostSeekers() map[types.NamespacedName]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -167,7 +168,7 @@ func (s *jobStates) hostSeekers() map[types.NamespacedName]int {
 	return out
 }
 
-// podEvent notes that a Pod of the job of a name has an event.
+// podEvent records the time of an event of a Pod, unless an earlier one is still unrecorded by a pass.
 func (s *jobStates) podEvent(name types.NamespacedName, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,8 +177,8 @@ func (s *jobStates) podEvent(name types.NamespacedName, now time.Time) {
 	}
 }
 
-// takePodEvent returns when the first event of a Pod came that no pass has recorded, and forgets it; now
-// if there was none.
+// takePodEvent returns and resets the time of the first event of a Pod that no pass has recorded. It returns now if
+// there is none.
 func (s *jobStates) takePodEvent(m *jobState, now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,20 +189,20 @@ func (s *jobStates) takePodEvent(m *jobState, now time.Time) time.Time {
 	return first
 }
 
-// putPodEvent puts back what takePodEvent has returned, since the pass recorded nothing.
+// putPodEvent restores the result of takePodEvent after a pass that recorded nothing.
 func (s *jobStates) putPodEvent(m *jobState, first time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m.podEvent = first
 }
 
-// remember makes a state of the job, which must be whole.
+// remember creates and stores the state of a job, which must be whole.
 func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) *jobState {
 	m := &jobState{
 		uid: job.UID, token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}, finalizersRemoved: map[types.UID]string{},
 		priority: v1alpha1.DefaultPriority, startedSize: plan.StartedSize(job),
 	}
-	if !isAccepted(job) { // what an earlier version accepted continues
+	if !isAccepted(job) { // a job that an earlier version accepted continues
 		m.code, m.message = r.options.Validate(job)
 	}
 	if m.code == "" {
@@ -220,12 +221,12 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 	}
 	m.writes.SpecSize, m.writes.StatusSize = jsonSize(&job.Spec), jsonSize(&job.Status)
 	if r.states.put(key, m) {
-		r.started.Release(key) // another job of this name, which was deleted
+		r.started.Release(key) // of a deleted job of this name
 	}
 	return m
 }
 
-// forget removes all that the process remembers of the job of a name.
+// forget removes everything that the process remembers of the job of a name.
 func (r *Reconciler) forget(key types.NamespacedName) {
 	m := r.states.remove(key)
 	r.debounce.Forget(key)
@@ -237,17 +238,17 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	}
 }
 
-// jsonSize is the size of a value as JSON.
+// jsonSize returns the size of a value as JSON.
 func jsonSize(v any) int {
 	text, err := json.Marshal(v)
 	if err != nil {
-		return 0 // and it cannot be written either
+		return 0 // the write fails as well
 	}
 	return len(text)
 }
 
-// lookForCreated returns when to look for the Pods that were created and have not been seen since; 0 when
-// there is none. A Pod that is deleted at once may never be seen, and then no event tells of it.
+// lookForCreated returns the time after which to ask the API server for created Pods that the cache does not have; 0 if
+// there are none. A Pod that is deleted immediately may never be in the cache, and then it causes no event.
 func (m *jobState) lookForCreated(now time.Time) time.Duration {
 	var first time.Duration
 	for _, at := range m.created {
@@ -256,7 +257,7 @@ func (m *jobState) lookForCreated(now time.Time) time.Duration {
 	return first
 }
 
-// forgetSeen drops the created Pods that the cache shows, and those that it should show.
+// forgetSeen removes the created Pods that the cache has, and those that it should have after cacheLag.
 func (m *jobState) forgetSeen(pods []*corev1.Pod, now time.Time) {
 	if len(m.created) == 0 {
 		return
@@ -271,8 +272,8 @@ func (m *jobState) forgetSeen(pods []*corev1.Pod, now time.Time) {
 	}
 }
 
-// withFinalizer returns the Pods of the job that have the finalizer. A cache that is behind still shows those
-// whose finalizer was removed; they have nothing to tell, and it must not be removed once more.
+// withFinalizer returns the Pods of the job that have the finalizer. A stale cache may still have Pods whose finalizer
+// was removed: their outcome is stored, and a second patch would be wasted.
 func (m *jobState) withFinalizer(pods []*corev1.Pod) []*corev1.Pod {
 	if len(m.finalizersRemoved) == 0 {
 		return pods

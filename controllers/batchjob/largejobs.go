@@ -16,25 +16,25 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// Of a large job, see plan.LargeJob, the cache has no spec. A pass reads the job from the API server, and
-// keeps what it resolves to for as long as instances are issued or held: the spec does not change. Of
-// an idle job nothing is kept, and no pass reads it as long as nothing has changed since the last one.
+// This file bounds the memory of large jobs, see plan.LargeJob. The cache has only an outline of a large job. A pass
+// reads the job from the API server, and keeps the resolved spec, which does not change, while the job has active or
+// interrupted instances. The spec of an idle job is not kept, and the job is not read again before it changes.
 
-// DefaultLargeJobMemory is how much memory large jobs may take that have started. Unit: bytes.
+// DefaultLargeJobMemory is how much memory the large jobs that have started may take. Unit: bytes.
 const DefaultLargeJobMemory = 128 << 20
 
-// loadMemory is how much memory large jobs may take that passes have read; to read one takes twice as
-// much for a moment. Unit: bytes.
+// loadMemory is how much memory the large jobs that passes have read may take; reading a job takes twice its size for
+// a moment. Unit: bytes.
 const loadMemory = 16 << 20
 
-// memoryRetry is when a job that waits for memory looks for it by itself. It is woken earlier.
+// memoryRetry is when a job that waits for memory is requeued, in case no event enqueues it earlier.
 const memoryRetry = time.Minute
 
-// lease is the memory that a pass has taken to read whole jobs; the zero value has none.
+// memoryLease is the memory that a pass has acquired to read whole jobs; the zero value has none.
 type memoryLease struct{ release func() }
 
-// take has the lease take memory for a job of this size. One that has some takes no more, since
-// it must not wait for others while they wait for it.
+// acquireMemory acquires memory for a job of this size. A lease that has memory gets no more, since two passes with
+// memory could wait for each other forever.
 func (r *Reconciler) acquireMemory(ctx context.Context, l *memoryLease, namespace string, size int) error {
 	if size == 0 || l.release != nil {
 		return nil
@@ -47,10 +47,10 @@ func (r *Reconciler) acquireMemory(ctx context.Context, l *memoryLease, namespac
 	return nil
 }
 
-// unlimited returns a lease that waits for nobody.
+// unlimited returns a lease for reads that need no memory of the gate.
 func unlimited() *memoryLease { return &memoryLease{release: func() {}} }
 
-// end gives back what was taken.
+// end releases the memory.
 func (l *memoryLease) end() {
 	if l.release != nil {
 		l.release()
@@ -60,17 +60,17 @@ func (l *memoryLease) end() {
 
 // settled says that a pass over a large, idle job left nothing to do.
 type settled struct {
-	// version is the resource version that the job had, and wakeups that of the state as it was before.
+	// version is the resource version of the job, and wakeups the count of its state before that pass.
 	version string
 	wakeups int
-	// until is when to look again; zero means at no time.
+	// until is when the next pass is due; zero means that none is.
 	until time.Time
 	// waits says that the job waits for memory.
 	waits bool
 }
 
-// isSettled reports whether there is nothing to do for a job, of which the cache has an outline and no
-// Pods, and when to look again; 0 means at no time.
+// isSettled reports whether a pass over a large job without Pods has nothing to do, and how long to wait until the next
+// pass; 0 means that none is due.
 func (r *Reconciler) isSettled(m *jobState, job *v1alpha1.BatchJob) (time.Duration, bool) {
 	if !plan.IsIdle(job) {
 		return 0, false
@@ -81,7 +81,7 @@ func (r *Reconciler) isSettled(m *jobState, job *v1alpha1.BatchJob) (time.Durati
 	s, idle := m.settled, m.spec == nil
 	//mutation:changed-settled-job-skipped
 	if s == nil || s.version != job.ResourceVersion || s.wakeups != r.states.wakeups(m) {
-		return 0, idle && plan.IsDormant(job) // else the pass frees what is kept for the job: see finishLarge
+		return 0, idle && plan.IsDormant(job) // otherwise the pass frees the memory of the job: see finishLarge
 	}
 	if s.until.IsZero() {
 		return 0, true
@@ -92,13 +92,13 @@ func (r *Reconciler) isSettled(m *jobState, job *v1alpha1.BatchJob) (time.Durati
 	return memoryRetry, s.waits && !r.started.Fits(keyOf(&job.ObjectMeta))
 }
 
-// needsWhole reports whether a pass over a job, of which the cache has an outline, needs more of it.
+// needsWhole reports whether a pass over a large job needs more than the outline in the cache.
 func needsWhole(m *jobState, job *v1alpha1.BatchJob) bool {
 	//mutation:outline-is-whole-job
 	return m == nil || m.spec == nil || plan.IsIdle(job) || !isAccepted(job)
 }
 
-// resolveAgain puts what a job resolves to back into its state.
+// resolveAgain restores the resolved spec of a large job in its state.
 func resolveAgain(m *jobState, job *v1alpha1.BatchJob) *jobState {
 	spec, err := resolve.Resolve(job)
 	if err != nil {
@@ -108,11 +108,11 @@ func resolveAgain(m *jobState, job *v1alpha1.BatchJob) *jobState {
 	return m
 }
 
-// codeUnresolved is the reason of a job that was accepted and cannot be resolved.
+// codeUnresolved is the code of a job that was accepted and cannot be resolved.
 const codeUnresolved = "InternalError"
 
-// reserveMemory asks, for a large job that is idle and may begin, whether there is memory for it. One of
-// which instances are issued has it already.
+// reserveMemory reserves memory for a large job before it starts. If too little is left, the job waits. A job that has
+// started keeps its memory.
 func (r *Reconciler) reserveMemory(obs *observation) {
 	m, job := obs.state, obs.Job
 	if !obs.large || m.spec == nil {
@@ -129,16 +129,16 @@ func (r *Reconciler) reserveMemory(obs *observation) {
 	}
 }
 
-// noMemory says why a job waits.
+// noMemory returns the message of a job that waits for memory.
 func noMemory(size, limit int) string {
-	return fmt.Sprintf("the job takes %s of the operator's memory, and too little is left of the %s for large jobs that have started; "+
-		"it starts when others have ended; one with fewer tasks takes less, and --large-job-memory of the operator sets the limit", mebibytes(size), mebibytes(limit))
+	return fmt.Sprintf("the job needs %s of the operator's memory, and too little is left of the %s for large jobs that have started; "+
+		"it starts when others have ended; to wait less, use fewer tasks, or raise --large-job-memory of the operator", mebibytes(size), mebibytes(limit))
 }
 
 func mebibytes(n int) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
-// finishLarge is the end of a pass over a large job, which returned result and err: of one that is idle only
-// what there is to do is remembered.
+// finishLarge frees the memory of a large job that is idle, at the end of a pass that returned result and err. It
+// remembers whether there is anything left to do.
 func (r *Reconciler) finishLarge(obs *observation, result ctrl.Result, err error) {
 	if !obs.large {
 		return
@@ -157,7 +157,7 @@ func (r *Reconciler) finishLarge(obs *observation, result ctrl.Result, err error
 	}
 	m.spec, m.terminations, m.settled = nil, nil, nil
 	m.nodes.DropEnvs()
-	// A status that was stored now may be the reason to go on: the next pass, which its event brings, tells.
+	// The stored status may allow the next step. Its event starts another pass, which finds out.
 	if err != nil || obs.stored != nil {
 		return
 	}

@@ -25,8 +25,8 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// cacheOf is what the cache of a manager holds that works on one namespace alone. The kind of cache
-// is the one of a manager that works on all.
+// cacheOf returns the cache options of a manager of one namespace. The cache is of the same kind as that of a manager of all
+// namespaces.
 func cacheOf(namespace string) cache.Options {
 	all := CacheOptions()
 	for o, by := range all {
@@ -38,7 +38,7 @@ func cacheOf(namespace string) cache.Options {
 	return cache.Options{ByObject: all}
 }
 
-// manage runs a manager over the test's namespace, with nothing but events to drive it.
+// manage starts a manager of the test's namespace, which is driven only by events.
 func (e *testEnv) manage() (stop func()) {
 	e.t.Helper()
 	mgr, err := ctrl.NewManager(e.Config, ctrl.Options{
@@ -66,8 +66,7 @@ func (e *testEnv) manage() (stop func()) {
 	return stop
 }
 
-// TestManager: events alone carry jobs to their ends, through a restart, and a deletion
-// leaves nothing behind.
+// TestManager: jobs end driven only by events, also through a restart, and a deleted job leaves nothing behind.
 func TestManager(t *testing.T) {
 	e := newTestEnv(t)
 	stop := e.manage()
@@ -85,17 +84,17 @@ func TestManager(t *testing.T) {
 	e.clear()
 
 	e.submit(e.reference("ref"))
-	e.eventually("Pods are made", func() bool { return len(e.Pods(t, e.ns)) == 2 })
+	e.eventually("Pods are created", func() bool { return len(e.Pods(t, e.ns)) == 2 })
 	stop()
-	e.work() // while nobody looks
+	e.work() // while no manager runs
 	stop = e.manage()
 	defer func() { stop() }()
 	end("ref")
 	e.wantReference("ref")
 	e.clear()
 
-	job := e.submit(testutil.Job("gone").Task("a", testutil.Instances(5)))
-	e.eventually("Pods are made", func() bool { return len(e.Pods(t, e.ns)) == 5 })
+	job := e.submit(testutil.Job("deleted").Task("a", testutil.Instances(5)))
+	e.eventually("Pods are created", func() bool { return len(e.Pods(t, e.ns)) == 5 })
 	if err := e.Delete(context.Background(), job, client.PropagationPolicy("Background")); err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +104,7 @@ func TestManager(t *testing.T) {
 	})
 }
 
-// TestLatency prints how long a task waits for the controller when the one before it has
-// ended, which is the time in which a job does not get on.
+// TestLatency logs the time from the end of a task's Pod to the creation of its successor's Pod.
 func TestLatency(t *testing.T) {
 	e := newTestEnv(t)
 	defer e.manage()()
@@ -123,7 +121,7 @@ func TestLatency(t *testing.T) {
 	for i := range tasks {
 		var list corev1.PodList
 		at := time.Now()
-		e.eventually("the next Pod is there", func() bool {
+		e.eventually("the next Pod exists", func() bool {
 			err := e.List(context.Background(), &list, client.InNamespace(e.ns), client.MatchingLabels{v1alpha1.LabelTaskName: string(rune('a' + i))})
 			return err == nil && len(list.Items) == 1
 		})

@@ -4,9 +4,12 @@
 package batchjob
 
 import (
+	"time"
+
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/podspec"
 )
 
 // countStatus counts the retries and the end of a job, which a stored status has.
@@ -23,14 +26,83 @@ func (r *Reconciler) countStatus(old *v1alpha1.BatchJobStatus, p *plan.Plan) {
 	m.Ended(string(v1alpha1.JobFailed), 0, int(p.Status.TaskInstanceMetrics.FailedCount))
 }
 
-// measure sets the metrics of the job, and observes how long the successors of a task waited for their first
-// Pods: from the first event that this pass has recorded. It removes the metrics of a job that has ended, once the
-// finalizers of its Pods are removed.
+// noteReady remembers which tasks may start according to a stored status, and when the last of their predecessors ended,
+// for the metric of the dependence latency. It measures at most plan.MaxBatchSize tasks of a job at the same time, to
+// bound the memory.
+func (r *Reconciler) noteReady(obs *observation, next *v1alpha1.BatchJobStatus) {
+	m, old := obs.state, &obs.Job.Status
+	if next.Run != old.Run {
+		clear(m.ready) // a suspension, or the time before a retry, does not count
+	}
+	if r.options.Metrics == nil || obs.Spec == nil || next.TaskMetrics.PendingCount >= old.TaskMetrics.PendingCount {
+		return
+	}
+	was, is := taskStates(old), taskStates(next)
+	ends := r.taskEnds(obs)
+	for i := range obs.Spec.Tasks {
+		name := obs.Spec.Tasks[i].Name
+		if was[name] != "" && was[name] != v1alpha1.TaskPending || is[name] != v1alpha1.TaskRunnable || len(m.ready) >= plan.MaxBatchSize {
+			continue
+		}
+		var end time.Time
+		for _, p := range obs.Spec.Graph.Predecessors(i) {
+			if at := ends[int(p)]; at.After(end) {
+				end = at
+			}
+		}
+		if end.IsZero() {
+			continue
+		}
+		if m.ready == nil {
+			m.ready = map[int]time.Time{}
+		}
+		m.ready[i] = end
+	}
+}
+
+// taskEnds returns when the last command of each task ended, by the task's position, from the Pods that have finished.
+// Pods have the time in whole seconds, rounded down, so the first event of a Pod within that second is more precise.
+func (r *Reconciler) taskEnds(obs *observation) map[int]time.Time {
+	ends := map[int]time.Time{}
+	for _, pod := range obs.Pods {
+		task := obs.Spec.TaskByLabel(pod.Labels[v1alpha1.LabelTaskName])
+		for _, c := range pod.Status.ContainerStatuses {
+			if t := c.State.Terminated; c.Name == podspec.ContainerName && t != nil && t.FinishedAt.After(ends[task]) {
+				ends[task] = t.FinishedAt.Time
+			}
+		}
+	}
+	for task, end := range ends {
+		if second := end.Add(time.Second); obs.firstEvent.After(second) {
+			ends[task] = second
+		} else if obs.firstEvent.After(end) {
+			ends[task] = obs.firstEvent
+		}
+	}
+	return ends
+}
+
+// taskStates returns the states of the tasks that are no longer PENDING, by name.
+func taskStates(s *v1alpha1.BatchJobStatus) map[string]v1alpha1.TaskState {
+	out := make(map[string]v1alpha1.TaskState, len(s.Tasks))
+	for i := range s.Tasks {
+		out[s.Tasks[i].Name] = s.Tasks[i].State
+	}
+	return out
+}
+
+// observeDependence observes the dependence latency of a task when its first Pod was created.
+func (r *Reconciler) observeDependence(m *jobState, task int) {
+	if end, ok := m.ready[task]; ok {
+		delete(m.ready, task)
+		r.options.Metrics.DependenceLatency(r.options.Clock.Since(end))
+	}
+}
+
+// measure sets the metrics of the job. It removes those of a job that has ended, once the finalizers of its Pods are
+// removed.
 func (r *Reconciler) measure(obs *observation, p *plan.Plan, finalizersRemoved bool) {
 	m, key := r.options.Metrics, keyOf(&obs.Job.ObjectMeta)
-	if p.Opened {
-		m.DependenceLatency(r.options.Clock.Since(obs.firstEvent))
-	}
 	if p.Status.EndTime != nil && finalizersRemoved {
 		m.Forget(key)
 		return

@@ -20,13 +20,13 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// verify asks the API server for the Pods of instances, puts those right that are there,
-// and makes known to plan which are not, and which names have Pods of others.
+// verify asks the API server for claimed Pods that the cache does not have. It repairs the metadata of those that
+// exist, and adds to the observation which do not exist, and which names belong to other Pods.
 func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []resolve.Instance) error {
 	var mu sync.Mutex
 	absent := map[string]bool{}
-	// The job may be from a cache that does not show its deletion yet. A Pod that was orphaned must
-	// not get its owner reference back.
+	// The cached job may be older than its deletion. A Pod that was orphaned by the deletion must not get its owner
+	// reference back.
 	mayAdopt := sync.OnceValue(func() bool {
 		job := &v1alpha1.BatchJob{}
 		err := r.live.Get(ctx, client.ObjectKeyFromObject(obs.Job), job)
@@ -40,7 +40,7 @@ func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []r
 		if client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("reading pod %s from the API server: %w", want.Name, err)
 		}
-		gone, ours := err != nil, err == nil && r.ownsName(obs.Job, pod, obs.state.proven)
+		missing, ours := err != nil, err == nil && r.ownsName(obs.Job, pod, obs.state.proven)
 		if err == nil && !ours {
 			if err := r.disown(ctx, pod); err != nil {
 				return err
@@ -49,7 +49,7 @@ func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []r
 		if ours {
 			owned := metav1.GetControllerOfNoCopy(pod) != nil
 			if err := r.repair(ctx, pod, &want, !owned && mayAdopt()); errors.Is(err, errPodTerminating) {
-				gone = true
+				missing = true
 			} else if client.IgnoreNotFound(err) != nil {
 				return err
 			}
@@ -57,7 +57,7 @@ func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []r
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
-		case gone:
+		case missing:
 			absent[want.Name] = true
 		case ours:
 			delete(obs.state.conflicts, want.Name)
@@ -73,14 +73,14 @@ func (r *Reconciler) verify(ctx context.Context, obs *observation, instances []r
 	return err
 }
 
-// repair puts back what somebody took off a Pod of the job: labels, finalizer, the annotations by which
-// the Pod is found and believed, and, with mayAdopt, its owner reference.
+// repair restores what somebody removed from a Pod of the job: labels, finalizer, the annotations that name the job and
+// prove who created the Pod, and, with mayAdopt, the owner reference.
 func (r *Reconciler) repair(ctx context.Context, pod *corev1.Pod, want *metav1.ObjectMeta, mayAdopt bool) error {
-	// A Pod that is being deleted takes no finalizer any more.
-	mayHold := pod.DeletionTimestamp == nil
-	held := slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
+	// The API server refuses new finalizers of a terminating Pod.
+	mayAddFinalizer := pod.DeletionTimestamp == nil
+	hasFinalizer := slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
 	//mutation:edited-terminating-pod-is-done
-	if !mayHold && !held && plan.HasFinished(pod) && pod.Labels[v1alpha1.LabelTracked] == "" {
+	if !mayAddFinalizer && !hasFinalizer && plan.HasFinished(pod) && pod.Labels[v1alpha1.LabelTracked] == "" {
 		return errPodTerminating
 	}
 	adopts := mayAdopt && metav1.GetControllerOfNoCopy(pod) == nil
@@ -91,11 +91,11 @@ func (r *Reconciler) repair(ctx context.Context, pod *corev1.Pod, want *metav1.O
 		}
 	}
 	//mutation:labels-not-repaired
-	if isSubset(want.Labels, pod.Labels) && (held || !mayHold) && !adopts && len(annotations) == 0 {
-		return nil // the cache has not seen it yet
+	if isSubset(want.Labels, pod.Labels) && (hasFinalizer || !mayAddFinalizer) && !adopts && len(annotations) == 0 {
+		return nil // nothing to repair: the cache does not have the Pod yet
 	}
 	metadata := map[string]any{"uid": pod.UID, "labels": want.Labels}
-	if mayHold {
+	if mayAddFinalizer {
 		metadata["finalizers"] = want.Finalizers
 	}
 	if adopts {

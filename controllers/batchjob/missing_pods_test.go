@@ -16,9 +16,9 @@ import (
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
 
-// TestEditedPodsHeal: labels and finalizer come back, in a few writes, and the job ends as
-// if nothing had happened.
-func TestEditedPodsHeal(t *testing.T) {
+// TestEditedPodsAreRepaired: labels and finalizer that somebody removed are restored, with few writes, and the job ends as
+// without the edit.
+func TestEditedPodsAreRepaired(t *testing.T) {
 	for name, edit := range map[string]func(*corev1.Pod){
 		"tracking label":    func(pod *corev1.Pod) { delete(pod.Labels, v1alpha1.LabelTracked) },
 		"attempt label":     func(pod *corev1.Pod) { pod.Labels[v1alpha1.LabelAttempt] = "7" },
@@ -36,20 +36,20 @@ func TestEditedPodsHeal(t *testing.T) {
 			e.submit(testutil.Job("j").Task("a", testutil.Instances(2)))
 			p.must("j")
 			e.sync()
-			p.must("j") // sees them
+			p.must("j") // observes them
 			pod := e.pod("a/0")
 			controlplane.Change(t, e.ControlPlane, pod, edit)
 			before := p.sum()
 			for range 5 {
 				p.must("j")
 			}
-			healed := &corev1.Pod{}
-			if err := e.Get(context.Background(), client.ObjectKeyFromObject(pod), healed); err != nil {
+			repaired := &corev1.Pod{}
+			if err := e.Get(context.Background(), client.ObjectKeyFromObject(pod), repaired); err != nil {
 				t.Fatal(err)
 			}
-			if healed.Labels[v1alpha1.LabelTracked] != "true" || healed.Labels[v1alpha1.LabelAttempt] != "0" || healed.Labels[v1alpha1.LabelTaskName] != "a" ||
-				!slices.Contains(healed.Finalizers, v1alpha1.FinalizerTracking) {
-				t.Errorf("the Pod is not healed: labels %v, finalizers %q", healed.Labels, healed.Finalizers)
+			if repaired.Labels[v1alpha1.LabelTracked] != "true" || repaired.Labels[v1alpha1.LabelAttempt] != "0" || repaired.Labels[v1alpha1.LabelTaskName] != "a" ||
+				!slices.Contains(repaired.Finalizers, v1alpha1.FinalizerTracking) {
+				t.Errorf("the Pod is not repaired: labels %v, finalizers %q", repaired.Labels, repaired.Finalizers)
 			}
 			if did := p.log[before:]; len(did) > 2 {
 				t.Errorf("that took %q, want one creation and one patch", did)

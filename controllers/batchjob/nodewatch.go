@@ -12,8 +12,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 )
 
-// watchNodes keeps the index of nodes, on every replica, and wakes the jobs that wait for a
-// host by its address.
+// watchNodes keeps the index of the cluster's nodes up to date, on every replica, and enqueues the jobs that may wait
+// for a node by its address.
 func (r *Reconciler) watchNodes(c cache.Cache) error {
 	x := r.options.Nodes
 	informer, err := c.GetInformer(context.Background(), &corev1.Node{}, cache.BlockUntilSynced(false))
@@ -42,7 +42,7 @@ func (r *Reconciler) watchNodes(c cache.Cache) error {
 	return nil
 }
 
-// wakeHostSeekers puts the jobs into the queue that may name hosts by their addresses.
+// wakeHostSeekers enqueues the jobs that may name nodes by their addresses.
 func (r *Reconciler) wakeHostSeekers() {
 	r.nodesVersion.Add(1)
 	for job, priority := range r.states.hostSeekers() {

@@ -15,8 +15,8 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// TestHosts: addresses are looked up among the nodes, again and again while nothing runs.
-func TestHosts(t *testing.T) {
+// TestHostAddresses: addresses are resolved to nodes, again when the nodes change and the instance does not run yet.
+func TestHostAddresses(t *testing.T) {
 	e := newTestEnv(t)
 	e.nodes = &nodes.Index{}
 	p := e.start(nil)
@@ -40,11 +40,11 @@ func TestHosts(t *testing.T) {
 	}
 	first := e.pod("a/0").UID
 
-	// The machine is replaced by another with the same address, and the Pod waits.
+	// Another node replaces the node, with the same address, while the Pod waits.
 	e.Report(t, e.pod("a/0"), func(pod *corev1.Pod) { testutil.Unschedulable(pod, "0/1 nodes are available") })
 	e.nodes.Gone("x")
 	e.nodes.Saw(node("y", "10.0.0.7"))
-	e.eventually("the Pod is one for the new machine", func() bool {
+	e.eventually("a Pod for the new node exists", func() bool {
 		e.tick()
 		p.must("j")
 		for _, pod := range e.Pods(t, e.ns) {

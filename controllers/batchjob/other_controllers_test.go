@@ -21,10 +21,10 @@ import (
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
 
-// What went wrong in other projects, played against ours; see docs/lessons.md. Those that
-// take no API server are in internal/plan.
+// This file repeats bugs of other controllers against ours: see docs/lessons.md. The tests that need no API server are in
+// internal/plan.
 
-// deleteJob deletes the job in one of the three ways.
+// deleteJob deletes the job with one of the three deletion propagations.
 func (e *testEnv) deleteJob(name string, way metav1.DeletionPropagation) {
 	e.t.Helper()
 	if err := e.Delete(context.Background(), e.job(name), client.PropagationPolicy(way)); err != nil {
@@ -32,7 +32,7 @@ func (e *testEnv) deleteJob(name string, way metav1.DeletionPropagation) {
 	}
 }
 
-// collect lets the garbage collector run until it finds nothing to do.
+// collect runs the garbage collector until it has nothing to do.
 func (e *testEnv) collect() {
 	e.t.Helper()
 	for range 20 {
@@ -40,7 +40,7 @@ func (e *testEnv) collect() {
 			return
 		}
 	}
-	e.t.Fatal("the garbage collector does not come to an end")
+	e.t.Fatal("the garbage collector does not end")
 }
 
 // removePods deletes every Pod of the namespace, as kubectl delete --force does.
@@ -54,10 +54,9 @@ func (e *testEnv) removePods() {
 	}
 }
 
-// kubernetes/kubernetes 108645: a Pod that was being deleted already, and not counted yet,
-// when its Job was deleted kept its finalizer, since no further event told the controller
-// of it; with --cascade=orphan it had no owner left to be found by. Here the end of the job
-// is itself a reason to look for all its Pods, and a Pod names its job in an annotation.
+// kubernetes/kubernetes 108645: a Pod that was terminating, and not counted, when its Job was deleted kept its finalizer,
+// since there was no further event of it, and with --cascade=orphan no owner reference led to the Job. Here the deletion
+// of a job starts a pass over all Pods that name it, and a Pod also names its job in an annotation.
 func TestLessonKubernetes108645(t *testing.T) {
 	for _, way := range []metav1.DeletionPropagation{metav1.DeletePropagationBackground, metav1.DeletePropagationOrphan} {
 		t.Run(string(way), func(t *testing.T) {
@@ -72,31 +71,30 @@ func TestLessonKubernetes108645(t *testing.T) {
 			e.deleteJob("j", way)
 			e.collect()
 			if tracked := e.tracked(); len(tracked) != 3 {
-				t.Fatalf("only %q are held before the controller comes", tracked)
+				t.Fatalf("only %q have the finalizer before the pass", tracked)
 			}
 			for _, pod := range e.Pods(t, e.ns) {
 				if got := requestForPod(&pod); got != p.request("j").NamespacedName {
-					t.Errorf("an event of Pod %s asks for %q, want its job", pod.Name, got)
+					t.Errorf("an event of Pod %s enqueues %q, want its job", pod.Name, got)
 				}
 			}
 			p.must("j") // for the event of the job
 			if tracked := e.tracked(); len(tracked) > 0 {
-				t.Errorf("Pods keep their finalizer: %q", tracked)
+				t.Errorf("these Pods keep their finalizer: %q", tracked)
 			}
 		})
 	}
 }
 
-// kubernetes/kubernetes 109429: a Job that was complete while a Pod of it still had the
-// finalizer could not be deleted in the foreground: the controller did not look at complete
-// Jobs, and the Pod's finalizer held them both. Here a job that has ended, or is being
-// deleted, is looked at for as long as there is a Pod to let go of.
+// kubernetes/kubernetes 109429: a complete Job of which a Pod still had the finalizer could not be deleted in the
+// foreground, since the controller did not reconcile complete Jobs. Here a job that has ended, or is being deleted, is
+// reconciled until no Pod has the finalizer.
 func TestLessonKubernetes109429(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(2)))
 	p.play("j")
-	addFinalizer := func(attempt string) { // as a controller with that fault left it
+	addFinalizer := func(attempt string) { // as a controller with that bug left it
 		t.Helper()
 		controlplane.Change(t, e.ControlPlane, e.pod(attempt), func(pod *corev1.Pod) {
 			pod.Finalizers = append(pod.Finalizers, v1alpha1.FinalizerTracking)
@@ -106,25 +104,24 @@ func TestLessonKubernetes109429(t *testing.T) {
 	addFinalizer("a/0")
 	p.must("j")
 	if tracked := e.tracked(); len(tracked) > 0 {
-		t.Errorf("the job has ended and %q are held", tracked)
+		t.Errorf("the job has ended and %q have the finalizer", tracked)
 	}
 	addFinalizer("a/1")
 	e.deleteJob("j", metav1.DeletePropagationForeground)
 	e.collect()
 	if e.job("j").DeletionTimestamp == nil || len(e.tracked()) != 1 {
-		t.Fatalf("there is no job that waits for a Pod: %q are held", e.tracked())
+		t.Fatalf("the deletion does not wait for a Pod: %q have the finalizer", e.tracked())
 	}
 	p.must("j")
 	e.collect()
 	err := e.Get(context.Background(), p.request("j").NamespacedName, &v1alpha1.BatchJob{})
 	if !apierrors.IsNotFound(err) || len(e.Pods(t, e.ns)) > 0 {
-		t.Errorf("the job is still there (error: %v), and %d Pods", err, len(e.Pods(t, e.ns)))
+		t.Errorf("getting the job: error %v, want NotFound; %d Pods exist", err, len(e.Pods(t, e.ns)))
 	}
 }
 
-// kubernetes/kubernetes 119159: a Job was declared finished in the same pass in which the
-// last finalizers were to come off; where that failed nobody came back for them. Here a job
-// that has ended is gone back to for as long as a Pod of it is tracked.
+// kubernetes/kubernetes 119159: a Job became final in the pass that removed the last finalizers; if that failed, no later
+// pass removed them. Here a job that has ended is reconciled until no Pod has the finalizer.
 func TestLessonKubernetes119159(t *testing.T) {
 	for name, f := range map[string]fault{"refused": callFails, "died before": diesBefore, "died after": diesAfter, "answer lost": answerLost} {
 		t.Run(name, func(t *testing.T) {
@@ -141,7 +138,7 @@ func TestLessonKubernetes119159(t *testing.T) {
 					return noFault
 				}
 				if _, err := p.pass("j"); err == nil && len(e.tracked()) > 0 {
-					t.Error("finalizers stay, and that is no error")
+					t.Error("finalizers were not removed, and the pass returned no error")
 				}
 				p = e.start(nil)
 				e.tick()
@@ -149,16 +146,15 @@ func TestLessonKubernetes119159(t *testing.T) {
 			p.play("j")
 			e.want("j", "SUCCEED 1/1 3/3", "a SUCCEED succeeded=0-2")
 			if tracked := e.tracked(); len(tracked) > 0 {
-				t.Errorf("the job has ended and %q are held", tracked)
+				t.Errorf("the job has ended and %q have the finalizer", tracked)
 			}
 		})
 	}
 }
 
-// kubernetes/kubernetes 62382: the number of failed tries was a count in the work queue,
-// which every pass that went well set back to 0, so that backoffLimit was never reached and
-// a broken command ran for ever. Here the number is in the stored status, with the claim: a
-// new process, passes that go well, and instances that succeed in between change nothing.
+// kubernetes/kubernetes 62382: the number of failures was a count in the work queue, which every successful pass reset, so
+// that backoffLimit was never reached and a broken command ran forever. Here the number is part of the claim in the stored
+// status: restarts, successful passes and instances that succeed do not change it.
 func TestLessonKubernetes62382(t *testing.T) {
 	e := newTestEnv(t)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(5), testutil.Concurrent(2), testutil.Retries(2)))
@@ -170,7 +166,7 @@ func TestLessonKubernetes62382(t *testing.T) {
 	}
 	for round := 0; e.job("j").Status.EndTime == nil; round++ {
 		if round == 20 {
-			t.Fatalf("the job does not end: %q", brief(e.job("j")))
+			t.Fatalf("the job has not ended: %q", brief(e.job("j")))
 		}
 		p := e.start(nil)
 		for range 3 {
@@ -182,17 +178,17 @@ func TestLessonKubernetes62382(t *testing.T) {
 	e.want("j", "FAILED 0/1 4/5", "a FAILED succeeded=1-4 failed=0 reason=TaskInstanceFailed",
 		"failure a/0/0 CommandFailed 1", "failure a/0/1 CommandFailed 1", "failure a/0/2 CommandFailed 1")
 	if got := len(e.Pods(t, e.ns)); got != 3+4 {
-		t.Errorf("%d Pods were made, want 3 for the instance that fails and one for each of the others", got)
+		t.Errorf("%d Pods were created, want 3 for the instance that fails and one for each of the others", got)
 	}
 }
 
-// replay shows an old version of the job to a process, which sees no Pods either, and
-// returns what that wrote.
-func (e *testEnv) replay(old *v1alpha1.BatchJob, memories *process) []string {
+// replay runs passes with a cache that has an old version of the job and no Pods, and returns the writes. The process
+// remembers what known remembers, or nothing if known is nil.
+func (e *testEnv) replay(old *v1alpha1.BatchJob, known *process) []string {
 	e.t.Helper()
 	p := e.start(&faultClient{cached: &frozen{Reader: e.cache, job: old, noPods: true}})
-	if memories != nil {
-		p.states.byName = memories.states.byName
+	if known != nil {
+		p.states.byName = known.states.byName
 	}
 	for range 3 {
 		p.must(old.Name)
@@ -201,10 +197,9 @@ func (e *testEnv) replay(old *v1alpha1.BatchJob, memories *process) []string {
 	return p.log
 }
 
-// argoproj/argo-workflows 13986: an event of an older version overwrote in the informer what
-// the controller had written itself; it worked by that and made Pods for what had run. Here
-// a process does nothing until its cache has seen its own last write, and any other one
-// that is late is refused its claims, under optimistic lock, before it makes a Pod.
+// argoproj/argo-workflows 13986: an event of an older version overwrote the controller's own write in its cache, and it
+// created Pods for finished steps. Here a process does nothing until its cache has its own last write. The claims of any
+// other process with an old version fail with a conflict before it creates a Pod.
 func TestLessonArgo13986(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -217,13 +212,13 @@ func TestLessonArgo13986(t *testing.T) {
 	p.must("j")
 	e.want("j", "RUNNING 1/2 1/2", "a SUCCEED succeeded=0", "b RUNNABLE active=0", "failure a/0/0 CommandFailed 1")
 	now := e.job("j")
-	e.removeReleased()
+	e.deleteCountedPods()
 	if did := e.replay(submitted, p); len(did) > 0 {
-		t.Errorf("by a version older than its own last write the process did %q", did)
+		t.Errorf("with a version older than its own last write the process wrote %q", did)
 	}
 	for _, call := range e.replay(submitted, nil) {
 		if call != "patch status j" {
-			t.Errorf("by an old version another process did %q", call)
+			t.Errorf("with an old version another process wrote %q", call)
 		}
 	}
 	if got := e.job("j"); got.ResourceVersion != now.ResourceVersion {
@@ -231,8 +226,8 @@ func TestLessonArgo13986(t *testing.T) {
 	}
 }
 
-// removeReleased deletes the Pods that are let go of.
-func (e *testEnv) removeReleased() {
+// deleteCountedPods deletes the Pods whose finalizer was removed.
+func (e *testEnv) deleteCountedPods() {
 	e.t.Helper()
 	for _, pod := range e.Pods(e.t, e.ns) {
 		if len(pod.Finalizers) > 0 {
@@ -244,10 +239,9 @@ func (e *testEnv) removeReleased() {
 	}
 }
 
-// argoproj/argo-workflows 14833: under load a Pod was made, ran, was cleaned away, and was
-// made once more under the same name by a controller that had not heard of its end: a name
-// is no protection once it is free again. Here a claim that is not of this very pass is
-// read anew from the API server before its Pod is made.
+// argoproj/argo-workflows 14833: under load a Pod ran, was deleted, and was created again under the same name by a
+// controller whose cache did not have its end: a name does not protect once it is free again. Here a claim of an earlier
+// pass is read again from the API server before its Pod is created.
 func TestLessonArgo14833(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -256,20 +250,19 @@ func TestLessonArgo14833(t *testing.T) {
 	claimed := e.job("j")
 	e.Finish(t, e.pod("a/0"), 0, e.clock.Now())
 	p.must("j")
-	e.removeReleased()
+	e.deleteCountedPods()
 	pods := len(e.Pods(t, e.ns))
 	if did := e.replay(claimed, nil); len(did) > 0 {
-		t.Errorf("by a claim that is no longer one it did %q", did)
+		t.Errorf("with an old claim it wrote %q", did)
 	}
 	if got := len(e.Pods(t, e.ns)); got != pods {
 		t.Errorf("there are %d Pods, want %d", got, pods)
 	}
 }
 
-// argoproj/argo-workflows 16294: after a workflow was complete and forgotten an old version
-// of it came back into the cache, hours later, and a step of it was run again. Here no
-// version that a job ever had can start anything once it has ended: what it would claim is
-// refused, and what it had claimed is read anew.
+// argoproj/argo-workflows 16294: hours after a workflow was complete, an old version of it came back into the cache, and a
+// step of it ran again. Here no old version of a finished job can start anything: new claims get a conflict, and old claims
+// are read again from the API server.
 func TestLessonArgo16294(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -285,13 +278,13 @@ func TestLessonArgo16294(t *testing.T) {
 	}
 	e.wantReference("ref")
 	end := versions[len(versions)-1]
-	p.must("ref") // and forgets it
+	p.must("ref") // forgets the job
 	e.removePods()
 	for _, old := range versions[:len(versions)-1] {
-		for name, memories := range map[string]*process{"the same process": p, "another process": nil} {
-			for _, call := range e.replay(old, memories) {
+		for name, known := range map[string]*process{"the same process": p, "another process": nil} {
+			for _, call := range e.replay(old, known) {
 				if call != "patch status ref" {
-					t.Errorf("%s, by version %q, did %q", name, brief(old), call)
+					t.Errorf("%s, with version %q, wrote %q", name, brief(old), call)
 				}
 			}
 		}
@@ -302,8 +295,7 @@ func TestLessonArgo16294(t *testing.T) {
 	}
 }
 
-// fill makes the job so large that there is room for 2 to 3 KiB more. An owner of no kind
-// that there is takes as much as is wanted.
+// fill makes the job so large that it has capacity left for 2 to 3 KiB only. It pads the name of an owner reference.
 func (e *testEnv) fill(name string) {
 	e.t.Helper()
 	pad := func(size int) error {
@@ -328,10 +320,9 @@ func (e *testEnv) fill(name string) {
 	}
 }
 
-// tektoncd/pipeline 6076: a PipelineRun whose next status was too large to be written was
-// tried again for ever, and since no status could be stored its timeout was never acted on
-// either. Here such a write is repeated at once without what only explains, so that what
-// counts is stored: instances are stopped in time, and the job ends.
+// tektoncd/pipeline 6076: a PipelineRun whose status was too large to be written was retried forever, and so its timeout
+// had no effect. Here the write is repeated immediately without explanations: instances past their timeout are stopped, and
+// the job ends.
 func TestLessonTekton6076(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -352,7 +343,7 @@ func TestLessonTekton6076(t *testing.T) {
 	p.log = nil
 	p.must("j")
 	if writes := len(slices.DeleteFunc(slices.Clone(p.log), func(call string) bool { return call != "patch status j" })); writes != 2 {
-		t.Fatalf("the status was written %d times, want twice: whole, and then without what only explains", writes)
+		t.Fatalf("the status was written %d times, want twice: whole, and then without explanations", writes)
 	}
 	e.want("j", "RUNNING 0/1 0/12", "a RUNNING failed=1-11 active=0")
 	if e.pod("a/0").DeletionTimestamp == nil {

@@ -18,9 +18,9 @@ import (
 	"batchcompute.dev/operator/internal/proof"
 )
 
-// Who may create or patch Pods in a namespace can give any Pod our labels, our finalizer and an
-// owner reference to a job, and can take them off ours. So a Pod is a job's if nobody else controls
-// it, if it is the one that its name says, and if it carries the proof that the operator made it.
+// This file decides which Pods are a job's. Users who may create or patch Pods can add our labels, our finalizer and an
+// owner reference to any Pod, and remove them from ours. So a Pod is a job's if it has no other controller, and if its
+// proof shows that the operator created it under its name.
 
 // podKey is the key that proves which Pods the operator has created. Without a key Pods get no proof and need
 // none. Its methods may be called concurrently.
@@ -47,16 +47,16 @@ func (k *podKey) id() string {
 	return ""
 }
 
-// sign adds the proof to the metadata of a Pod that is to be made.
+// sign adds the proof to the metadata of a Pod before its creation.
 func (k *podKey) sign(meta *metav1.ObjectMeta) {
 	if key := k.Load(); key != nil {
 		meta.Annotations[v1alpha1.AnnotationProof] = key.Sign(meta.Namespace, meta.Name)
 	}
 }
 
-// owns reports whether a Pod is the job's: it has no other controller, and the operator made it. One
-// whose owner reference was taken off is the job's as well, unless the job is being deleted: then it
-// was orphaned on purpose. known are Pods of the job that have proved it before, by UID; it may be nil.
+// owns reports whether a Pod is the job's: it has no other controller, and the operator created it. A Pod whose owner
+// reference was removed is the job's as well, unless the job is being deleted: then it was orphaned on purpose. known
+// has the UIDs of Pods whose proof was checked before; it may be nil.
 func (r *Reconciler) owns(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[types.UID]bool) bool {
 	owner := metav1.GetControllerOfNoCopy(pod)
 	switch {
@@ -66,10 +66,10 @@ func (r *Reconciler) owns(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[typ
 	case owner == nil && (job.DeletionTimestamp != nil || pod.Labels[v1alpha1.LabelJobID] != naming.JobID(job.UID)):
 		return false
 	}
-	return r.made(job, pod, known)
+	return r.isCreatedFor(job, pod, known)
 }
 
-// ownsName is owns for a Pod that has the name of one of the job's: it may have lost its labels.
+// ownsName is owns for a Pod that has the name of a Pod of the job: somebody may have removed its labels.
 func (r *Reconciler) ownsName(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[types.UID]bool) bool {
 	if metav1.GetControllerOfNoCopy(pod) == nil && job.DeletionTimestamp == nil && r.key.isSigned(pod) {
 		return true
@@ -77,10 +77,10 @@ func (r *Reconciler) ownsName(job *v1alpha1.BatchJob, pod *corev1.Pod, known map
 	return r.owns(job, pod, known)
 }
 
-// made reports whether the operator made a Pod for the job. Without the key that the Pod was signed
-// with, since its Secret was lost, the job's status says whether there was such a key. A job that an
-// earlier version began has Pods without proof.
-func (r *Reconciler) made(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[types.UID]bool) bool {
+// isCreatedFor reports whether the operator created a Pod for the job. If the Pod was signed with another key, because
+// the Secret was lost, the job's status says whether there was such a key. Pods of a job that an earlier version
+// started have no proof.
+func (r *Reconciler) isCreatedFor(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[types.UID]bool) bool {
 	key := r.key.Load()
 	if key == nil || known[pod.UID] {
 		return true
@@ -102,8 +102,8 @@ func (k *podKey) isSigned(pod *corev1.Pod) bool {
 	return key != nil && key.Verify(pod.Namespace, pod.Name, pod.Annotations[v1alpha1.AnnotationProof])
 }
 
-// divide returns which Pods that name the job are its own, and remembers those that have proved it:
-// checking a proof takes longer than all else that a pass does with a Pod.
+// divide returns which of the Pods that name the job are its own and which are foreign. It remembers whose proof was
+// checked, since checking a proof takes longer than everything else that a pass does with a Pod.
 func (r *Reconciler) divide(job *v1alpha1.BatchJob, pods []*corev1.Pod, m *jobState) (own, foreign []*corev1.Pod) {
 	var known map[types.UID]bool
 	if m != nil {
@@ -113,7 +113,7 @@ func (r *Reconciler) divide(job *v1alpha1.BatchJob, pods []*corev1.Pod, m *jobSt
 	if m == nil || r.key.Load() == nil {
 		return own, foreign
 	}
-	if len(known) > 2*len(own)+knownSlack { // most have gone
+	if len(known) > 2*len(own)+knownSlack { // most of these Pods are deleted
 		known = nil
 	}
 	if known == nil {
@@ -126,11 +126,11 @@ func (r *Reconciler) divide(job *v1alpha1.BatchJob, pods []*corev1.Pod, m *jobSt
 	return own, foreign
 }
 
-// knownSlack is how many Pods that have gone a job may remember at least.
+// knownSlack is how many deleted Pods a job may remember at least.
 const knownSlack = 64
 
-// disown removes our finalizer from a Pod that has the name of one of a job's and is not the job's: it
-// may have been, and no cache may show it any more.
+// disown removes our finalizer from a Pod that has the name of a job's Pod and is not the job's: it may have been the
+// job's, and the cache may not have it anymore.
 func (r *Reconciler) disown(ctx context.Context, pod *corev1.Pod) error {
 	if !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) || pod.Labels[v1alpha1.LabelTracked] == "true" && r.pool.HoldsNode(pod) {
 		return nil

@@ -13,18 +13,17 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// TestPodKeyLost: the Secret is lost, and the next process has another key. What runs stays the
-// job's, what is made then has the new key's proof, and the job ends. So it is with Pods and a job of
-// a version that had no keys.
+// TestPodKeyLost: the Secret with the key is lost, and the next process has another key. Running Pods stay the job's, new
+// Pods have a proof of the new key, and the job ends. The same holds for a job of a version that had no keys.
 func TestPodKeyLost(t *testing.T) {
 	other := func(context.Context) (*proof.Key, error) {
-		return proof.New([]byte("the key that was made when the other was lost"))
+		return proof.New([]byte("the key that replaces the lost one"))
 	}
-	for name, began := range map[string]func(context.Context) (*proof.Key, error){"lost": testKey, "there was none": nil} {
+	for name, oldKey := range map[string]func(context.Context) (*proof.Key, error){"lost": testKey, "there was none": nil} {
 		t.Run(name, func(t *testing.T) {
 			e := newTestEnv(t)
 			p := e.start(nil)
-			p.options.PodKey = began
+			p.options.PodKey = oldKey
 			e.submit(testutil.Job("j").Task("a", testutil.Instances(4), testutil.Concurrent(2)))
 			p.must("j")
 			was := map[types.UID]bool{}
@@ -42,10 +41,10 @@ func TestPodKeyLost(t *testing.T) {
 			p.play("j")
 			e.want("j", "SUCCEED 1/1 4/4", "a SUCCEED succeeded=0-3")
 			if n := len(e.Pods(t, e.ns)); n != 4 {
-				t.Errorf("%d Pods were made, want 4", n)
+				t.Errorf("%d Pods were created, want 4", n)
 			}
 			want := 2
-			if began == nil {
+			if oldKey == nil {
 				want = 0 // its Pods need no proof
 			}
 			if got := e.job("j").Status.PodKeys; len(got) != want {

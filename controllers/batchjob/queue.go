@@ -25,13 +25,13 @@ import (
 // queue is the controller's queue.
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
-// jobQueue keeps the controller's queue, for jobs that are woken by none of their objects.
+// jobQueue has the controller's queue, to enqueue jobs without an event of their objects.
 type jobQueue struct {
 	mu    sync.Mutex
 	queue queue
 }
 
-// set is a source of events, which keeps the queue.
+// set is the start function of a source of events, which gets the queue.
 func (q *jobQueue) set(_ context.Context, queue queue) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -49,7 +49,7 @@ func (q *jobQueue) add(job types.NamespacedName, priority int) {
 	}
 }
 
-// addTo adds a job to the queue with the priority of its spec, to be served after a delay.
+// addTo adds a job to the queue after a delay.
 func addTo(q queue, key types.NamespacedName, priority int, delay time.Duration) {
 	req := reconcile.Request{NamespacedName: key}
 	if pq, ok := q.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
@@ -59,7 +59,7 @@ func addTo(q queue, key types.NamespacedName, priority int, delay time.Duration)
 	q.AddAfter(req, delay)
 }
 
-// request is what an object asks for: a job's name, "" for none.
+// request returns the job that an event of an object enqueues; its name is "" for none.
 type request func(client.Object) types.NamespacedName
 
 func requestForJob(job client.Object) types.NamespacedName { return client.ObjectKeyFromObject(job) }
@@ -68,8 +68,8 @@ func requestForPod(pod client.Object) types.NamespacedName {
 	return types.NamespacedName{Namespace: pod.GetNamespace(), Name: jobOf(pod)}
 }
 
-// enqueue adds the job that an object belongs to to the queue: within its namespace in the order of
-// spec.job.priority, and what a starting manager finds ended last.
+// enqueue returns a handler that adds the job of an object to the queue. Within a namespace spec.job.priority orders the
+// jobs, and finished jobs come last.
 func (r *Reconciler) enqueue(of request) handler.EventHandler {
 	add := func(q queue, o client.Object) {
 		if key := of(o); key.Name != "" {
@@ -90,7 +90,7 @@ func (r *Reconciler) enqueue(of request) handler.EventHandler {
 	}
 }
 
-// priority is that of a job in the queue, among those of its namespace, as an object gives it.
+// priority returns the priority of a job in the queue, among the jobs of its namespace, for an event of o.
 func (r *Reconciler) priority(key types.NamespacedName, o client.Object) int {
 	if job, ok := o.(*v1alpha1.BatchJob); ok {
 		if plan.IsFinished(job) {
@@ -101,7 +101,7 @@ func (r *Reconciler) priority(key types.NamespacedName, o client.Object) int {
 	return r.states.priority(key)
 }
 
-// delayEvent returns how long an event of a job waits, and notes when the first one of a Pod came.
+// delayEvent returns the delay that debounces an event, and records the time of an event of a Pod.
 func (r *Reconciler) delayEvent(key types.NamespacedName, isPod bool) time.Duration {
 	now := r.options.Clock.Now()
 	if isPod {
@@ -110,7 +110,7 @@ func (r *Reconciler) delayEvent(key types.NamespacedName, isPod bool) time.Durat
 	return r.debounce.Delay(key, now)
 }
 
-// wake adds a job to the queue for what no object in the cache tells of.
+// wake enqueues a job without an event of its objects.
 func (r *Reconciler) wake(key types.NamespacedName, priority int) {
 	r.states.wake(key)
 	r.queue.add(key, priority)

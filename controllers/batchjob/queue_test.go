@@ -21,7 +21,7 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// lastPut is a queue that remembers how the last request came in.
+// recordingQueue is a queue that records the last request and its delay.
 type recordingQueue struct {
 	priorityqueue.PriorityQueue[reconcile.Request]
 	after time.Duration
@@ -32,14 +32,14 @@ func (q *recordingQueue) AddWithOpts(o priorityqueue.AddOpts, requests ...reconc
 	q.after, q.of = o.After, requests[0]
 }
 
-// TestEventsAreDebounced: after a pass the events of a job with many Pods wait, from any clock, and those
-// of other jobs do not.
+// TestEventsAreDebounced: after a pass over a job with many Pods its events are delayed, also if the clock jumps, and events
+// of other jobs are not.
 func TestEventsAreDebounced(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("large").Task("a", testutil.Instances(60)))
 	e.submit(testutil.Job("small").Task("a"))
-	for range 3 { // the Pods come in batches, and are looked at in the pass after that
+	for range 3 { // the Pods are created in batches, and observed in the pass after that
 		p.must("large")
 		p.must("small")
 	}
@@ -63,12 +63,12 @@ func TestEventsAreDebounced(t *testing.T) {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Annotations: map[string]string{v1alpha1.AnnotationJobName: key.Name}}}
 		p.enqueue(requestForPod).Create(context.Background(), event.CreateEvent{Object: pod}, q)
 		if q.of.NamespacedName != key || q.after != test.want {
-			t.Errorf("%s, %s after its pass: %s waits %s, want %s", test.job, test.at, q.of, q.after, test.want)
+			t.Errorf("%s, %s after its pass: %s is delayed by %s, want %s", test.job, test.at, q.of, q.after, test.want)
 		}
 	}
 }
 
-// TestPodEventIsKept: the first event of a Pod counts until a pass has recorded what it told of.
+// TestPodEventIsKept: the time of the first event of a Pod is kept until a pass has recorded it.
 func TestPodEventIsKept(t *testing.T) {
 	t.Parallel()
 	start := time.Unix(1000, 0)

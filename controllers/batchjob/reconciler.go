@@ -62,34 +62,36 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 	defer lease.end()
 	obs, wait, err := r.observe(ctx, req.NamespacedName, lease)
 	if obs == nil || err != nil {
-		return requeue(wait, err)
+		return requeue(ctx, wait, err)
 	}
 	defer func() { r.finish(obs, result, err) }()
 	nodes, err := r.reserve(ctx, obs)
 	if err != nil {
-		return requeue(0, err)
+		return requeue(ctx, 0, err)
 	}
 	p, err := r.decide(ctx, obs)
 	if err != nil {
 		nodes.Settle(nodepool.Outcome{Job: obs.Job, Err: err})
-		return requeue(0, err)
+		return requeue(ctx, 0, err)
 	}
 	delay := r.throttle(obs, p)
+	logPlan(ctx, obs, p, delay)
 	//mutation:create-before-claim
 	//mutation:finalizer-removed-before-status
 	err = r.writeStatus(ctx, obs, p, delay)
 	nodes.Settle(nodepool.Outcome{Job: obs.Job, Plan: p, Written: obs.wrote, Err: err})
 	if err != nil || delay.blocks {
-		return requeue(delay.wait, err)
+		return requeue(ctx, delay.wait, err)
 	}
 	lease.end() // applying the plan may take long
 	wait, err = r.apply(ctx, obs, p)
-	return requeue(soonest(wait, delay.wait), err)
+	return requeue(ctx, soonest(wait, delay.wait), err)
 }
 
 // requeue returns the result of Reconcile. Without an error Reconcile is called again after wait, or only for an
 // event if wait is 0. With an error, the class of the error decides.
-func requeue(wait time.Duration, err error) (ctrl.Result, error) {
+func requeue(ctx context.Context, wait time.Duration, err error) (result ctrl.Result, _ error) {
+	defer func() { logEnd(ctx, result.RequeueAfter, err) }()
 	if err == nil {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}

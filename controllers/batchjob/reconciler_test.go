@@ -14,8 +14,8 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// reference is a job in which everything happens: a wave, a limit, a retry that
-// succeeds, one that does not, a task behind a failed one, and a task beside.
+// reference returns the job builder of a job that uses many features, and sets the script for it: several instances at
+// once, maxConcurrentNum, a retry that succeeds, a retry that fails, a task after a failed task, and an independent one.
 func (e *testEnv) reference(name string) *testutil.JobBuilder {
 	e.script = func(task string, index, attempt int) int32 {
 		switch fmt.Sprintf("%s/%d/%d", task, index, attempt) {
@@ -42,10 +42,10 @@ var referenceEnd = []string{
 	"failure a/1/0 CommandFailed 1", "failure b/2/0 CommandFailed 3", "failure b/2/1 CommandFailed 3",
 }
 
-// referencePods is how many Pods the reference job has had then.
+// referencePods is how many Pods the reference job has had when it ends.
 const referencePods = 8
 
-// wantReference checks how the reference job ended, and that each attempt had one Pod.
+// wantReference checks the status of the reference job at its end, and that each attempt had one Pod.
 func (e *testEnv) wantReference(name string) {
 	e.t.Helper()
 	e.want(name, referenceEnd...)
@@ -59,13 +59,14 @@ func (e *testEnv) wantReference(name string) {
 	slices.Sort(got)
 	want := []string{"a-0", "a-1", "a-1-r1", "b-0", "b-1", "b-2", "b-2-r1", "d-0"}
 	if !slices.Equal(got, want) {
-		e.t.Errorf("Pods were made for %q, want %q", got, want)
+		e.t.Errorf("Pods were created for %q, want %q", got, want)
 	}
 	if tracked := e.tracked(); len(tracked) > 0 {
 		e.t.Errorf("Pods are still tracked: %q", tracked)
 	}
 }
 
+// TestJobRunsInOrder: tasks run in the order of the dependences.
 func TestJobRunsInOrder(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -83,6 +84,7 @@ func TestJobRunsInOrder(t *testing.T) {
 	e.want("j", "SUCCEED 3/3 4/4", "c SUCCEED succeeded=0", "a SUCCEED succeeded=0-1", "b SUCCEED succeeded=0")
 }
 
+// TestReferenceJob: the reference job ends as it should, and is then neither written nor remembered.
 func TestReferenceJob(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -95,14 +97,14 @@ func TestReferenceJob(t *testing.T) {
 		e.tick()
 	}
 	if p.sum() != before {
-		t.Errorf("a job that has ended is written to: %q", p.log[before:])
+		t.Errorf("writes after the end of the job: %q", p.log[before:])
 	}
 	if len(p.states.byName) != 0 {
-		t.Errorf("%d jobs that have ended are remembered", len(p.states.byName))
+		t.Errorf("the process remembers %d finished jobs", len(p.states.byName))
 	}
 }
 
-// TestInvalidJob: one that got past the webhook ends with its code, and makes no Pod.
+// TestInvalidJob: an invalid job that got past the webhook fails with its error code, and no Pod is created.
 func TestInvalidJob(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -116,6 +118,6 @@ func TestInvalidJob(t *testing.T) {
 		p.must("j")
 	}
 	if n := p.sum(); n != 1 || len(e.Pods(t, e.ns)) > 0 {
-		t.Errorf("it did %q", p.log)
+		t.Errorf("writes are %q", p.log)
 	}
 }

@@ -32,28 +32,27 @@ import (
 	"batchcompute.dev/operator/internal/validation"
 )
 
-// The tests of this file drive the largest jobs that admission lets in to their end. The
-// job is a real object: every status is written to a real API server, and etcd stores it.
-// The Pods are not: 100,000 of them take four calls each, which is a quarter of an hour.
-// They live in the test, which plays API server and kubelet for them.
+// The tests of this file run the largest jobs that admission accepts to their end. The job is a real object: every status is
+// written to a real API server, and etcd stores it. The Pods are not, since 100,000 of them with four calls each would take a
+// quarter of an hour. The test simulates API server and kubelet for them.
 
-// sized is a job, the reconciler that works on it, and its Pods.
+// scaleTest is a job, its reconciler, and its Pods.
 type scaleTest struct {
 	*controlplane.ControlPlane
 	*Reconciler
 	t   *testing.T
 	job *v1alpha1.BatchJob
-	// code gives an instance's exit code.
+	// code returns the exit code of an instance.
 	code func(task string, index int) int32
 
-	mu   sync.Mutex
-	pods map[string]*corev1.Pod
-	made int
+	mu      sync.Mutex
+	pods    map[string]*corev1.Pod
+	created int
 
 	writes, largest, stored int
 }
 
-// newSized submits the job, which admission must let in.
+// newScaleTest submits the job, which admission must accept.
 func newScaleTest(t *testing.T, job *v1alpha1.BatchJob, code func(task string, index int) int32) *scaleTest {
 	t.Helper()
 	for _, p := range (validation.Validator{}).ValidateCreate(job) {
@@ -98,7 +97,7 @@ func (s *scaleTest) get(ctx context.Context, c client.WithWatch, key client.Obje
 func (s *scaleTest) list(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 	pods, ok := list.(*corev1.PodList)
 	if !ok {
-		return c.List(ctx, list, client.InNamespace(s.job.Namespace)) // the index of a cache is not there
+		return c.List(ctx, list, client.InNamespace(s.job.Namespace)) // the API server has no index
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +107,7 @@ func (s *scaleTest) list(ctx context.Context, c client.WithWatch, list client.Ob
 	return nil
 }
 
-// create makes a Pod that has finished when it is next seen.
+// create stores a Pod that has finished.
 func (s *scaleTest) create(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
 	pod, ok := obj.(*corev1.Pod)
 	if !ok {
@@ -119,10 +118,10 @@ func (s *scaleTest) create(ctx context.Context, c client.WithWatch, obj client.O
 	if s.pods[pod.Name] != nil {
 		return apierrors.NewAlreadyExists(schema.GroupResource{Resource: "pods"}, pod.Name)
 	}
-	s.made++
+	s.created++
 	now := s.options.Clock.Now()
 	pod = pod.DeepCopy()
-	pod.UID, pod.CreationTimestamp.Time = types.UID("pod-"+strconv.Itoa(s.made)), now
+	pod.UID, pod.CreationTimestamp.Time = types.UID("pod-"+strconv.Itoa(s.created)), now
 	index, err := strconv.Atoi(pod.Labels[v1alpha1.LabelTaskInstanceIndex])
 	if err != nil {
 		return fmt.Errorf("a Pod without an index: %w", err)
@@ -134,14 +133,14 @@ func (s *scaleTest) create(ctx context.Context, c client.WithWatch, obj client.O
 	return nil
 }
 
-// patch is the release of a Pod, the only patch that a Pod here can get.
+// patch deletes the Pod whose finalizer the patch removes. It accepts no other patch of a Pod.
 func (s *scaleTest) patch(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
 	if kindOf(obj) != "pod" {
 		return c.Patch(ctx, obj, patch, opts...)
 	}
 	body, err := patch.Data(obj)
 	if err != nil || !strings.Contains(string(body), v1alpha1.FinalizerTracking) {
-		return fmt.Errorf("a patch of a Pod that is no release: %s (%w)", body, err)
+		return fmt.Errorf("unexpected patch of a Pod: %s (%w)", body, err)
 	}
 	return s.remove(ctx, c, obj)
 }
@@ -156,7 +155,7 @@ func (s *scaleTest) remove(_ context.Context, _ client.WithWatch, obj client.Obj
 	return nil
 }
 
-// run makes passes until the job has ended, and holds every status to the bound.
+// run does at most most passes until the job has ended, and checks the size of every status.
 func (s *scaleTest) run(most int) *v1alpha1.BatchJob {
 	s.t.Helper()
 	bound := validation.WorstStatusSize(&s.job.Spec)
@@ -175,20 +174,20 @@ func (s *scaleTest) run(most int) *v1alpha1.BatchJob {
 		}
 		if job.Status.EndTime != nil {
 			if len(s.pods) > 0 {
-				s.t.Errorf("the job has ended, and %d Pods are held", len(s.pods))
+				s.t.Errorf("the job has ended, and %d Pods have the finalizer", len(s.pods))
 			}
 			s.t.Logf("%d Pods, %d status writes; largest status %d bytes, bound %d; largest object in etcd %d bytes, spec %d, managedFields %d",
-				s.made, s.writes, s.largest, bound, s.stored, validation.SpecSize(&job.Spec), sizeOf(s.t, job.ManagedFields))
+				s.created, s.writes, s.largest, bound, s.stored, validation.SpecSize(&job.Spec), sizeOf(s.t, job.ManagedFields))
 			return job
 		}
 		s.options.Clock.(*testingclock.FakePassiveClock).SetTime(s.options.Clock.Now().Add(2 * flow.InformationalInterval))
 	}
-	s.t.Fatalf("the job does not end within %d passes: %q", most, s.job.Status.State)
+	s.t.Fatalf("the job has not ended after %d passes: %q", most, s.job.Status.State)
 	return nil
 }
 
-// measure notes the size of a status as JSON. What etcd has is asked for only when that is
-// the largest so far by a tenth, or when the job has ended.
+// measure records the size of a status as JSON. It reads the stored object from etcd only if the status is larger than the
+// largest so far by a tenth, or if the job has ended.
 func (s *scaleTest) measure(job *v1alpha1.BatchJob, bound int) {
 	s.t.Helper()
 	s.writes++
@@ -211,9 +210,8 @@ func sizeOf(t *testing.T, v any) int {
 	return len(text)
 }
 
-// TestHundredThousandInstances: every other instance of 100,000 fails, so that no two
-// neighbours share a range. With retries the last few groups of the status would have
-// heads; that is 30 bytes of 600,000, and takes three times as many claims.
+// TestHundredThousandInstances: every second instance of 100,000 fails, so that no two neighbours share a range. Retries would
+// add some 30 bytes to the 600,000 of the status, and take three times as many claims.
 func TestHundredThousandInstances(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
@@ -224,16 +222,16 @@ func TestHundredThousandInstances(t *testing.T) {
 	if want := (v1alpha1.StateMetrics{SucceedCount: n / 2, FailedCount: n / 2}); job.Status.State != v1alpha1.JobFailed || job.Status.TaskInstanceMetrics != want {
 		t.Errorf("the job ended %s with %+v", job.Status.State, job.Status.TaskInstanceMetrics)
 	}
-	if s.made != n {
-		t.Errorf("%d Pods were made", s.made)
+	if s.created != n {
+		t.Errorf("%d Pods were created", s.created)
 	}
 	if s.largest > 600<<10 || s.largest < 560<<10 {
 		t.Errorf("the largest status has %d bytes", s.largest)
 	}
 }
 
-// TestFiveThousandTasks: as many tasks and dependences as a spec of 1 MiB has room for. A
-// part of the first tasks fails, and what comes after cannot start.
+// TestFiveThousandTasks: a job has as many tasks and dependences as fit into a spec of 1 MiB. Some of the first tasks fail,
+// and their successors cannot start.
 func TestFiveThousandTasks(t *testing.T) {
 	const n, layer, bad = v1alpha1.MaxTasks, 500, 50
 	name := func(i int) string { return fmt.Sprintf("t%04d", i) }
@@ -252,7 +250,7 @@ func TestFiveThousandTasks(t *testing.T) {
 	for i := range 10_000 - len(job.Spec.Job.Dependences) {
 		depend(i, n-1-i) // from the first two layers to the last two
 	}
-	// What is left of the MiB is a comment in the commands.
+	// Comments in the commands fill the rest of the MiB.
 	left := validation.MaxSpecSize - validation.SpecSize(&job.Spec)
 	if left < 2*n {
 		t.Fatalf("there are only %d bytes left", left)
@@ -271,8 +269,8 @@ func TestFiveThousandTasks(t *testing.T) {
 	if job.Status.State != v1alpha1.JobFailed || tasks.SucceedCount+tasks.FailedCount != n || tasks.FailedCount < 500 {
 		t.Errorf("the job ended %s with %+v", job.Status.State, tasks)
 	}
-	if int64(s.made) != tasks.SucceedCount+bad {
-		t.Errorf("%d Pods were made for %d tasks that succeeded and %d that failed themselves", s.made, tasks.SucceedCount, bad)
+	if int64(s.created) != tasks.SucceedCount+bad {
+		t.Errorf("%d Pods were created for %d tasks that succeeded and %d that failed themselves", s.created, tasks.SucceedCount, bad)
 	}
 	if got := len(job.Spec.Job.Dependences); got != 10_000 {
 		t.Errorf("%d dependences", got)

@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// schedulers knows when each scheduler looked at a Pod of any job last. So a Pod that waits behind
-// many others is told from one whose scheduler does not run.
+// schedulers remembers when each scheduler last reported on a Pod of any job. So the planner can tell a Pod that waits
+// behind many others from a Pod whose scheduler does not run. Its methods may be called concurrently.
 type schedulers struct {
-	// start is when this process started to watch: what was before, nobody knows.
+	// start is when this process started to watch. It does not know what happened before.
 	start time.Time
 
 	mu   sync.Mutex
-	seen map[string]time.Time // by name; only a scheduler that runs gets into it
+	seen map[string]time.Time // by name of the scheduler
 }
 
-// note takes in when schedulers, by name, looked at a Pod.
+// note records when schedulers, by name, reported on a Pod.
 func (s *schedulers) note(seen map[string]time.Time) {
 	if len(seen) == 0 {
 		return
@@ -35,7 +35,7 @@ func (s *schedulers) note(seen map[string]time.Time) {
 	}
 }
 
-// last returns when the scheduler looked at a Pod last, not before this process started to watch.
+// last returns when a scheduler last reported on a Pod, or start if that is later.
 func (s *schedulers) last(name string) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -25,7 +25,7 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// simNamespace is where everything is.
+// simNamespace is the namespace of all objects.
 const simNamespace = "default"
 
 var (
@@ -33,33 +33,32 @@ var (
 	podResource = schema.GroupResource{Resource: "pods"}
 )
 
-// simAPI is as much of an API server as the Reconciler needs, in memory. An object in it
-// is replaced and never changed, so what somebody has read stays what it was, and a cache
-// is a position in the history.
+// simAPI is the part of an API server that the Reconciler needs, in memory. Objects are replaced and never changed in place, so a
+// read object stays valid, and a cache is a position in the history.
 type simAPI struct {
 	now time.Time
-	// version is the last resource version that was given out: one counter for all.
+	// version is the last resource version, of all objects.
 	version int
 	jobs    map[string]*v1alpha1.BatchJob
 	pods    map[string]*corev1.Pod
 	history []simView
 	uids    int
-	// stones are the tombstones; nil where there are none.
+	// stones is the ConfigMap of tombstones; nil if there is none.
 	stones *corev1.ConfigMap
-	// floor is the first view after a Pod that was tracked was gone.
+	// floor is the first view after the last deletion of a Pod that had the tracking label.
 	floor int
-	// digesting says that views get a digest, which costs time.
+	// digesting says that views get a digest, which takes time.
 	digesting bool
-	// large is the size from which a cache has but outlines of jobs.
+	// large is the size from which caches have only outlines of jobs.
 	large int
 }
 
-// simView is what a cache shows at one time: all jobs, and the Pods that are tracked, both
-// by name, and stripped as CacheOptions says.
+// simView is the content of a cache: all jobs, and all Pods with the tracking label, both sorted by name and stripped as
+// CacheOptions says.
 type simView struct {
 	jobs []*v1alpha1.BatchJob
 	pods []*corev1.Pod
-	// digest is of everything there is, and chain of that and of all views before it.
+	// digest is the digest of all objects, and chain that of this view and all earlier ones.
 	digest, chain uint64
 }
 
@@ -69,7 +68,7 @@ func newSimAPI(digesting bool) *simAPI {
 
 func (a *simAPI) last() int { return len(a.history) - 1 }
 
-// remember adds what there is now to the history.
+// remember adds the current objects to the history.
 func (a *simAPI) remember() {
 	var v, before simView
 	if n := a.last(); n >= 0 {
@@ -105,8 +104,8 @@ func (a *simAPI) remember() {
 
 func (a *simAPI) stripJob(o any) (any, error) { return stripJobFrom(o, a.large) }
 
-// asCached is an object as a cache has it, the same pointer as in old, by name, as long as the
-// object is the same.
+// asCached returns the stripped object. It returns the pointer from old, which is sorted by name, if the object has not
+// changed.
 func asCached[T client.Object](old []T, now T, strip func(any) (any, error)) T {
 	i, ok := slices.BinarySearchFunc(old, now.GetName(), func(o T, name string) int { return cmp.Compare(o.GetName(), name) })
 	if ok && old[i].GetResourceVersion() == now.GetResourceVersion() {
@@ -149,8 +148,7 @@ func (a *simAPI) submit(job *v1alpha1.BatchJob) {
 	a.remember()
 }
 
-// changeJob replaces a job by a changed copy. One that is being deleted goes when no
-// finalizer holds it.
+// changeJob replaces a job by a changed copy. A job that is being deleted is removed when it has no finalizer.
 func (a *simAPI) changeJob(name string, change func(*v1alpha1.BatchJob)) {
 	job := a.jobs[name].DeepCopy()
 	change(job)
@@ -162,7 +160,7 @@ func (a *simAPI) changeJob(name string, change func(*v1alpha1.BatchJob)) {
 	a.remember()
 }
 
-// deleteJob asks for the deletion of a job; finalizer is the garbage collector's, or "".
+// deleteJob requests the deletion of a job; finalizer is that of the garbage collector, or "".
 func (a *simAPI) deleteJob(name, finalizer string) {
 	a.changeJob(name, func(job *v1alpha1.BatchJob) {
 		if finalizer != "" {
@@ -180,16 +178,16 @@ func (a *simAPI) storeStones(stones *corev1.ConfigMap) {
 	a.stones = stones
 }
 
-// expireJob is a deletion in the background, with preconditions.
+// expireJob is a background deletion with preconditions.
 func (a *simAPI) expireJob(name string, p *metav1.Preconditions) error {
 	job := a.jobs[name]
 	switch {
 	case job == nil:
 		return apierrors.NewNotFound(jobResource, name)
 	case p == nil || p.UID == nil || p.ResourceVersion == nil:
-		panic("a job is deleted whatever it is")
+		panic("the deletion of a job has no preconditions")
 	case *p.UID != job.UID || *p.ResourceVersion != job.ResourceVersion:
-		return apierrors.NewConflict(jobResource, name, fmt.Errorf("it is another one by now"))
+		return apierrors.NewConflict(jobResource, name, fmt.Errorf("the job has changed"))
 	}
 	a.deleteJob(name, "")
 	return nil
@@ -220,7 +218,7 @@ func (a *simAPI) storeStatus(name string, body []byte) (*v1alpha1.BatchJob, erro
 		return nil, err
 	}
 	if string(before) == string(after) {
-		return job, nil // what changes nothing is no new version
+		return job, nil // without a change there is no new version
 	}
 	var next v1alpha1.BatchJobStatus
 	if err := json.Unmarshal(after, &next); err != nil {
@@ -230,7 +228,7 @@ func (a *simAPI) storeStatus(name string, body []byte) (*v1alpha1.BatchJob, erro
 	return a.jobs[name], nil
 }
 
-// createPod stores a Pod as it is.
+// createPod stores a new Pod.
 func (a *simAPI) createPod(pod *corev1.Pod) error {
 	if a.pods[pod.Name] != nil {
 		return apierrors.NewAlreadyExists(podResource, pod.Name)
@@ -243,8 +241,7 @@ func (a *simAPI) createPod(pod *corev1.Pod) error {
 	return nil
 }
 
-// changePod replaces a Pod by a changed copy. One that is being deleted goes when no node
-// has it any more and no finalizer holds it.
+// changePod replaces a Pod by a changed copy. A terminating Pod is removed when its end is confirmed and it has no finalizer.
 func (a *simAPI) changePod(name string, change func(*corev1.Pod)) {
 	pod := a.pods[name].DeepCopy()
 	change(pod)
@@ -259,8 +256,7 @@ func (a *simAPI) changePod(name string, change func(*corev1.Pod)) {
 	a.remember()
 }
 
-// deletePod asks for the deletion of a Pod. One that has no node, or has ended, gets no
-// time for it.
+// deletePod requests the deletion of a Pod. A Pod that has no node, or has ended, has no grace period.
 func (a *simAPI) deletePod(name string, uid *types.UID) error {
 	pod := a.pods[name]
 	switch {
@@ -275,8 +271,8 @@ func (a *simAPI) deletePod(name string, uid *types.UID) error {
 	return nil
 }
 
-// confirmPod is the kubelet, or the collector of Pods, that says that nothing of a Pod
-// which is being deleted runs any more: a deletion with a grace period of 0.
+// confirmPod is the kubelet, or the Pod garbage collector, that confirms the end of a terminating Pod: a deletion with a grace
+// period of 0.
 func (a *simAPI) confirmPod(name string) {
 	a.changePod(name, func(pod *corev1.Pod) {
 		if pod.DeletionTimestamp.After(a.now) {
@@ -286,8 +282,8 @@ func (a *simAPI) confirmPod(name string) {
 	})
 }
 
-// patchPod is a strategic merge patch of a Pod's metadata. It knows what the Reconciler
-// patches and refuses all else, so that nothing new goes by untested.
+// patchPod is a strategic merge patch of a Pod's metadata. It accepts only the fields that the Reconciler patches, so that a new
+// one does not stay untested.
 func (a *simAPI) patchPod(name string, body []byte) error {
 	pod := a.pods[name]
 	if pod == nil {
@@ -339,7 +335,7 @@ func (a *simAPI) patchPod(name string, body []byte) error {
 	return nil
 }
 
-// merged is a map after a merge patch: nil takes a key out.
+// merged returns a map after a merge patch, in which nil removes a key.
 func merged(old map[string]string, patch map[string]*string) map[string]string {
 	out := maps.Clone(old)
 	for k, v := range patch {

@@ -10,44 +10,44 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// TestSimCases plays what the simulation has found, once more. Each case is a job, and what
-// happens to it as soon as it can.
+// TestSimCases repeats bugs that the simulation has found. Each case is a job, and a script of deviations, each of which happens
+// as soon as it can.
 func TestSimCases(t *testing.T) {
 	for name, tc := range map[string]struct {
 		job    *testutil.JobBuilder
 		script []string
 	}{
-		"held instances that have every place": {
+		"interrupted instances that use up maxConcurrentNum": {
 			testutil.Job("sim").Task("a", testutil.Instances(2), testutil.Concurrent(1), action(v1alpha1.FailedActionInterrupt)),
 			[]string{"exit 1 of"},
 		},
 		"a Pod without its label that is being deleted": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
-			[]string{"label off", "crash", "a person deletes"},
+			[]string{"label removed", "crash", "a user deletes"},
 		},
-		"a claim of a cache that is behind": {
+		"a claim in a stale cache": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
-			[]string{"exit 1 of", "a person deletes", "crash, cache of jobs 4 behind"},
+			[]string{"exit 1 of", "a user deletes", "crash, cache of jobs 4 behind"},
 		},
-		"a cache that has not seen what was written": {
+		"a cache that does not have the last write": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
-			[]string{"exit 1 of", "crash after", "cache of jobs late"},
+			[]string{"exit 1 of", "crash after", "cache of jobs stale"},
 		},
 		"a retry of a job whose Pod is on a lost node": {
 			testutil.Job("sim").Task("a", testutil.Timeout(30)),
-			[]string{"node lost under", "time passes", "much time passes", "retryToken"},
+			[]string{"node lost of", "time passes", "much time passes", "retryToken"},
 		},
 		"a cache that does not know of the job": {
 			testutil.Job("sim").Task("a"),
 			[]string{"running", "crash, cache of jobs empty"},
 		},
-		"a Pod that has lost a label, and a cache that is behind": {
+		"a Pod that has lost a label, and a stale cache": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
-			[]string{"exit 1 of", "attempt off", "crash, cache of jobs 8 behind", "cache of jobs late"},
+			[]string{"exit 1 of", "attempt label removed", "crash, cache of jobs 8 behind", "cache of jobs stale"},
 		},
 		"a command that ends well, and too late": {
 			testutil.Job("sim").Task("a"),
-			[]string{"running", "a person deletes", "time passes", "exit 0 of"},
+			[]string{"running", "a user deletes", "time passes", "exit 0 of"},
 		},
 		"a suspension": {
 			testutil.Job("sim").Task("a"),
@@ -55,23 +55,23 @@ func TestSimCases(t *testing.T) {
 		},
 		"a signal ends a command, and a person deletes its Pod while the job is suspended": {
 			testutil.Job("sim").Task("a").Task("b").Edges("a->b"),
-			[]string{"exit 143 of", "time passes", "suspend or resume", "a person deletes"},
+			[]string{"exit 143 of", "time passes", "suspend or resume", "a user deletes"},
 		},
-		"a resumption while that which was suspended still runs": {
+		"a resumption while the suspended Pods still run": {
 			testutil.Job("sim").Task("a"),
 			[]string{"running", "suspend or resume", "crash after", "suspend or resume"},
 		},
-		"Pods that another process has stored the ends of, and a cache that does not show them": {
+		"Pods whose end another process has stored, and a stale cache": {
 			testutil.Job("sim").Task("a").Task("b"),
-			[]string{"exit 0 of sim-a", "exit 0 of sim-b", "crash after, caches far behind", "cache of Pods late"},
+			[]string{"exit 0 of sim-a", "exit 0 of sim-b", "crash after, caches far behind", "cache of Pods stale"},
 		},
 		"a Pod without its owner reference": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
-			[]string{"running", "owner off"},
+			[]string{"running", "owner removed"},
 		},
 		"a Pod without its owner reference, its proof and its labels": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
-			[]string{"running", "owner off", "attempt off", "label off", "crash"},
+			[]string{"running", "owner removed", "attempt label removed", "label removed", "crash"},
 		},
 		"the Pod of a job that is orphaned": {
 			testutil.Job("sim").Task("a"),
@@ -79,31 +79,31 @@ func TestSimCases(t *testing.T) {
 		},
 		"a Pod that was given to another controller": {
 			testutil.Job("sim").Task("a", testutil.Retries(1), machines(1)),
-			[]string{"running", "given away", "idle", "much time passes", "idle", "much time passes", "idle", "much time passes", "idle"},
+			[]string{"running", "given to another controller", "idle", "much time passes", "idle", "much time passes", "idle", "much time passes", "idle"},
 		},
-		"a Pod that was given away, and its job is suspended": {
+		"a Pod that was given to another controller, and its job is suspended": {
 			testutil.Job("sim").Task("a"),
-			[]string{"running", "given away", "suspend or resume", "idle", "much time passes", "idle", "suspend or resume", "idle", "much time passes", "idle"},
+			[]string{"running", "given to another controller", "suspend or resume", "idle", "much time passes", "idle", "suspend or resume", "idle", "much time passes", "idle"},
 		},
-		"a Pod that was given away, and its job is terminated": {
+		"a Pod that was given to another controller, and its job is terminated": {
 			testutil.Job("sim").Task("a"),
-			[]string{"running", "given away", "terminate"},
+			[]string{"running", "given to another controller", "terminate"},
 		},
 		"a Pod without its proof": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
-			[]string{"running", "proof off", "crash", "much time passes"},
+			[]string{"running", "proof removed", "crash", "much time passes"},
 		},
-		"a retry that somebody made in advance": {
+		"a Pod of a retry that a user created in advance": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
-			[]string{"a forger makes", "exit 1 of"},
+			[]string{"a user forges Pod", "exit 1 of"},
 		},
 		"a process dies before it removes the finalizer of the Pod of a suspended job": {
 			testutil.Job("sim").Task("a"),
 			[]string{"running", "suspend or resume", "idle", "crash after"},
 		},
-		"a Pod on a lost node is asked to stop": {
+		"a Pod on a lost node is deleted": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
-			[]string{"node lost under", "a person deletes", "much time passes", "its node comes back"},
+			[]string{"node lost of", "a user deletes", "much time passes", "its node comes back"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestSimCases(t *testing.T) {
 					t.Fatal(err)
 				}
 				if len(s.script) > 0 {
-					t.Fatalf("I8: it did not come to %q", s.script)
+					t.Fatalf("I8: the run ended before %q", s.script)
 				}
 			}
 		})

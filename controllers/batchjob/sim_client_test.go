@@ -23,24 +23,24 @@ import (
 	"batchcompute.dev/operator/internal/lookup"
 )
 
-// simClient is a controller's way to the API server. Reads come from its caches and take no
-// time; live reads and writes are handed to the schedule, which says what becomes of them.
+// simClient is the client of a controller. Reads come from its caches and are not scheduled. Live reads and writes go to the
+// schedule, which decides their answers.
 //
-// The interface that is embedded is nil: a call that is not made below ends the test.
+// The embedded interface is nil: a call of a method that is not implemented below panics.
 type simClient struct {
 	client.Client
 	c    *simController
 	live bool
 }
 
-// simCall is a call that waits for what the schedule says.
+// simCall is a call that waits for its answer from the schedule.
 type simCall struct {
 	name string
 	// write says that the call changes something.
 	write bool
 	// versioned says that the call carries a resource version, so it can conflict.
 	versioned bool
-	// do does the call, in the goroutine of the schedule.
+	// do does the call; the goroutine of the schedule calls it.
 	do func() error
 	// err is the answer.
 	err error
@@ -86,7 +86,7 @@ func (l *simClient) Get(_ context.Context, key client.ObjectKey, obj client.Obje
 	panic(fmt.Sprintf("the simulation has no %T", obj))
 }
 
-// getCached reads a job as the cache shows it, which is not copied.
+// getCached reads a job from the cache, without a copy.
 func (l *simClient) getCached(name string, obj client.Object) error {
 	for _, job := range l.c.cachedJobs() {
 		if job.Name == name {
@@ -97,7 +97,7 @@ func (l *simClient) getCached(name string, obj client.Object) error {
 	return apierrors.NewNotFound(jobResource, name)
 }
 
-// podsOf reads the cache through its index of Pods.
+// podsOf reads the Pods of a job from the cache.
 func (c *simController) podsOf(_ context.Context, job types.NamespacedName) (pods []*corev1.Pod, _ error) {
 	for _, pod := range c.cachedPods() {
 		if slices.Contains(indexPod(pod), job.String()) {
@@ -107,7 +107,7 @@ func (c *simController) podsOf(_ context.Context, job types.NamespacedName) (pod
 	return pods, nil
 }
 
-// List reads through the index of the cache by token.
+// List lists jobs by client token from the cache, and Pods by label from the API server.
 func (l *simClient) List(_ context.Context, list client.ObjectList, opts ...client.ListOption) error {
 	var o client.ListOptions
 	o.ApplyOptions(opts)
@@ -138,7 +138,7 @@ func (l *simClient) List(_ context.Context, list client.ObjectList, opts ...clie
 	return nil
 }
 
-// Create makes a Pod, or the ConfigMap.
+// Create creates a Pod, or the ConfigMap.
 func (l *simClient) Create(_ context.Context, obj client.Object, _ ...client.CreateOption) error {
 	if stones, ok := obj.(*corev1.ConfigMap); ok {
 		return l.call("create tombstones", true, func() error {
@@ -165,7 +165,7 @@ func (l *simClient) Update(_ context.Context, obj client.Object, _ ...client.Upd
 	})
 }
 
-// Delete asks for the deletion of a Pod or a job.
+// Delete deletes a Pod or a job.
 func (l *simClient) Delete(_ context.Context, obj client.Object, opts ...client.DeleteOption) error {
 	var o client.DeleteOptions
 	o.ApplyOptions(opts)
@@ -201,7 +201,7 @@ func (l *simClient) Patch(_ context.Context, obj client.Object, patch client.Pat
 	})
 }
 
-// Status gives the status of a job.
+// Status returns the writer of statuses.
 func (l *simClient) Status() client.SubResourceWriter { return &simStatus{l: l} }
 
 type simStatus struct {
@@ -226,7 +226,7 @@ func (s *simStatus) Patch(_ context.Context, obj client.Object, patch client.Pat
 	}})
 }
 
-// simNews drops events.
+// simEventRecorder drops Events.
 type simEventRecorder struct{}
 
 func (simEventRecorder) Eventf(_, _ runtime.Object, _, _, _, _ string, _ ...any) {}

@@ -19,74 +19,73 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// simBody is what a Pod really does, whatever the API server has been told of it.
+// simPod is what a Pod really does, whatever its object in the API server says.
 type simPod struct {
 	name string
 	uid  types.UID
-	// number orders bodies by when they were made.
+	// number orders the Pods by their creation.
 	number int
-	job    *v1alpha1.BatchJob // as it was when the Pod was made
+	job    *v1alpha1.BatchJob // at the creation of the Pod
 	in     resolve.Instance
 	// live: from the Pod's creation until its containers have ended or never can run.
 	live bool
-	// ran: its command has begun.
+	// ran: its command has started.
 	ran bool
-	// timedOut: it was asked to stop since its timeout was over. late: somebody asked when
-	// it was, or nearly so, and its timeout may be blamed.
+	// timedOut: it was deleted because of its timeout. late: it was deleted at about its timeout, so the timeout may be
+	// reported as the reason.
 	timedOut, late bool
-	// lost: its node does not answer.
+	// lost: its node is unreachable.
 	lost bool
-	// hidden: a person took its label off, so no cache shows it until the job's next pass
-	// misses it. A job that is gone by then has no pass.
+	// hidden: a user removed its tracking label, so no cache has it until a pass over its job asks the API server for it. There
+	// is no such pass if the job is deleted.
 	hidden bool
-	// taken: a person gave it to another controller, or took its proof off. It may not be the job's
-	// any more, and may still run the instance.
-	taken bool
-	// stray: no stored status claimed it when it was made.
-	stray bool
-	// ends are the ways in which it can be said to have ended; more than one where two
-	// things happened in the same second.
+	// disowned: a user gave it to another controller, or removed its proof. It may not be the job's anymore, and may still run
+	// the instance.
+	disowned bool
+	// unclaimed: no stored status claimed it when it was created.
+	unclaimed bool
+	// ends has the possible ends that a status may report; more than one if two things happened in the same second.
 	ends []simEnding
 }
 
 // simEnding is how a Pod really ended.
 type simEnding struct {
 	code int32
-	// stopped: it had been asked to stop before.
+	// stopped: it was deleted before.
 	stopped bool
-	// machine: it was taken away, or never had what it needed to run.
+	// machine: its machine was lost or not acquired.
 	machine bool
 }
 
 func (e simEnding) succeeded() bool { return e == simEnding{} }
 
-func (s *simulation) body(pod *corev1.Pod) *simPod {
+func (s *simulation) simPodOf(pod *corev1.Pod) *simPod {
 	for _, b := range s.simPods {
 		if b.uid == pod.UID {
 			return b
 		}
 	}
-	panic("no body of " + pod.Name)
+	panic("no simPod of " + pod.Name)
 }
 
-// ended reports whether the API server knows that nothing of the Pod runs.
+// ended reports whether the Pod has ended according to the API server.
 func ended(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || pod.DeletionTimestamp != nil && pod.Spec.NodeName == ""
 }
 
-// podNames are the Pods that the operator made.
+// podNames returns the names of the Pods that the operator created.
 func (s *simulation) podNames() []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(s.pods)), func(name string) bool { return name == s.foreignPod })
 }
 
-// squat is a user who makes a Pod under a name that the operator will want.
+// createForeignPod is a user who creates a Pod with the name of an instance's Pod.
 func (s *simulation) createForeignPod(name string) {
 	s.foreignPod = name
 	_ = s.createPod(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: simNamespace}})
 }
 
-// forge is a user who makes the Pod of an attempt that is not claimed yet, as the operator would
-// make it but for the proof, and has it end with 0.
+// createForgedPod is a user who creates the Pod of an attempt that is not claimed yet, as the operator would, but without the
+// proof. It has exited with 0.
 func (s *simulation) createForgedPod(job *v1alpha1.BatchJob, in resolve.Instance) {
 	meta := podspec.Meta(job, s.specs[job.Name], in, nil)
 	s.foreignPod = meta.Name
@@ -94,8 +93,8 @@ func (s *simulation) createForgedPod(job *v1alpha1.BatchJob, in resolve.Instance
 	s.changePod(meta.Name, func(pod *corev1.Pod) { testutil.Bind(pod, "node-1"); testutil.Finish(pod, 0, s.now) })
 }
 
-// leave takes the user's Pod away.
-func (s *simulation) leave() {
+// deleteForeignPod deletes the user's Pod.
+func (s *simulation) deleteForeignPod() {
 	if s.foreignPod != "" {
 		delete(s.pods, s.foreignPod)
 		s.foreignPod = ""
@@ -103,9 +102,8 @@ func (s *simulation) leave() {
 	}
 }
 
-// advance is what the cluster does when all goes well: every Pod makes its next step, and
-// the garbage collector does what is due. It is false when there was nothing to do.
-func (s *simulation) advance() bool {
+// advanceCluster does the next step of every Pod and of the garbage collector. It returns false if there was none.
+func (s *simulation) advanceCluster() bool {
 	moved := s.collectGarbage()
 	for _, name := range s.podNames() {
 		moved = s.advancePod(name, 0) || moved
@@ -113,15 +111,15 @@ func (s *simulation) advance() bool {
 	if moved {
 		s.passes = 0
 		s.now = s.now.Add(time.Second)
-		s.note("the cluster moves; it is " + s.now.Format(time.TimeOnly))
+		s.note("the cluster does its next step; it is " + s.now.Format(time.TimeOnly))
 	}
 	return moved
 }
 
-// advancePod is what scheduler and kubelet do next with a Pod.
+// advancePod does the next step of scheduler or kubelet for a Pod.
 func (s *simulation) advancePod(name string, code int32) bool {
 	pod := s.pods[name]
-	if pod == nil || s.body(pod).lost {
+	if pod == nil || s.simPodOf(pod).lost {
 		return false
 	}
 	if ended(pod) {
@@ -137,7 +135,7 @@ func (s *simulation) advancePod(name string, code int32) bool {
 	case pod.Spec.NodeName == "":
 		s.changePod(name, func(pod *corev1.Pod) { testutil.Bind(pod, "node-1") })
 	case pod.Status.Phase == corev1.PodPending:
-		s.body(pod).ran = true
+		s.simPodOf(pod).ran = true
 		s.changePod(name, func(pod *corev1.Pod) { testutil.Start(pod, s.now) })
 	default:
 		s.finish(name, code)
@@ -148,23 +146,22 @@ func (s *simulation) advancePod(name string, code int32) bool {
 // finish ends the command of a Pod that has a node.
 func (s *simulation) finish(name string, code int32) {
 	pod := s.pods[name]
-	b, deleting := s.body(pod), pod.DeletionTimestamp != nil
-	// When its node has confirmed the end, the API server has forgotten when the Pod was asked to stop.
+	b, deleting := s.simPodOf(pod), pod.DeletionTimestamp != nil
+	// Once its node has confirmed the end, the API server does not have the time of the deletion anymore.
 	b.late = b.late || deleting && s.isLate(b, pod, 0)
 	before := deleting && askedToStop(pod).Before(s.now.Truncate(time.Second))
 	b.live = false
 	b.ends = append(b.ends, simEnding{code: code, stopped: before || deleting && code > 128})
 	if deleting && !before {
-		b.ends = append(b.ends, simEnding{stopped: true}) // both in one second: either may be told
+		b.ends = append(b.ends, simEnding{stopped: true}) // both in the same second: a status may report either
 	}
 	s.changePod(name, func(pod *corev1.Pod) { testutil.Finish(pod, code, s.now) })
 }
 
-// clear is the kubelet that takes away a Pod which it has stopped. From then on the API
-// server does not know any more when that was asked for, so who sees the Pod only now may
-// take its exit code at its word.
+// clear is the kubelet that confirms the end of a Pod which it has stopped. From then on the API server does not have the time
+// of the deletion anymore, so a status may report the exit code.
 func (s *simulation) clear(name string) {
-	b := s.body(s.pods[name])
+	b := s.simPodOf(s.pods[name])
 	for _, e := range b.ends {
 		if e.stopped && !e.machine {
 			b.ends = append(b.ends, simEnding{code: e.code})
@@ -173,64 +170,63 @@ func (s *simulation) clear(name string) {
 	s.confirmPod(name)
 }
 
-// askedToStop is when the deletion of a Pod was asked for.
+// askedToStop returns the time of the deletion request of a Pod.
 func askedToStop(pod *corev1.Pod) time.Time {
 	return pod.DeletionTimestamp.Add(-time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second)
 }
 
-// takenAway notes that a Pod ends by its machine. One that was asked to stop before has
-// ended as what stopped it.
-func (s *simulation) takenAway(b *simPod, pod *corev1.Pod) {
+// machineLost records that a Pod ends because its machine is lost. A Pod that was deleted before has ended because of the
+// deletion.
+func (s *simulation) machineLost(b *simPod, pod *corev1.Pod) {
 	b.live = false
 	if pod.DeletionTimestamp == nil {
 		b.ends = append(b.ends, simEnding{machine: true})
 		return
 	}
-	// The API server forgets when it was asked to stop, and so whether that was for its timeout.
+	// The API server does not keep the time of the deletion, and so not whether it was for the timeout.
 	b.ends = append(b.ends, simEnding{stopped: true}, simEnding{stopped: true, machine: true})
 }
 
-// failPod is a node that puts a Pod out, or does not take it.
+// failPod is a node that evicts or rejects a Pod.
 func (s *simulation) failPod(name, reason string) {
 	pod := s.pods[name]
-	b := s.body(pod)
-	s.takenAway(b, pod)
+	b := s.simPodOf(pod)
+	s.machineLost(b, pod)
 	s.changePod(name, func(pod *corev1.Pod) {
 		if pod.Status.Phase == corev1.PodRunning {
 			disrupt("TerminationByKubelet")(pod)
 			testutil.Finish(pod, 137, s.now)
-			pod.Status.Reason, pod.Status.Message = reason, "the node says so"
+			pod.Status.Reason, pod.Status.Message = reason, "a message of the node"
 			return
 		}
-		testutil.Fail(pod, reason, "the node says so")
+		testutil.Fail(pod, reason, "a message of the node")
 	})
 	if pod.DeletionTimestamp != nil {
 		s.confirmPod(name)
 	}
 }
 
-// askToStop asks for the deletion of a Pod. One without a node never runs then.
+// askToStop requests the deletion of a Pod. A Pod without a node never runs then.
 func (s *simulation) askToStop(name string, uid *types.UID) error {
 	pod := s.pods[name]
 	if pod == nil || pod.DeletionTimestamp != nil || uid != nil && pod.UID != *uid {
 		return s.deletePod(name, uid)
 	}
-	b := s.body(pod)
+	b := s.simPodOf(pod)
 	b.late = s.isLate(b, pod, 5*time.Second)
 	switch {
 	case !ended(pod) && pod.Spec.NodeName == "":
 		b.live = false
 		b.ends = append(b.ends, simEnding{stopped: true})
 	case ended(pod) && (finishedNow(pod, s.now) || slices.ContainsFunc(b.ends, func(e simEnding) bool { return e.code > 128 })):
-		// In one second either may be told. Of a Pod that is taken away the API server does not
-		// know when it was asked to stop, so one that a signal ended may have been before.
+		// In the same second a status may report either. The API server does not keep the time of the deletion request of a
+		// deleted Pod, so a command that a signal ended may have been stopped by the request.
 		b.ends = append(b.ends, simEnding{stopped: true})
 	}
 	return s.deletePod(name, uid)
 }
 
-// isLate reports whether the timeout of a Pod that runs is over, or will be soon; or was,
-// when its command ended.
+// isLate reports whether a running Pod is past its timeout, or will be soon, or whether it was when its command ended.
 func (s *simulation) isLate(b *simPod, pod *corev1.Pod, soon time.Duration) bool {
 	timeout := s.specs[b.job.Name].Tasks[b.in.Task].Timeout
 	for _, c := range pod.Status.ContainerStatuses {
@@ -253,18 +249,18 @@ func finishedNow(pod *corev1.Pod, now time.Time) bool {
 	return false
 }
 
-// disrupt sets the condition with which a Pod is taken away.
+// disrupt sets the condition DisruptionTarget.
 func disrupt(reason string) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
 		pod.Status.Conditions = append(slices.Clone(pod.Status.Conditions), corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reason})
 	}
 }
 
-// collectPod is what the collector of Pods does to one whose node is gone: it is FAILED,
-// and is deleted without asking anybody.
+// collectPod is the Pod garbage collector for a Pod whose node was deleted: the Pod is Failed and is deleted without the
+// kubelet.
 func (s *simulation) collectPod(name string) {
-	b := s.body(s.pods[name])
-	s.takenAway(b, s.pods[name])
+	b := s.simPodOf(s.pods[name])
+	s.machineLost(b, s.pods[name])
 	s.changePod(name, func(pod *corev1.Pod) {
 		disrupt("DeletionByPodGC")(pod)
 		pod.Status.Phase = corev1.PodFailed
@@ -276,9 +272,9 @@ func (s *simulation) collectPod(name string) {
 	}
 }
 
-// vanish removes a Pod though a finalizer holds it.
+// vanish deletes a Pod in spite of its finalizer.
 func (s *simulation) vanish(name string) {
-	b := s.body(s.pods[name])
+	b := s.simPodOf(s.pods[name])
 	b.live = false
 	b.ends = append(b.ends, simEnding{stopped: true, machine: true})
 	delete(s.pods, name)
@@ -286,9 +282,9 @@ func (s *simulation) vanish(name string) {
 	s.simAPI.floor = s.last()
 }
 
-// worldOptions are what users and the cluster can do. Within a pass (calling) they are
-// those on which the outcome of a race depends.
-func (s *simulation) worldOptions(calling bool) []simOption {
+// clusterOptions returns what users and the cluster can do. During a call of a pass (calling) these are the actions with which
+// the pass may race.
+func (s *simulation) clusterOptions(calling bool) []simOption {
 	var out []simOption
 	add := func(label, name string, do func()) {
 		if name != "" {
@@ -296,37 +292,37 @@ func (s *simulation) worldOptions(calling bool) []simOption {
 		}
 		out = append(out, simOption{label, do})
 	}
-	for _, name := range s.acted() {
+	for _, name := range s.targets() {
 		pod := s.pods[name]
-		b := s.body(pod)
+		b := s.simPodOf(pod)
 		deleting := pod.DeletionTimestamp != nil
 		running := pod.Status.Phase == corev1.PodRunning
-		held := slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
-		if !deleting && (held || !s.passing()) {
-			add("a person deletes", name, func() { _ = s.askToStop(name, nil) })
+		hasFinalizer := slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
+		if !deleting && (hasFinalizer || !s.passing()) {
+			add("a user deletes", name, func() { _ = s.askToStop(name, nil) })
 		}
-		if held && !calling && s.mayVanish() {
-			add("somehow vanishes", name, func() { s.vanish(name) })
+		if hasFinalizer && !calling && s.mayVanish() {
+			add("vanishes", name, func() { s.vanish(name) })
 		}
-		if held && !ended(pod) && !calling {
-			add("label off", name, func() {
+		if hasFinalizer && !ended(pod) && !calling {
+			add("label removed", name, func() {
 				b.hidden = true
 				s.changePod(name, func(pod *corev1.Pod) { delete(pod.Labels, v1alpha1.LabelTracked) })
 			})
-			add("owner off", name, func() { s.changePod(name, func(pod *corev1.Pod) { pod.OwnerReferences = nil }) })
+			add("owner removed", name, func() { s.changePod(name, func(pod *corev1.Pod) { pod.OwnerReferences = nil }) })
 			if s.mayVanish() {
-				add("proof off", name, func() {
-					s.take(name, func(pod *corev1.Pod) { delete(pod.Annotations, v1alpha1.AnnotationProof) })
+				add("proof removed", name, func() {
+					s.disown(name, func(pod *corev1.Pod) { delete(pod.Annotations, v1alpha1.AnnotationProof) })
 				})
-				add("given away", name, func() {
-					s.take(name, func(pod *corev1.Pod) {
+				add("given to another controller", name, func() {
+					s.disown(name, func(pod *corev1.Pod) {
 						pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web", UID: "rs-1", Controller: new(true)}}
 					})
 				})
 			}
-			add("attempt off", name, func() { s.changePod(name, func(pod *corev1.Pod) { delete(pod.Labels, v1alpha1.LabelAttempt) }) })
+			add("attempt label removed", name, func() { s.changePod(name, func(pod *corev1.Pod) { delete(pod.Labels, v1alpha1.LabelAttempt) }) })
 			if s.mayVanish() {
-				add("finalizer off", name, func() { s.changePod(name, func(pod *corev1.Pod) { pod.Finalizers = nil }) })
+				add("finalizer removed", name, func() { s.changePod(name, func(pod *corev1.Pod) { pod.Finalizers = nil }) })
 			}
 		}
 		if ended(pod) {
@@ -347,14 +343,14 @@ func (s *simulation) worldOptions(calling bool) []simOption {
 			}
 			if !calling {
 				add("evicted", name, func() { s.failPod(name, "Evicted") })
-				add("node lost under", name, func() { b.lost = true })
+				add("node lost of", name, func() { b.lost = true })
 			}
 		}
 		if calling {
 			continue
 		}
 		if !running && !deleting {
-			add("a step of", name, func() { s.advancePod(name, 0) })
+			add("next step of", name, func() { s.advancePod(name, 0) })
 		}
 		if !deleting {
 			add("preempted", name, func() { s.changePod(name, disrupt("PreemptionByScheduler")); _ = s.askToStop(name, nil) })
@@ -370,19 +366,19 @@ func (s *simulation) worldOptions(calling bool) []simOption {
 	return append(out, s.userOptions()...)
 }
 
-// userOptions are what users do to jobs.
+// userOptions returns what users can do to jobs.
 func (s *simulation) userOptions() []simOption {
 	var out []simOption
 	for _, name := range slices.Sorted(maps.Keys(s.jobs)) {
 		if s.jobs[name].DeletionTimestamp != nil {
 			continue
 		}
-		if taken := s.specs[name].PodName(resolve.Instance{}); s.foreignPod == "" && s.pods[taken] == nil && len(s.simPods) == 0 {
-			out = append(out, simOption{"a stranger takes the name " + taken, func() { s.createForeignPod(taken) }})
+		if first := s.specs[name].PodName(resolve.Instance{}); s.foreignPod == "" && s.pods[first] == nil && len(s.simPods) == 0 {
+			out = append(out, simOption{"a user creates Pod " + first, func() { s.createForeignPod(first) }})
 		}
 		retry := resolve.Instance{Attempt: 1}
 		if ahead := s.specs[name].PodName(retry); s.foreignPod == "" && s.pods[ahead] == nil && !slices.ContainsFunc(s.simPods, func(b *simPod) bool { return b.name == ahead }) {
-			out = append(out, simOption{"a forger makes " + ahead, func() { s.createForgedPod(s.jobs[name], retry) }})
+			out = append(out, simOption{"a user forges Pod " + ahead, func() { s.createForgedPod(s.jobs[name], retry) }})
 		}
 		spec := &s.jobs[name].Spec
 		change := func(label string, change func(*v1alpha1.BatchJobSpec)) {
@@ -407,32 +403,30 @@ func (s *simulation) userOptions() []simOption {
 	return out
 }
 
-// take takes a Pod from its job. Whatever comes of it, for the job its machine may be lost.
-func (s *simulation) take(name string, change func(*corev1.Pod)) {
-	b := s.body(s.pods[name])
-	b.taken = true
+// disown changes a Pod so that it may not be the job's anymore. Whatever its end is, for the job its machine may be lost.
+func (s *simulation) disown(name string, change func(*corev1.Pod)) {
+	b := s.simPodOf(s.pods[name])
+	b.disowned = true
 	b.ends = append(b.ends, simEnding{machine: true})
 	s.changePod(name, change)
 }
 
-// passing says that a pass is under way.
+// passing reports whether a pass is running.
 func (s *simulation) passing() bool {
 	return slices.ContainsFunc(s.controllers, func(c *simController) bool { return c.passing != "" })
 }
 
-// alone says that one controller has been at work only. Between a controller's look at the
-// job and its creation of a Pod there is no lock, only the Pod's name: where one is
-// overtaken there by another, and the Pod is gone by then, it makes a stray, which is
-// stopped once seen.
-func (s *simulation) alone() bool { return !s.controllers[1].used }
+// singleController reports whether only one controller has run. Between the read of the job and the creation of a Pod there is
+// no lock, only the name of the Pod. If another controller creates that Pod in between, and the Pod is deleted again, the first
+// controller creates an unclaimed Pod, which is deleted when the next pass observes it.
+func (s *simulation) singleController() bool { return !s.controllers[1].used }
 
-// mayVanish: where there are two controllers nothing takes Pods away in spite of their
-// finalizers.
-func (s *simulation) mayVanish() bool { return s.alone() }
+// mayVanish reports whether Pods may be deleted in spite of their finalizers: not if there are two controllers.
+func (s *simulation) mayVanish() bool { return s.singleController() }
 
-// acted are the Pods that something can happen to, by name. With representatives it is
-// one of those that differ only in their index.
-func (s *simulation) acted() []string {
+// targets returns the names of the Pods to which something can happen. With representatives it returns only one of the Pods that
+// differ only in their index.
+func (s *simulation) targets() []string {
 	names := s.podNames()
 	if !s.setup.representatives {
 		return names
@@ -440,15 +434,15 @@ func (s *simulation) acted() []string {
 	seen := map[string]bool{}
 	return slices.DeleteFunc(names, func(name string) bool {
 		pod := s.pods[name]
-		key := fmt.Sprint(s.body(pod).in.Task, s.body(pod).in.Attempt, pod.Status.Phase, pod.Spec.NodeName, pod.DeletionTimestamp != nil, pod.Finalizers, len(pod.Labels), len(pod.OwnerReferences), len(pod.Annotations), s.body(pod).lost, s.body(pod).taken)
+		key := fmt.Sprint(s.simPodOf(pod).in.Task, s.simPodOf(pod).in.Attempt, pod.Status.Phase, pod.Spec.NodeName, pod.DeletionTimestamp != nil, pod.Finalizers, len(pod.Labels), len(pod.OwnerReferences), len(pod.Annotations), s.simPodOf(pod).lost, s.simPodOf(pod).disowned)
 		was := seen[key]
 		seen[key] = true
 		return was
 	})
 }
 
-// collectGarbage is one round of the garbage collector: Pods of jobs that are gone, or are
-// being deleted in the foreground, are deleted, and then these jobs go.
+// collectGarbage does one round of the garbage collector: it deletes the Pods of jobs that are deleted, or being deleted in the
+// foreground, and then those jobs.
 func (s *simulation) collectGarbage() bool {
 	moved := false
 	owned := map[string]int{}

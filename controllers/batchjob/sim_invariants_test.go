@@ -23,30 +23,30 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// What holds in every state of every run, by number and by the function that says so:
+// The invariants of every state of every run, and the functions that check them:
 //
-//	I1 at most one live Pod for each instance          checkLive
-//	I2 an attempt is counted once, as it really ended  checkMove
-//	I3 budgets and limits are kept                     checkBudgets
-//	I4 no task begins before its rule holds            checkRule
-//	I5 counts are those of the lists                   checkSums
-//	I6 a Pod is claimed when it is made, and its       checkClaimed,
-//	   outcome is stored when it is let go of          checkReleased
-//	I7 a job is final when nothing runs, for good      checkFinal
-//	I8 a job comes to its end, or to rest when it is   round, checkIdle,
-//	   suspended, and then all is idle                 checkStopping, checkAtRest
-//	I9 nothing of ours is left                         checkNothingLeft
-//	I10 a Pod that runs is stopped for a reason        checkStopped
-//	I11 a process waits until it sees what it wrote    checkAwaited
+//	I1 at most one live Pod for each instance            checkLive
+//	I2 an attempt is counted once, as it really ended    checkMove
+//	I3 budgets and limits are not exceeded               checkBudgets
+//	I4 no task starts before its rule holds              checkRule
+//	I5 the counts equal the lists                        checkSums
+//	I6 a Pod is claimed when it is created, and its      checkClaimed,
+//	   outcome is stored when its finalizer is removed   checkFinalizerRemoved
+//	I7 a job is final when no Pod of it runs, and stays  checkFinal
+//	I8 a job ends, or stops when it is suspended, and    round, checkIdle,
+//	   then nothing is written                           checkStopping, checkSuspended
+//	I9 no finalizer and nothing in memory is left        checkNothingLeft
+//	I10 a running Pod is stopped only for a reason       checkStopped
+//	I11 a process waits until it sees its own write      checkAwaited
 //
-// The functions below the list of checks are where they are called.
+// The functions after the checks call them.
 
-// checkLive: at most one Pod of an instance is live, from its creation until its
-// containers have ended or never can run. Strays are known of: see alone.
+// checkLive: an instance has at most one live Pod. A Pod is live from its creation until its containers have ended, or can
+// never run. Unclaimed Pods do not count: see singleController.
 func (s *simulation) checkLive() {
 	live := map[string]string{}
 	for _, b := range s.simPods {
-		if !b.live || b.stray {
+		if !b.live || b.unclaimed {
 			continue
 		}
 		key := fmt.Sprintf("instance %d of task %d of %s", b.in.Index, b.in.Task, b.job.UID)
@@ -57,8 +57,8 @@ func (s *simulation) checkLive() {
 	}
 }
 
-// checkMove: where an instance stands in the stored status changes only as a Pod of its
-// attempt really ended, one attempt at a time, and at the cost of the budget that is meant.
+// checkMove: the record of an instance in the stored status changes only as a Pod of its attempt really ended, one attempt at
+// a time, and the right budget is charged.
 func (s *simulation) checkMove(job, was *v1alpha1.BatchJob, task, index int, before, after simRecord) {
 	if before == after {
 		return
@@ -69,7 +69,7 @@ func (s *simulation) checkMove(job, was *v1alpha1.BatchJob, task, index int, bef
 		run = before.run
 	}
 	end := s.endings(job, resolve.Instance{Task: task, Index: index, Attempt: before.attempt(), Run: run})
-	doomed := job.Spec.Terminate
+	terminated := job.Spec.Terminate
 	restarted := job.Status.Run > was.Status.Run
 	mayRetry := before.retries < spec.MaxRetryCount && spec.FailedAction != v1alpha1.FailedActionFastInterrupt
 	machineUsedUp := before.machines == spec.ResourceMaxRetryCount
@@ -82,15 +82,15 @@ func (s *simulation) checkMove(job, was *v1alpha1.BatchJob, task, index int, bef
 	case before.where == "":
 		ok = after == simRecord{where: simActive} || after.where == simFailed // its predecessors failed, or it is terminated
 	case before.where == simRetrying && after.where == simFailed:
-		ok = doomed
+		ok = terminated
 	case before.where == simRetrying:
 		ok = after.where == simActive && step == simRecord{}
 	case before.where == simInterrupted:
-		ok = after.where == simFailed && (doomed || end.any)
+		ok = after.where == simFailed && (terminated || end.any)
 	case before.where != simActive:
 	case after.where == simSucceeded:
 		ok = end.success
-	case after.where == simFailed && doomed:
+	case after.where == simFailed && terminated:
 		ok = end.any
 	case after.where == simFailed:
 		ok = end.command && !mayRetry && spec.FailedAction == v1alpha1.FailedActionTerminate || end.machine && machineUsedUp && !mayRetry
@@ -104,25 +104,24 @@ func (s *simulation) checkMove(job, was *v1alpha1.BatchJob, task, index int, bef
 		ok = mayRetry && (end.command || end.machine && machineUsedUp)
 	}
 	if !ok {
-		s.fail("I2: instance %d of task %d goes from %+v to %+v, and has ended %+v", index, task, before, after, end)
+		s.fail("I2: instance %d of task %d changes from %+v to %+v, and has ended %+v", index, task, before, after, end)
 	}
 }
 
-// wasSuspended says that a stored status tells of a suspension.
+// wasSuspended reports whether a stored status says that the job is suspended.
 func (s *simulation) wasSuspended(job *v1alpha1.BatchJob) bool {
 	return meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionSuspended)
 }
 
-// simEndings sums up how the Pods of an attempt have really ended.
+// simEndings summarizes how the Pods of an attempt have really ended.
 type simEndings struct{ any, success, command, machine, stopped bool }
 
-// endings says how the Pods of an attempt have really ended. There is more than one Pod
-// where somebody took one away in spite of its finalizer. An attempt for which no Pod
-// could be made has ended by its machine.
+// endings returns how the Pods of an attempt have really ended. There is more than one Pod if one was deleted in spite of its
+// finalizer. An attempt without a Pod has not acquired its machine.
 func (s *simulation) endings(job *v1alpha1.BatchJob, in resolve.Instance) (out simEndings) {
 	found := false
 	for _, b := range s.simPods {
-		if b.job.UID != job.UID || b.in != in || b.stray && b.live {
+		if b.job.UID != job.UID || b.in != in || b.unclaimed && b.live {
 			continue
 		}
 		found = true
@@ -133,9 +132,8 @@ func (s *simulation) endings(job *v1alpha1.BatchJob, in resolve.Instance) (out s
 			out.machine = out.machine || e.machine || e.stopped && !b.timedOut
 			out.command = out.command || !e.machine && (e.code != 0 && !e.stopped || e.stopped && (b.timedOut || b.late))
 		}
-		// The end of a Pod that was asked to stop, and whose node says nothing, may be
-		// counted where nothing comes after it.
-		silent := len(b.ends) == 0 || b.taken && len(b.ends) == 1 // the one for which it was taken
+		// If the node does not confirm the end of a terminating Pod, the end may be counted when no attempt follows.
+		silent := len(b.ends) == 0 || b.disowned && len(b.ends) == 1 // the one for the change of ownership
 		if pod := s.pods[b.name]; silent && pod != nil && pod.UID == b.uid && pod.DeletionTimestamp != nil && !s.now.Before(pod.DeletionTimestamp.Add(time.Minute)) {
 			out.any, out.machine, out.command = true, out.machine || !b.timedOut, out.command || b.timedOut || b.late
 		}
@@ -146,7 +144,7 @@ func (s *simulation) endings(job *v1alpha1.BatchJob, in resolve.Instance) (out s
 	return out
 }
 
-// checkBudgets: no attempt is one too many, and maxConcurrentNum holds.
+// checkBudgets: no budget and no maxConcurrentNum is exceeded.
 func (s *simulation) checkBudgets(job *v1alpha1.BatchJob) {
 	spec := s.specs[job.Name]
 	for i := range spec.Tasks {
@@ -160,13 +158,13 @@ func (s *simulation) checkBudgets(job *v1alpha1.BatchJob) {
 			}
 		}
 		if active > t.MaxConcurrentNum {
-			s.fail("I3: task %d has %d instances under way, and may have %d", i, active, t.MaxConcurrentNum)
+			s.fail("I3: task %d has %d active instances, and may have %d", i, active, t.MaxConcurrentNum)
 		}
 	}
 	live := map[int]int{}
 	for _, b := range s.simPods {
-		// One whose outcome was counted though its node does not answer has no place any more.
-		if b.live && !b.stray && b.job.UID == job.UID && s.claims(job, b) {
+		// A Pod on an unreachable node whose outcome was counted does not count towards the limit.
+		if b.live && !b.unclaimed && b.job.UID == job.UID && s.claims(job, b) {
 			if live[b.in.Task]++; live[b.in.Task] > spec.Tasks[b.in.Task].MaxConcurrentNum {
 				s.fail("I3: task %d has %d live Pods, and may have %d", b.in.Task, live[b.in.Task], spec.Tasks[b.in.Task].MaxConcurrentNum)
 			}
@@ -174,8 +172,7 @@ func (s *simulation) checkBudgets(job *v1alpha1.BatchJob) {
 	}
 }
 
-// checkRule: a task that begins is one that may, and a task that fails without having
-// begun is one that never may.
+// checkRule: a task starts only if its rule allows it, and fails without a start only if the rule can never allow it.
 func (s *simulation) checkRule(job *v1alpha1.BatchJob, task int) {
 	spec := s.specs[job.Name]
 	start := true
@@ -196,12 +193,12 @@ func (s *simulation) checkRule(job *v1alpha1.BatchJob, task int) {
 		switch {
 		case at.where == simSucceeded, at.where == simFailed && (job.Spec.Terminate || !start):
 		case at.where == simFailed || !start:
-			s.fail("I4: task %d: instance %d is %+v, and that the task may start is %t", task, index, at, start)
+			s.fail("I4: task %d: instance %d is %+v; the task may start: %t", task, index, at, start)
 		}
 	}
 }
 
-// checkSums: the counts of a status are those of its lists, and all instances are in them.
+// checkSums: the counts of a status equal its lists, and include all instances.
 func (s *simulation) checkSums(job *v1alpha1.BatchJob) {
 	spec, status := s.specs[job.Name], &job.Status
 	count := map[string]int64{}
@@ -224,58 +221,57 @@ func (s *simulation) checkSums(job *v1alpha1.BatchJob) {
 	}
 }
 
-// checkClaimed: a Pod is made for an attempt that the stored status claims. A job that is
-// gone or going has no say: what was on its way then is for the garbage collector.
+// checkClaimed: a Pod is created for an attempt that the stored status claims. A job that is deleted is not checked: the
+// garbage collector deletes its Pods.
 func (s *simulation) checkClaimed(b *simPod) {
 	job := s.jobs[b.job.Name]
 	if s.isDeleted(b.job) || s.claims(job, b) {
 		return
 	}
-	if b.stray = true; s.alone() {
-		s.fail("I6: %s was made, and is not claimed", b.name)
+	if b.unclaimed = true; s.singleController() {
+		s.fail("I6: %s was created, and is not claimed", b.name)
 	}
 }
 
-// checkReleased: when finalizer or label come off a Pod, no stored status waits for its
-// outcome any more; and if it runs it has been asked to stop, unless its job goes: then
-// it is whose --cascade says.
-func (s *simulation) checkReleased(pod *corev1.Pod) {
-	b := s.body(pod)
+// checkFinalizerRemoved: when the finalizer or label of a Pod is removed, no stored status waits for its outcome, and a running
+// Pod is terminating. If its job is deleted, --cascade decides what happens to the Pod.
+func (s *simulation) checkFinalizerRemoved(pod *corev1.Pod) {
+	b := s.simPodOf(pod)
 	job := s.jobs[b.job.Name]
-	if s.isDeleted(b.job) || b.taken {
+	if s.isDeleted(b.job) || b.disowned {
 		return
 	}
 	if b.live && pod.DeletionTimestamp == nil {
-		s.fail("I6: %s was let go of, and goes on", pod.Name)
+		s.fail("I6: the finalizer of %s was removed, and it keeps running", pod.Name)
 	}
-	if isFinal(job) || b.stray {
+	if isFinal(job) || b.unclaimed {
 		return
 	}
 	if s.specs[job.Name].WaitsForMachine && !b.live && !b.ran {
-		return // it is replaced: nothing has begun, and nothing is to be stored
+		return // it is replaced: it has not run, and has no outcome
 	}
 	if s.claims(job, b) {
-		s.fail("I6: %s was let go of, and its outcome is not stored", pod.Name)
+		s.fail("I6: the finalizer of %s was removed, and its outcome is not stored", pod.Name)
 	}
 }
 
-// checkFinal: a job becomes final when no Pod of it runs, and stays as it is then. A
-// second controller may make a Pod at any moment: see alone.
+// checkFinal: a job becomes final when none of its Pods runs, and does not change afterwards. A second controller may create a
+// Pod at any moment: see singleController.
 func (s *simulation) checkFinal(before, after *v1alpha1.BatchJob) {
 	if isFinal(before) && after.Status.Run == before.Status.Run && (before.Status.State != after.Status.State || before.Status.TaskInstanceProgress != after.Status.TaskInstanceProgress || !before.Status.EndTime.Equal(after.Status.EndTime)) {
-		s.fail("I7: the status of a job that was %s is written again", before.Status.State)
+		s.fail("I7: the final status %s is written again", before.Status.State)
 	}
-	if !isFinal(after) || !s.alone() {
+	if !isFinal(after) || !s.singleController() {
 		return
 	}
 	for _, name := range s.podNames() {
-		if pod := s.pods[name]; isHeld(pod) && !plan.HasFinished(pod) && metav1.IsControlledBy(pod, after) {
+		if pod := s.pods[name]; isTracked(pod) && !plan.HasFinished(pod) && metav1.IsControlledBy(pod, after) {
 			s.fail("I7: the job is %s, and %s has not finished", after.Status.State, name)
 		}
 	}
 }
 
-// checkIdle: where nothing happens nothing is written, even if a controller is woken.
+// checkIdle: if nothing has changed, a pass writes nothing.
 func (s *simulation) checkIdle() {
 	before := s.writes
 	for _, c := range s.controllers {
@@ -288,12 +284,12 @@ func (s *simulation) checkIdle() {
 		}
 	}
 	if s.writes != before {
-		s.fail("I8: %d writes though nothing happens", s.writes-before)
+		s.fail("I8: %d writes though nothing has changed", s.writes-before)
 	}
 }
 
-// checkStopping: when no pass is due, and none is to be repeated in a moment since it met a
-// conflict, whatever a suspension or a termination stops has been asked to stop.
+// checkStopping: when no pass is due, and none is repeated soon after a conflict, all Pods that a suspension or a termination
+// stops are terminating.
 func (s *simulation) checkStopping() {
 	for _, c := range s.controllers {
 		for _, d := range c.due {
@@ -304,31 +300,31 @@ func (s *simulation) checkStopping() {
 	}
 	for _, b := range s.simPods {
 		pod, job := s.pods[b.name], s.jobs[b.job.Name]
-		if !b.live || b.stray || b.taken || b.hidden || pod == nil || pod.UID != b.uid || s.isDeleted(b.job) || pod.DeletionTimestamp != nil {
+		if !b.live || b.unclaimed || b.disowned || b.hidden || pod == nil || pod.UID != b.uid || s.isDeleted(b.job) || pod.DeletionTimestamp != nil {
 			continue
 		}
 		if (job.Spec.Suspend || job.Spec.Terminate) && pod.Labels[v1alpha1.LabelAttempt] != "" {
-			s.fail("I8: the job is to stop, and %s was not asked to", b.name)
+			s.fail("I8: the job is suspended or terminated, and %s was not deleted", b.name)
 		}
 	}
 }
 
-// checkAtRest: of a job that is suspended nothing runs, nothing is claimed and no Pod but those of
-// interrupted instances has the finalizer once all is idle.
-func (s *simulation) checkAtRest(job *v1alpha1.BatchJob) {
+// checkSuspended: when a suspended job is idle, no Pod of it runs, no instance is claimed, and only Pods of interrupted instances
+// have the finalizer.
+func (s *simulation) checkSuspended(job *v1alpha1.BatchJob) {
 	for _, b := range s.simPods {
-		if b.live && !b.stray && b.job.UID == job.UID {
-			s.fail("I8: the job is suspended, and %s goes on", b.name)
+		if b.live && !b.unclaimed && b.job.UID == job.UID {
+			s.fail("I8: the job is suspended, and %s keeps running", b.name)
 		}
 	}
 	for _, name := range s.podNames() {
 		pod := s.pods[name]
-		b := s.body(pod)
-		if b.job.UID != job.UID || b.stray || b.hidden || b.taken || s.records(job, b.in.Task)[b.in.Index].where == simInterrupted {
+		b := s.simPodOf(pod)
+		if b.job.UID != job.UID || b.unclaimed || b.hidden || b.disowned || s.records(job, b.in.Task)[b.in.Index].where == simInterrupted {
 			continue
 		}
 		if slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
-			s.fail("I9: the job is suspended, and %s is still held", name)
+			s.fail("I9: the job is suspended, and %s still has the finalizer", name)
 		}
 	}
 	for i := range s.specs[job.Name].Tasks {
@@ -340,28 +336,28 @@ func (s *simulation) checkAtRest(job *v1alpha1.BatchJob) {
 	}
 }
 
-// isCounted reports whether the instance of a Pod has ended, so that no pass misses its Pod.
+// isCounted reports whether the instance of a Pod has ended, so that no pass asks the API server for its Pod.
 func (s *simulation) isCounted(b *simPod) bool {
 	where := s.records(s.jobs[b.job.Name], b.in.Task)[b.in.Index].where
 	return where == simSucceeded || where == simFailed
 }
 
-// checkNothingLeft: at the end the job is final or gone, no Pod has our finalizer or the
-// label, strays have been stopped, and no process remembers anything.
+// checkNothingLeft: at the end the job is final or deleted, no Pod has our finalizer or label, unclaimed Pods were deleted, and
+// no process remembers anything.
 func (s *simulation) checkNothingLeft() {
 	hidden := false
 	for _, name := range s.podNames() {
 		pod := s.pods[name]
-		if b := s.body(pod); b.hidden && pod.Labels[v1alpha1.LabelTracked] == "" && (s.isDeleted(b.job) || s.isCounted(b)) {
-			hidden = true // nobody sees it, and nobody asks for it: it is the person's again
+		if b := s.simPodOf(pod); b.hidden && pod.Labels[v1alpha1.LabelTracked] == "" && (s.isDeleted(b.job) || s.isCounted(b)) {
+			hidden = true // no cache has it, and no pass asks for it: the user who edited it must delete it
 			continue
 		}
-		if isHeld(pod) {
-			s.fail("I9: %s is still held", name)
+		if isTracked(pod) {
+			s.fail("I9: %s still has the finalizer or label", name)
 		}
 	}
-	for _, made := range s.setup.jobs {
-		if job := s.jobs[made.Name]; job != nil && !isFinal(job) && !hidden {
+	for _, submitted := range s.setup.jobs {
+		if job := s.jobs[submitted.Name]; job != nil && !isFinal(job) && !hidden {
 			s.fail("I8: the job has not ended: %q", s.brief())
 		}
 	}
@@ -375,28 +371,26 @@ func (s *simulation) checkNothingLeft() {
 	}
 }
 
-// checkAwaited: no status is written by a process whose cache has not seen the status that
-// it wrote last. Nothing bad would come of it, since the API server refuses the write; but
-// it would be refused again and again.
+// checkAwaited: a process writes no status while its cache does not have its last status write. The API server would refuse the
+// write, again and again.
 func (s *simulation) checkAwaited(c *simController) {
 	for _, job := range c.cachedJobs() {
-		// What is written of a job that is final is not remembered, and hardly ever is any.
+		// The process does not remember its writes of final jobs, which are rare.
 		if job.Name == c.passing && !isFinal(job) && lookup.IsOlder(job.ResourceVersion, c.written) {
-			s.fail("I11: controller %d writes a status, and has not seen the one that it wrote before", c.id)
+			s.fail("I11: controller %d writes a status before its cache has its last write", c.id)
 		}
 	}
 }
 
-// goes reports whether a job is gone or being deleted.
+// isDeleted reports whether a job is deleted or being deleted.
 func (s *simulation) isDeleted(was *v1alpha1.BatchJob) bool {
 	job := s.jobs[was.Name]
 	return job == nil || job.UID != was.UID || job.DeletionTimestamp != nil
 }
 
-// checkStopped: a Pod that is asked to stop is one whose timeout is over, whose attempt is
-// over, or whose job is.
+// checkStopped: a controller deletes a Pod only after its timeout, or when its attempt or its job is over.
 func (s *simulation) checkStopped(pod *corev1.Pod) {
-	b := s.body(pod)
+	b := s.simPodOf(pod)
 	job := s.jobs[b.job.Name]
 	if !b.live || s.isDeleted(b.job) || isFinal(job) {
 		return
@@ -412,12 +406,12 @@ func (s *simulation) checkStopped(pod *corev1.Pod) {
 		return
 	}
 	if pod.Status.Phase == corev1.PodPending && !s.now.Before(pod.CreationTimestamp.Add(plan.DefaultResourceWait)) {
-		return // its patience is over
+		return // past the acquisition timeout
 	}
-	s.fail("I10: %s is stopped, and nobody knows why", pod.Name)
+	s.fail("I10: %s is stopped without a reason", pod.Name)
 }
 
-// check is what is looked at whenever something has happened.
+// check is called after every change.
 func (s *simulation) check() {
 	if s.simAPI.floor > s.floor {
 		s.floor = s.simAPI.floor
@@ -428,16 +422,16 @@ func (s *simulation) check() {
 	s.checkLive()
 }
 
-// afterWrite is what is looked at after a controller's write.
+// afterWrite is called after a controller's write.
 func (s *simulation) afterWrite() { s.check() }
 
-// checkEnd is what is looked at when nothing will happen any more.
+// checkEnd is called when nothing can happen anymore.
 func (s *simulation) checkEnd() {
 	s.checkNothingLeft()
 	s.checkIdle()
 }
 
-// makePod is a controller's creation of a Pod.
+// makePod is the creation of a Pod by a controller.
 func (s *simulation) makePod(pod *corev1.Pod) error {
 	if err := s.createPod(pod); err != nil {
 		return err
@@ -451,13 +445,13 @@ func (s *simulation) makePod(pod *corev1.Pod) error {
 	b.in.Run, _ = strconv.Atoi(pod.Labels[v1alpha1.LabelRun])
 	s.simPods = append(s.simPods, b)
 	s.checkClaimed(b)
-	if !b.stray && s.jobs[owner.Name] != nil {
+	if !b.unclaimed && s.jobs[owner.Name] != nil {
 		s.checkBudgets(s.jobs[owner.Name])
 	}
 	return nil
 }
 
-// owner is the job that a reference means, though it may be gone.
+// owner returns the job of an owner reference, or a job with only its name and UID if it does not exist.
 func (s *simulation) owner(ref *metav1.OwnerReference) *v1alpha1.BatchJob {
 	if job := s.jobs[ref.Name]; job != nil && job.UID == ref.UID {
 		return job
@@ -465,19 +459,18 @@ func (s *simulation) owner(ref *metav1.OwnerReference) *v1alpha1.BatchJob {
 	return &v1alpha1.BatchJob{ObjectMeta: metav1.ObjectMeta{Name: ref.Name, UID: ref.UID}}
 }
 
-// stopPod is a controller's deletion of a Pod.
+// stopPod is the deletion of a Pod by a controller.
 func (s *simulation) stopPod(name string, uid *types.UID) error {
 	if pod := s.pods[name]; pod != nil && pod.DeletionTimestamp == nil && (uid == nil || *uid == pod.UID) {
 		if name == s.foreignPod {
-			s.fail("I6: %s is somebody else's, and is deleted", name)
+			s.fail("I6: %s is a foreign Pod, and is deleted", name)
 		}
 		s.checkStopped(pod)
 	}
 	return s.askToStop(name, uid)
 }
 
-// editMetadata is a controller's patch of a Pod. It returns the resource version that the Pod
-// has then, or had last.
+// editMetadata is a patch of a Pod by a controller. It returns the new resource version of the Pod, or its last one.
 func (s *simulation) editMetadata(name string, body []byte) (string, error) {
 	before := s.pods[name]
 	if err := s.patchPod(name, body); err != nil {
@@ -485,9 +478,9 @@ func (s *simulation) editMetadata(name string, body []byte) (string, error) {
 	}
 	after, version := s.pods[name], before.ResourceVersion
 	if name == s.foreignPod {
-		// What is ours, as the finalizer, may be taken off it, and nothing put on.
+		// Our metadata, such as the finalizer, may be removed from it, and nothing may be added.
 		if len(after.Labels) > len(before.Labels) || len(after.Finalizers) > len(before.Finalizers) || len(after.Annotations) > len(before.Annotations) || len(after.OwnerReferences) > len(before.OwnerReferences) {
-			s.fail("I6: %s is somebody else's, and is changed", name)
+			s.fail("I6: %s is a foreign Pod, and is changed", name)
 		}
 		return after.ResourceVersion, nil
 	}
@@ -497,19 +490,19 @@ func (s *simulation) editMetadata(name string, body []byte) (string, error) {
 	lost := after == nil || before.Labels[v1alpha1.LabelTracked] != "" && after.Labels[v1alpha1.LabelTracked] == "" ||
 		len(after.Finalizers) < len(before.Finalizers)
 	if lost {
-		s.checkReleased(before)
+		s.checkFinalizerRemoved(before)
 	}
 	return version, nil
 }
 
-// recordStatus is a controller's write of a status.
+// recordStatus is a status write by a controller.
 func (s *simulation) recordStatus(c *simController, name string, body []byte) (*v1alpha1.BatchJob, error) {
 	before := s.jobs[name]
 	after, err := s.storeStatus(name, body)
 	if err != nil || after == before {
 		return after, err
 	}
-	s.findUnclaimed(c, after)
+	s.markUnclaimed(c, after)
 	s.checkFinal(before, after)
 	if plan.IsDuplicate(after) || isFinal(before) && after.Status.Run == before.Status.Run {
 		return after, nil
@@ -518,7 +511,7 @@ func (s *simulation) recordStatus(c *simController, name string, body []byte) (*
 	s.checkBudgets(after)
 	for i := range s.specs[name].Tasks {
 		old, next := s.records(before, i), s.records(after, i)
-		if begins(old, next) {
+		if startsTask(old, next) {
 			s.checkRule(after, i)
 		}
 		for index := range s.specs[name].Tasks[i].InstanceNum {
@@ -528,20 +521,19 @@ func (s *simulation) recordStatus(c *simController, name string, body []byte) (*
 	return after, nil
 }
 
-// overtaken finds the Pods that another controller has made during the pass which stores a
-// status, of attempts which that status gives up since there was no Pod: they are strays.
-// See alone.
-func (s *simulation) findUnclaimed(c *simController, job *v1alpha1.BatchJob) {
+// markUnclaimed marks the Pods that another controller has created during the pass which stores this status, if the status does
+// not claim their attempts, because the pass found no Pod. See singleController.
+func (s *simulation) markUnclaimed(c *simController, job *v1alpha1.BatchJob) {
 	for i, b := range s.simPods {
-		if b.live && b.job.UID == job.UID && b.number > c.began && !s.claims(job, b) && !s.alone() {
-			s.simPods[i].stray = true
+		if b.live && b.job.UID == job.UID && b.number > c.lastUID && !s.claims(job, b) && !s.singleController() {
+			s.simPods[i].unclaimed = true
 		}
 	}
 }
 
-// begins reports whether a task goes on from where nothing of it was under way.
-func begins(old, next map[int]simRecord) bool {
-	under := func(m map[int]simRecord) bool {
+// startsTask reports whether a status starts a task of which no instance was active, failed or waited for a retry.
+func startsTask(old, next map[int]simRecord) bool {
+	started := func(m map[int]simRecord) bool {
 		for _, at := range m {
 			if at.where != simSucceeded {
 				return true
@@ -549,41 +541,41 @@ func begins(old, next map[int]simRecord) bool {
 		}
 		return false
 	}
-	return !under(old) && under(next)
+	return !started(old) && started(next)
 }
 
 func isFinal(job *v1alpha1.BatchJob) bool {
 	return job.Status.State == v1alpha1.JobSucceed || job.Status.State == v1alpha1.JobFailed
 }
 
-func isHeld(pod *corev1.Pod) bool {
+// isTracked reports whether a Pod has our finalizer or tracking label.
+func isTracked(pod *corev1.Pod) bool {
 	return pod.Labels[v1alpha1.LabelTracked] != "" || slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking)
 }
 
-// brief is what the jobs have come to.
+// brief returns the short form of all jobs.
 func (s *simulation) brief() []string {
 	var out []string
-	for _, made := range s.setup.jobs {
-		if job := s.jobs[made.Name]; job != nil {
+	for _, submitted := range s.setup.jobs {
+		if job := s.jobs[submitted.Name]; job != nil {
 			out = append(out, brief(job)...)
 		}
 	}
 	return out
 }
 
-// fingerprint is a state between two rounds: what there is, what the processes know, and
-// what has really happened. Two runs with the same one go on alike. With ahead, what could
-// still be seen by a cache that lags is a part of it.
+// fingerprint identifies a state between two rounds: the objects, what the processes remember, and what really happened. Two
+// runs with the same fingerprint continue in the same way. With ahead it includes the old views that a stale cache may have.
 func (s *simulation) fingerprint(ahead bool) string {
 	var out strings.Builder
 	v := s.history[s.last()]
-	fmt.Fprint(&out, v.digest, s.now.Unix(), s.now.Nanosecond(), s.calm, s.alone())
+	fmt.Fprint(&out, v.digest, s.now.Unix(), s.now.Nanosecond(), s.deviationsEnded, s.singleController())
 	if ahead {
 		fmt.Fprint(&out, v.chain, s.floor)
 	}
 	for _, c := range s.controllers {
 		if c.id > 0 && !c.used {
-			continue // it comes with caches that are empty or new
+			continue // it starts with empty or new caches
 		}
 		if ahead || c.jobAt != s.last() {
 			fmt.Fprint(&out, " job ", s.history[c.jobAt].chain)
@@ -591,27 +583,27 @@ func (s *simulation) fingerprint(ahead bool) string {
 		if ahead || c.podsAt != s.last() {
 			fmt.Fprint(&out, " pods ", s.history[c.podsAt].chain)
 		}
-		for _, made := range s.setup.jobs {
-			if d := c.due[made.Name]; d != nil {
+		for _, submitted := range s.setup.jobs {
+			if d := c.due[submitted.Name]; d != nil {
 				fmt.Fprint(&out, " due ", d.now, d.at.UnixNano())
 			}
 			for key, m := range c.r.states.byName {
-				if key.Name == made.Name {
-					out.WriteString(s.digestMemory(m, ahead))
+				if key.Name == submitted.Name {
+					out.WriteString(s.digestState(m, ahead))
 				}
 			}
 		}
 	}
 	for _, b := range s.simPods {
-		fmt.Fprint(&out, b.uid, b.live, b.ran, b.timedOut, b.late, b.lost, b.stray, b.hidden, b.taken, b.ends)
+		fmt.Fprint(&out, b.uid, b.live, b.ran, b.timedOut, b.late, b.lost, b.unclaimed, b.hidden, b.disowned, b.ends)
 	}
 	return out.String()
 }
 
-// digestMemory is what matters of a memory.
-func (s *simulation) digestMemory(m *jobState, ahead bool) string {
+// digestState returns the part of a job's state that influences what follows.
+func (s *simulation) digestState(m *jobState, ahead bool) string {
 	var out strings.Builder
-	fmt.Fprint(&out, " memory ", m.uid, m.code)
+	fmt.Fprint(&out, " state ", m.uid, m.code)
 	if ahead || lookup.IsOlder(strconv.Itoa(s.version), m.version) {
 		fmt.Fprint(&out, m.version)
 	}
@@ -635,7 +627,7 @@ func (s *simulation) digestMemory(m *jobState, ahead bool) string {
 		t := m.conflicts[name]
 		fmt.Fprint(&out, name, t.MayRun, t.Since.UnixNano(), t.tries, t.until.UnixNano())
 	}
-	for _, name := range s.podNames() { // of the others the proof is at hand
+	for _, name := range s.podNames() { // the other Pods have their proof
 		if pod := s.pods[name]; pod.Annotations[v1alpha1.AnnotationProof] == "" && m.proven[pod.UID] {
 			fmt.Fprint(&out, " proven ", name)
 		}

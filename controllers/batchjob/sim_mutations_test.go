@@ -23,10 +23,10 @@ import (
 
 var simMutations = flag.String("sim.mutations", "", "mutations that the simulation must find: \"all\", or a part of their names")
 
-// mutantVariable of the environment names the mistake that is made.
+// mutantVariable is the environment variable that selects the mutation.
 const mutantVariable = "SIM_MUTANT"
 
-// caught is what the simulation says of a run that broke an invariant.
+// caught matches the message of a violated invariant.
 var caught = regexp.MustCompile(`\bI\d+: .*`)
 
 func loadMutations(t *testing.T) []mutation.Mutation {
@@ -42,21 +42,21 @@ func loadMutations(t *testing.T) []mutation.Mutation {
 	return all
 }
 
-// mutatedDirs are the packages whose code the mutations change.
+// mutatedDirs has the packages that the mutations change.
 var mutatedDirs = []string{"controllers/batchjob", "internal/plan"}
 
-// TestSimMutationsApply holds that every mutation has one point in the code, and every point a mutation.
+// TestSimMutationsApply: every mutation has one marker in the code, and every marker a mutation.
 func TestSimMutationsApply(t *testing.T) {
 	if _, err := mutation.Apply("../..", mutatedDirs, loadMutations(t), mutantVariable); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestSimMutations builds the simulation with the mutations, beside the tree and not in it,
-// and holds that each breaks an invariant; and that without one nothing is broken.
+// TestSimMutations builds the simulation with the mutations, outside the tree. Each mutation must violate an invariant, and
+// without a mutation none may be violated.
 func TestSimMutations(t *testing.T) {
 	if *simMutations == "" {
-		t.Skip("make sim does this: -sim.mutations says which")
+		t.Skip("make sim runs this; select mutations with -sim.mutations")
 	}
 	all := loadMutations(t)
 	program := buildMutants(t, all)
@@ -128,11 +128,10 @@ func buildMutants(t *testing.T, all []mutation.Mutation) (program string) {
 	return program
 }
 
-// mutantSeeds is how often a mistake is played that is hard to find.
+// mutantSeeds is how many seeds are played for a mutation that is hard to find.
 const mutantSeeds = 3
 
-// playMutant plays the simulation with one mistake, or with none, and returns the invariant
-// that it breaks, "" for none.
+// playMutant plays the simulation with one mutation, or with none, and returns the violated invariant; "" for none.
 func playMutant(program, name string) (broken string, err error) {
 	for seed := range mutantSeeds {
 		broken, err = playMutantOnce(program, name, max(*simSeed, 1)+uint64(seed))
@@ -152,7 +151,7 @@ func playMutantOnce(program, name string, seed uint64) (broken string, err error
 		return "", nil
 	}
 	if broken = string(caught.Find(out)); broken == "" {
-		return "", fmt.Errorf("it breaks nothing that has a name: %w\n%s", err, out)
+		return "", fmt.Errorf("no invariant is named: %w\n%s", err, out)
 	}
 	return broken, nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -26,59 +27,58 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// simulation runs the Reconciler against an API server in memory, with a schedule that is
-// a function of what choose answers. As long as that is 0 all goes well: caches are up to
-// date, calls are done, and every command ends with 0. Any other answer is a deviation:
-// a fault, a switch to the other controller, or something that users or the cluster do.
+// simulation runs the Reconciler against an API server in memory. The function choose determines the schedule. While it
+// returns 0, nothing fails: caches are up to date, calls succeed, and every command exits with 0. Any other result is a
+// deviation: a fault, a switch to the other controller, or an action of users or the cluster.
 //
-// One goroutine runs at a time: that of the schedule, or that of one pass up to its next
-// call. So a run is repeated exactly by the same answers.
+// Only one goroutine runs at a time: the schedule, or one pass until its next call. So the same results of choose repeat
+// a run exactly.
 type simulation struct {
 	*simAPI
 	setup simSetup
-	// choose returns a number below n, and free says that it can be other than 0.
+	// logger gets what the reconcilers log; the zero value gets nothing.
+	logger logr.Logger
+	// choose returns a number below n, and free reports whether it may return another one than 0.
 	choose func(n int) int
 	free   func() bool
-	// boundary is called between rounds, and ends the run when it returns false.
+	// boundary is called between rounds; the run ends when it returns false.
 	boundary func() bool
 
 	specs       map[string]*resolve.Job
 	controllers []*simController
 	current     int
 	simPods     []*simPod
-	// floor is how far back a cache of Pods may be: not before a Pod was gone that had not
-	// been let go of. The Pod that takes its place has the same name, and an old view of
-	// the one would be taken for news of the other.
+	// floor is the oldest view that a cache of Pods may have: the one after the last deletion of a Pod that still had the
+	// tracking label. The next Pod has the same name, and an older view would be an event of the wrong Pod.
 	floor int
-	// script are the beginnings of the labels of options, to be taken in this order, each
-	// as soon as there is one; "running" waits until a command is, "idle" until no pass is due. With a
-	// script choose is not asked.
+	// script has prefixes of labels of options. Each is chosen in this order, as soon as there is such an option. "running"
+	// waits until a command runs, and "idle" until no pass is due. With a script choose is not called.
 	script []string
-	// squatter is the name of a Pod that is a user's, "" for none.
+	// foreignPod is the name of a Pod that a user has created; "" for none.
 	foreignPod string
-	// calm says that there are no deviations any more.
-	calm bool
-	// passes counts those since the cluster moved last.
+	// deviationsEnded says that there are no more deviations.
+	deviationsEnded bool
+	// passes counts the passes since the cluster last changed.
 	passes                int
 	rounds, steps, writes int
 	trace                 []string
 }
 
-// simSetup is what a run begins with.
+// simSetup is the start of a run.
 type simSetup struct {
 	jobs []*v1alpha1.BatchJob
-	// outlines says that a cache has but outlines of all jobs, as if they were large.
+	// outlines says that the caches have only outlines of all jobs, as of large ones.
 	outlines bool
-	// representatives says that of Pods that differ only in their index one is acted on.
+	// representatives says that of several Pods that differ only in their index, one is the target of actions.
 	representatives bool
 	digesting       bool
 }
 
-// simFailure is what a run that broke an invariant ends with.
+// simFailure is the panic of a run that violates an invariant.
 type simFailure string
 
-// errPruned ends a run in a state from which all was played already.
-var errPruned = errors.New("played already")
+// errPruned ends a run in a state from which all runs were played already.
+var errPruned = errors.New("this state was played already")
 
 var (
 	errSimRefused = errors.New("the API server refused the call")
@@ -86,27 +86,27 @@ var (
 	errSimDead    = errors.New("the process is dead")
 )
 
-// simController is a process. Its Reconciler dies with it.
+// simController is a process with its Reconciler and caches.
 type simController struct {
 	s             *simulation
 	id            int
 	r             *Reconciler
-	jobAt, podsAt int // what its caches show
+	jobAt, podsAt int // the views that its caches have
 	due           map[string]*simDue
 	used          bool
-	// began is the last UID that was given out before the pass under way.
-	began int
-	// written is the version of its last write of a status whose answer it got.
+	// lastUID is the last UID before the running pass.
+	lastUID int
+	// written is the version after its last status write, of those with an answer.
 	written string
 
 	calls   chan *simCall
 	answers chan struct{}
 	ended   chan simEndOfPass
-	passing string // the job of the pass under way
+	passing string // the job of the running pass
 	pending *simCall
 }
 
-// simDue is when a job is to be looked at: now, for an event or an error, or at a time.
+// simDue says when a pass over a job is due: now, after an event or an error, or at a time.
 type simDue struct {
 	now bool
 	at  time.Time
@@ -125,7 +125,7 @@ func newSimulation(setup simSetup) *simulation {
 	}
 	s.free = func() bool { return true }
 	s.boundary = func() bool { return true }
-	s.remember() // a cache may be from before the job
+	s.remember() // a cache may be older than the job
 	for _, job := range setup.jobs {
 		s.submit(job)
 		spec, err := resolve.Resolve(s.jobs[job.Name])
@@ -142,7 +142,7 @@ func newSimulation(setup simSetup) *simulation {
 	return s
 }
 
-// clone is a copy of a simulation between two rounds. What never changes is shared.
+// clone returns a copy of the simulation between two rounds. The copies share what never changes.
 func (s *simulation) clone() *simulation {
 	out := *s
 	api := *s.simAPI
@@ -186,7 +186,7 @@ func (s *simulation) clone() *simulation {
 	return &out
 }
 
-// begin starts a process that knows nothing, with caches that show these views.
+// start starts a process that remembers nothing, with caches that have these views.
 func (s *simulation) start(c *simController, jobAt, podsAt int) {
 	c.r = NewReconciler(&simClient{c: c}, c.podsOf, &simClient{c: c, live: true}, simEventRecorder{}, Options{
 		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s}, PodKey: testKey,
@@ -206,10 +206,10 @@ type simClock struct{ s *simulation }
 
 var _ clock.PassiveClock = simClock{}
 
-// Now is the time.
+// Now returns the time.
 func (c simClock) Now() time.Time { return c.s.now }
 
-// Since is how long ago t is.
+// Since returns how long ago t is.
 func (c simClock) Since(t time.Time) time.Duration { return c.s.now.Sub(t) }
 
 func (c *simController) cachedJobs() []*v1alpha1.BatchJob { return c.s.history[c.jobAt].jobs }
@@ -224,8 +224,7 @@ func (c *simController) dueOf(job string) *simDue {
 	return d
 }
 
-// catchUp moves the caches on. What changed in them is an event, as the watches of Setup
-// make it.
+// catchUp moves the caches to newer views. The changes are events, as from the watches of Setup.
 func (c *simController) catchUp(jobAt, podsAt int) {
 	before, after := c.cachedJobs(), c.s.history[jobAt].jobs
 	for _, lists := range [][2][]*v1alpha1.BatchJob{{before, after}, {after, before}} {
@@ -247,7 +246,7 @@ func (c *simController) catchUp(jobAt, podsAt int) {
 	c.jobAt, c.podsAt = jobAt, podsAt
 }
 
-// next is the job that is to be looked at now, "" for none.
+// next returns the job of which a pass is due now; "" for none.
 func (c *simController) next() string {
 	for _, job := range slices.Sorted(maps.Keys(c.due)) {
 		if d := c.due[job]; d.now || !d.at.IsZero() && !d.at.After(c.s.now) {
@@ -257,23 +256,23 @@ func (c *simController) next() string {
 	return ""
 }
 
-// ask hands a call to the schedule, and waits. It is called by the pass.
+// ask passes a call of the running pass to the schedule, and waits for the answer.
 func (c *simController) ask(call *simCall) error {
 	c.calls <- call
 	<-c.answers
 	return call.err
 }
 
-// startPass begins a pass over a job.
+// startPass starts a pass over a job.
 func (s *simulation) startPass(c *simController, job string) {
-	s.note(fmt.Sprintf("controller %d looks at %s (job %d, Pods %d of %d)", c.id, job, c.jobAt, c.podsAt, s.last()))
+	s.note(fmt.Sprintf("controller %d starts a pass over %s (job %d, Pods %d of %d)", c.id, job, c.jobAt, c.podsAt, s.last()))
 	s.passes++
 	c.used = true
 	d := c.dueOf(job)
 	if d.now = false; !d.at.After(s.now) {
 		d.at = time.Time{}
 	}
-	c.passing, c.pending, c.began = job, nil, s.uids
+	c.passing, c.pending, c.lastUID = job, nil, s.uids
 	c.calls, c.answers, c.ended = make(chan *simCall), make(chan struct{}), make(chan simEndOfPass, 1)
 	r, ended := c.r, c.ended
 	go func() {
@@ -282,11 +281,11 @@ func (s *simulation) startPass(c *simController, job string) {
 			end.panicked = recover()
 			ended <- end
 		}()
-		end.result, end.err = r.Reconcile(context.Background(), ctrl.Request{NamespacedName: client.ObjectKey{Namespace: simNamespace, Name: job}})
+		end.result, end.err = r.Reconcile(logr.NewContext(context.Background(), s.logger), ctrl.Request{NamespacedName: client.ObjectKey{Namespace: simNamespace, Name: job}})
 	}()
 }
 
-// runPasses goes on with the passes that are under way until all have ended.
+// runPasses continues the running passes until all have ended.
 func (s *simulation) runPasses() {
 	for {
 		c := s.controllers[s.current]
@@ -303,7 +302,7 @@ func (s *simulation) runPasses() {
 	}
 }
 
-// stepPass lets a pass make its next call, and the schedule decide about it.
+// stepPass runs a pass up to its next call, and lets the schedule decide the answer.
 func (s *simulation) stepPass(c *simController) {
 	if c.pending == nil && !c.toCall() {
 		return
@@ -317,7 +316,7 @@ func (s *simulation) stepPass(c *simController) {
 	}
 }
 
-// toCall runs a pass up to its next call. It is false when it has ended.
+// toCall runs a pass up to its next call. It returns false if the pass has ended.
 func (c *simController) toCall() bool {
 	select {
 	case c.pending = <-c.calls:
@@ -349,8 +348,7 @@ func (c *simController) endPass(end simEndOfPass) {
 	}
 }
 
-// answer does the pending call, or not, and gives the pass its answer: err, or if that is
-// nil, what the API server says.
+// answer answers the pending call: with err, or if err is nil, with the answer of the API server. With do it does the call.
 func (c *simController) answer(do bool, err error) {
 	call := c.pending
 	if do {
@@ -367,9 +365,9 @@ func (c *simController) answer(do bool, err error) {
 		call.err = err
 	}
 	if job := c.s.jobs[c.passing]; call.versioned && call.err == nil && job != nil {
-		c.written = job.ResourceVersion // no new one, if nothing has changed
+		c.written = job.ResourceVersion // the old one, if nothing has changed
 	}
-	c.pending = nil // only now: a broken invariant ends the run above, and stop answers
+	c.pending = nil // after the checks: if one ends the run, stop answers the call
 	c.answers <- struct{}{}
 }
 
@@ -380,7 +378,7 @@ func suffix(err error) string {
 	return ": " + err.Error()
 }
 
-// crash ends a process, in the middle of a pass or not, and begins the next one.
+// crash ends a process, in the middle of a pass or not, and starts the next one.
 func (s *simulation) crash(c *simController, jobAt, podsAt int) {
 	for c.passing != "" {
 		if c.pending == nil {
@@ -396,7 +394,7 @@ func (s *simulation) crash(c *simController, jobAt, podsAt int) {
 	s.start(c, jobAt, podsAt)
 }
 
-// stop ends the passes that are under way, so that no goroutine is left.
+// stop ends the running passes, so that no goroutine is left.
 func (s *simulation) stop() {
 	for _, c := range s.controllers {
 		s.crash(c, s.last(), s.last())
@@ -409,7 +407,7 @@ func (s *simulation) fail(format string, args ...any) {
 	panic(simFailure(fmt.Sprintf(format, args...)))
 }
 
-// pick is what choose says, or what a script wants next, where it is to be had.
+// pick returns the result of choose, or the position of the next option of the script, if there is one.
 func (s *simulation) pick(list []simOption) int {
 	if s.script == nil {
 		return s.choose(len(list) + 1)
@@ -435,21 +433,21 @@ func (s *simulation) pick(list []simOption) int {
 	return 0
 }
 
-// idle reports whether the first controller has seen everything and has nothing to do now.
+// idle reports whether the caches of the first controller are up to date, and no pass is due now.
 func (s *simulation) idle() bool {
 	c := s.controllers[0]
 	return !s.passing() && c.jobAt == s.last() && c.podsAt == s.last() && c.next() == ""
 }
 
-// simOption is one way to deviate.
+// simOption is one possible deviation.
 type simOption struct {
 	label string
 	do    func()
 }
 
-// deviate asks whether to deviate, and does it. It is false when all goes well.
+// deviate chooses a deviation, and does it. It returns false if there is none.
 func (s *simulation) deviate(options func() []simOption) bool {
-	if s.calm || !s.free() {
+	if s.deviationsEnded || !s.free() {
 		return false
 	}
 	list := options()
@@ -463,14 +461,14 @@ func (s *simulation) deviate(options func() []simOption) bool {
 	return true
 }
 
-// callOptions are what can become of the call that a controller makes, and what can come
-// before it. One that leaves the call pending is asked about again.
+// callOptions returns the possible faults of the pending call of a controller, and what can happen before it. After a
+// deviation that leaves the call pending the schedule chooses again.
 func (s *simulation) callOptions(c *simController) []simOption {
 	call := c.pending
 	out := []simOption{
 		{"refused", func() { c.answer(false, errSimRefused) }},
 	}
-	if !s.setup.representatives { // else it is the crash after the call before, or between passes
+	if !s.setup.representatives { // otherwise it equals the crash after the last call, or between passes
 		out = append(out, simOption{"crash before", func() { s.crash(c, s.last(), s.last()) }})
 	}
 	if call.write {
@@ -481,7 +479,7 @@ func (s *simulation) callOptions(c *simController) []simOption {
 	}
 	if call.versioned {
 		out = append(out, simOption{"conflict", func() {
-			c.answer(false, apierrors.NewConflict(jobResource, c.passing, errors.New("somebody was faster")))
+			c.answer(false, apierrors.NewConflict(jobResource, c.passing, errors.New("another write came first")))
 		}})
 	}
 	if call.versioned {
@@ -492,21 +490,21 @@ func (s *simulation) callOptions(c *simController) []simOption {
 			c.answer(false, apierrors.NewForbidden(podResource, call.name, errors.New("exceeded quota: pods")))
 		}})
 		out = append(out, simOption{"forbidden", func() {
-			c.answer(false, apierrors.NewForbidden(podResource, call.name, errors.New("a policy says no")))
+			c.answer(false, apierrors.NewForbidden(podResource, call.name, errors.New("denied by a policy")))
 		}})
 	}
 	other := s.controllers[1-c.id]
 	if other.passing != "" {
-		out = append(out, simOption{"the other goes on", func() { s.current = other.id }})
+		out = append(out, simOption{"the other continues", func() { s.current = other.id }})
 	} else {
 		out = append(out,
-			simOption{"the other comes", func() { other.catchUp(s.last(), s.last()); s.startPass(other, c.passing); s.current = other.id }},
-			simOption{"the other comes, with old caches", func() { s.startPass(other, c.passing); s.current = other.id }})
+			simOption{"the other starts a pass", func() { other.catchUp(s.last(), s.last()); s.startPass(other, c.passing); s.current = other.id }},
+			simOption{"the other starts a pass, with old caches", func() { s.startPass(other, c.passing); s.current = other.id }})
 	}
-	return append(out, s.worldOptions(true)...)
+	return append(out, s.clusterOptions(true)...)
 }
 
-// roundOptions are what can happen while no pass is under way.
+// roundOptions returns what can happen while no pass runs.
 func (s *simulation) roundOptions() []simOption {
 	c, last := s.controllers[0], s.last()
 	job := s.setup.jobs[0].Name
@@ -522,7 +520,7 @@ func (s *simulation) roundOptions() []simOption {
 		out = append(out, simOption{"crash, cache of jobs empty", func() { s.crash(c, 0, last) }})
 		for _, n := range []int{2, 4, 8} {
 			if n > 2 && s.setup.representatives && n > last {
-				continue // that is far behind
+				continue // equals far behind
 			}
 			out = append(out,
 				simOption{fmt.Sprintf("crash, cache of jobs %d behind", n), func() { s.crash(c, max(1, last-n), last) }},
@@ -530,14 +528,14 @@ func (s *simulation) roundOptions() []simOption {
 		}
 	}
 	if c.jobAt < last {
-		out = append(out, simOption{"cache of jobs late", pass(c.jobAt, last)})
+		out = append(out, simOption{"cache of jobs stale", pass(c.jobAt, last)})
 	}
 	if c.podsAt < last {
-		out = append(out, simOption{"cache of Pods late", pass(last, c.podsAt)},
-			simOption{"caches half late", pass(c.jobAt+(last-c.jobAt)/2, c.podsAt+(last-c.podsAt+1)/2)})
+		out = append(out, simOption{"cache of Pods stale", pass(last, c.podsAt)},
+			simOption{"caches half stale", pass(c.jobAt+(last-c.jobAt)/2, c.podsAt+(last-c.podsAt+1)/2)})
 	}
 	out = append(out,
-		simOption{"a pass for nothing", pass(c.jobAt, c.podsAt)},
+		simOption{"a pass without need", pass(c.jobAt, c.podsAt)},
 		simOption{"the other controller", func() {
 			other := s.controllers[1]
 			other.catchUp(last, last)
@@ -547,35 +545,34 @@ func (s *simulation) roundOptions() []simOption {
 		}},
 		simOption{"time passes", func() { s.now = s.now.Add(40 * time.Second) }},
 		simOption{"much time passes", func() { s.now = s.now.Add(700 * time.Second) }})
-	return append(out, s.worldOptions(false)...)
+	return append(out, s.clusterOptions(false)...)
 }
 
-// maxPasses is how many passes may follow one another with nothing happening: more is a
-// loop. maxRounds bounds a run.
+// maxPasses bounds the passes in a row during which the cluster does not change: more are a hot loop. maxRounds bounds a
+// run.
 const (
 	maxPasses = 12
 	maxRounds = 2000
 )
 
-// round is one round of the schedule: a deviation, or a pass if one is due, or else the
-// next step of the cluster, or else sleep until a pass is due. It is false when nothing
-// will happen any more.
+// round does one round of the schedule: a deviation, or a pass if one is due, or the next step of the cluster, or sleep until
+// a pass is due. It returns false if nothing can happen anymore.
 func (s *simulation) round() bool {
 	if s.rounds++; s.rounds > maxRounds {
-		s.fail("I8: the job does not come to an end: %q", s.brief())
+		s.fail("I8: the job does not end: %q", s.brief())
 	}
 	if s.deviate(s.roundOptions) {
 		s.check()
 		return true
 	}
 	for _, c := range s.controllers {
-		if c.id > 0 && !(s.calm && c.used) {
-			continue // it leads no more, or not yet
+		if c.id > 0 && !(s.deviationsEnded && c.used) {
+			continue // it does not lead
 		}
 		c.catchUp(s.last(), s.last())
 		if job := c.next(); job != "" {
 			if s.passes >= maxPasses {
-				s.fail("I8: pass follows pass, and nothing happens")
+				s.fail("I8: hot loop: passes without a change of the cluster")
 			}
 			s.startPass(c, job)
 			s.current = c.id
@@ -585,18 +582,18 @@ func (s *simulation) round() bool {
 		}
 	}
 	s.checkStopping()
-	if s.advance() {
+	if s.advanceCluster() {
 		s.check()
 		return true
 	}
 	return s.sleep()
 }
 
-// sleep goes to the time when the next pass is due.
+// sleep moves the clock to the time when the next pass is due. It returns false if none is.
 func (s *simulation) sleep() bool {
 	var first time.Time
 	for _, c := range s.controllers {
-		if c.id > 0 && !(s.calm && c.used) {
+		if c.id > 0 && !(s.deviationsEnded && c.used) {
 			continue
 		}
 		for _, d := range c.due {
@@ -614,7 +611,7 @@ func (s *simulation) sleep() bool {
 	return true
 }
 
-// play runs a simulation to its end, with deviations in the first rounds. The error says which invariant it broke, and how.
+// play runs a simulation to its end, with deviations in the first rounds. The error names the violated invariant.
 func (s *simulation) play(rounds int) (err error) {
 	defer s.stop()
 	defer func() {
@@ -634,9 +631,9 @@ func (s *simulation) play(rounds int) (err error) {
 			break
 		}
 	}
-	s.settle()
+	s.endDeviations()
 	for s.boundary() {
-		if !s.round() && !s.release() {
+		if !s.round() && !s.resumeOrTerminate() {
 			s.checkEnd()
 			return nil
 		}
@@ -644,20 +641,20 @@ func (s *simulation) play(rounds int) (err error) {
 	return errPruned
 }
 
-// release is a user who resumes what is suspended, and terminates what is held when nothing
-// else is left. It is false when there is nothing of the kind.
-func (s *simulation) release() bool {
+// resumeOrTerminate resumes a suspended job, or terminates a job with interrupted instances, as a user does when nothing else
+// happens. It returns false if there is no such job.
+func (s *simulation) resumeOrTerminate() bool {
 	for _, name := range slices.Sorted(maps.Keys(s.jobs)) {
 		job := s.jobs[name]
 		switch {
 		case job.DeletionTimestamp != nil || isFinal(job):
 			continue
 		case job.Spec.Suspend:
-			s.checkAtRest(job)
+			s.checkSuspended(job)
 			s.note("resume")
 			s.changeJob(name, func(job *v1alpha1.BatchJob) { job.Spec.Suspend = false; job.Generation++ })
 		case job.Status.State == v1alpha1.JobFailedInterrupted && !job.Spec.Terminate:
-			s.note("terminate what is held")
+			s.note("terminate the interrupted instances")
 			s.changeJob(name, func(job *v1alpha1.BatchJob) { job.Spec.Terminate = true; job.Generation++ })
 		default:
 			continue
@@ -668,18 +665,18 @@ func (s *simulation) release() bool {
 	return false
 }
 
-// settle ends all deviations: lost nodes come back, names are free again, and Pods that were taken
-// from their job are deleted, as its status asks for.
-func (s *simulation) settle() {
-	s.calm = true
-	s.note("calm")
+// endDeviations ends all deviations: lost nodes come back, foreign Pods are deleted, and Pods that no longer belong to their
+// job are deleted, as its status asks for.
+func (s *simulation) endDeviations() {
+	s.deviationsEnded = true
+	s.note("end of the deviations")
 	for _, b := range s.simPods {
 		b.lost = false
-		if pod := s.pods[b.name]; b.taken && pod != nil && pod.UID == b.uid {
+		if pod := s.pods[b.name]; b.disowned && pod != nil && pod.UID == b.uid {
 			_ = s.askToStop(b.name, nil)
 		}
 	}
-	s.leave()
+	s.deleteForeignPod()
 	for _, c := range s.controllers {
 		if c.used {
 			c.catchUp(s.last(), s.last())

@@ -11,9 +11,9 @@ import (
 	"batchcompute.dev/operator/internal/ranges"
 )
 
-// simStanding is where a status has an instance: in which list, and how often its command
-// failed and its machine was not had or lost. run is that of a Pod that is held. The zero
-// value is that of an instance that was not issued yet.
+// simRecord is what a status says of an instance: its list, how often its command failed, and how often its machine was not
+// acquired or lost. run is the run of the Pod of an interrupted instance. The zero value is an instance that was not claimed
+// yet.
 type simRecord struct {
 	where                  string
 	run, retries, machines int
@@ -29,8 +29,7 @@ const (
 	simInterrupted = "interrupted"
 )
 
-// standings are where the instances of a task are, by index. It reads the lists by itself
-// and not with the code that wrote them.
+// records returns the records of the instances of a task, by index. It does not use the code that wrote the lists.
 func (s *simulation) records(job *v1alpha1.BatchJob, task int) map[int]simRecord {
 	out := map[int]simRecord{}
 	add := func(text, where string) {
@@ -86,7 +85,7 @@ func (s *simulation) records(job *v1alpha1.BatchJob, task int) map[int]simRecord
 	return out
 }
 
-// claims reports whether the stored status claims, or holds, the Pod of a body.
+// claims reports whether a Pod is that of an active or interrupted instance in the stored status.
 func (s *simulation) claims(job *v1alpha1.BatchJob, b *simPod) bool {
 	at := s.records(job, b.in.Task)[b.in.Index]
 	run := int(job.Status.Run)

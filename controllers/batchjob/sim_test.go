@@ -21,7 +21,7 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// How much is simulated; make sim asks for more than go test does.
+// How much is simulated; make sim simulates more than go test.
 var (
 	simRuns       = flag.Int("sim.runs", 500, "random runs of the simulation")
 	simSeed       = flag.Uint64("sim.seed", 0, "seed of the random runs; 0 takes one from the clock")
@@ -29,7 +29,7 @@ var (
 	simTime       = flag.Duration("sim.time", 6*time.Second, "time for the exhaustive search")
 )
 
-// simJobs are the jobs that are searched exhaustively.
+// simJobs returns the jobs of the exhaustive search.
 func simJobs() map[string]*testutil.JobBuilder {
 	job := func(rule v1alpha1.TaskExecutionDependOn) *testutil.JobBuilder {
 		return testutil.Job("sim").DependOn(rule)
@@ -37,14 +37,14 @@ func simJobs() map[string]*testutil.JobBuilder {
 	n, again := testutil.Instances, testutil.Retries
 	return map[string]*testutil.JobBuilder{
 		"1 one": job("").Task("a"),
-		// Those with this word are played with a cache that has but outlines.
+		// Jobs with "outlined" in the name are played with caches that have only outlines.
 		"1 one outlined":       job("").Task("a"),
 		"2 in turn outlined":   job("").Task("a", n(2), testutil.Concurrent(1), again(1)),
 		"2 chain outlined":     job("").Task("a").Task("b").Edges("a->b"),
 		"2 suspended outlined": job("").Task("a").Suspended().Task("b"),
 		"1 retried":            job("").Task("a", again(1)),
 		"1 timeout":            job("").Task("a", again(1), testutil.Timeout(30)),
-		"1 held":               job("").Task("a", action(v1alpha1.FailedActionInterrupt), again(1)),
+		"1 interrupted":        job("").Task("a", action(v1alpha1.FailedActionInterrupt), again(1)),
 		"1 machine":            job("").Task("a", machines(1), again(1)),
 		"2 in turn":            job("").Task("a", n(2), testutil.Concurrent(1), again(1)),
 		"2 at once":            job("").Task("a", n(2), again(1)),
@@ -101,20 +101,19 @@ func action(a v1alpha1.FailedAction) testutil.TaskOption {
 	return func(t *v1alpha1.Task) { t.FailedAction = a }
 }
 
-// simDeviation says what is chosen at the at-th choice; all others are 0.
+// simDeviation is the pick of the at-th choice; all other choices are 0.
 type simDeviation struct{ at, pick int }
 
-// simBranch is a run that is to be played: from a state between two rounds, with these
-// deviations, of which there were before more.
+// simBranch is a run to play: from a state between two rounds, before which there were some deviations, with the deviations of
+// the script.
 type simBranch struct {
 	from   *simulation
 	before int
 	script []simDeviation
 }
 
-// simSearch plays all runs of one job that have at most a number of deviations, wherever
-// they are: those with fewer come first. A run that comes to a state from which as many
-// deviations were tried already is given up there.
+// simSearch plays all runs of one job with at most a number of deviations, those with fewer first. It stops a run in a state from
+// which as many deviations were played already.
 type simSearch struct {
 	deviations int
 	seen       map[string]int
@@ -128,7 +127,7 @@ func newSimSearch(setup simSetup, deviations int) *simSearch {
 	return &simSearch{deviations: deviations, seen: map[string]int{}, queue: []simBranch{{from: newSimulation(setup)}}}
 }
 
-// step plays the next run, and puts those into the queue that have a further deviation.
+// step plays the next run, and adds the runs with one more deviation to the queue.
 func (x *simSearch) step() error {
 	branch := x.queue[0]
 	x.queue[0] = simBranch{}
@@ -164,7 +163,7 @@ func (x *simSearch) step() error {
 			return false
 		}
 		x.seen[key] = left + 1
-		if left > 0 && !s.calm {
+		if left > 0 && !s.deviationsEnded {
 			branch, at, end = simBranch{from: s.clone(), before: x.deviations - left}, 0, -1
 		}
 		return true
@@ -180,7 +179,7 @@ func (x *simSearch) step() error {
 	return err
 }
 
-// depth is the number of deviations of the first run that is still to be played.
+// depth returns the number of deviations of the next run.
 func (x *simSearch) depth() int { return x.queue[0].before + len(x.queue[0].script) }
 
 // TestSimSearch plays small jobs with every combination of a few deviations.

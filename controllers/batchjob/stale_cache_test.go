@@ -17,9 +17,9 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// TestTwoAtOnce: two controllers work on one job at the same time, without a lock
-// between them and with caches that lag as they like.
-func TestTwoAtOnce(t *testing.T) {
+// TestTwoControllers: two controllers reconcile one job at the same time, without a lock between them, and with caches that
+// may be stale.
+func TestTwoControllers(t *testing.T) {
 	e := newTestEnv(t)
 	e.submit(e.reference("ref"))
 	stop := make(chan struct{})
@@ -34,7 +34,7 @@ func TestTwoAtOnce(t *testing.T) {
 				default:
 				}
 				if _, err := p.Reconcile(context.Background(), p.request("ref")); err != nil && !strings.Contains(err.Error(), "not found") {
-					t.Log(err) // such as a Pod that the other one has let go of
+					t.Log(err) // such as a Pod whose finalizer the other controller has removed
 				}
 			}
 		})
@@ -52,8 +52,9 @@ func TestTwoAtOnce(t *testing.T) {
 	}
 }
 
-// TestConflict: a controller whose view of the job is old does nothing.
-func TestConflict(t *testing.T) {
+// TestStaleJobGetsConflict: a controller with an old version of the job writes nothing but a status, which is refused with
+// a conflict.
+func TestStaleJobGetsConflict(t *testing.T) {
 	e := newTestEnv(t)
 	stale := &frozen{Reader: e.cache, noPods: true}
 	p, q := e.start(nil), e.start(&faultClient{cached: stale})
@@ -62,17 +63,17 @@ func TestConflict(t *testing.T) {
 	p.must("j")
 	q.fault = func(_ int, call string) fault {
 		if call != "patch status" {
-			t.Errorf("a controller that comes late does %q", call)
+			t.Errorf("a controller with an old version of the job calls %q", call)
 		}
 		return noFault
 	}
 	if res := q.must("j"); res.RequeueAfter != staleRetry {
-		t.Errorf("it tries again after %s, want %s", res.RequeueAfter, staleRetry)
+		t.Errorf("RequeueAfter is %s, want %s", res.RequeueAfter, staleRetry)
 	}
 	e.want("j", "RUNNABLE 0/1 0/3", "a RUNNABLE active=0-2")
 }
 
-// frozen is a cache that shows an old job, and maybe no Pods.
+// frozen is a cache that has an old version of the job, and with noPods no Pods.
 type frozen struct {
 	client.Reader
 	job    *v1alpha1.BatchJob
@@ -94,7 +95,7 @@ func (f *frozen) Get(ctx context.Context, key client.ObjectKey, obj client.Objec
 	return f.Reader.Get(ctx, key, obj, opts...)
 }
 
-// TestReadYourWrites: nothing is done by a cache that is older than the last write.
+// TestReadYourWrites: a pass does nothing while the cache is older than the last write of the process.
 func TestReadYourWrites(t *testing.T) {
 	e := newTestEnv(t)
 	stale := &frozen{Reader: e.cache}
@@ -106,14 +107,14 @@ func TestReadYourWrites(t *testing.T) {
 	stale.job = old
 	before := p.sum()
 	if res := p.must("j"); res.RequeueAfter != staleRetry || p.sum() != before {
-		t.Errorf("it did %q, and tries again after %s; want nothing, and %s", p.log[before:], res.RequeueAfter, staleRetry)
+		t.Errorf("writes %q, RequeueAfter %s; want none, and %s", p.log[before:], res.RequeueAfter, staleRetry)
 	}
 	stale.job = nil
 	p.must("j")
 	e.want("j", "RUNNING 0/1 0/3", "a RUNNING active=1-2;r1:0", "failure a/0/0 CommandFailed 1")
 }
 
-// TestStaleAfterRestart: a new process with an old job and new Pods asks the API server.
+// TestStaleAfterRestart: a new process whose cached job is older than its Pods reads the job from the API server.
 func TestStaleAfterRestart(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -125,13 +126,13 @@ func TestStaleAfterRestart(t *testing.T) {
 	q.must("j")
 	e.want("j", "RUNNING 0/1 0/2", "a RUNNING active=1;r1:0", "failure a/0/0 CommandFailed 1")
 	if want := []string{"create pod", "patch pod", "patch status"}; len(q.log) != 3 || !slices.Equal(want, slices.Sorted(keys(q.calls))) {
-		t.Errorf("it did %q", q.log)
+		t.Errorf("writes are %q", q.log)
 	}
 }
 
-// TestUnseenPodIsLookedFor: a Pod that was made and taken away before the cache showed it
-// leaves no event behind, so there must be a time at which it is looked for.
-func TestUnseenPodIsLookedFor(t *testing.T) {
+// TestUnseenPodIsVerified: a Pod that is deleted before the cache has it causes no event. So the job is requeued, and the API
+// server is asked for the Pod.
+func TestUnseenPodIsVerified(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a"))
@@ -147,19 +148,19 @@ func TestUnseenPodIsLookedFor(t *testing.T) {
 	}
 	res := p.must("j")
 	if res.RequeueAfter <= 0 || res.RequeueAfter > cacheLag {
-		t.Fatalf("it looks again after %s, want %s at most", res.RequeueAfter, cacheLag)
+		t.Fatalf("RequeueAfter is %s, want at most %s", res.RequeueAfter, cacheLag)
 	}
 	e.clock.SetTime(e.clock.Now().Add(res.RequeueAfter))
 	p.must("j")
 	if got := e.pod("a/0"); got.UID == pod.UID {
-		t.Error("the Pod was not made again")
+		t.Error("the Pod was not created again")
 	}
 	p.play("j")
 	e.want("j", "SUCCEED 1/1 1/1", "a SUCCEED succeeded=0")
 }
 
-// TestJobGoneMeanwhile: that a job is deleted under a controller's eyes is no error.
-func TestJobGoneMeanwhile(t *testing.T) {
+// TestJobDeletedDuringPass: a pass returns no error if the job is deleted while it runs.
+func TestJobDeletedDuringPass(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	job := e.submit(testutil.Job("j").Task("a"))
@@ -168,7 +169,7 @@ func TestJobGoneMeanwhile(t *testing.T) {
 	if err := e.Delete(context.Background(), job); err != nil {
 		t.Fatal(err)
 	}
-	// Its Pods are ahead of the job in the cache, so the API server is asked.
+	// The cached Pods are newer than the cached job, so the pass reads the job from the API server.
 	q := e.start(&faultClient{cached: &frozen{Reader: e.cache, job: old}})
 	if _, err := q.pass("j"); err != nil {
 		t.Errorf("error: %v", err)
@@ -179,9 +180,9 @@ func TestJobGoneMeanwhile(t *testing.T) {
 	}
 }
 
-// TestFinishedPodStays: a controller that is late does not delete a Pod that has finished
-// and was counted, and with it its log.
-func TestFinishedPodStays(t *testing.T) {
+// TestFinishedPodIsNotDeleted: a controller with stale Pods does not delete a Pod that has finished and was counted, since
+// users want its log.
+func TestFinishedPodIsNotDeleted(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a").Task("b").Edges("a->b"))
@@ -198,14 +199,14 @@ func TestFinishedPodStays(t *testing.T) {
 	q := e.start(&faultClient{cached: &latePods{e.cache, old}})
 	q.must("j")
 	if pod := e.pod("a/0"); pod.DeletionTimestamp != nil {
-		t.Error("it was deleted")
+		t.Error("the Pod was deleted")
 	}
 	if q.calls["delete pod"] != 1 {
-		t.Errorf("it did %q: the case is not the one that is meant", q.log)
+		t.Errorf("writes are %q, want one deletion of a Pod: the test does not test what it should", q.log)
 	}
 }
 
-// latePods is a cache that is behind with Pods only: each kind has a watch of its own.
+// latePods is a cache in which only the Pods are stale. Each kind has its own watch.
 type latePods struct {
 	client.Reader
 	pods corev1.PodList

@@ -15,7 +15,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/flow"
@@ -83,11 +82,8 @@ func (r *Reconciler) writeStatus(ctx context.Context, obs *observation, p *plan.
 	obs.wrote, obs.stored = true, &p.Status
 	obs.Live, obs.known = true, end // the API server has confirmed the job
 	r.countStatus(&obs.Job.Status, p)
-	if logger := log.FromContext(ctx).V(1); logger.Enabled() {
-		for _, t := range p.Events {
-			logger.Info("Changed state", "jobId", p.Status.JobID, "reason", t.Reason, "message", t.Message)
-		}
-	}
+	r.noteReady(obs, &p.Status)
+	logChanges(ctx, &obs.Job.Status, p)
 	r.emit(obs, p.Events, start)
 	obs.state.writes.Done(start, end.Sub(start))
 	if p.Write != plan.WriteInformational {

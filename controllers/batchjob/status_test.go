@@ -15,8 +15,8 @@ import (
 	"batchcompute.dev/operator/internal/testutil"
 )
 
-// TestWritesPerInstance: an instance costs its Pod's creation and one patch; the job's
-// status costs a few writes, however many instances it has.
+// TestWritesPerInstance: each instance takes one creation and one patch of its Pod. The status takes a few writes, however
+// many instances the job has.
 func TestWritesPerInstance(t *testing.T) {
 	for _, n := range []int64{1, 200} {
 		e := newTestEnv(t)
@@ -37,9 +37,9 @@ func TestWritesPerInstance(t *testing.T) {
 	}
 }
 
-// TestStatusIsWrittenForNewsOnly: claims and outcomes at once, other news once a second,
-// and nothing at all when there is none.
-func TestStatusIsWrittenForNewsOnly(t *testing.T) {
+// TestStatusWriteDelays: claims and outcomes are written immediately, and informational updates at most once per
+// InformationalInterval. Without a change nothing is written.
+func TestStatusWriteDelays(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(3)))
@@ -48,7 +48,7 @@ func TestStatusIsWrittenForNewsOnly(t *testing.T) {
 	for i := range 3 {
 		e.Bind(t, e.pod(fmt.Sprintf("a/%d", i)))
 		if res := p.must("j"); statuses() != 1 || res.RequeueAfter <= 0 || res.RequeueAfter > flow.InformationalInterval {
-			t.Errorf("%d status writes, and the next look after %s; want 1, and %s at most", statuses(), res.RequeueAfter, flow.InformationalInterval)
+			t.Errorf("%d status writes, RequeueAfter %s; want 1, and at most %s", statuses(), res.RequeueAfter, flow.InformationalInterval)
 		}
 	}
 	e.clock.SetTime(e.clock.Now().Add(flow.InformationalInterval))
@@ -59,21 +59,21 @@ func TestStatusIsWrittenForNewsOnly(t *testing.T) {
 	for range 3 {
 		e.tick()
 		if res := p.must("j"); res.RequeueAfter > 0 && res.RequeueAfter < 10*time.Second {
-			t.Errorf("it looks again after %s, for nothing", res.RequeueAfter)
+			t.Errorf("RequeueAfter is %s though nothing is due", res.RequeueAfter)
 		}
 	}
 	if statuses() != 2 || p.sum() != 2+3 {
-		t.Errorf("without news it wrote %q", p.log)
+		t.Errorf("writes without a change: %q", p.log)
 	}
 	e.Finish(t, e.pod("a/1"), 0, e.clock.Now())
 	if p.must("j"); statuses() != 3 {
-		t.Errorf("an outcome was not stored at once")
+		t.Errorf("an outcome was not written immediately")
 	}
 }
 
-// TestOutcomesAreGathered: those by which nothing begins are stored, and their Pods are let go of,
-// half a second after the last write.
-func TestOutcomesAreGathered(t *testing.T) {
+// TestOutcomesAreBatched: outcomes after which nothing starts are written MinBatchInterval after the last write, and the
+// finalizers of their Pods are removed then.
+func TestOutcomesAreBatched(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	e.submit(testutil.Job("j").Task("a", testutil.Instances(40)))
@@ -81,16 +81,16 @@ func TestOutcomesAreGathered(t *testing.T) {
 	before := p.sum()
 	e.Finish(t, e.pod("a/0"), 0, e.clock.Now())
 	if res := p.must("j"); p.sum() != before || res.RequeueAfter <= 0 || res.RequeueAfter > flow.MinBatchInterval {
-		t.Errorf("one outcome of 40: %d writes, and the next look after %s", p.sum()-before, res.RequeueAfter)
+		t.Errorf("after one outcome of 40: %d writes, RequeueAfter %s", p.sum()-before, res.RequeueAfter)
 	}
 	e.clock.SetTime(e.clock.Now().Add(flow.MinBatchInterval))
 	if p.must("j"); p.calls["patch status"] != 2 || p.calls["patch pod"] != 1 {
-		t.Errorf("later it wrote %v", p.calls)
+		t.Errorf("writes after MinBatchInterval: %v", p.calls)
 	}
 }
 
-// TestLargeJobIsWrittenSeldom: a job of nearly 1 MiB, of which a task ends every second, is
-// written every four seconds, and its first claims and its end at once.
+// TestLargeJobIsWrittenSeldom: the status of a job of nearly 1 MiB, of which a task ends every second, is written every
+// four seconds. Its first claims and its end are written immediately.
 func TestLargeJobIsWrittenSeldom(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
@@ -111,7 +111,7 @@ func TestLargeJobIsWrittenSeldom(t *testing.T) {
 		p.must("j")
 	}
 	if got := p.calls["patch status"]; got < 30/4 || got > 30/4+1 {
-		t.Errorf("%d status writes in 30 s, want one in four seconds, and the first", got)
+		t.Errorf("%d status writes in 30 s, want the first, and one every four seconds", got)
 	}
 	for i := range pods[30:] {
 		e.Finish(t, &pods[30+i], 0, e.clock.Now())
@@ -122,9 +122,8 @@ func TestLargeJobIsWrittenSeldom(t *testing.T) {
 	}
 }
 
-// TestNewsYieldToWork: while many urgent writes are made, those for people wait, and so do the
-// events that the status tells as well.
-func TestNewsYieldToWork(t *testing.T) {
+// TestLoadShedding: while there are many immediate status writes, informational updates wait longer.
+func TestLoadShedding(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	for range 20 {
@@ -135,10 +134,10 @@ func TestNewsYieldToWork(t *testing.T) {
 	e.Bind(t, e.pod("a/0"))
 	e.clock.SetTime(e.clock.Now().Add(flow.InformationalInterval))
 	if res := p.must("j"); p.calls["patch status"] != 1 || res.RequeueAfter <= flow.InformationalInterval || res.RequeueAfter > flow.MinShedInterval {
-		t.Errorf("%d status writes, and the next look after %s", p.calls["patch status"], res.RequeueAfter)
+		t.Errorf("%d status writes, RequeueAfter %s", p.calls["patch status"], res.RequeueAfter)
 	}
 	e.clock.SetTime(e.clock.Now().Add(2 * flow.InformationalInterval))
 	if p.must("j"); p.calls["patch status"] != 2 {
-		t.Errorf("%d status writes when the work is done", p.calls["patch status"])
+		t.Errorf("%d status writes when the load is over", p.calls["patch status"])
 	}
 }

@@ -23,22 +23,22 @@ import (
 	"batchcompute.dev/operator/internal/plan"
 )
 
-// maxTombstones bounds what is kept in one namespace, some 200 bytes each: the oldest go.
+// maxTombstones bounds the tombstones of a namespace, of some 200 bytes each: the oldest are removed.
 const maxTombstones = 1000
 
-// tombstones are what is kept of jobs that were deleted for their age, in one ConfigMap of each namespace. Its
-// methods may be called concurrently.
+// tombstones stores the results of jobs that were deleted after their TTL, in a ConfigMap of each namespace. So a
+// manifest that is applied again shows the old result and runs nothing. Its methods may be called concurrently.
 type tombstones struct {
 	client  client.Client
 	live    client.Reader
 	clock   clock.PassiveClock
 	metrics *metrics.Jobs
 
-	mu sync.Mutex // one writer at a time saves conflicts
+	mu sync.Mutex // serializes writes, which would otherwise conflict
 }
 
-// of returns the tombstone of a job which asks for what ran before under its name, else nil.
-// Only a job that would be deleted for its age can have been, so no other is asked for.
+// of returns the tombstone of the same request under the same name; nil if there is none. A job without a TTL has no
+// tombstone, so nothing is read for it.
 func (t *tombstones) of(ctx context.Context, job *v1alpha1.BatchJob) (*plan.Tombstone, error) {
 	if job.Status.State != "" || job.Spec.TTLSecondsAfterFinished == nil || job.DeletionTimestamp != nil {
 		return nil, nil
@@ -49,7 +49,7 @@ func (t *tombstones) of(ctx context.Context, job *v1alpha1.BatchJob) (*plan.Tomb
 	}
 	stone, ok := plan.ParseTombstone(stones.Data[job.Name], t.clock.Now())
 	if !ok {
-		return nil, nil // there is none, or it is somebody's own words: they stand for no request
+		return nil, nil // no tombstone, or a text that the operator did not write
 	}
 	digest, err := plan.Digest(job)
 	if err != nil || digest != stone.Request {
@@ -58,7 +58,7 @@ func (t *tombstones) of(ctx context.Context, job *v1alpha1.BatchJob) (*plan.Tomb
 	return &stone, nil
 }
 
-// read reads those of a namespace; it is an empty ConfigMap where there are none.
+// read reads the ConfigMap of a namespace. It returns an empty one if it does not exist.
 func (t *tombstones) read(ctx context.Context, namespace string) (*corev1.ConfigMap, error) {
 	stones := &corev1.ConfigMap{}
 	key := client.ObjectKey{Namespace: namespace, Name: v1alpha1.TombstonesName}
@@ -89,7 +89,7 @@ func (t *tombstones) store(ctx context.Context, job *v1alpha1.BatchJob) error {
 	if stones.Data[job.Name] == string(text) {
 		return nil
 	}
-	// What is no tombstone would only take room.
+	// Entries that are no tombstones would only fill up the ConfigMap.
 	now := t.clock.Now()
 	maps.DeleteFunc(stones.Data, func(_, text string) bool {
 		_, ok := plan.ParseTombstone(text, now)
@@ -113,7 +113,7 @@ func (t *tombstones) store(ctx context.Context, job *v1alpha1.BatchJob) error {
 	return nil
 }
 
-// dropOldest keeps the maxTombstones that ended last.
+// dropOldest removes all but maxTombstones, of the jobs that ended last.
 func dropOldest(stones map[string]string) {
 	if len(stones) <= maxTombstones {
 		return

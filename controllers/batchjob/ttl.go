@@ -20,8 +20,8 @@ import (
 	"batchcompute.dev/operator/internal/sanitize"
 )
 
-// expire notes what became of the job and deletes it, if it is still as it was seen. It returns when
-// to try again where that cannot be noted.
+// expire stores the tombstone of a job whose TTL has passed, and deletes the job, unless it has changed. If the
+// tombstone cannot be stored, it delays the deletion, and returns how long.
 func (r *Reconciler) expire(ctx context.Context, job *v1alpha1.BatchJob) (time.Duration, error) {
 	lease := &memoryLease{}
 	defer lease.end()
@@ -30,7 +30,7 @@ func (r *Reconciler) expire(ctx context.Context, job *v1alpha1.BatchJob) (time.D
 	case err != nil:
 		return 0, client.IgnoreNotFound(err)
 	case whole.ResourceVersion != job.ResourceVersion:
-		return 0, nil // it has changed, and that event is on the way
+		return 0, nil // the event of the change starts another pass
 	}
 	refusal := r.tombstones.store(ctx, whole)
 	if apierrors.IsConflict(refusal) || apierrors.IsAlreadyExists(refusal) {
@@ -45,28 +45,27 @@ func (r *Reconciler) expire(ctx context.Context, job *v1alpha1.BatchJob) (time.D
 		client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion}, client.PropagationPolicy(metav1.DeletePropagationBackground))
 	r.options.Metrics.Wrote("delete", "batchjobs", err)
 	if apierrors.IsConflict(err) {
-		return 0, nil // it has changed, and that event is on the way
+		return 0, nil // the event of the change starts another pass
 	}
 	if client.IgnoreNotFound(err) != nil {
 		return 0, fmt.Errorf("deleting the job after its ttlSecondsAfterFinished: %w", err)
 	}
 	if refusal != nil {
-		r.warn(whole, v1alpha1.ReasonTombstoneRefused, fmt.Sprintf("deleted after its ttlSecondsAfterFinished; a manifest that is applied again will run again, since ConfigMap %s cannot be written: %v",
+		r.warn(whole, v1alpha1.ReasonTombstoneRefused, fmt.Sprintf("deleted after its ttlSecondsAfterFinished; applying its manifest again starts the job again, since ConfigMap %s cannot be written: %v",
 			v1alpha1.TombstonesName, refusal))
 	}
 	return 0, nil
 }
 
-// A job whose result cannot be stored in the ConfigMap is deleted even so, but only when
-// deletionDelay has passed since its status said so; till then it is tried each tombstoneRetry.
+// If the tombstone of a job cannot be stored, the write is retried every tombstoneRetry. When deletionDelay has passed
+// since the status reported that, the job is deleted without a tombstone.
 const (
 	deletionDelay  = 5 * time.Minute
 	tombstoneRetry = time.Minute
 )
 
-// delayDeletion says in the job's status, and with an event, that its tombstone cannot be stored: a
-// quota, a policy, a ConfigMap that somebody made immutable. It returns how long to wait before the
-// next try; 0 when the deletion is to be delayed no longer.
+// delayDeletion reports in the job's status, and with an Event, that its tombstone cannot be stored, because of a quota,
+// a policy, or an immutable ConfigMap. It returns how long to wait before the next try; 0 when deletionDelay has passed.
 func (r *Reconciler) delayDeletion(ctx context.Context, job *v1alpha1.BatchJob, refusal error) (time.Duration, error) {
 	now := r.options.Clock.Now()
 	if c := meta.FindStatusCondition(job.Status.Conditions, v1alpha1.ConditionDeletionDelayed); c != nil && c.Status == metav1.ConditionTrue {
@@ -74,7 +73,7 @@ func (r *Reconciler) delayDeletion(ctx context.Context, job *v1alpha1.BatchJob, 
 		return max(min(left, tombstoneRetry), 0), nil
 	}
 	next := job.Status.DeepCopy()
-	message := sanitize.Message(fmt.Sprintf("ConfigMap %[1]s cannot be written; delete it or allow the write, else the job is deleted at %[2]s all the same, and a manifest that is applied again runs again: %[3]v",
+	message := sanitize.Message(fmt.Sprintf("ConfigMap %[1]s cannot be written; delete it or allow the write, or the job is deleted at %[2]s anyway, and applying its manifest again starts it again: %[3]v",
 		v1alpha1.TombstonesName, now.Add(deletionDelay).UTC().Format(time.RFC3339), refusal))
 	conditions.OfBatchJob(next, job.Generation, now).True(v1alpha1.ConditionDeletionDelayed, v1alpha1.ReasonTombstoneRefused, message)
 	if _, err := r.store(ctx, &observation{Observation: plan.Observation{Job: job}, state: &jobState{}}, next); err != nil {
@@ -84,7 +83,7 @@ func (r *Reconciler) delayDeletion(ctx context.Context, job *v1alpha1.BatchJob, 
 	return tombstoneRetry, nil
 }
 
-// warn tells of trouble with a job that has ended.
+// warn emits a Warning for a job that has ended.
 func (r *Reconciler) warn(job *v1alpha1.BatchJob, reason, message string) {
 	r.recorder.Eventf(job, nil, corev1.EventTypeWarning, reason, "Reconcile", "%s", sanitize.Message(message))
 }

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/conditions"
@@ -59,6 +60,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	next := computeStatus(obs, r.options.Clock.Now())
+	if logger := log.FromContext(ctx).V(2); logger.Enabled() {
+		logger.Info("Planned", "envId", next.EnvID, "desired", next.DesiredComputeNodeCount, "inUse", next.InUseCount, "waitingJobs", next.WaitingJobCount, "users", len(obs.users))
+	}
 	if err := r.ensureFinalizer(ctx, obs); err != nil {
 		if apierrors.IsConflict(err) {
 			return ctrl.Result{RequeueAfter: informationalInterval}, nil // the cache is behind
@@ -169,14 +173,17 @@ func (r *Reconciler) writeStatus(ctx context.Context, obs *observation, next *v1
 	r.mu.Lock()
 	r.written[key] = now
 	r.mu.Unlock()
-	r.emit(obs, old, next)
+	r.emit(ctx, obs, old, next)
 	return 0, nil
 }
 
-// emit emits an Event for a changed size, and one for a changed reason of the condition Ready.
-func (r *Reconciler) emit(obs *observation, old, next *v1alpha1.ComputeEnvStatus) {
+// emit emits an Event for a changed size, and one for a changed reason of the condition Ready. It logs both at level 1.
+func (r *Reconciler) emit(ctx context.Context, obs *observation, old, next *v1alpha1.ComputeEnvStatus) {
 	event := func(kind, reason, format string, args ...any) {
 		r.recorder.Eventf(obs.env, nil, kind, reason, "Reconcile", format, args...)
+		if logger := log.FromContext(ctx).V(1); logger.Enabled() {
+			logger.Info("ComputeEnv changed", "envId", next.EnvID, "reason", reason, "message", fmt.Sprintf(format, args...))
+		}
 	}
 	if old.ObservedGeneration != 0 && old.DesiredComputeNodeCount != next.DesiredComputeNodeCount {
 		event(corev1.EventTypeNormal, v1alpha1.ReasonScaled, "desiredComputeNodeCount is %d, was %d; %d in use",

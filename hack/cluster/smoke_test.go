@@ -225,8 +225,8 @@ spec:
 	if end.ExitCode != 137 || end.Reason != "OOMKilled" {
 		t.Errorf("got %+v", end)
 	}
-	if ran := end.FinishedAt.Sub(end.StartedAt.Time); ran < time.Second || ran > 4*time.Second {
-		t.Errorf("it ran for %s, want 2s", ran)
+	if ran := end.FinishedAt.Sub(end.StartedAt.Time); ran < time.Second {
+		t.Errorf("it ran for %s, want 2s, in whole seconds", ran)
 	}
 }
 

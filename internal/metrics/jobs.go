@@ -82,7 +82,7 @@ func NewJobs(reg prometheus.Registerer) (*Jobs, error) {
 		}),
 		dependence: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "batchjob_dependence_latency_seconds",
-			Help:    "Time from the first event of a Pod that ended a task's last predecessor to the creation of the task's first Pod.",
+			Help:    "Time from the end of a task's last predecessor to the creation of the task's first Pod, the delay of the watch and all waits included.",
 			Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800},
 		}),
 	}
@@ -169,8 +169,8 @@ func (m *Jobs) StatusBytes(n int) {
 	m.statusBytes.Observe(float64(n))
 }
 
-// DependenceLatency notes how long it took from the end of a task's last predecessor to the
-// task's first Pod. What clocks that differ make negative counts as 0.
+// DependenceLatency observes the time from the end of a task's last predecessor to the creation of the
+// task's first Pod. A negative time, of clocks that differ, counts as 0.
 func (m *Jobs) DependenceLatency(d time.Duration) {
 	if m == nil {
 		return

@@ -41,8 +41,20 @@ func (p *progress) awaitSidecars(pod *corev1.Pod) {
 		return
 	}
 	p.waitFor(v1alpha1.ReasonSidecarsStopped, fmt.Sprintf(
-		"the command ended with exit code %d, and %s still ran %d s later: the Pod is being stopped, and the exit code of the command decides the attempt",
+		"the command ended with exit code %d, and %s had not ended %d s later: the Pod is being stopped, and the exit code of the command decides the attempt",
 		end.ExitCode, named(others), int(sidecarGrace/time.Second)))
+}
+
+// isInterruptible reports whether the command has failed for good and its Pod is kept for debugging, though added
+// containers still run in it: they are not stopped.
+func (a *attempt) isInterruptible() bool {
+	end := terminated(a.pod)
+	if end == nil || end.ExitCode == 0 || a.pod.DeletionTimestamp != nil || a.task.FailedAction == v1alpha1.FailedActionTerminate ||
+		a.terminates(a.task, a.instance.Index) || a.mode.draining || len(runningSidecars(a.pod)) == 0 {
+		return false
+	}
+	next, _ := a.verdict(a.task, a.instance.Index, a.history, &outcome{kind: byCommand, ran: true})
+	return next == interrupted && !a.now.Before(end.FinishedAt.Add(sidecarGrace))
 }
 
 // runningSidecars returns the names of the containers beside the command's that have not ended. The kubelet
@@ -127,6 +139,13 @@ func runningInit(pod *corev1.Pod) *corev1.ContainerStatus {
 		}
 	}
 	return last
+}
+
+// isNativeSidecar reports whether an init container runs beside the command.
+func isNativeSidecar(pod *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool {
+		return c.Name == name && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+	})
 }
 
 // waitingContainer says why a container is not created, if the user should know.

@@ -109,6 +109,19 @@ func init() {
 	}}
 }
 
+// TestInterruptedWithSidecar: an instance is interrupted though an added container of its Pod runs on, which is kept.
+func TestInterruptedWithSidecar(t *testing.T) {
+	w := newWorld(t, testutil.Job("j").Task("a", testutil.FailedAction("INTERRUPT"))).step()
+	commandEnds(3)(w)
+	w.step().wait(sidecarGrace).step().want("FAILED_INTERRUPTED", "a FAILED_INTERRUPTED interrupted=0 (Interrupted)")
+	if pod := w.pods[w.pod("a/0")]; pod == nil || pod.DeletionTimestamp != nil || len(pod.Finalizers) == 0 {
+		t.Errorf("the Pod is not kept: %+v", pod)
+	}
+	w.stop("a/0")
+	sidecarEnds(w)
+	w.step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+}
+
 // TestSidecars: whatever the other containers of a Pod do, its attempt ends as the command did.
 func TestSidecars(t *testing.T) {
 	for name, tc := range map[string]struct {

@@ -68,7 +68,7 @@ const (
 func (a *attempt) outcome() *outcome {
 	pod := a.pod
 	//mutation:retry-while-old-pod-runs
-	finished := HasFinished(pod)
+	finished := HasFinished(pod) || a.isInterruptible()
 	if !finished && !isStuck(pod, a.now) {
 		return nil
 	}
@@ -94,10 +94,10 @@ func (a *attempt) outcome() *outcome {
 		end.kind = success
 	case commandSucceeded(pod) && !endedAfterEviction(pod):
 		a.outputsFailed(end)
-	case disruption(pod) != nil:
+	case disruption(pod) != nil && !endedBeforeDisruption(pod):
 		end.ran = true // or was about to: the node had taken it
 		a.blameMachine(end)
-	case pod.Status.Reason == "Evicted" && end.ran:
+	case pod.Status.Reason == "Evicted" && end.ran && !endedBeforeDisruption(pod):
 		end.by(byMachine, v1alpha1.ReasonEvicted, "evicted%s", because("", pod.Status.Message))
 	case !end.ran && stageEnd(pod) != nil:
 		end.stageFailed(stageEnd(pod))
@@ -107,7 +107,7 @@ func (a *attempt) outcome() *outcome {
 	case !end.ran:
 		end.refused = true
 		end.by(byMachine, v1alpha1.ReasonMachineRefused, "%s rejected the Pod%s", nodeOf(pod), because(pod.Status.Reason, pod.Status.Message))
-	case ended == nil || pod.Status.Reason != "":
+	case ended == nil || pod.Status.Reason != "" && !endedBeforeDisruption(pod):
 		end.by(byMachine, v1alpha1.ReasonPodFailed, "the Pod failed%s", because(pod.Status.Reason, pod.Status.Message))
 	case ended.Reason == "OOMKilled":
 		end.by(byCommand, v1alpha1.ReasonOOMKilled, "exit code %d, OOMKilled: the command used more memory than it may", ended.ExitCode)
@@ -141,8 +141,10 @@ func (a *attempt) blameMachine(end *outcome) {
 			end.by(byMachine, v1alpha1.ReasonPreempted, "preempted%s", because("", d.Message))
 		case "DeletionByTaintManager", "DeletionByPodGC":
 			end.by(byMachine, v1alpha1.ReasonNodeLost, "%s was lost%s", nodeOf(pod), because("", d.Message))
-		default: // EvictionByEvictionAPI, TerminationByKubelet
+		case "EvictionByEvictionAPI", corev1.PodReasonTerminationByKubelet:
 			end.by(byMachine, v1alpha1.ReasonEvicted, "evicted%s", because("", cmp.Or(pod.Status.Message, d.Message)))
+		default:
+			end.by(byMachine, v1alpha1.ReasonEvicted, "evicted%s", because(d.Reason, cmp.Or(pod.Status.Message, d.Message)))
 		}
 		return
 	}
@@ -150,7 +152,7 @@ func (a *attempt) blameMachine(end *outcome) {
 	case end.stuck:
 		end.by(byMachine, v1alpha1.ReasonNodeLost, "%s has not confirmed that the Pod stopped when it was told to", nodeOf(pod))
 	case !end.ran && !askedToStop(pod).Before(pod.CreationTimestamp.Add(timeout)):
-		reason, detail := a.waitsFor()
+		reason, detail := a.waitedFor()
 		if reason == "" {
 			reason, detail = v1alpha1.ReasonMachineRefused, nodeOf(pod)+" never started the container"
 		}
@@ -300,14 +302,20 @@ func stopOf(pod *corev1.Pod, timeout time.Duration) (stopped, late bool) {
 // the Pod's Workload: for one of higher priority, a queue that is drained, or a node that failed.
 const TerminationTarget corev1.PodConditionType = "TerminationTarget"
 
-// disruption returns the condition that says who disturbed the Pod, or nil.
+// disruption returns the condition that says who disturbed the Pod, or nil. A queueing controller decides, even if
+// its deletion then counts as an eviction.
 func disruption(pod *corev1.Pod) *corev1.PodCondition {
+	var found *corev1.PodCondition
 	for i := range pod.Status.Conditions {
-		if c := &pod.Status.Conditions[i]; (c.Type == corev1.DisruptionTarget || c.Type == TerminationTarget) && c.Status == corev1.ConditionTrue {
+		switch c := &pod.Status.Conditions[i]; {
+		case c.Status != corev1.ConditionTrue:
+		case c.Type == TerminationTarget:
 			return c
+		case c.Type == corev1.DisruptionTarget:
+			found = c
 		}
 	}
-	return nil
+	return found
 }
 
 // endedAfterEviction reports whether the command ended only after its kubelet had started to evict the Pod.
@@ -318,6 +326,13 @@ func endedAfterEviction(pod *corev1.Pod) bool {
 	d, ended := disruption(pod), terminated(pod)
 	return d != nil && d.Reason == corev1.PodReasonTerminationByKubelet && pod.DeletionTimestamp == nil &&
 		ended != nil && !ended.FinishedAt.Before(&d.LastTransitionTime)
+}
+
+// endedBeforeDisruption reports whether the command had ended when somebody disturbed the Pod, in which added
+// containers still ran: then its exit code counts.
+func endedBeforeDisruption(pod *corev1.Pod) bool {
+	d, ended := disruption(pod), terminated(pod)
+	return d != nil && ended != nil && ended.FinishedAt.Before(&d.LastTransitionTime)
 }
 
 // exceededStorage reports whether the kubelet evicted the Pod because it wrote more than its

@@ -82,6 +82,26 @@ func TestOutcome(t *testing.T) {
 		"did not fit after all": {func(s story) {
 			testutil.Fail(s.Pod, "OutOfcpu", "Node didn't have enough cpu.")
 		}, "MachineRefused: node node-1 rejected the Pod: OutOfcpu: Node didn't have enough cpu.", -1, 0},
+		"taken by a node autoscaler": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.Disrupt(s.Pod, "KarpenterSpot", "spot-interrupted")
+			testutil.AskToStop(s.Pod, after(5*time.Second))
+			testutil.Finish(s.Pod, 143, after(6*time.Second))
+		}, "Evicted: evicted: KarpenterSpot: spot-interrupted", 143, 6 * time.Second},
+		"taken by its queue, which others call an eviction": {func(s story) {
+			testutil.Start(s.Pod, begin)
+			testutil.Disrupt(s.Pod, "EvictionByEvictionAPI", "evicting")
+			s.Status.Conditions = append(s.Status.Conditions, corev1.PodCondition{Type: TerminationTarget, Status: corev1.ConditionTrue, Reason: "Drained"})
+			testutil.AskToStop(s.Pod, after(5*time.Second))
+			testutil.Finish(s.Pod, 143, after(6*time.Second))
+		}, "Preempted: preempted by the queue that had admitted it: Drained; it is queued again, and no retry is used", 143, 6 * time.Second},
+		"evicted when the command had failed and a sidecar still ran": {func(s story) {
+			testutil.Finish(s.Pod, 3, after(2*time.Second))
+			s.Status.Phase = corev1.PodFailed
+			testutil.Disrupt(s.Pod, "EvictionByEvictionAPI", "evicting")
+			s.Status.Conditions[len(s.Status.Conditions)-1].LastTransitionTime = metav1.NewTime(after(5 * time.Second))
+			testutil.AskToStop(s.Pod, after(5*time.Second))
+		}, "CommandFailed: exit code 3", 3, 2 * time.Second},
 		"drained": {func(s story) {
 			testutil.Start(s.Pod, begin)
 			testutil.Disrupt(s.Pod, "EvictionByEvictionAPI", "Eviction API: evicting")

@@ -62,7 +62,11 @@ func (a *attempt) progress() progress {
 	if pod.DeletionTimestamp != nil {
 		if left := pod.DeletionTimestamp.Add(confirmWait).Sub(a.now); left > 0 {
 			p.lookAgain = left
-			p.awaitSidecars(pod)
+			if p.phase == phaseRunning {
+				p.awaitSidecars(pod)
+			} else if reason, detail := a.storedWait(); reason != "" { // so that the outcome can name it
+				p.waitFor(reason, detail)
+			}
 		} else {
 			p.waitFor(v1alpha1.ReasonNodeLost, "the Pod was told to stop, but "+nodeOf(pod)+
 				" has not confirmed that it did, so it may still run; no other Pod replaces it until the node reports, is deleted, or has the taint "+corev1.TaintNodeOutOfService)
@@ -138,6 +142,30 @@ func (a *attempt) waitsFor() (reason, detail string) {
 		}
 	}
 	return "", ""
+}
+
+// waitedFor says what a Pod waited for that is being deleted. A kubelet that stops a Pod overwrites the reason, which
+// the stored status has then.
+func (a *attempt) waitedFor() (reason, detail string) {
+	if reason, detail = a.waitsFor(); reason != "" {
+		return reason, detail
+	}
+	return a.storedWait()
+}
+
+// storedWait returns what the stored status says that the Pod waits for. The status lists only some of the
+// instances; others of the same task wait for the same.
+func (a *attempt) storedWait() (reason, detail string) {
+	for i := range a.obs.Job.Status.Waiting {
+		w := &a.obs.Job.Status.Waiting[i]
+		if w.PodName == a.pod.Name {
+			return w.Reason, w.Message
+		}
+		if w.TaskName == a.task.Name && reason == "" {
+			reason, detail = w.Reason, w.Message
+		}
+	}
+	return reason, detail
 }
 
 // unschedulable returns what the scheduler says of a Pod that it finds no node for.
@@ -235,9 +263,13 @@ func slowStartReason(pod *corev1.Pod) (reason, detail string) {
 		if reason, detail, ok := staging(pod, s); ok {
 			return reason, detail
 		}
+		until := "it has ended"
+		if isNativeSidecar(pod, s.Name) {
+			until = "its startup probe has succeeded"
+		}
 		return v1alpha1.ReasonInitContainerRunning, fmt.Sprintf(
-			"init container %q, which the cluster added to the Pod, has been running since %s: the command starts when it has ended",
-			s.Name, s.State.Running.StartedAt.UTC().Format(time.RFC3339))
+			"init container %q, which the cluster added to the Pod, has been running since %s: the command starts when %s",
+			s.Name, s.State.Running.StartedAt.UTC().Format(time.RFC3339), until)
 	}
 	if len(pod.Status.ContainerStatuses) == 0 {
 		return v1alpha1.ReasonContainerCreating, fmt.Sprintf("node %s has not reported on the Pod for more than %d s: its kubelet may not run", pod.Spec.NodeName, int(slowStart/time.Second))

@@ -39,7 +39,7 @@ var advices = []struct {
 	advice   string
 }{
 	{regexp.MustCompile(`must specify (?:limits|requests)\.`), "set what is missing in computeEnv.kubernetes.resources"},
-	{regexp.MustCompile(`must be less than or equal to (\S+) limit`), "set computeEnv.kubernetes.resources.limits to at least the request, or ask for less"},
+	{regexp.MustCompile(`must be less than or equal to (\S+) limit`), "ask for less, or, if the namespace's LimitRange allows more, set computeEnv.kubernetes.resources.limits to at least the request"},
 	{regexp.MustCompile(`(?:maximum|minimum) \S+ usage per|max limit to request ratio per`), "change computeEnv.kubernetes.resources or the instanceType to fit the namespace's LimitRange"},
 	{regexp.MustCompile(`violates PodSecurity`), "remove what asks for more rights (dockerRunOption, computeEnv.kubernetes.securityContext), or use another namespace"},
 	{regexp.MustCompile(`no PriorityClass with name`), "name a PriorityClass that exists in computeEnv.kubernetes.priorityClassName"},
@@ -49,8 +49,8 @@ var advices = []struct {
 	{regexp.MustCompile(`image policy webhook|ImagePolicyWebhook`), "use an image that the cluster's image policy allows (application.docker.image, imageId)"},
 	{regexp.MustCompile(`conflicts with its namespace node label selector`), "change computeEnv.kubernetes.nodeSelector to fit the namespace's"},
 	{regexp.MustCompile(`pod tolerations .*conflict`), "change computeEnv.kubernetes.tolerations to those that the namespace allows"},
-	{regexp.MustCompile(`failed calling webhook`), "an admission webhook of the cluster does not answer, so no Pod is accepted; have its owner restore it, the Pod is created then"},
-	{regexp.MustCompile(`error applying patch|policy '[^']*' with binding '[^']*' denied request: .*(?:failed to evaluate|no such key|cannot )`), "a mutating policy of the cluster fails on this Pod; have its owner correct it"},
+	{regexp.MustCompile(`failed calling webhook`), "an admission webhook of the cluster does not answer; have its owner restore it"},
+	{regexp.MustCompile(`error applying patch|JSON Patch: |failed to configure (?:binding|policy)|(?i:policy) '[^']*' with binding '[^']*' denied request: .*(?:resulted in error|failed to evaluate|no such key|no params found)`), "a policy of the cluster fails on this Pod; have its owner correct it"},
 	{regexp.MustCompile(`admission webhook "[^"]*" denied|ValidatingAdmissionPolicy '[^']*'`), "a policy of the cluster forbids it; labels, annotations and more are set in computeEnv.kubernetes"},
 }
 

@@ -68,9 +68,22 @@ func running(change func(w *world, pod *corev1.Pod)) func(*world) {
 // timesOut waits until the acquisition timeout of an attempt without a machine is over.
 func timesOut(w *world) { w.wait(DefaultResourceWait).step() }
 
-// stopped is the node's word that a Pod which was asked to stop has ended.
+// stopped is the node's report that a Pod that it was told to stop has ended. Of a container that has never run the
+// kubelet first says that it is being created, whatever it waited for before, and then that nothing is known of it.
 func stopped(w *world) {
 	w.wait(time.Second).do("a/0", func(pod *corev1.Pod) {
+		if pod.Spec.NodeName == "" || pod.Status.Phase == corev1.PodRunning {
+			return
+		}
+		for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+			for i := range list {
+				if list[i].State.Waiting != nil {
+					list[i].State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
+				}
+			}
+		}
+	}).step().wait(2 * time.Second).step()
+	w.do("a/0", func(pod *corev1.Pod) {
 		if pod.Spec.NodeName != "" {
 			if pod.Status.Phase == corev1.PodRunning {
 				testutil.Finish(pod, 143, w.now)

@@ -86,6 +86,11 @@ var advice = []adviceRow{
 		text:  `has carriage returns (\r): save it with Unix line ends, since the shell treats them as parts of words`,
 	},
 	{
+		field: "job.tasks[].application.command",
+		when:  func(v reflect.Value) bool { return strings.HasPrefix(v.String(), "\ufeff") },
+		text:  "begins with a byte order mark, which the shell takes for a part of the first word: save it without one",
+	},
+	{
 		field: "job.tasks[].application",
 		when: func(v reflect.Value) bool {
 			a := v.Interface().(v1alpha1.Application)

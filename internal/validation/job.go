@@ -87,10 +87,15 @@ func (c *checker) checkTag(tag v1alpha1.Tag, seen map[string]int, i int, path *f
 		fail(errcode.InvalidParameterValue, "key", "must be at most %d characters, got %s", maxTagKeyLength, quote(tag.Key))
 	case strings.HasPrefix(tag.Key, "qcs:"), strings.HasPrefix(tag.Key, "project"):
 		fail(errcode.InvalidParameterValue, "key", "must not begin with qcs: or project, got %s", quote(tag.Key))
+	case strings.ContainsFunc(tag.Key, unicode.IsControl):
+		fail(errcode.InvalidParameterValue, "key", "must not have control characters, got %s", quote(tag.Key))
 	case again:
 		fail(errcode.InvalidParameterValue, "key", "must be unique, got %s as in tags[%d]", quote(tag.Key), first)
 	default:
 		seen[tag.Key] = i
+	}
+	if strings.ContainsFunc(tag.Value, unicode.IsControl) {
+		fail(errcode.InvalidParameterValue, "value", "must not have control characters, got %s", quote(tag.Value))
 	}
 	if longerThan(tag.Value, maxTagValueLength) {
 		fail(errcode.InvalidParameterValue, "value", "must be at most %d characters, got %s", maxTagValueLength, quote(tag.Value))

@@ -224,6 +224,15 @@ func TestRules(t *testing.T) {
 				"InvalidParameterValue spec.job.tags[5].value: at most 255 characters",
 			},
 		},
+		"tags with control characters": {
+			func(j *v1alpha1.BatchJob) {
+				j.Spec.Job.Tags = []v1alpha1.Tag{{Key: "a\nb"}, {Key: "c", Value: "d\x07"}}
+			},
+			[]string{
+				`InvalidParameterValue spec.job.tags[0].key: must not have control characters, got "a\nb"`,
+				`InvalidParameterValue spec.job.tags[1].value: must not have control characters, got "d\a"`,
+			},
+		},
 		"notifications": {
 			func(j *v1alpha1.BatchJob) {
 				j.Spec.Job.Notifications = []v1alpha1.Notification{

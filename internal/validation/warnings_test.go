@@ -170,6 +170,10 @@ func TestWarnings(t *testing.T) {
 			},
 			[]string{`spec.job.tasks[1].application.command (and in 1 more task) has carriage returns (\r): save it with Unix line ends, since the shell treats them as parts of words`},
 		},
+		"a byte order mark": {
+			func(j *v1alpha1.BatchJob) { j.Spec.Job.Tasks[0].Application.Command = "\ufeffecho a" },
+			[]string{"spec.job.tasks[0].application.command begins with a byte order mark, which the shell takes for a part of the first word: save it without one"},
+		},
 		"mounts without disks": {
 			func(j *v1alpha1.BatchJob) {
 				j.Spec = request("a", "b", "c").Spec

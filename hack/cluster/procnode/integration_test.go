@@ -324,8 +324,9 @@ func testMany(c *cluster) {
 		c.wait(fmt.Sprintf("many-%d", i), hasPhase(corev1.PodRunning))
 	}
 	c.t.Logf("%d Pods created in %s, all running after %s", count, created, time.Since(begin))
-	if late := time.Since(begin) - created; late > 2*time.Second {
-		c.t.Errorf("all running only %s after the last was created", late)
+	// A node that watches starts them while others are created; one that polls takes far longer than that.
+	if late := time.Since(begin) - created; late > 5*created {
+		c.t.Errorf("creating took %s, and all running only %s after the last was created", created, late)
 	}
 	for i := range count {
 		c.delete(fmt.Sprintf("many-%d", i), 1)
