@@ -14,8 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -75,7 +75,26 @@ func (c child) run() {
 	case c.Put != nil:
 		c.Put.run(http.MethodPut)
 	}
-	_ = json.NewEncoder(os.Stdout).Encode(r)
+	_ = json.NewEncoder(os.Stdout).Encode(report{r, peak()})
+}
+
+// report is what a child prints.
+type report struct {
+	Result agentapi.Result
+	// Peak is the peak of its memory, in bytes; 0 if it is not known.
+	Peak int64
+}
+
+// peak returns the peak of this process's memory. What wait returns includes that of the parent, before exec.
+func peak() int64 {
+	status, _ := os.ReadFile("/proc/self/status") // other systems do not have it
+	for line := range strings.Lines(string(status)) {
+		var kib int64
+		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil {
+			return kib << 10
+		}
+	}
+	return 0
 }
 
 // run transfers all parts of all objects.
@@ -163,13 +182,11 @@ func (c child) do(t testing.TB) usage {
 		t.Fatalf("%v: %s", err, stderr.String())
 	}
 	u := usage{elapsed: time.Since(start), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
-	var r agentapi.Result
-	if err := json.Unmarshal(out.Bytes(), &r); err != nil || r.Class != "" {
+	var r report
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil || r.Result.Class != "" {
 		t.Fatalf("%s: %v", out.String(), err)
 	}
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		u.rss = usage.Maxrss << 10
-	}
+	u.rss = r.Peak
 	return u
 }
 
@@ -185,7 +202,7 @@ func newSized(t testing.TB, objects int, size int64) *sized {
 	s := &sized{Synthetic: s3test.NewSynthetic(objects, size)}
 	s.url = s3test.Serve(t, s.Synthetic)
 	var err error
-	if s.dir, err = os.MkdirTemp(*scratch, "staging-"); err != nil {
+	if s.dir, err = os.MkdirTemp(*scratch, "staging-"); err != nil { //nolint:usetesting // it may be on another disk
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(s.dir) })
@@ -280,7 +297,7 @@ func BenchmarkTransfer(b *testing.B) {
 		}
 		b.Run(name+"/stage", func(b *testing.B) {
 			compare(b, s, func() child {
-				dir, err := os.MkdirTemp(s.dir, "in-")
+				dir, err := os.MkdirTemp(s.dir, "in-") //nolint:usetesting // it may be on another disk
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -56,7 +56,7 @@ type input struct {
 
 func (s *staging) close() {
 	for _, in := range s.planned {
-		in.dir.Close() //nolint:errcheck,gosec // what it had to do is done
+		in.dir.Close()
 	}
 }
 
@@ -138,7 +138,7 @@ func (s *staging) unpack(ctx context.Context, p *agentapi.Package) error {
 	if err != nil {
 		return fault.At(p.Field, err)
 	}
-	defer dir.Close() //nolint:errcheck // what it had to do is done
+	defer dir.Close()
 	bounds := archive.Limits{Files: max(1, s.limits.MaxFiles-s.files)}
 	if s.limits.MaxBytes > 0 {
 		bounds.Bytes = max(1, s.limits.MaxBytes-s.bytes)
@@ -147,7 +147,7 @@ func (s *staging) unpack(ctx context.Context, p *agentapi.Package) error {
 	s.meters = append(s.meters, m)
 	defer s.phase(p.Field, m)()
 	in := archive.Stream(ctx, source)
-	defer in.Close() //nolint:errcheck // what it had to do is done
+	defer in.Close()
 	if err := archive.Unpack(ctx, in, dir, bounds, m); err != nil {
 		return fault.At(p.Field, err)
 	}

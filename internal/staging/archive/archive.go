@@ -48,7 +48,7 @@ func Unpack(ctx context.Context, r io.Reader, dir *localdir.Dir, limits Limits, 
 	t := tar.NewReader(zip)
 	for {
 		h, err := t.Next()
-		if err == io.EOF { //nolint:errorlint // tar returns it itself
+		if err == io.EOF {
 			break
 		}
 		if err != nil {
@@ -85,7 +85,7 @@ type input struct {
 // Read reads.
 func (i *input) Read(p []byte) (int, error) {
 	n, err := i.r.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader returns it itself
+	if err != nil && err != io.EOF {
 		i.err = err
 	}
 	return n, err
@@ -255,7 +255,7 @@ func (c *counted) Write(p []byte) (int, error) {
 
 // symlink makes a symbolic link that leads to a place below the directory.
 func (u *unpacker) symlink(name string, h *tar.Header) error {
-	if path.IsAbs(h.Linkname) || outside(path.Join(path.Dir(name), h.Linkname)) {
+	if path.IsAbs(h.Linkname) || outside(path.Join(path.Dir(name), h.Linkname)) { //nolint:gosec // G305: this is the check
 		return refuse(h.Name, "it is a link that leads outside, to "+fault.Quote(h.Linkname))
 	}
 	if err := u.dir.Symlink(h.Linkname, name); err != nil {
@@ -295,7 +295,7 @@ func (u *unpacker) rest(r io.Reader, in *input) error {
 		if err := u.count("", int64(n)); err != nil {
 			return err
 		}
-		if err == io.EOF { //nolint:errorlint // io.Reader returns it itself
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {

@@ -120,7 +120,7 @@ func (o *object) isThere(ctx context.Context, r *run, name string, buf []byte) (
 	if err != nil {
 		return false, err
 	}
-	defer f.Close() //nolint:errcheck // it was read
+	defer f.Close()
 	return store.Same(f, o.Size, remote, buf)
 }
 

@@ -65,7 +65,7 @@ func Dir(ctx context.Context, dir, prefix string, o Options) error {
 	if err != nil {
 		return fault.OfFile(dir, err)
 	}
-	defer root.Close() //nolint:errcheck // it was read
+	defer root.Close()
 	above, err := root.Stat(".")
 	if err != nil {
 		return fault.OfFile(dir, err)
@@ -89,7 +89,7 @@ func File(ctx context.Context, name, key string, o Options) error {
 	if err != nil {
 		return fault.OfFile(name, err)
 	}
-	defer root.Close() //nolint:errcheck // it was read
+	defer root.Close()
 	info, err := root.Stat(filepath.Base(name))
 	if err != nil {
 		return fault.OfFile(name, err)

@@ -100,7 +100,7 @@ func (c *Client) Get(ctx context.Context, r Range, w io.Writer, buf []byte) (Inf
 		if err != nil {
 			return err
 		}
-		defer body.Close() //nolint:errcheck // it was read, or it is abandoned
+		defer body.Close()
 		info = i
 		watch.Resume()
 		n, err := Copy(w, body, r.Length-done, buf, watch)
@@ -170,7 +170,7 @@ func Copy(w io.Writer, r io.Reader, n int64, buf []byte, watch *attempt.Watch) (
 		switch {
 		case done == n:
 			return done, nil
-		case err == io.EOF: //nolint:errorlint // io.Reader returns it itself
+		case err == io.EOF:
 			return done, ErrEnd
 		case err != nil:
 			return done, err
