@@ -52,6 +52,8 @@ type input struct {
 	client *store.Client
 	dir    *localdir.Dir
 	plan   *fetch.Plan
+	// need is what is not there yet, in bytes.
+	need int64
 }
 
 func (s *staging) close() {
@@ -99,6 +101,7 @@ func (s *staging) planInput(ctx context.Context, in agentapi.Input) error {
 	if p.plan, err = fetch.List(ctx, client, in.Prefix, left); err != nil {
 		return err
 	}
+	p.need = p.plan.Bytes - p.plan.Present(dir)
 	s.bytes += p.plan.Bytes
 	s.files += p.plan.Files
 	return nil
@@ -110,7 +113,7 @@ func (s *staging) fits(i int) error {
 	var need int64
 	for _, other := range s.planned[:i+1] {
 		if in.dir.SameDisk(other.dir) {
-			need += other.plan.Bytes - other.plan.Present(other.dir)
+			need += other.need
 		}
 	}
 	return in.dir.CheckSpace(need)

@@ -35,6 +35,9 @@ type Limits struct {
 // bufferBytes is the size of the buffer that files are copied with.
 const bufferBytes = 128 << 10
 
+// spaceBytes is the size of files from which on the disk is asked before they are written.
+const spaceBytes = 1 << 20
+
 // Unpack unpacks an archive into a directory, replacing files that are there. Its errors have the entry as
 // key. After an error Unpack can be called again.
 func Unpack(ctx context.Context, r io.Reader, dir *localdir.Dir, limits Limits, m *meter.Meter) error {
@@ -206,8 +209,10 @@ func (u *unpacker) file(name string, h *tar.Header, t io.Reader, in *input) erro
 	if err := u.count(h.Name, h.Size); err != nil {
 		return err
 	}
-	if err := u.dir.CheckSpace(h.Size); err != nil {
-		return err
+	if h.Size > spaceBytes {
+		if err := u.dir.CheckSpace(h.Size); err != nil {
+			return err
+		}
 	}
 	if info := u.dir.Lstat(name); info != nil && info.IsDir() {
 		return refuse(h.Name, "there is a directory of this name")

@@ -123,7 +123,7 @@ func (p *pusher) isThere(key string, f *os.File, size int64, sum uint64, hasSum 
 	if !p.isKnown(key, size) {
 		return false, nil
 	}
-	i, err := p.To.Stat(p.ctx, key)
+	i, err := p.To.Find(p.ctx, key)
 	if fault.Is(err, fault.NoObject) || fault.Is(err, fault.Denied) {
 		return false, nil
 	}

@@ -54,12 +54,25 @@ func (c *Client) List(ctx context.Context, prefix string) iter.Seq2[Object, erro
 }
 
 // Stat returns what the store says of an object.
-func (c *Client) Stat(ctx context.Context, key string) (Info, error) {
+func (c *Client) Stat(ctx context.Context, key string) (Info, error) { return c.stat(ctx, key, c.told) }
+
+// Find is Stat with one request less for an object that is missing: it does not say whether the bucket is
+// missing, too.
+func (c *Client) Find(ctx context.Context, key string) (Info, error) {
+	return c.stat(ctx, key, func(ctx context.Context, key string, err error) error {
+		if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound {
+			return err
+		}
+		return c.told(ctx, key, err)
+	})
+}
+
+func (c *Client) stat(ctx context.Context, key string, told func(context.Context, string, error) error) (Info, error) {
 	var i Info
 	err := c.do(ctx, key, func(ctx context.Context, _ *attempt.Watch) error {
 		o, err := c.core.StatObject(ctx, c.bucket, key, minio.StatObjectOptions{})
 		if err != nil {
-			return c.told(ctx, key, err)
+			return told(ctx, key, err)
 		}
 		i = infoOf(o.Size, o.ETag, o.Metadata)
 		return nil
