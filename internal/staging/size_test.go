@@ -7,10 +7,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"flag"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +46,7 @@ type child struct {
 // plain is a transfer with net/http alone.
 type plain struct {
 	URL, File string
+	CA        string
 	Size      int64
 	PartBytes int64
 	Workers   int
@@ -99,7 +102,7 @@ func peak() int64 {
 
 // run transfers all parts of all objects.
 func (p *plain) run(method string) {
-	transport, err := store.Transport(store.TransportOptions{Connections: p.Workers})
+	transport, err := store.Transport(store.TransportOptions{Connections: p.Workers, CA: p.CA})
 	if err != nil {
 		panic(err)
 	}
@@ -193,15 +196,24 @@ func (c child) do(t testing.TB) usage {
 // sized is a server and the work with it.
 type sized struct {
 	*s3test.Synthetic
-	url string
-	dir string
+	url, ca string
+	dir     string
 }
 
-func newSized(t testing.TB, objects int, size int64) *sized {
+func newSized(t testing.TB, objects int, size int64, useTLS bool) *sized {
 	t.Helper()
 	s := &sized{Synthetic: s3test.NewSynthetic(objects, size)}
-	s.url = s3test.Serve(t, s.Synthetic)
 	var err error
+	if useTLS {
+		server := httptest.NewTLSServer(s.Synthetic)
+		t.Cleanup(server.Close)
+		s.url, s.ca = server.URL, filepath.Join(t.TempDir(), "ca.crt")
+		if err := os.WriteFile(s.ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		s.url = s3test.Serve(t, s.Synthetic)
+	}
 	if s.dir, err = os.MkdirTemp(*scratch, "staging-"); err != nil { //nolint:usetesting // it may be on another disk
 		t.Fatal(err)
 	}
@@ -211,7 +223,7 @@ func newSized(t testing.TB, objects int, size int64) *sized {
 
 func (s *sized) store(t testing.TB) agentapi.Store {
 	t.Helper()
-	return agentapi.Store{Endpoint: s.url, Bucket: bucket, PathStyle: true, Credentials: s3test.Credentials(t, "id", "key", "")}
+	return agentapi.Store{Endpoint: s.url, Bucket: bucket, PathStyle: true, CA: s.ca, Credentials: s3test.Credentials(t, "id", "key", "")}
 }
 
 func (s *sized) stage(t testing.TB, dir string) child {
@@ -260,7 +272,7 @@ func TestMemory(t *testing.T) {
 		"many files":   {*many, 4096, 64 * mib},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSized(t, tc.objects, tc.size)
+			s := newSized(t, tc.objects, tc.size, false)
 			in := s.stage(t, s.dir).do(t)
 			s.check(t, s.dir)
 			out := s.push(t, s.dir).do(t)
@@ -280,40 +292,45 @@ func TestMemory(t *testing.T) {
 // BenchmarkTransfer compares a large object and many small files with plain parallel requests of the same
 // parts, in turns. speed is 1 if both take the same time, and more if the agent is faster.
 func BenchmarkTransfer(b *testing.B) {
-	const mib = 1 << 20
-	for name, size := range map[string]int64{"large": *largeMiB * mib, "small": 4096} {
-		objects := 1
-		if name == "small" {
-			objects = *many
+	for _, scheme := range []string{"http", "https"} {
+		b.Run(scheme+"/large", func(b *testing.B) { transfer(b, newSized(b, 1, *largeMiB<<20, scheme == "https")) })
+		b.Run(scheme+"/small", func(b *testing.B) { transfer(b, newSized(b, *many, 4096, scheme == "https")) })
+	}
+}
+
+// transfer measures both directions.
+func transfer(b *testing.B, s *sized) {
+	b.Helper()
+	p := plain{
+		URL: s.url + "/" + bucket, CA: s.ca, File: filepath.Join(s.dir, "plain"), Size: s.Size,
+		PartBytes: defaultPartBytes, Workers: defaultWorkers, Objects: s.Objects,
+	}
+	for i := range s.Objects {
+		if s.Objects == 1 {
+			break
 		}
-		s := newSized(b, objects, size)
-		p := plain{URL: s.url + "/" + bucket, File: filepath.Join(s.dir, "plain"), Size: size, PartBytes: defaultPartBytes, Workers: defaultWorkers, Objects: objects}
-		if objects > 1 {
-			for i := range objects {
-				if err := os.MkdirAll(filepath.Dir(filepath.Join(p.File, s3test.Key(i))), 0o755); err != nil {
-					b.Fatal(err)
-				}
-			}
-		}
-		b.Run(name+"/stage", func(b *testing.B) {
-			compare(b, s, func() child {
-				dir, err := os.MkdirTemp(s.dir, "in-") //nolint:usetesting // it may be on another disk
-				if err != nil {
-					b.Fatal(err)
-				}
-				b.Cleanup(func() { os.RemoveAll(dir) })
-				return s.stage(b, dir)
-			}, child{Get: &p})
-		})
-		source := filepath.Join(s.dir, "source")
-		if err := os.MkdirAll(source, 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(p.File, s3test.Key(i))), 0o755); err != nil {
 			b.Fatal(err)
 		}
-		s.stage(b, source).do(b)
-		b.Run(name+"/store", func(b *testing.B) {
-			compare(b, s, func() child { return s.push(b, source) }, child{Put: &p})
-		})
 	}
+	b.Run("stage", func(b *testing.B) {
+		compare(b, s, func() child {
+			dir, err := os.MkdirTemp(s.dir, "in-") //nolint:usetesting // it may be on another disk
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { os.RemoveAll(dir) })
+			return s.stage(b, dir)
+		}, child{Get: &p})
+	})
+	source := filepath.Join(s.dir, "source")
+	if err := os.MkdirAll(source, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	s.stage(b, source).do(b)
+	b.Run("store", func(b *testing.B) {
+		compare(b, s, func() child { return s.push(b, source) }, child{Put: &p})
+	})
 }
 
 // compare runs both in turns.

@@ -101,6 +101,9 @@ type Range struct {
 	ETag string
 	// Size is that of the whole object; Offset and Length are what is read.
 	Size, Offset, Length int64
+	// Told gets what the store says of the object before its first byte is written; nil means that nobody
+	// needs it.
+	Told func(Info)
 }
 
 // Get copies a range to w, in order, and continues where a connection broke. buf is used for it. An error of
@@ -115,6 +118,9 @@ func (c *Client) Get(ctx context.Context, r Range, w io.Writer, buf []byte) (Inf
 		}
 		defer body.Close()
 		info = i
+		if r.Told != nil {
+			r.Told(i)
+		}
 		watch.Resume()
 		n, err := Copy(w, body, r.Length-done, buf, watch)
 		done += n
