@@ -92,9 +92,9 @@ unit: ## Run the tests that need no cluster.
 	rc=0; for m in $(MODULES); do (cd "$$m" && env -u KUBEBUILDER_ASSETS go test $(TESTFLAGS) ./...) || rc=1; done; exit $$rc
 
 .PHONY: integration
-integration: bin/cluster ## Run the tests that need an API server and etcd.
-	assets=$$(bin/cluster bin-dir --tier control-plane); rc=0; for m in $(MODULES); do \
-		(cd "$$m" && KUBEBUILDER_ASSETS="$$assets" CI_REQUIRE_INTEGRATION=1 go test $(TESTFLAGS) -skip='^TestFaults|^TestSim|^TestHostile' -timeout=20m ./...) || rc=1; \
+integration: bin/cluster ## Run the tests that need an API server and etcd, or an S3 server.
+	assets=$$(bin/cluster bin-dir --tier control-plane); s3=$$(hack/tools/run.sh --path versitygw versitygw); rc=0; for m in $(MODULES); do \
+		(cd "$$m" && KUBEBUILDER_ASSETS="$$assets" VERSITYGW="$$s3" CI_REQUIRE_INTEGRATION=1 go test $(TESTFLAGS) -skip='^TestFaults|^TestSim|^TestHostile' -timeout=20m ./...) || rc=1; \
 	done; exit $$rc
 
 # What was played, and which mistakes that were put in were found, is told at the end.

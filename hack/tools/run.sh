@@ -4,9 +4,10 @@
 #
 # run.sh [--path] MODULE TOOL [ARGUMENT]...
 #
-# Runs, or with --path says where it built, a tool that the module hack/tools/MODULE pins ("." is hack/tools itself), in the
-# current directory. The binary is built once for each version of the module and of Go
-# and kept in the user's cache directory; nothing is installed and the tree stays clean.
+# Runs a tool that the module hack/tools/MODULE pins ("." is hack/tools itself), in the
+# current directory; with --path it says where the tool is instead. The binary is built once
+# for each version of the module and of Go and kept in the user's cache directory; nothing is
+# installed and the tree stays clean.
 set -eu
 
 path=

@@ -72,7 +72,8 @@ type Input struct {
 	Store  Store  `json:"store"`
 	// Prefix is that of the keys; it is empty or ends with /.
 	Prefix string `json:"prefix,omitempty"`
-	// Destination is the local directory, an absolute path. It exists.
+	// Destination is the local directory, an absolute path. It exists, and nobody else writes to it
+	// meanwhile.
 	Destination string `json:"destination"`
 }
 
@@ -214,7 +215,8 @@ type Result struct {
 	Bytes int64 `json:"bytes,omitempty"`
 	// Skipped counts files that cannot be stored: FIFOs, sockets, devices.
 	Skipped int `json:"skipped,omitempty"`
-	// Digest is the SHA-256, hexadecimal, of the sorted list of keys, sizes and checksums that are stored.
+	// Digest is the SHA-256, hexadecimal, of the list of checksums, sizes and keys that are stored: stdout,
+	// stderr, then each output in the order of its keys.
 	Digest string `json:"digest,omitempty"`
 	// Tail is the end of a stream: of stdout in the message of exec, of stderr in that of outputs; see
 	// CutTail. In a message its lines are in reverse order: see EncodeResult.

@@ -237,7 +237,7 @@ func forbidden(kind, dir, imported string) string {
 // forbiddenOurs is forbidden for a package of this module.
 func forbiddenOurs(kind, dir, target string) string {
 	to := kindOf(target)
-	own := below(target, []string{dir}) || below(dir, []string{target})
+	own := unit(target) == unit(dir)
 	switch {
 	case to == "test" && kind != "test" && kind != "hack":
 		return "it is for tests only"
@@ -259,6 +259,12 @@ func forbiddenOurs(kind, dir, target string) string {
 		return "of the I/O packages a reconciler uses only " + strings.Join(shared, " and ")
 	}
 	return ""
+}
+
+// unit returns the first two parts of a directory: packages below one directory may use each other.
+func unit(dir string) string {
+	parts := strings.SplitN(dir, "/", 3)
+	return strings.Join(parts[:min(2, len(parts))], "/")
 }
 
 // below tells whether an import path is one of paths or below one.

@@ -127,6 +127,7 @@ var little = tree{
 }
 
 func TestKillStageAtEveryStep(t *testing.T) {
+	t.Parallel()
 	killEverywhere(t, func(t *testing.T) (*world, func() agentapi.Result, func(*testing.T)) {
 		w, src, dst := newWorld(t), t.TempDir(), t.TempDir()
 		little.write(t, src)
@@ -152,6 +153,7 @@ func TestKillStageAtEveryStep(t *testing.T) {
 }
 
 func TestKillPackageAtEveryStep(t *testing.T) {
+	t.Parallel()
 	data := pack(t, little)
 	killEverywhere(t, func(t *testing.T) (*world, func() agentapi.Result, func(*testing.T)) {
 		w, dst := newWorld(t), t.TempDir()
@@ -164,6 +166,7 @@ func TestKillPackageAtEveryStep(t *testing.T) {
 }
 
 func TestKillStoreAtEveryStep(t *testing.T) {
+	t.Parallel()
 	var digest string
 	killEverywhere(t, func(t *testing.T) (*world, func() agentapi.Result, func(*testing.T)) {
 		w, src := newWorld(t), t.TempDir()

@@ -7,15 +7,19 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -44,6 +48,7 @@ type child struct {
 // plain is a transfer with net/http alone.
 type plain struct {
 	URL, File string
+	CA        string
 	Size      int64
 	PartBytes int64
 	Workers   int
@@ -75,12 +80,31 @@ func (c child) run() {
 	case c.Put != nil:
 		c.Put.run(http.MethodPut)
 	}
-	_ = json.NewEncoder(os.Stdout).Encode(r)
+	_ = json.NewEncoder(os.Stdout).Encode(report{r, peak()})
+}
+
+// report is what a child prints.
+type report struct {
+	Result agentapi.Result
+	// Peak is the peak of its memory, in bytes; 0 if it is not known.
+	Peak int64
+}
+
+// peak returns the peak of this process's memory. What wait returns includes that of the parent, before exec.
+func peak() int64 {
+	status, _ := os.ReadFile("/proc/self/status") // other systems do not have it
+	for line := range strings.Lines(string(status)) {
+		var kib int64
+		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil {
+			return kib << 10
+		}
+	}
+	return 0
 }
 
 // run transfers all parts of all objects.
 func (p *plain) run(method string) {
-	transport, err := store.Transport(store.TransportOptions{Connections: p.Workers})
+	transport, err := store.Transport(store.TransportOptions{Connections: p.Workers, CA: p.CA})
 	if err != nil {
 		panic(err)
 	}
@@ -140,6 +164,23 @@ func (p *plain) run(method string) {
 	workers.Wait()
 }
 
+// remove removes the files of a run.
+func (p *plain) remove(b *testing.B) {
+	b.Helper()
+	err := filepath.WalkDir(p.File, func(name string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || d.IsDir() {
+			return err
+		}
+		return os.Remove(name)
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
 // usage is what a process took.
 type usage struct {
 	rss     int64 // peak, in bytes
@@ -163,29 +204,36 @@ func (c child) do(t testing.TB) usage {
 		t.Fatalf("%v: %s", err, stderr.String())
 	}
 	u := usage{elapsed: time.Since(start), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
-	var r agentapi.Result
-	if err := json.Unmarshal(out.Bytes(), &r); err != nil || r.Class != "" {
+	var r report
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil || r.Result.Class != "" {
 		t.Fatalf("%s: %v", out.String(), err)
 	}
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		u.rss = usage.Maxrss << 10
-	}
+	u.rss = r.Peak
 	return u
 }
 
 // sized is a server and the work with it.
 type sized struct {
 	*s3test.Synthetic
-	url string
-	dir string
+	url, ca string
+	dir     string
 }
 
-func newSized(t testing.TB, objects int, size int64) *sized {
+func newSized(t testing.TB, objects int, size int64, useTLS bool) *sized {
 	t.Helper()
 	s := &sized{Synthetic: s3test.NewSynthetic(objects, size)}
-	s.url = s3test.Serve(t, s.Synthetic)
 	var err error
-	if s.dir, err = os.MkdirTemp(*scratch, "staging-"); err != nil {
+	if useTLS {
+		server := httptest.NewTLSServer(s.Synthetic)
+		t.Cleanup(server.Close)
+		s.url, s.ca = server.URL, filepath.Join(t.TempDir(), "ca.crt")
+		if err := os.WriteFile(s.ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		s.url = s3test.Serve(t, s.Synthetic)
+	}
+	if s.dir, err = os.MkdirTemp(*scratch, "staging-"); err != nil { //nolint:usetesting // it may be on another disk
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(s.dir) })
@@ -194,7 +242,7 @@ func newSized(t testing.TB, objects int, size int64) *sized {
 
 func (s *sized) store(t testing.TB) agentapi.Store {
 	t.Helper()
-	return agentapi.Store{Endpoint: s.url, Bucket: bucket, PathStyle: true, Credentials: s3test.Credentials(t, "id", "key", "")}
+	return agentapi.Store{Endpoint: s.url, Bucket: bucket, PathStyle: true, CA: s.ca, Credentials: s3test.Credentials(t, "id", "key", "")}
 }
 
 func (s *sized) stage(t testing.TB, dir string) child {
@@ -243,7 +291,7 @@ func TestMemory(t *testing.T) {
 		"many files":   {*many, 4096, 64 * mib},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSized(t, tc.objects, tc.size)
+			s := newSized(t, tc.objects, tc.size, false)
 			in := s.stage(t, s.dir).do(t)
 			s.check(t, s.dir)
 			out := s.push(t, s.dir).do(t)
@@ -263,40 +311,45 @@ func TestMemory(t *testing.T) {
 // BenchmarkTransfer compares a large object and many small files with plain parallel requests of the same
 // parts, in turns. speed is 1 if both take the same time, and more if the agent is faster.
 func BenchmarkTransfer(b *testing.B) {
-	const mib = 1 << 20
-	for name, size := range map[string]int64{"large": *largeMiB * mib, "small": 4096} {
-		objects := 1
-		if name == "small" {
-			objects = *many
+	for _, scheme := range []string{"http", "https"} {
+		b.Run(scheme+"/large", func(b *testing.B) { transfer(b, newSized(b, 1, *largeMiB<<20, scheme == "https")) })
+		b.Run(scheme+"/small", func(b *testing.B) { transfer(b, newSized(b, *many, 4096, scheme == "https")) })
+	}
+}
+
+// transfer measures both directions.
+func transfer(b *testing.B, s *sized) {
+	b.Helper()
+	p := plain{
+		URL: s.url + "/" + bucket, CA: s.ca, File: filepath.Join(s.dir, "plain"), Size: s.Size,
+		PartBytes: defaultPartBytes, Workers: defaultWorkers, Objects: s.Objects,
+	}
+	for i := range s.Objects {
+		if s.Objects == 1 {
+			break
 		}
-		s := newSized(b, objects, size)
-		p := plain{URL: s.url + "/" + bucket, File: filepath.Join(s.dir, "plain"), Size: size, PartBytes: defaultPartBytes, Workers: defaultWorkers, Objects: objects}
-		if objects > 1 {
-			for i := range objects {
-				if err := os.MkdirAll(filepath.Dir(filepath.Join(p.File, s3test.Key(i))), 0o755); err != nil {
-					b.Fatal(err)
-				}
-			}
-		}
-		b.Run(name+"/stage", func(b *testing.B) {
-			compare(b, s, func() child {
-				dir, err := os.MkdirTemp(s.dir, "in-")
-				if err != nil {
-					b.Fatal(err)
-				}
-				b.Cleanup(func() { os.RemoveAll(dir) })
-				return s.stage(b, dir)
-			}, child{Get: &p})
-		})
-		source := filepath.Join(s.dir, "source")
-		if err := os.MkdirAll(source, 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(p.File, s3test.Key(i))), 0o755); err != nil {
 			b.Fatal(err)
 		}
-		s.stage(b, source).do(b)
-		b.Run(name+"/store", func(b *testing.B) {
-			compare(b, s, func() child { return s.push(b, source) }, child{Put: &p})
-		})
 	}
+	b.Run("stage", func(b *testing.B) {
+		compare(b, s, func() child {
+			dir, err := os.MkdirTemp(s.dir, "in-") //nolint:usetesting // it may be on another disk
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { os.RemoveAll(dir) })
+			return s.stage(b, dir)
+		}, child{Get: &p})
+	})
+	source := filepath.Join(s.dir, "source")
+	if err := os.MkdirAll(source, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	s.stage(b, source).do(b)
+	b.Run("store", func(b *testing.B) {
+		compare(b, s, func() child { return s.push(b, source) }, child{Put: &p})
+	})
 }
 
 // compare runs both in turns.
@@ -308,6 +361,10 @@ func compare(b *testing.B, s *sized, ours func() child, theirs child) {
 	for b.Loop() {
 		u := ours().do(b)
 		a.elapsed, a.cpu, peak = a.elapsed+u.elapsed, a.cpu+u.cpu, max(peak, u.rss)
+		if theirs.Get != nil {
+			// It also writes new files: to replace what is in memory is faster.
+			theirs.Get.remove(b)
+		}
 		u = theirs.do(b)
 		p.elapsed, p.cpu = p.elapsed+u.elapsed, p.cpu+u.cpu
 	}

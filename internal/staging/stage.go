@@ -52,11 +52,13 @@ type input struct {
 	client *store.Client
 	dir    *localdir.Dir
 	plan   *fetch.Plan
+	// need is what is not there yet, in bytes.
+	need int64
 }
 
 func (s *staging) close() {
 	for _, in := range s.planned {
-		in.dir.Close() //nolint:errcheck,gosec // what it had to do is done
+		in.dir.Close()
 	}
 }
 
@@ -99,6 +101,7 @@ func (s *staging) planInput(ctx context.Context, in agentapi.Input) error {
 	if p.plan, err = fetch.List(ctx, client, in.Prefix, left); err != nil {
 		return err
 	}
+	p.need = p.plan.Bytes - p.plan.Present(dir)
 	s.bytes += p.plan.Bytes
 	s.files += p.plan.Files
 	return nil
@@ -110,7 +113,7 @@ func (s *staging) fits(i int) error {
 	var need int64
 	for _, other := range s.planned[:i+1] {
 		if in.dir.SameDisk(other.dir) {
-			need += other.plan.Bytes - other.plan.Present(other.dir)
+			need += other.need
 		}
 	}
 	return in.dir.CheckSpace(need)
@@ -138,7 +141,7 @@ func (s *staging) unpack(ctx context.Context, p *agentapi.Package) error {
 	if err != nil {
 		return fault.At(p.Field, err)
 	}
-	defer dir.Close() //nolint:errcheck // what it had to do is done
+	defer dir.Close()
 	bounds := archive.Limits{Files: max(1, s.limits.MaxFiles-s.files)}
 	if s.limits.MaxBytes > 0 {
 		bounds.Bytes = max(1, s.limits.MaxBytes-s.bytes)
@@ -147,7 +150,7 @@ func (s *staging) unpack(ctx context.Context, p *agentapi.Package) error {
 	s.meters = append(s.meters, m)
 	defer s.phase(p.Field, m)()
 	in := archive.Stream(ctx, source)
-	defer in.Close() //nolint:errcheck // what it had to do is done
+	defer in.Close()
 	if err := archive.Unpack(ctx, in, dir, bounds, m); err != nil {
 		return fault.At(p.Field, err)
 	}

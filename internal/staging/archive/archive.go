@@ -35,6 +35,9 @@ type Limits struct {
 // bufferBytes is the size of the buffer that files are copied with.
 const bufferBytes = 128 << 10
 
+// spaceBytes is the size of files from which on the disk is asked before they are written.
+const spaceBytes = 1 << 20
+
 // Unpack unpacks an archive into a directory, replacing files that are there. Its errors have the entry as
 // key. After an error Unpack can be called again.
 func Unpack(ctx context.Context, r io.Reader, dir *localdir.Dir, limits Limits, m *meter.Meter) error {
@@ -48,7 +51,7 @@ func Unpack(ctx context.Context, r io.Reader, dir *localdir.Dir, limits Limits, 
 	t := tar.NewReader(zip)
 	for {
 		h, err := t.Next()
-		if err == io.EOF { //nolint:errorlint // tar returns it itself
+		if err == io.EOF {
 			break
 		}
 		if err != nil {
@@ -85,7 +88,7 @@ type input struct {
 // Read reads.
 func (i *input) Read(p []byte) (int, error) {
 	n, err := i.r.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader returns it itself
+	if err != nil && err != io.EOF {
 		i.err = err
 	}
 	return n, err
@@ -206,8 +209,10 @@ func (u *unpacker) file(name string, h *tar.Header, t io.Reader, in *input) erro
 	if err := u.count(h.Name, h.Size); err != nil {
 		return err
 	}
-	if err := u.dir.CheckSpace(h.Size); err != nil {
-		return err
+	if h.Size > spaceBytes {
+		if err := u.dir.CheckSpace(h.Size); err != nil {
+			return err
+		}
 	}
 	if info := u.dir.Lstat(name); info != nil && info.IsDir() {
 		return refuse(h.Name, "there is a directory of this name")
@@ -255,7 +260,7 @@ func (c *counted) Write(p []byte) (int, error) {
 
 // symlink makes a symbolic link that leads to a place below the directory.
 func (u *unpacker) symlink(name string, h *tar.Header) error {
-	if path.IsAbs(h.Linkname) || outside(path.Join(path.Dir(name), h.Linkname)) {
+	if path.IsAbs(h.Linkname) || outside(path.Join(path.Dir(name), h.Linkname)) { //nolint:gosec // G305: this is the check
 		return refuse(h.Name, "it is a link that leads outside, to "+fault.Quote(h.Linkname))
 	}
 	if err := u.dir.Symlink(h.Linkname, name); err != nil {
@@ -295,7 +300,7 @@ func (u *unpacker) rest(r io.Reader, in *input) error {
 		if err := u.count("", int64(n)); err != nil {
 			return err
 		}
-		if err == io.EOF { //nolint:errorlint // io.Reader returns it itself
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {

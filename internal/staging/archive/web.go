@@ -97,7 +97,7 @@ func (d *download) try(ctx context.Context, w io.Writer, watch *attempt.Watch) e
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close() //nolint:errcheck // it was read, or it is abandoned
+	defer answer.Body.Close()
 	if err := d.check(answer); err != nil {
 		return err
 	}

@@ -48,7 +48,10 @@ func (w *Watch) Progress() {
 	w.timer.Reset(w.stall)
 }
 
-// Pause stops the watch until the next Progress: what follows is not the server's time.
+// Alive says that the attempt does not stand still, but gets no further than an earlier one did.
+func (w *Watch) Alive() { w.Resume() }
+
+// Pause stops the watch until the next Progress or Resume: what follows is not the server's time.
 func (w *Watch) Pause() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -63,6 +63,16 @@ func TestDo(t *testing.T) {
 			},
 			wantCalls: [2]int{5000, 5000}, wantTime: [2]time.Duration{8 * time.Minute, 17 * time.Minute},
 		},
+		"sends the same again and again": {
+			f: func(ctx context.Context, w *Watch, _ int) error {
+				for range 10 {
+					sleep(ctx, 10*time.Second)
+					w.Alive()
+				}
+				return busy()
+			},
+			wantCalls: [2]int{5, 6}, wantTime: [2]time.Duration{10 * time.Minute, 12 * time.Minute}, wantKind: fault.Busy,
+		},
 		"stands still once": {
 			f: func(ctx context.Context, _ *Watch, n int) error {
 				if n == 1 {

@@ -6,7 +6,9 @@
 package crc
 
 import (
+	"encoding/binary"
 	"hash/crc64"
+	"math/bits"
 	"strconv"
 )
 
@@ -16,7 +18,62 @@ const polynomial = crc64.ECMA
 var table = crc64.MakeTable(polynomial)
 
 // Update adds p to the checksum sum of what was before it. The checksum of nothing is 0.
-func Update(sum uint64, p []byte) uint64 { return crc64.Update(sum, table, p) }
+//
+// It takes about half the time of crc64.Update for long texts: a processor computes four checksums that do
+// not depend on each other nearly as fast as one.
+func Update(sum uint64, p []byte) uint64 {
+	for len(p) >= 4*laneBytes {
+		sum = four(sum, p[:4*laneBytes])
+		p = p[4*laneBytes:]
+	}
+	return crc64.Update(sum, table, p)
+}
+
+// laneBytes is the length of each of the four texts.
+const laneBytes = 4 << 10
+
+// slicing has the tables of slicing-by-8: slicing[k][b] is the register after byte b and k zero bytes. shift
+// has those of laneBytes zero bytes, by the bytes of the register before.
+var slicing, shift = tables()
+
+func tables() (slicing, shift [8][256]uint64) {
+	slicing[0] = *table
+	for b := range slicing[0] {
+		for k := 1; k < 8; k++ {
+			v := slicing[k-1][b]
+			slicing[k][b] = slicing[0][byte(v)] ^ v>>8
+		}
+	}
+	zeros := make([]byte, laneBytes)
+	for k := range shift {
+		for b := range shift[k] {
+			// crc64.Update inverts the register before and after.
+			shift[k][b] = ^crc64.Update(^(uint64(b) << (8 * k)), table, zeros)
+		}
+	}
+	return slicing, shift
+}
+
+// four is Update for 4*laneBytes bytes.
+func four(sum uint64, p []byte) uint64 {
+	p0, p1, p2, p3 := p[:laneBytes], p[laneBytes:2*laneBytes], p[2*laneBytes:3*laneBytes], p[3*laneBytes:4*laneBytes]
+	r0, r1, r2, r3 := ^sum, uint64(0), uint64(0), uint64(0)
+	for i := 0; i <= laneBytes-8; i += 8 {
+		r0 = look(&slicing, bits.ReverseBytes64(r0^binary.LittleEndian.Uint64(p0[i:])))
+		r1 = look(&slicing, bits.ReverseBytes64(r1^binary.LittleEndian.Uint64(p1[i:])))
+		r2 = look(&slicing, bits.ReverseBytes64(r2^binary.LittleEndian.Uint64(p2[i:])))
+		r3 = look(&slicing, bits.ReverseBytes64(r3^binary.LittleEndian.Uint64(p3[i:])))
+	}
+	r1 ^= look(&shift, r0)
+	r2 ^= look(&shift, r1)
+	return ^(r3 ^ look(&shift, r2))
+}
+
+// look returns the sum of a table's rows for the bytes of v, the lowest byte in row 0.
+func look(t *[8][256]uint64, v uint64) uint64 {
+	return t[0][byte(v)] ^ t[1][byte(v>>8)] ^ t[2][byte(v>>16)] ^ t[3][byte(v>>24)] ^
+		t[4][byte(v>>32)] ^ t[5][byte(v>>40)] ^ t[6][byte(v>>48)] ^ t[7][byte(v>>56)]
+}
 
 // Combine returns the checksum of two texts one after the other, from their checksums and the length of the
 // second. It takes some microseconds, whatever the length. Source: zlib, crc32_combine.

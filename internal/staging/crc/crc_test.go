@@ -4,6 +4,7 @@
 package crc
 
 import (
+	"hash/crc64"
 	"math/rand/v2"
 	"testing"
 )
@@ -27,6 +28,36 @@ func TestCombine(t *testing.T) {
 		if want := Update(0, text); got != want {
 			t.Fatalf("%d bytes cut at %d: %x, want %x", len(text), cut, got, want)
 		}
+	}
+}
+
+func TestUpdate(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	text := make([]byte, 10*laneBytes)
+	for i := range text {
+		text[i] = byte(rnd.Uint32())
+	}
+	for range 200 {
+		p, before := text[rnd.IntN(100):rnd.IntN(len(text)-100)+100], rnd.Uint64()
+		if got, want := Update(before, p), crc64.Update(before, table, p); got != want {
+			t.Fatalf("%d bytes: %x, want %x", len(p), got, want)
+		}
+	}
+}
+
+// BenchmarkUpdate compares with the standard library.
+func BenchmarkUpdate(b *testing.B) {
+	text := make([]byte, 128<<10)
+	for name, update := range map[string]func(){
+		"ours":   func() { Update(0, text) },
+		"theirs": func() { crc64.Update(0, table, text) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				update()
+			}
+		})
 	}
 }
 

@@ -120,7 +120,7 @@ func (o *object) isThere(ctx context.Context, r *run, name string, buf []byte) (
 	if err != nil {
 		return false, err
 	}
-	defer f.Close() //nolint:errcheck // it was read
+	defer f.Close()
 	return store.Same(f, o.Size, remote, buf)
 }
 
@@ -130,7 +130,9 @@ func (p piece) read(ctx context.Context, r *run, file *localdir.File, buf []byte
 	offset := int64(p.number) * o.partBytes
 	length := min(o.partBytes, o.Size-offset)
 	w := &sink{file: file, offset: offset, run: r}
-	info, err := r.From.Get(ctx, store.Range{Key: o.Key, ETag: o.ETag, Size: o.Size, Offset: offset, Length: length}, w, buf)
+	info, err := r.From.Get(ctx, store.Range{
+		Key: o.Key, ETag: o.ETag, Size: o.Size, Offset: offset, Length: length, Told: func(i store.Info) { w.check = i.HasCRC },
+	}, w, buf)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.sums[p.number], o.info = w.sum, info
@@ -141,15 +143,19 @@ func (p piece) read(ctx context.Context, r *run, file *localdir.File, buf []byte
 type sink struct {
 	file   *localdir.File
 	offset int64
-	sum    uint64
 	run    *run
+	// check says that the checksum is needed.
+	check bool
+	sum   uint64
 }
 
 // Write writes the next bytes.
 func (s *sink) Write(p []byte) (int, error) {
 	n, err := s.file.WriteAt(p, s.offset)
 	s.offset += int64(n)
-	s.sum = crc.Update(s.sum, p[:n])
+	if s.check {
+		s.sum = crc.Update(s.sum, p[:n])
+	}
 	s.run.Meter.Add(int64(n))
 	return n, err
 }

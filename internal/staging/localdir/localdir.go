@@ -259,7 +259,7 @@ func (d *Dir) Space() (free, size int64, err error) {
 	if err != nil {
 		return 0, 0, fault.OfFile(d.name, err)
 	}
-	defer f.Close() //nolint:errcheck // it was only looked at
+	defer f.Close()
 	var s unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {
 		return 0, 0, fault.OfFile(d.name, err)
@@ -297,7 +297,7 @@ func (d *Dir) SameDisk(other *Dir) bool {
 		if !ok {
 			return false
 		}
-		ids[i] = uint64(stat.Dev)
+		ids[i] = uint64(stat.Dev) //nolint:unconvert // it has another type on other systems
 	}
 	return ids[0] == ids[1]
 }

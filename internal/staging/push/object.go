@@ -49,7 +49,7 @@ func (p *pusher) small(e entry, done func(size int64, sum uint64)) error {
 		p.refused(err)
 		return nil
 	}
-	defer f.Close() //nolint:errcheck // it was read
+	defer f.Close()
 	if err := p.abortOld(key); err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (p *pusher) open(e entry) (*os.File, error) {
 		return nil, fault.OfFile(p.display(e), err)
 	}
 	if info, err := f.Stat(); err != nil || !os.SameFile(info, e.info) || info.Size() != e.info.Size() {
-		f.Close() //nolint:errcheck,gosec // it is not used
+		f.Close()
 		return nil, store.ChangedFile(p.display(e))
 	}
 	return f, nil
@@ -123,7 +123,7 @@ func (p *pusher) isThere(key string, f *os.File, size int64, sum uint64, hasSum 
 	if !p.isKnown(key, size) {
 		return false, nil
 	}
-	i, err := p.To.Stat(p.ctx, key)
+	i, err := p.To.Find(p.ctx, key)
 	if fault.Is(err, fault.NoObject) || fault.Is(err, fault.Denied) {
 		return false, nil
 	}
@@ -275,5 +275,5 @@ func (u *upload) complete() error {
 }
 
 func (u *upload) close() {
-	u.f.Close() //nolint:errcheck,gosec // it was read
+	u.f.Close()
 }

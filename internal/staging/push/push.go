@@ -24,7 +24,7 @@ import (
 type Store interface {
 	List(ctx context.Context, prefix string) iter.Seq2[store.Object, error]
 	Uploads(ctx context.Context, prefix string) iter.Seq2[store.Upload, error]
-	Stat(ctx context.Context, key string) (store.Info, error)
+	Find(ctx context.Context, key string) (store.Info, error)
 	Put(ctx context.Context, key string, s store.Source, m store.Meta) (uint64, error)
 	Begin(ctx context.Context, key string, m store.Meta) (id string, other bool, err error)
 	PutPart(ctx context.Context, key, id string, number int, s store.Source) (store.Part, error)
@@ -65,7 +65,7 @@ func Dir(ctx context.Context, dir, prefix string, o Options) error {
 	if err != nil {
 		return fault.OfFile(dir, err)
 	}
-	defer root.Close() //nolint:errcheck // it was read
+	defer root.Close()
 	above, err := root.Stat(".")
 	if err != nil {
 		return fault.OfFile(dir, err)
@@ -89,14 +89,15 @@ func File(ctx context.Context, name, key string, o Options) error {
 	if err != nil {
 		return fault.OfFile(name, err)
 	}
-	defer root.Close() //nolint:errcheck // it was read
+	defer root.Close()
 	info, err := root.Stat(filepath.Base(name))
 	if err != nil {
 		return fault.OfFile(name, err)
 	}
 	p := newPusher(ctx, root, "", o)
 	defer p.cancel(nil)
-	if err := p.look(key); err != nil {
+	p.known = nil // other objects may start with the key
+	if err := p.lookUploads(key); err != nil {
 		return err
 	}
 	_ = p.visit(entry{key: key, name: filepath.Base(name), info: info}) // the pusher has the error
@@ -152,6 +153,11 @@ func (p *pusher) look(prefix string) error {
 		}
 		p.known[maphash.String(p.seed, o.Key)] = o.Size
 	}
+	return p.lookUploads(prefix)
+}
+
+// lookUploads notes what an earlier run did not end.
+func (p *pusher) lookUploads(prefix string) error {
 	for u, err := range p.To.Uploads(p.ctx, prefix) {
 		if fault.Is(err, fault.Denied) || fault.Is(err, fault.Refused) {
 			break // not every store lists them

@@ -80,7 +80,7 @@ func (w *walker) list(name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close() //nolint:errcheck // it was read
+	defer d.Close()
 	var names []string
 	for {
 		entries, err := d.ReadDir(1000)

@@ -56,7 +56,7 @@ var requests = map[string]func(ctx context.Context, c *Client, key string) error
 	},
 }
 
-// noRetry is a transport that counts requests.
+// counter is a transport that counts requests.
 type counter struct {
 	http.RoundTripper
 	n *atomic.Int32
@@ -394,8 +394,8 @@ func TestVersitygw(t *testing.T) {
 		if err := c.Complete(t.Context(), "parts", id, parts, int64(len(data))); err != nil {
 			t.Fatal(err)
 		}
-		for u := range c.Uploads(t.Context(), "parts") {
-			t.Errorf("an upload is left: %+v", u)
+		for u, err := range c.Uploads(t.Context(), "parts") {
+			t.Errorf("an upload is left: %+v, %v", u, err)
 		}
 		var got bytes.Buffer
 		i, err := c.Get(t.Context(), Range{Key: "parts", Size: 11 << 20, Length: 11 << 20}, &got, make([]byte, 1<<20))

@@ -54,12 +54,25 @@ func (c *Client) List(ctx context.Context, prefix string) iter.Seq2[Object, erro
 }
 
 // Stat returns what the store says of an object.
-func (c *Client) Stat(ctx context.Context, key string) (Info, error) {
+func (c *Client) Stat(ctx context.Context, key string) (Info, error) { return c.stat(ctx, key, c.told) }
+
+// Find is Stat with one request less for an object that is missing: it does not say whether the bucket is
+// missing, too.
+func (c *Client) Find(ctx context.Context, key string) (Info, error) {
+	return c.stat(ctx, key, func(ctx context.Context, key string, err error) error {
+		if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound {
+			return err
+		}
+		return c.told(ctx, key, err)
+	})
+}
+
+func (c *Client) stat(ctx context.Context, key string, told func(context.Context, string, error) error) (Info, error) {
 	var i Info
 	err := c.do(ctx, key, func(ctx context.Context, _ *attempt.Watch) error {
 		o, err := c.core.StatObject(ctx, c.bucket, key, minio.StatObjectOptions{})
 		if err != nil {
-			return c.told(ctx, key, err)
+			return told(ctx, key, err)
 		}
 		i = infoOf(o.Size, o.ETag, o.Metadata)
 		return nil
@@ -88,6 +101,9 @@ type Range struct {
 	ETag string
 	// Size is that of the whole object; Offset and Length are what is read.
 	Size, Offset, Length int64
+	// Told gets what the store says of the object before its first byte is written; nil means that nobody
+	// needs it.
+	Told func(Info)
 }
 
 // Get copies a range to w, in order, and continues where a connection broke. buf is used for it. An error of
@@ -100,8 +116,11 @@ func (c *Client) Get(ctx context.Context, r Range, w io.Writer, buf []byte) (Inf
 		if err != nil {
 			return err
 		}
-		defer body.Close() //nolint:errcheck // it was read, or it is abandoned
+		defer body.Close()
 		info = i
+		if r.Told != nil {
+			r.Told(i)
+		}
 		watch.Resume()
 		n, err := Copy(w, body, r.Length-done, buf, watch)
 		done += n
@@ -170,7 +189,7 @@ func Copy(w io.Writer, r io.Reader, n int64, buf []byte, watch *attempt.Watch) (
 		switch {
 		case done == n:
 			return done, nil
-		case err == io.EOF: //nolint:errorlint // io.Reader returns it itself
+		case err == io.EOF:
 			return done, ErrEnd
 		case err != nil:
 			return done, err

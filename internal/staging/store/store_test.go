@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -207,7 +208,10 @@ func TestListThroughFaults(t *testing.T) {
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("%q", got)
 			}
-			for range w.client.List(t.Context(), "p/") {
+			for _, err := range w.client.List(t.Context(), "p/") {
+				if err != nil {
+					t.Error(err)
+				}
 				break // the rest is not fetched
 			}
 		})
@@ -236,6 +240,21 @@ func TestOutage(t *testing.T) {
 	c = newClient(t, w.store, Options{Policy: short, Dial: dial(1 << 30)})
 	_, err := c.Stat(t.Context(), "k")
 	if e := fault.As(err); e.Kind != fault.Network || e.Class != agentapi.Transient || !strings.Contains(e.Reason, "without progress") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestBusyAfterBody is a store that reads everything and refuses it: sending the same again is no progress.
+func TestBusyAfterBody(t *testing.T) {
+	w := newWorld(t, nil)
+	w.faults.Next = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		rw.WriteHeader(http.StatusServiceUnavailable)
+	})
+	short := quick
+	short.NoProgress = 100 * time.Millisecond
+	c := newClient(t, w.store, Options{Policy: short})
+	if _, err := c.Put(t.Context(), "k", Source{File: bytes.NewReader(text(9000)), Size: 9000}, Meta{}); !fault.Is(err, fault.Busy) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -33,7 +33,7 @@ type Synthetic struct {
 // NewSynthetic returns a server.
 func NewSynthetic(objects int, size int64) *Synthetic {
 	s := &Synthetic{Objects: objects, Size: size, block: make([]byte, 2*blockBytes)}
-	rnd := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
+	rnd := rand.New(rand.NewPCG(1, 2))
 	for i := range s.block[:blockBytes] {
 		s.block[i] = byte(rnd.Uint32())
 	}

@@ -101,7 +101,7 @@ func Credentials(t testing.TB, id, key, token string) string {
 // Rotate replaces the files of Credentials.
 func Rotate(t testing.TB, dir, id, key, token string) {
 	t.Helper()
-	version, err := os.MkdirTemp(dir, "..version-")
+	version, err := os.MkdirTemp(dir, "..version-") //nolint:usetesting // it is part of a directory
 	if err != nil {
 		t.Fatal(err)
 	}
