@@ -173,9 +173,9 @@ type Limits struct {
 	MaxBytes int64 `json:"maxBytes,omitempty"`
 	MaxFiles int   `json:"maxFiles,omitempty"`
 	// StallSeconds is how long a transfer may make no progress before it is tried again, and
-	// PatienceSeconds how long it is tried without progress before it fails.
+	// NoProgressSeconds how long it is tried without progress before it fails.
 	StallSeconds    int `json:"stallSeconds,omitempty"`
-	PatienceSeconds int `json:"patienceSeconds,omitempty"`
+	NoProgressSeconds int `json:"noProgressSeconds,omitempty"`
 }
 
 // Exit is how the command ended.

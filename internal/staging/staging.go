@@ -62,7 +62,7 @@ func (a *agent) limits(l agentapi.Limits, noProgress time.Duration) limits {
 	l.MaxFiles = cmp.Or(l.MaxFiles, defaultMaxFiles)
 	out := limits{Limits: l, policy: attempt.Policy{
 		Stall:      cmp.Or(time.Duration(l.StallSeconds)*time.Second, defaultStall),
-		NoProgress: cmp.Or(time.Duration(l.PatienceSeconds)*time.Second, noProgress),
+		NoProgress: cmp.Or(time.Duration(l.NoProgressSeconds)*time.Second, noProgress),
 	}}
 	if a.policy != nil {
 		out.policy = *a.policy
