@@ -38,6 +38,7 @@ var (
 		v1alpha1.ReasonMachineRefused, v1alpha1.ReasonUnschedulable, v1alpha1.ReasonImagePull, v1alpha1.ReasonContainerConfig,
 		v1alpha1.ReasonCreateRefused, v1alpha1.ReasonStorageExceeded, v1alpha1.ReasonZoneNotFound, v1alpha1.ReasonHostNotFound,
 		v1alpha1.ReasonMachineUnknown, v1alpha1.ReasonComputeEnvNotFound,
+		v1alpha1.ReasonStageInFailed, v1alpha1.ReasonOutputFailed, v1alpha1.ReasonStoreUnknown,
 	}
 )
 

@@ -1,0 +1,177 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/agentapi"
+	"batchcompute.dev/operator/internal/podspec"
+	"batchcompute.dev/operator/internal/testutil"
+)
+
+// result is a termination message of the agent.
+func result(class agentapi.Class, message string) string {
+	return fmt.Sprintf(`{"version":%d,"class":%q,"message":%q}`, agentapi.Version, class, message)
+}
+
+// stageFails ends the container that copies the inputs of a/0, and with it the Pod.
+func stageFails(code int32, message string) func(*world) {
+	return doA(func(w *world, pod *corev1.Pod) {
+		initContainer(pod, exited(code, w.now))
+		s := &pod.Status.InitContainerStatuses[0]
+		s.Name, s.State.Terminated.Message = podspec.StageContainer, message
+		pod.Status.Phase = corev1.PodFailed
+	})
+}
+
+// withOutputsContainer ends the command of a/0, which has outputs to store, with the given state of the container that
+// stores them.
+func withOutputsContainer(code int32, state func(w *world) corev1.ContainerState) func(*world) {
+	return doA(func(w *world, pod *corev1.Pod) {
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: podspec.OutputsContainer})
+		testutil.Bind(pod, "node-1")
+		testutil.Start(pod, w.now)
+		testutil.Finish(pod, code, w.now)
+		pod.Status.Phase = corev1.PodRunning
+		s := state(w)
+		if s.Terminated != nil {
+			pod.Status.Phase = corev1.PodSucceeded
+			if code != 0 || s.Terminated.ExitCode != 0 {
+				pod.Status.Phase = corev1.PodFailed
+			}
+		}
+		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{Name: podspec.OutputsContainer, State: s})
+	})
+}
+
+func outputsEnd(code int32, message string) func(w *world) corev1.ContainerState {
+	return func(w *world) corev1.ContainerState {
+		s := exited(code, w.now)
+		s.Terminated.Message = message
+		return s
+	}
+}
+
+func outputsRun(*world) corev1.ContainerState { return runs() }
+
+// outputsReport is the node's report that the outputs of a/0 are stored, or not.
+func outputsReport(code int32, message string) func(*world) {
+	return func(w *world) {
+		w.wait(time.Second).do("a/0", func(pod *corev1.Pod) {
+			pod.Status.ContainerStatuses[1].State = outputsEnd(code, message)(w)
+			pod.Status.Phase = corev1.PodFailed
+		}).step()
+	}
+}
+
+func init() {
+	troubles["the store does not answer, or an input cannot be copied for another passing reason"] = []trouble{
+		{begin: stageFails(agentapi.ExitTransient, result(agentapi.Transient, "no answer")), reason: v1alpha1.ReasonStageInFailed, after: "m1"},
+		{begin: stageFails(137, ""), reason: v1alpha1.ReasonStageInFailed, after: "m1"},
+	}
+	troubles["the data of the task are being copied to the node"] = []trouble{{
+		begin: func(w *world) {
+			doA(func(w *world, pod *corev1.Pod) {
+				initContainer(pod, corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(w.now)}})
+				pod.Status.InitContainerStatuses[0].Name = podspec.StageContainer
+				pod.Status.Conditions[0].LastTransitionTime.Time = w.now
+			})(w)
+			w.wait(slowStart)
+		},
+		end:   func(w *world) { w.wait(1000 * DefaultResourceWait).step() },
+		state: v1alpha1.TaskInstanceStarting, waits: v1alpha1.ReasonStagingData, after: "0",
+	}}
+	troubles["the command ended with 0, and its outputs cannot be stored for a passing reason"] = []trouble{
+		{begin: withOutputsContainer(0, outputsEnd(agentapi.ExitTransient, result(agentapi.Transient, "no answer"))), reason: v1alpha1.ReasonOutputFailed, after: "m1"},
+		{begin: withOutputsContainer(0, outputsEnd(137, "")), reason: v1alpha1.ReasonOutputFailed, after: "m1"},
+	}
+	troubles["the command has ended, and its outputs are being stored"] = []trouble{{
+		begin: func(w *world) { withOutputsContainer(3, outputsRun)(w); w.step().wait(slowStart).step() },
+		end:   outputsReport(0, ""),
+		state: v1alpha1.TaskInstanceRunning, waits: v1alpha1.ReasonStoringOutputs, reason: v1alpha1.ReasonCommandFailed, after: "r1",
+	}}
+	troubles["the catalogue has no store for a remote path"] = []trouble{{
+		begin: notMade(v1alpha1.ReasonStoreUnknown, `inputMappings[0]: "data" is no host with a bucket`), end: timesOut,
+		state: v1alpha1.TaskInstanceRunnable, waits: v1alpha1.ReasonStoreUnknown, reason: v1alpha1.ReasonStoreUnknown, after: "m1",
+	}}
+}
+
+// TestPermanentDataFailure: a wrong key or a missing bucket fails the instance at once, with retries left, and says why.
+func TestPermanentDataFailure(t *testing.T) {
+	for name, tc := range map[string]struct {
+		end  func(*world)
+		want string
+	}{
+		"stage":   {stageFails(agentapi.ExitPermanent, result(agentapi.Permanent, "no such bucket")), "StageInFailed: the data of the task could not be copied to its node: no such bucket"},
+		"usage":   {stageFails(agentapi.ExitUsage, "another version"), "StageInFailed: the data of the task could not be copied to its node: another version"},
+		"outputs": {withOutputsContainer(0, outputsEnd(agentapi.ExitPermanent, result(agentapi.Permanent, "access denied"))), "OutputFailed: the command succeeded, but its outputs could not be stored: access denied"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, testutil.Job("j").Task("a", testutil.Retries(3))).step()
+			tc.end(w)
+			w.step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+			f := w.job.Status.Failures
+			if got := f[len(f)-1].Reason + ": " + f[len(f)-1].Message; len(f) != 1 || got != tc.want {
+				t.Errorf("%d failures, the last %q, want %q", len(f), got, tc.want)
+			}
+		})
+	}
+}
+
+// TestOutputsDecide: an attempt succeeds when its outputs are stored, and not before; an attempt whose command failed
+// fails as the command did, whatever becomes of its outputs.
+func TestOutputsDecide(t *testing.T) {
+	w := newWorld(t, testutil.Job("j").Task("a")).step()
+	withOutputsContainer(0, outputsRun)(w)
+	w.step().wait(10 * DefaultResourceWait).step().want("RUNNING", "a RUNNING active=0 running=1 (StoringOutputs)")
+	if pod := w.pods[w.pod("a/0")]; pod.DeletionTimestamp != nil {
+		t.Fatal("the Pod was stopped while its outputs were being stored")
+	}
+	w.do("a/0", func(pod *corev1.Pod) {
+		pod.Status.ContainerStatuses[1].State = exited(0, w.now)
+		pod.Status.Phase = corev1.PodSucceeded
+	}).step().want("SUCCEED", "a SUCCEED succeeded=0")
+
+	w = newWorld(t, testutil.Job("j").Task("a")).step()
+	withOutputsContainer(3, outputsEnd(agentapi.ExitPermanent, result(agentapi.Permanent, "access denied")))(w)
+	w.step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+	if got, want := w.job.Status.Failures[0].Message, "exit code 3; its outputs and logs could not be stored: access denied"; got != want {
+		t.Errorf("the message is %q, want %q", got, want)
+	}
+}
+
+// TestStoppedBeforeOutputs: a command that ended with 0 runs again if its Pod is taken away before its outputs are stored.
+func TestStoppedBeforeOutputs(t *testing.T) {
+	w := newWorld(t, testutil.Job("j").Task("a", testutil.ResourceRetries(1))).step()
+	withOutputsContainer(0, outputsRun)(w)
+	w.step().wait(time.Minute).stop("a/0")
+	w.wait(30 * time.Second).do("a/0", func(pod *corev1.Pod) {
+		pod.Status.ContainerStatuses[1].State = exited(137, w.now)
+		pod.Status.Phase = corev1.PodFailed
+	}).step()
+	f := w.job.Status.Failures
+	if len(f) != 1 || f[0].Reason != v1alpha1.ReasonPodDeleted || !strings.HasPrefix(f[0].Message, "the command succeeded, but its Pod was stopped before its outputs were stored") {
+		t.Errorf("failures are %+v", f)
+	}
+	w.step().want("RUNNING", "a RUNNING active=m1:0")
+}
+
+// TestStartErrorWithOutputs: of a command that could not be started there is nothing to store, and the Pod is stopped.
+func TestStartErrorWithOutputs(t *testing.T) {
+	w := newWorld(t, testutil.Job("j").Task("a")).step()
+	withOutputsContainer(128, outputsRun)(w)
+	w.do("a/0", func(pod *corev1.Pod) { stateOf(pod).Terminated.Reason = "StartError" })
+	w.step().wait(sidecarGrace).step()
+	if pod := w.pods[w.pod("a/0")]; pod.DeletionTimestamp == nil {
+		t.Error("the Pod waits for outputs of a command that never started")
+	}
+}
