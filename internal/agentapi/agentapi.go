@@ -174,7 +174,7 @@ type Limits struct {
 	MaxFiles int   `json:"maxFiles,omitempty"`
 	// StallSeconds is how long a transfer may make no progress before it is tried again, and
 	// NoProgressSeconds how long it is tried without progress before it fails.
-	StallSeconds    int `json:"stallSeconds,omitempty"`
+	StallSeconds      int `json:"stallSeconds,omitempty"`
 	NoProgressSeconds int `json:"noProgressSeconds,omitempty"`
 }
 
