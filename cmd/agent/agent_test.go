@@ -6,10 +6,13 @@
 package main
 
 import (
+	"debug/buildinfo"
 	"debug/elf"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,6 +44,10 @@ func TestProgram(t *testing.T) {
 		if p.Type == elf.PT_INTERP {
 			t.Error("the program needs a dynamic linker")
 		}
+	}
+	built, err := buildinfo.ReadFile(program)
+	if err != nil || !slices.ContainsFunc(built.Deps, func(m *debug.Module) bool { return m.Path == "golang.org/x/crypto/x509roots/fallback" }) {
+		t.Errorf("the program has no certificates, and its image has none either: %v", err)
 	}
 	if symbols, err := f.Symbols(); err == nil {
 		t.Errorf("the program has %d symbols", len(symbols))

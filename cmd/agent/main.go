@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	_ "golang.org/x/crypto/x509roots/fallback" // its image has no certificates
 	"golang.org/x/sys/unix"
 
 	"batchcompute.dev/operator/internal/agentapi"
