@@ -22,6 +22,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/controllers/batchjob"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/webhook"
 )
 
@@ -42,6 +43,7 @@ type options struct {
 	jobBytesQuota   int64
 	envQuota        int64
 	largeJobMemory  int
+	agent           podspec.Agent
 	unknownZones    string
 	workers         int
 	resourceWait    time.Duration
@@ -98,6 +100,9 @@ func parseOptions(args []string) (*options, error) {
 	o.largeJobMemory = largeJobMemory(debug.SetMemoryLimit(-1))
 	fs.Func("large-job-memory", "How much of the manager's memory large jobs may take that have started, those of more than some 20 tasks; "+
 		"others wait. At least 16Mi. (default a quarter of GOMEMLIMIT, 128Mi without one)", o.setLargeJobMemory)
+	fs.StringVar(&o.agent.Image, "agent-image", "batchcompute-agent:dev", "Image of the agent, which Pods get whose task has mappings, a package or redirects.")
+	fs.BoolVar(&o.agent.ImageVolumes, "agent-image-volumes", true, "Mount the agent's image as a volume in the container of the command, which nodes of Kubernetes "+
+		"1.35 and later can. false: an init container copies the agent, which takes about a second longer.")
 	fs.Int64Var(&o.envQuota, "compute-env-quota", 10, "How many ComputeEnvs a namespace may keep, unless its annotation "+
 		v1alpha1.AnnotationEnvQuota+" says another number; 0 means any number.")
 	fs.StringVar(&o.unknownZones, "unknown-zones", zonesWait, "What becomes of a request for a zone that no node is in: "+
@@ -171,6 +176,8 @@ func (o *options) check(fs *flag.FlagSet) error {
 		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case o.webhookDir != "" && o.webhookURL != nil:
 		return errors.New("--webhook-url needs certificates that the manager makes itself: it excludes --webhook-cert-dir")
+	case o.agent.Image == "":
+		return errors.New("--agent-image must name an image")
 	case o.workers < 1:
 		return errors.New("--max-concurrent-reconciles must be at least 1")
 	case o.qps <= 0 || o.burst < 1:

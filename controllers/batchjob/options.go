@@ -14,6 +14,7 @@ import (
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodepool"
 	"batchcompute.dev/operator/internal/nodes"
+	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/proof"
 )
 
@@ -21,6 +22,8 @@ import (
 type Options struct {
 	// Catalog returns the configuration file: what the names of a request mean in this cluster. Required.
 	Catalog func() *catalog.Catalog
+	// Agent is how Pods get the agent, which moves the data of tasks that have any.
+	Agent podspec.Agent
 	// Nodes is the index of the cluster's nodes, which Setup keeps up to date. nil: nodes are not watched, and no
 	// address is known.
 	Nodes *nodes.Index
