@@ -107,7 +107,7 @@ func parseOptions(args []string) (*options, error) {
 		"The 4th to 10th are waited for 1.5 times as long, those up to the 50th 3 times, the rest 6 times.")
 	fs.Float64Var(&o.qps, "kube-api-qps", 400, "Requests a second to the API server, on average.")
 	fs.IntVar(&o.burst, "kube-api-burst", 800, "Requests to the API server in a burst.")
-	fs.IntVar(&o.verbosity, "v", 0, "Log level: 0 is what an operator should know, 1 adds each change of the state of a job, task or ComputeEnv, 2 what each pass decides, 4 debugging.")
+	fs.IntVar(&o.verbosity, "v", 0, "Log level: 0 is what an operator should know, 1 adds each change of the state of a job, task or ComputeEnv, 2 what each pass decides, 4 and more what the Kubernetes libraries log for debugging.")
 	config.RegisterFlags(fs)
 	fs.SetOutput(io.Discard) // main prints the error; the list of all flags would hide it
 	err := fs.Parse(args)
