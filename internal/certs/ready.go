@@ -91,7 +91,7 @@ func (c *selfCheck) ask(ctx context.Context, bundle []byte, path string) error {
 		err = wrapped.Err // without the URL
 	}
 	if err != nil {
-		return fmt.Errorf("the webhook does not serve what its configuration trusts: %w", err)
+		return fmt.Errorf("the webhook does not answer with a certificate that its configuration trusts: %w", err)
 	}
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusMethodNotAllowed {
