@@ -132,7 +132,7 @@ func TestPermanentDataFailure(t *testing.T) {
 func TestOutputsDecide(t *testing.T) {
 	w := newWorld(t, testutil.Job("j").Task("a")).step()
 	withOutputsContainer(0, outputsRun)(w)
-	w.step().wait(10 * DefaultResourceWait).step().want("RUNNING", "a RUNNING active=0 running=1 (StoringOutputs)")
+	w.step().wait(10*DefaultResourceWait).step().want("RUNNING", "a RUNNING active=0 running=1 (StoringOutputs)")
 	if pod := w.pods[w.pod("a/0")]; pod.DeletionTimestamp != nil {
 		t.Fatal("the Pod was stopped while its outputs were being stored")
 	}
@@ -154,7 +154,7 @@ func TestStoppedBeforeOutputs(t *testing.T) {
 	w := newWorld(t, testutil.Job("j").Task("a", testutil.ResourceRetries(1))).step()
 	withOutputsContainer(0, outputsRun)(w)
 	w.step().wait(time.Minute).stop("a/0")
-	w.wait(30 * time.Second).do("a/0", func(pod *corev1.Pod) {
+	w.wait(30*time.Second).do("a/0", func(pod *corev1.Pod) {
 		pod.Status.ContainerStatuses[1].State = exited(137, w.now)
 		pod.Status.Phase = corev1.PodFailed
 	}).step()
