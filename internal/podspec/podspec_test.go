@@ -163,6 +163,11 @@ diskTypes: {CLOUD_SSD: {storageClassName: fast}}
 chargeTypes: {SPOTPAID: {nodeLabels: {example.com/capacity: spot}, tolerations: [{key: example.com/spot, operator: Exists, effect: NoSchedule}]}}
 priorityClasses: [{from: 50, to: 100, priorityClassName: batch-high}]
 registryMirrors: {registry.example.com: mirror.example.com/cache}
+stores:
+- {match: "studio-*", endpoint: "https://s3.storage.svc:9000", bucket: films, prefix: moved/, region: eu-1, style: path, secretName: studio-keys}
+- {match: "*.s3.example.com", identity: {endpoint: "https://sts.example.com", role: batch, audience: sts.example.com}}
+fileSystems:
+- {match: "10.1.*", csiDriver: nfs.csi.k8s.io}
 `))
 	if err != nil {
 		panic(err)
@@ -171,7 +176,7 @@ registryMirrors: {registry.example.com: mirror.example.com/cache}
 }()
 
 // cluster has the nodes node-a and node-c under the addresses 10.0.0.1 and 10.0.0.2.
-var cluster = podspec.Cluster{Catalog: images, Hosts: func(addresses []string) []string {
+var cluster = podspec.Cluster{Catalog: images, Agent: podspec.Agent{Image: "agent:1", ImageVolumes: true}, Hosts: func(addresses []string) []string {
 	var out []string
 	for i, name := range []string{"node-a", "node-c"} {
 		if slices.Contains(addresses, fmt.Sprint("10.0.0.", i+1)) {
