@@ -8,6 +8,7 @@ package main
 import (
 	"debug/buildinfo"
 	"debug/elf"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -168,6 +169,38 @@ func TestExecAndOutputs(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 		})
+	}
+}
+
+// TestOutputsFailed checks that outputs that cannot be stored are no success, whatever the command's code, and that
+// this code is kept.
+func TestOutputsFailed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		endpoint, credentials string
+		code                  int // of outputs
+		class                 agentapi.Class
+	}{
+		"store does not answer": {"http://127.0.0.1:1", "", agentapi.ExitTransient, agentapi.Transient},
+		"keys are missing":      {"http://127.0.0.1:1", "/no/such/directory", agentapi.ExitPermanent, agentapi.Permanent},
+	} {
+		for _, want := range []int{0, 3} {
+			t.Run(fmt.Sprintf("%s, code %d", name, want), func(t *testing.T) {
+				p := newPod(t)
+				config := agentapi.Outputs{Version: agentapi.Version, OnFailure: true, Limits: agentapi.Limits{NoProgressSeconds: 1}, Outputs: []agentapi.Output{{
+					Field: "outputMappings[0]", Source: p.mkdir("results"), Store: agentapi.Store{Endpoint: tc.endpoint, Bucket: "bucket", PathStyle: true, Credentials: tc.credentials},
+				}}}
+				outputs := p.command("outputs", config).start()
+				c := p.exec(fmt.Sprintf(`echo result >"$DIR/results/a"; echo last words >&2; exit %d`, want), agentapi.Exec{}).start()
+				if code := c.wait(); code != want {
+					t.Errorf("code of exec %d, want %d", code, want)
+				}
+				code, r := outputs.wait(), outputs.result()
+				if code != tc.code || r.Class != tc.class || *r.Code != want || r.Tail != "last words\n" || !strings.Contains(r.Message, "outputMappings[0]") {
+					t.Errorf("code of outputs %d, %+v, of the command %d", code, r, *r.Code)
+				}
+				t.Log(r.Message)
+			})
+		}
 	}
 }
 

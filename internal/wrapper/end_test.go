@@ -31,7 +31,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 		t.Run(fmt.Sprintf("%02d %s", n+1, step), func(t *testing.T) {
 			script := "echo output; exit 3"
 			if step == "command started" {
-				script = `exec 9>"$DIR/alive"; sleep 1000`
+				script = `exec 9>"$DIR/alive"; exec sleep 1000`
 			}
 			p := newProcess(t, script, func(r *request) { r.KillAfter = step })
 			alive := p.newFifo("alive")

@@ -173,6 +173,9 @@ func (e *Ended) Hold() {
 	if e.Result.Class != "" || !e.w.holds(e.Code) {
 		return
 	}
+	if e.w.pid > 0 { // the command was started
+		defer e.w.killLeft()
+	}
 	over := time.After(time.Duration(e.w.HoldSeconds) * time.Second)
 	for {
 		select {

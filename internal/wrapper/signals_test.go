@@ -112,6 +112,8 @@ func TestHold(t *testing.T) {
 	if code := p.wait(); code != 3 {
 		t.Errorf("code %d, want 3", code)
 	}
+	_ = unix.SetNonblock(int(alive.f.Fd()), false)
+	alive.expectGone()
 
 	for name, tc := range map[string]struct {
 		script string
@@ -121,8 +123,13 @@ func TestHold(t *testing.T) {
 		"success":           {"exit 0", 1000, 0},
 		"not wanted":        {"exit 3", 0, 3},
 		"over after a time": {"exit 3", 1, 3},
+		"not even started":  {"", 1, 127},
 	} {
-		_, code := run(t, tc.script, func(r *request) { r.HoldSeconds = tc.hold })
+		_, code := run(t, tc.script, func(r *request) {
+			if r.HoldSeconds = tc.hold; tc.script == "" {
+				r.Command = []string{"/no/such/program"}
+			}
+		})
 		if code != tc.code {
 			t.Errorf("%s: code %d, want %d", name, code, tc.code)
 		}

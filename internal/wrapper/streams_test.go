@@ -128,7 +128,7 @@ func TestTails(t *testing.T) {
 		}
 	}
 	// The tail is there after the wrapper was killed, too: it has read the line that it passed on.
-	p := newProcess(t, `echo last words >&2; read line <"$DIR/seen"; kill -9 $PPID; sleep 1000`, func(r *request) { r.KeepStderr = false })
+	p := newProcess(t, `echo last words >&2; read line <"$DIR/seen"; kill -9 $PPID; exec sleep 1000`, func(r *request) { r.KeepStderr = false })
 	if err := unix.Mkfifo(p.dir+"/seen", 0o600); err != nil {
 		t.Fatal(err)
 	}
