@@ -217,7 +217,7 @@ func (u *unpacker) file(name string, h *tar.Header, t io.Reader, in *input) erro
 	if info := u.dir.Lstat(name); info != nil && info.IsDir() {
 		return refuse(h.Name, "there is a directory of this name")
 	}
-	f, err := u.dir.Create(name, 0)
+	f, err := u.dir.Create(name)
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func (o *object) begin(ctx context.Context, r *run, buf []byte) (err error) {
 			return nil
 		}
 	}
-	o.file, err = r.To.Create(name, o.Size)
+	o.file, err = r.To.Create(name)
 	return withKey(o.Key, err)
 }
 

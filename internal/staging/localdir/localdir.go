@@ -42,6 +42,8 @@ type Dir struct {
 	name   string
 	step   Step
 	serial atomic.Int64
+	// made is the directory that was made last, so that not each file in it asks.
+	made atomic.Pointer[string]
 }
 
 // Open opens a directory that exists, and removes what an earlier run left unfinished.
@@ -119,13 +121,20 @@ func (d *Dir) Mkdir(name string) error {
 	if name == "." {
 		return nil
 	}
-	return d.change("mkdir", name, func() error {
+	if made := d.made.Load(); made != nil && *made == name {
+		return nil
+	}
+	err := d.change("mkdir", name, func() error {
 		err := d.root.MkdirAll(name, 0o755)
 		if errors.Is(err, fs.ErrExist) {
 			return unix.ENOTDIR
 		}
 		return err
 	})
+	if err == nil {
+		d.made.Store(&name)
+	}
+	return err
 }
 
 // File is a file that is being written.
@@ -136,8 +145,8 @@ type File struct {
 	name      string
 }
 
-// Create starts a file of a size, which may be 0 if it is not known.
-func (d *Dir) Create(name string, size int64) (*File, error) {
+// Create starts a file.
+func (d *Dir) Create(name string) (*File, error) {
 	if err := d.Mkdir(path.Dir(name)); err != nil {
 		return nil, err
 	}
@@ -151,9 +160,6 @@ func (d *Dir) Create(name string, size int64) (*File, error) {
 			if err := d.root.Mkdir(Unfinished, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 				return err
 			}
-		}
-		if err == nil && size > 0 {
-			err = errors.Join(w.f.Truncate(size))
 		}
 		return err
 	})

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -32,7 +33,7 @@ func provider(s agentapi.Store, transport http.RoundTripper) *credentials.Creden
 	case s.Credentials == "":
 		return credentials.NewStatic("", "", "", credentials.SignatureAnonymous)
 	case s.Identity == "":
-		return credentials.New(files{s.Credentials})
+		return credentials.New(&files{dir: s.Credentials})
 	}
 	return credentials.New(&identity{credentials.STSWebIdentity{
 		Client:      &http.Client{Transport: identityAnswers{transport}, Timeout: identityTimeout},
@@ -48,26 +49,40 @@ func provider(s agentapi.Store, transport http.RoundTripper) *credentials.Creden
 	}})
 }
 
-// files is a directory with keys. They are read for each request.
-type files struct{ dir string }
+// files is a directory with keys. It is looked at for each request.
+type files struct {
+	dir string
 
-// IsExpired is always true, so that the files are read each time.
-func (f files) IsExpired() bool { return true }
+	mu sync.Mutex
+	// version and value are what was read last; version is empty if it has none.
+	version string
+	value   credentials.Value
+}
 
-// Retrieve reads the files.
-func (f files) Retrieve() (credentials.Value, error) { return f.RetrieveWithCredContext(nil) }
+// IsExpired is always true, so that Retrieve is called each time.
+func (f *files) IsExpired() bool { return true }
 
-// RetrieveWithCredContext reads the files, all of one version of the Secret: the kubelet replaces the link
-// ..data when a Secret changes.
-func (f files) RetrieveWithCredContext(*credentials.CredContext) (credentials.Value, error) {
-	var v credentials.Value
-	var err error
+// Retrieve is RetrieveWithCredContext.
+func (f *files) Retrieve() (credentials.Value, error) { return f.RetrieveWithCredContext(nil) }
+
+// RetrieveWithCredContext reads the files, all of one version of the Secret, unless that was read before. The
+// kubelet replaces the link ..data when a Secret changes.
+func (f *files) RetrieveWithCredContext(*credentials.CredContext) (v credentials.Value, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for range 3 {
 		dir := f.dir
-		if version, linkErr := os.Readlink(filepath.Join(dir, "..data")); linkErr == nil {
-			dir = filepath.Join(dir, filepath.Base(version))
+		version, linkErr := os.Readlink(filepath.Join(dir, "..data"))
+		if linkErr != nil {
+			version = ""
+		} else if version == f.version {
+			return f.value, nil
 		}
-		if v, err = read(dir); !errors.Is(err, fs.ErrNotExist) {
+		dir = filepath.Join(dir, filepath.Base(version))
+		if v, err = read(dir); err == nil {
+			f.version, f.value = version, v
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 	}
