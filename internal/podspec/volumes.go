@@ -17,7 +17,7 @@ import (
 func (b *builder) addVolumes() {
 	k := b.env.Kubernetes
 	for i := range k.Volumes {
-		b.pod.Spec.Volumes = append(b.pod.Spec.Volumes, corev1.Volume{Name: k.Volumes[i].Name, VolumeSource: volumeSource(&k.Volumes[i])})
+		b.pod.Spec.Volumes = append(b.pod.Spec.Volumes, corev1.Volume{Name: k.Volumes[i].Name, VolumeSource: b.volumeSource(&k.Volumes[i])})
 	}
 	if len(k.VolumeMounts) > 0 {
 		expand := b.placeholders()
@@ -43,7 +43,7 @@ func (b *builder) placeholders() *strings.Replacer {
 }
 
 // volumeSource returns the source of a volume, of which validation has found that it has one.
-func volumeSource(v *v1alpha1.Volume) (out corev1.VolumeSource) {
+func (b *builder) volumeSource(v *v1alpha1.Volume) (out corev1.VolumeSource) {
 	if s := v.PersistentVolumeClaim; s != nil {
 		out.PersistentVolumeClaim = &corev1.PersistentVolumeClaimVolumeSource{ClaimName: s.ClaimName, ReadOnly: s.ReadOnly}
 	}
@@ -68,7 +68,7 @@ func volumeSource(v *v1alpha1.Volume) (out corev1.VolumeSource) {
 		out.Ephemeral = &corev1.EphemeralVolumeSource{VolumeClaimTemplate: claimTemplate(s.VolumeClaimTemplate)}
 	}
 	if s := v.Image; s != nil {
-		out.Image = &corev1.ImageVolumeSource{Reference: s.Reference, PullPolicy: corev1.PullPolicy(s.PullPolicy)}
+		out.Image = &corev1.ImageVolumeSource{Reference: b.cluster.Catalog.Mirror(s.Reference), PullPolicy: corev1.PullPolicy(s.PullPolicy)}
 	}
 	if s := v.CSI; s != nil {
 		out.CSI = &corev1.CSIVolumeSource{Driver: s.Driver, ReadOnly: truth(s.ReadOnly), VolumeAttributes: maps.Clone(s.VolumeAttributes)}
@@ -173,7 +173,7 @@ func narrow(n *int64) *int32 {
 	if n == nil {
 		return nil
 	}
-	return new(int32(*n)) //nolint:gosec // validation bounds every such number
+	return new(int32(*n))
 }
 
 // truth is true as an optional value, and nil for false, which is the default.
