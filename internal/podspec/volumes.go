@@ -6,6 +6,7 @@ package podspec
 import (
 	"cmp"
 	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,6 +32,16 @@ func (b *builder) addVolumes() {
 	if k.ServiceAccountToken != nil {
 		b.addToken(k.ServiceAccountToken)
 	}
+	if b.pod.Spec.ServiceAccountName == "" && slices.ContainsFunc(b.pod.Spec.Volumes, hasToken) {
+		b.pod.Spec.ServiceAccountName = defaultServiceAccount // the API server wants it to be said
+	}
+}
+
+// defaultServiceAccount is the service account of Pods that name none.
+const defaultServiceAccount = "default"
+
+func hasToken(v corev1.Volume) bool {
+	return v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool { return s.ServiceAccountToken != nil })
 }
 
 // placeholders replaces ${NAME} by the value of the system variable of that name.

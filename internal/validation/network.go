@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -67,7 +68,7 @@ func (c *checker) checkDNSConfig(d *v1alpha1.DNSConfig, path *field.Path) {
 	} else if c.checkCount(len(d.Searches), maxSearches, path, "searches") {
 		for i, domain := range d.Searches {
 			// As the API server does it: a domain may end with a dot, and have underscores.
-			if domain != "." && !isObjectName(strings.ReplaceAll(strings.TrimSuffix(domain, "."), "_", "x")) {
+			if domain != "." && len(utilvalidation.IsDNS1123SubdomainWithUnderscore(strings.TrimSuffix(domain, "."))) > 0 {
 				c.failItem(errcode.InvalidParameterValue, path, "searches", i, "must be a domain in lower case, got %s", quote(domain))
 			}
 		}
