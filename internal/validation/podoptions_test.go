@@ -446,3 +446,29 @@ func TestSizeOfCRDs(t *testing.T) {
 		}
 	}
 }
+
+// TestCredentialInPodOptions: a password that stands in a job is warned of, a reference to one is not.
+func TestCredentialInPodOptions(t *testing.T) {
+	warnings := func(env string) []string {
+		job := request("a")
+		k := &v1alpha1.KubernetesOptions{}
+		if err := yaml.UnmarshalStrict([]byte("env: ["+env+"]"), k); err != nil {
+			t.Fatal(err)
+		}
+		job.Spec.Job.Tasks[0].ComputeEnv.Kubernetes = k
+		return Validator{}.Warnings(job)
+	}
+	for _, env := range []string{
+		"{name: PASSWORD, valueFrom: {secretKeyRef: {name: s, key: k}}}", "{name: URL, value: 'postgres://user:$(PASSWORD)@db/x'}", "{name: LEVEL, value: debugging}",
+	} {
+		if got := warnings(env); len(got) > 0 {
+			t.Errorf("%s is warned of: %q", env, got)
+		}
+	}
+	const want = "spec.job.tasks[0].computeEnv.kubernetes.env[1] seems to contain a credential; everybody who may read the BatchJob or its Pods can see it: use valueFrom.secretKeyRef"
+	for _, value := range []string{"{name: PASSWORD, value: correct-horse}", "{name: URL, value: 'postgres://user:horse@db/x'}"} {
+		if got := warnings("{name: A, value: x}, " + value); len(got) != 1 || got[0] != want {
+			t.Errorf("%s gives %q, want %q", value, got, want)
+		}
+	}
+}
