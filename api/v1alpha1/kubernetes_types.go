@@ -6,7 +6,7 @@ package v1alpha1
 import corev1 "k8s.io/api/core/v1"
 
 // KubernetesOptions are options of the Pods that the BatchCompute API lacks. They take
-// precedence over what the operator would choose.
+// precedence over what the operator would choose. At most 256 KiB together.
 type KubernetesOptions struct {
 	// nodeSelector has labels that a node must have, in addition to those that zones, hosts
 	// and machine types require. At most 64.
@@ -92,7 +92,7 @@ type KubernetesOptions struct {
 	ServiceAccountToken *ServiceAccountToken `json:"serviceAccountToken,omitempty"`
 
 	// affinity restricts nodes further. What zones, hosts and machine types require must
-	// hold too.
+	// hold too. At most 16 KiB.
 	// +optional
 	Affinity *Affinity `json:"affinity,omitempty"`
 

@@ -5,6 +5,7 @@ package validation
 
 import (
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -26,6 +27,9 @@ const (
 	maxMatchKeys    = 16
 	maxSpread       = 8
 	maxWeight       = 100
+	// maxAffinity is the size of affinity as JSON: with maxInstanceTypes a Pod has most of it that
+	// many times, and must fit into etcd. Unit: bytes.
+	maxAffinity = 16 << 10
 )
 
 var (
@@ -40,6 +44,10 @@ var (
 // checkAffinity checks kubernetes.affinity.
 func (c *checker) checkAffinity(a *v1alpha1.Affinity, path *field.Path) {
 	if a == nil {
+		return
+	}
+	if size := encodedSize(affinityShape, reflect.ValueOf(a).Elem()); size > maxAffinity {
+		c.wrong(path, "affinity", "must be at most %d bytes as JSON, got %d", maxAffinity, size)
 		return
 	}
 	path = path.Child("affinity")

@@ -98,6 +98,9 @@ func TestPodOptions(t *testing.T) {
 		"too long": {"env: [{name: A, value: " + strings.Repeat("x", 128<<10) + "}]", []string{"env[0].value: must be at most 131071 bytes together with its name, got 131074"}},
 		"too large": {"env:" + manyOf(3, "{name: A%d, value: "+strings.Repeat("x", 100<<10)+"}"),
 			[]string{"spec.job.tasks[0].computeEnv.kubernetes: must be at most 262144 bytes as JSON, got 307284: every Pod has all of it"}},
+		"large affinity": {"affinity: {podAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: {topologyKey: z, labelSelector: {matchExpressions: [" +
+			strings.Repeat("{key: a, operator: In, values: ["+strings.Repeat(strings.Repeat("x", 60)+", ", 20)+"]}, ", 16) + "]}}}]}}",
+			[]string{"affinity: must be at most 16384 bytes as JSON, got 20943"}},
 		"envFrom": {`envFrom:
 - {secretRef: {name: s}, prefix: a-}
 - {}
