@@ -64,10 +64,12 @@ vetted() { $make -s vet; }
 linted() { $make -s lint; }
 
 licensed() {
-	files '*.go' | while IFS= read -r f; do
-		head -n 8 "$f" | grep -qxF "$(sed -n 2p hack/boilerplate.go.txt)" &&
-			head -n 8 "$f" | grep -qxF "$(sed -n 1p hack/boilerplate.go.txt)" || echo "$f"
-	done | none "without the lines of hack/boilerplate.go.txt at the top:"
+	files '*.go' | xargs awk -v one="$(sed -n 1p hack/boilerplate.go.txt)" -v two="$(sed -n 2p hack/boilerplate.go.txt)" '
+		function done() { if (name != "" && !(has1 && has2)) print name }
+		FNR == 1 { done(); name = FILENAME; has1 = has2 = 0 }
+		FNR <= 8 && $0 == one { has1 = 1 }
+		FNR <= 8 && $0 == two { has2 = 1 }
+		END { done() }' | none "without the lines of hack/boilerplate.go.txt at the top:"
 }
 
 # The tree must mean the same wherever it lies: it names no directory of the machine that

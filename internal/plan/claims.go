@@ -21,8 +21,6 @@ type claims struct {
 	// blocked has the reason why no more instances of a task could be issued, by the position of the
 	// task. It is nil where there is none.
 	blocked []string
-	// opened says that a task with predecessors got its first claims.
-	opened bool
 }
 
 // claim issues instances of the tasks that may start, in the order of release, and puts them into at.
@@ -62,7 +60,6 @@ func (c *claimer) claim(t *task, r readiness) {
 	//mutation:limit-from-pods
 	left := min(t.MaxConcurrentNum-l.active.len()-l.interrupted.len(), batchLeft(&c.obs, c.pods, c.claims))
 	left = c.leftInEnv(t, left)
-	untouched := l.isUntouched()
 	var again []ranges.Set
 	for _, g := range l.retrying {
 		if left <= 0 {
@@ -75,7 +72,6 @@ func (c *claimer) claim(t *task, r readiness) {
 	if left > 0 {
 		c.issue(t, history{}, l.unclaimed(t.InstanceNum).Minus(l.retrying.all()).First(left))
 	}
-	c.opened = c.opened || untouched && len(l.active) > 0 && len(c.obs.Spec.Graph.Predecessors(t.pos)) > 0
 }
 
 // batchLeft is how many more instances the plan may claim.

@@ -176,11 +176,6 @@ func (l *lists) isIssued() bool {
 	return len(l.active) > 0 || len(l.retrying) > 0 || len(l.interrupted) > 0
 }
 
-// isUntouched reports whether no instance was issued yet.
-func (l *lists) isUntouched() bool {
-	return l.succeeded.Empty() && l.failed.Empty() && !l.isIssued()
-}
-
 // isBlocked reports whether nothing is left to do for t but to terminate interrupted instances:
 // there are no others, or they use up maxConcurrentNum.
 func (l *lists) isBlocked(t *task) bool {

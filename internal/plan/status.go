@@ -19,7 +19,7 @@ func (s *summary) plan(earlier events) Plan {
 	old, next := &s.obs.Job.Status, s.status()
 	p := s.pods.plan(next)
 	p.Create, p.Adopt, p.Verify = s.claims.create, s.pods.adopt, s.pods.verify
-	p.InEnv, p.Wanted, p.Opened = s.claims.inEnv, s.claims.wanted, s.claims.opened
+	p.InEnv, p.Wanted = s.claims.inEnv, s.claims.wanted
 	p.Retries, p.Scheduled = s.pods.retries, s.pods.scheduled
 	p.Write = s.write(old, &p.Status)
 	p.Events = s.events(earlier, old, &p.Status)

@@ -186,7 +186,8 @@ func (f *failure) words(t *task) string {
 	if t.InstanceNum > 1 {
 		out = fmt.Sprintf("instance %d: %s", f.TaskInstanceIndex, out)
 	}
-	if most := t.budget.attempts(); most > 1 {
+	// The budget may have been reduced since: with a ComputeEnv's, for instance.
+	if most := max(t.budget.attempts(), int(f.Attempt)+1); most > 1 {
 		out = fmt.Sprintf("%s, attempt %d of %d", out, f.Attempt+1, most)
 	}
 	return out

@@ -140,8 +140,6 @@ type Plan struct {
 	// InEnv is how many claims Status has in each ComputeEnv, and Wanted how many more
 	// instances could start if it had nodes for them; by the ComputeEnv's name.
 	InEnv, Wanted map[string]int
-	// Opened says that a task with predecessors got its first claims.
-	Opened bool
 	// Retries count the attempts that failed and are followed by another, by budget and
 	// reason.
 	Retries []Retries
