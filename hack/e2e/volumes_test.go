@@ -94,7 +94,7 @@ func (s *story) addVolume() {
 	if err != nil {
 		s.Fatal(err)
 	}
-	if err := os.Chmod(dir, 0o777); err != nil { //nolint:gosec // commands run as a user that this machine does not have
+	if err := os.Chmod(dir, 0o777); err != nil { // commands run as a user that this machine does not have
 		s.Fatal(err)
 	}
 	pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}, Spec: corev1.PersistentVolumeSpec{
