@@ -48,7 +48,7 @@ const (
 // must end before the ComputeEnv is as its spec says.
 const (
 	// ConditionReady is True when the nodes of the ComputeEnv can be used. Its reason is
-	// ReasonReady, or what prevents it.
+	// ReasonReady, ReasonScaling while more are in use than its spec allows, or what prevents the use.
 	// Polarity: positive. Absence: the operator has not looked at the ComputeEnv yet.
 	ConditionReady = "Ready"
 )

@@ -69,8 +69,8 @@ func parseOptions(args []string) (*options, error) {
 	o := &options{}
 	fs := flag.NewFlagSet("manager", flag.ContinueOnError)
 	fs.StringVar(&o.catalog, "catalog", "",
-		"File of kind Catalog: images, machines, disks, charge types, priorities and mirrors. It is followed: a change takes "+
-			"effect without a restart, one in error leaves the last good content in use. Empty: built-in defaults.")
+		"File of kind Catalog: images, machines, disks, charge types, priorities and mirrors. It is watched: a change takes "+
+			"effect without a restart, and an invalid one is ignored. Empty: built-in defaults.")
 	fs.StringVar(&o.namespace, "namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), defaultNamespace),
 		"Namespace of the manager's own objects: lease, certificate, service. Default: $POD_NAMESPACE.")
 	fs.BoolVar(&o.leaderElect, "leader-elect", true,
@@ -96,18 +96,18 @@ func parseOptions(args []string) (*options, error) {
 		"status that it can still reach, unless the namespace's annotation "+v1alpha1.AnnotationJobBytesQuota+
 		" says another number; 0 means any number. (default 64Mi)", o.setJobBytesQuota)
 	o.largeJobMemory = largeJobMemory(debug.SetMemoryLimit(-1))
-	fs.Func("large-job-memory", "How much of the manager's memory large jobs may take that have started, those of more than some 20 tasks; "+
-		"others wait. At least 16Mi. (default a quarter of GOMEMLIMIT, 128Mi without one)", o.setLargeJobMemory)
+	fs.Func("large-job-memory", "Memory that started large jobs, those of more than about 20 tasks, may use together; further large jobs wait. "+
+		"At least 16Mi. (default a quarter of GOMEMLIMIT, 128Mi without one)", o.setLargeJobMemory)
 	fs.Int64Var(&o.envQuota, "compute-env-quota", 10, "How many ComputeEnvs a namespace may keep, unless its annotation "+
 		v1alpha1.AnnotationEnvQuota+" says another number; 0 means any number.")
 	fs.StringVar(&o.unknownZones, "unknown-zones", zonesWait, "What becomes of a request for a zone that no node is in: "+
 		zonesWait+", its Pods wait for a node; "+zonesReject+", it is refused.")
-	fs.IntVar(&o.workers, "max-concurrent-reconciles", 32, "How many jobs are reconciled at once, half of them at most of one namespace.")
-	fs.DurationVar(&o.resourceWait, "resource-wait", plan.DefaultResourceWait, "How long the first three machines of an instance are waited for. "+
-		"The 4th to 10th are waited for 1.5 times as long, those up to the 50th 3 times, the rest 6 times.")
+	fs.IntVar(&o.workers, "max-concurrent-reconciles", 32, "How many jobs are reconciled at the same time, at most half of them from one namespace.")
+	fs.DurationVar(&o.resourceWait, "resource-wait", plan.DefaultResourceWait, "Acquisition timeout of the first three machines of an instance. "+
+		"It is 1.5 times as long for the 4th to 10th, 3 times up to the 50th, and 6 times after that.")
 	fs.Float64Var(&o.qps, "kube-api-qps", 400, "Requests a second to the API server, on average.")
 	fs.IntVar(&o.burst, "kube-api-burst", 800, "Requests to the API server in a burst.")
-	fs.IntVar(&o.verbosity, "v", 0, "Log level: 0 is what an operator should know, 1 adds each change of the state of a job, task or ComputeEnv, 2 what each pass decides, 4 debugging.")
+	fs.IntVar(&o.verbosity, "v", 0, "Log level: 0 is what an operator should know, 1 adds each change of the state of a job, task or ComputeEnv, 2 what each pass decides, 4 and more what the Kubernetes libraries log for debugging.")
 	config.RegisterFlags(fs)
 	fs.SetOutput(io.Discard) // main prints the error; the list of all flags would hide it
 	err := fs.Parse(args)

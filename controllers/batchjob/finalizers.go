@@ -23,7 +23,7 @@ import (
 //
 // A terminating Pod without its finalizer is deleted, and its name is free. Another process that still acts as the
 // leader may be about to create the Pod again, and must get a name conflict. So the finalizers of terminating Pods
-// are removed last, and only once the Pods are older than nameTime.
+// are removed last, and only once the Pods are older than minNameAge.
 func (r *Reconciler) removableFinalizers(obs *observation, p *plan.Plan, deleteErr error) (terminating, others []*corev1.Pod, young time.Duration) {
 	pods := p.RemoveFinalizers
 	if deleteErr != nil {
@@ -41,7 +41,7 @@ func (r *Reconciler) removableFinalizers(obs *observation, p *plan.Plan, deleteE
 	return terminating, others, young
 }
 
-// oldEnough returns the Pods that are older than nameTime, and how long it is until the next one is; 0 if all are.
+// oldEnough returns the Pods that are older than minNameAge, and how long it is until the next one is; 0 if all are.
 func (r *Reconciler) oldEnough(pods []*corev1.Pod) ([]*corev1.Pod, time.Duration) {
 	var first time.Duration
 	now := r.options.Clock.Now()

@@ -37,7 +37,7 @@ func logChanges(ctx context.Context, old *v1alpha1.BatchJobStatus, p *plan.Plan)
 	}
 	for _, e := range p.Events {
 		if !e.Progress {
-			logger.Info("Emitted an event", "reason", e.Reason, "message", e.Message)
+			logger.Info("Event", "reason", e.Reason, "message", e.Message)
 		}
 	}
 	if next.State != old.State {

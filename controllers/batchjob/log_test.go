@@ -52,7 +52,7 @@ func TestLogLevel1(t *testing.T) {
 "Task changed state" "task"="a" "from"="RUNNABLE" "to"="STARTING"
 "Job changed state" "from"="RUNNABLE" "to"="STARTING" "instances"="0/3"
 "Task changed state" "task"="a" "from"="STARTING" "to"="RUNNING"
-"Emitted an event" "reason"="TaskInstanceRetry" "message"="task \"a\": 1 attempt failed and will be retried; instance 0: exit code 1, attempt 1 of 2"
+"Event" "reason"="TaskInstanceRetry" "message"="task \"a\": 1 attempt failed and will be retried; instance 0: exit code 1, attempt 1 of 2"
 "Job changed state" "from"="STARTING" "to"="RUNNING" "instances"="0/3"
 "Task changed state" "task"="a" "from"="RUNNING" "to"="SUCCEED"
 "Task changed state" "task"="b" "from"="PENDING" "to"="RUNNABLE"

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/flow"
@@ -98,6 +99,8 @@ func (r *Reconciler) storePlanned(ctx context.Context, obs *observation, p *plan
 	if isTooLarge(err) {
 		// Admission reserves space for the counts, but an object can grow in other ways: by annotations, or by the
 		// status of an earlier version.
+		log.FromContext(ctx).Info("The status is too large, so it is stored without the lists of failures and waiting instances",
+			"jobId", p.Status.JobID, "error", err.Error())
 		p.Status, obs.state.trimmed = *plan.Trim(&p.Status), true
 		version, err = r.store(ctx, obs, &p.Status)
 	}

@@ -424,8 +424,8 @@ func TestReadyCheck(t *testing.T) {
 	if err := errors.Join(w.c.Create(t.Context(), mutating()), w.c.Create(t.Context(), validating())); err != nil {
 		t.Fatal(err)
 	}
-	wantErr("webhook m: the webhook does not serve what its configuration trusts")
-	wantErr("webhook a: the webhook does not serve what its configuration trusts")
+	wantErr("webhook m: the webhook does not answer with a certificate that its configuration trusts")
+	wantErr("webhook a: the webhook does not answer with a certificate that its configuration trusts")
 	w.reconcile(k)
 	if err := probe(); err != nil {
 		t.Errorf("not ready: %v", err)
@@ -436,7 +436,7 @@ func TestReadyCheck(t *testing.T) {
 	if err := w.c.Update(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	wantErr("webhook b: the webhook does not serve what its configuration trusts")
+	wantErr("webhook b: the webhook does not answer with a certificate that its configuration trusts")
 	cfg.Webhooks[1].ClientConfig.CABundle = []byte("rubbish")
 	if err := w.c.Update(t.Context(), cfg); err != nil {
 		t.Fatal(err)

@@ -84,14 +84,14 @@ func (c *selfCheck) ask(ctx context.Context, bundle []byte, path string) error {
 	// Only POST is answered with a review; any other method says whether the path is right.
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return errors.New("the webhook configuration has a path that is none")
+		return errors.New("the path in the webhook configuration is not valid in a URL; delete the configuration, and the manager writes it again")
 	}
 	resp, err := hc.Do(req)
 	if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
 		err = wrapped.Err // without the URL
 	}
 	if err != nil {
-		return fmt.Errorf("the webhook does not serve what its configuration trusts: %w", err)
+		return fmt.Errorf("the webhook does not answer with a certificate that its configuration trusts: %w", err)
 	}
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusMethodNotAllowed {

@@ -101,8 +101,8 @@ func (l *Ledger) Resize(name types.NamespacedName, s Size) {
 	}
 }
 
-// Reserve returns how many claims a job may have that has so many claims now, or more as it was settled
-// last. It reserves at most maxNew nodes for new claims, until Settle is called.
+// Reserve returns the claim limit of a job that has that many claims now, or more if it was last settled with
+// more. It reserves at most maxNew nodes for new claims, until Settle is called.
 func (l *Ledger) Reserve(name types.NamespacedName, j Job, claims, maxNew int) Offer {
 	var o Offer
 	l.update(name, func(e *env) {

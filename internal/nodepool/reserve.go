@@ -149,8 +149,7 @@ type Outcome struct {
 }
 
 // Settle counts what the job has and wants after its status was stored, and frees what else was reserved.
-// Where no answer came to the write it is not known what the job has: the status may have been stored, or
-// not.
+// If the write got no answer, the stored claims are unknown.
 func (l *Lease) Settle(o Outcome) {
 	if l.pool == nil {
 		return

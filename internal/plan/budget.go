@@ -54,7 +54,7 @@ func (b *budget) attempts() int { return b.retries + b.machines + 1 }
 // nextRound is the number of machines not acquired with which the first type is tried again.
 func (b *budget) nextRound(h history) int { return (h.machines/b.types + 1) * b.types }
 
-// hasNextType reports whether another machine type follows in the round, which costs nothing.
+// hasNextType reports whether another machine type follows, which does not start a new round.
 func (b *budget) hasNextType(h history) bool { return (h.machines+1)%b.types != 0 }
 
 // timesOut reports whether an instance that waits for its machine fails to acquire it at some time:

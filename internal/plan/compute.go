@@ -118,7 +118,7 @@ func planEnded(obs *Observation, now time.Time) Plan {
 // status is repaired, and a condition says so.
 func Unreadable(obs Observation, err error, now time.Time) Plan {
 	p := Plan{Status: *obs.Job.Status.DeepCopy()}
-	message := cut(err.Error() + "; the operator does nothing for the job until the status is repaired or the job is deleted")
+	message := cut(err.Error() + "; nothing of the job runs until the status is repaired (kubectl edit --subresource=status), the operator is upgraded if a newer version wrote it, or the job is deleted")
 	was := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionStalled)
 	if was == nil || was.Status != metav1.ConditionTrue || was.Message != message {
 		var e events

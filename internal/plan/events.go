@@ -47,7 +47,7 @@ func (s *summary) events(e events, old, next *v1alpha1.BatchJobStatus) events {
 		s.addTask(&e, &s.job.tasks[i])
 	}
 	if more := len(e) - maxEvents; more > 0 {
-		e = append(e[:maxEvents], Event{Reason: v1alpha1.ReasonProgressing, Message: fmt.Sprintf("and %d more changes", more)})
+		e = append(e[:maxEvents], Event{Reason: v1alpha1.ReasonProgressing, Message: fmt.Sprintf("%d more changes are only in the status: run kubectl describe", more)})
 	}
 	switch { // never left out
 	case next.State == old.State:

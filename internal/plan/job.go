@@ -107,7 +107,7 @@ func load(obs *Observation, now time.Time) (job, []lists, error) {
 		}
 	}
 	if len(stored) > 0 {
-		return job{}, nil, fmt.Errorf("%w: it has a task %q that the spec does not have there", ErrUnreadable, stored[0].Name)
+		return job{}, nil, fmt.Errorf("%w: status.tasks lists task %q, which spec.job.tasks does not have at that position", ErrUnreadable, stored[0].Name)
 	}
 	j.terminations = ReadTerminations(spec, obs.Job.Annotations[v1alpha1.AnnotationTerminate], obs.Terminations)
 	for pos, set := range j.terminations.byTask {

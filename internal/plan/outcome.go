@@ -86,7 +86,7 @@ func (a *attempt) outcome() *outcome {
 		a.blameMachine(end)
 	case exceededStorage(pod):
 		end.ran = true
-		end.by(byCommand, v1alpha1.ReasonStorageExceeded, "stopped: it wrote more than its disks hold%s", because("", pod.Status.Message))
+		end.by(byCommand, v1alpha1.ReasonStorageExceeded, "stopped: it wrote more than its disks hold; raise their diskSize%s", because("", pod.Status.Message))
 	//mutation:evicted-is-success
 	case commandSucceeded(pod) && !endedAfterEviction(pod):
 		end.kind = success
@@ -104,7 +104,7 @@ func (a *attempt) outcome() *outcome {
 	case ended == nil || pod.Status.Reason != "" && !endedBeforeDisruption(pod):
 		end.by(byMachine, v1alpha1.ReasonPodFailed, "the Pod failed%s", because(pod.Status.Reason, pod.Status.Message))
 	case ended.Reason == "OOMKilled":
-		end.by(byCommand, v1alpha1.ReasonOOMKilled, "exit code %d, OOMKilled: the command used more memory than it may", ended.ExitCode)
+		end.by(byCommand, v1alpha1.ReasonOOMKilled, "exit code %d, OOMKilled: the command exceeded its memory limit; use a larger instanceType, or raise computeEnv.kubernetes.resources.limits", ended.ExitCode)
 	case isStartError(ended) && timedOut(ended.Message):
 		end.ran = false
 		end.by(byMachine, v1alpha1.ReasonStartError, "%s could not start the container in time%s", nodeOf(pod), because("", ended.Message))

@@ -57,7 +57,7 @@ func TestOutcome(t *testing.T) {
 		"out of memory": {func(s story) {
 			testutil.Finish(s.Pod, 137, begin)
 			s.terminated().Reason = "OOMKilled"
-		}, "OOMKilled: exit code 137, OOMKilled: the command used more memory than it may", 137, 0},
+		}, "OOMKilled: exit code 137, OOMKilled: the command exceeded its memory limit; use a larger instanceType, or raise computeEnv.kubernetes.resources.limits", 137, 0},
 		"no such shell": {func(s story) {
 			testutil.Finish(s.Pod, 128, begin)
 			s.terminated().Reason, s.terminated().Message = "StartError", "no /bin/sh"

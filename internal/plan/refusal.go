@@ -44,7 +44,7 @@ var advices = []struct {
 	{regexp.MustCompile(`violates PodSecurity`), "remove what asks for more rights (dockerRunOption, computeEnv.kubernetes.securityContext), or use another namespace"},
 	{regexp.MustCompile(`must specify a volume type`), "this cluster has no such volumes (image: Kubernetes 1.35); change computeEnv.kubernetes.volumes"},
 	{regexp.MustCompile(`no PriorityClass with name`), "name a PriorityClass that exists in computeEnv.kubernetes.priorityClassName"},
-	{regexp.MustCompile(`insufficient quota to match these scopes: .*PriorityClass`), "use another computeEnv.kubernetes.priorityClassName: none of its quota is given to this namespace"},
+	{regexp.MustCompile(`insufficient quota to match these scopes: .*PriorityClass`), "use another computeEnv.kubernetes.priorityClassName: this namespace has no ResourceQuota that allows this one"},
 	{regexp.MustCompile(`error looking up service account|serviceaccount "[^"]*" not found`), "create the ServiceAccount, or change computeEnv.kubernetes.serviceAccountName"},
 	{regexp.MustCompile(`RuntimeClass "[^"]*" not found|RuntimeClass.*not found`), "name a RuntimeClass that exists in computeEnv.kubernetes.runtimeClassName"},
 	{regexp.MustCompile(`image policy webhook|ImagePolicyWebhook`), "use an image that the cluster's image policy allows (application.docker.image, imageId)"},

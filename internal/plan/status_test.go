@@ -349,8 +349,8 @@ func TestBadStatusIsAnError(t *testing.T) {
 		tasks []v1alpha1.TaskStatus
 		want  string
 	}{
-		"unknown task":        {[]v1alpha1.TaskStatus{{Name: "x"}}, `it has a task "x" that the spec does not have there`},
-		"order":               {[]v1alpha1.TaskStatus{{Name: "b"}, {Name: "a"}}, `it has a task "a" that the spec does not have there`},
+		"unknown task":        {[]v1alpha1.TaskStatus{{Name: "x"}}, `status.tasks lists task "x", which spec.job.tasks does not have at that position`},
+		"order":               {[]v1alpha1.TaskStatus{{Name: "b"}, {Name: "a"}}, `status.tasks lists task "a", which spec.job.tasks does not have at that position`},
 		"succeeded":           {task(v1alpha1.TaskStatus{Succeeded: "x"}), `status of task "a": succeeded: index "x" must be a decimal number from 0 to 2147483647`},
 		"failed":              {task(v1alpha1.TaskStatus{Failed: "3-1"}), `status of task "a": failed: range "3-1" must begin after -1 and not end before it begins`},
 		"active":              {task(v1alpha1.TaskStatus{Active: active(0, "1,1")}), `status of task "a": active: range "1" must begin after 1 and not end before it begins`},
@@ -539,7 +539,7 @@ func TestEvents(t *testing.T) {
 		}
 		w := newWorld(t, job).step().finish("bad/0", 1).step()
 		got := w.last.Events
-		if len(got) != maxEvents+2 || got[1].Reason != v1alpha1.ReasonPredecessorFailed || got[maxEvents].Message != "and 81 more changes" || got[maxEvents+1].Reason != v1alpha1.ReasonJobFailed {
+		if len(got) != maxEvents+2 || got[1].Reason != v1alpha1.ReasonPredecessorFailed || got[maxEvents].Message != "81 more changes are only in the status: run kubectl describe" || got[maxEvents+1].Reason != v1alpha1.ReasonJobFailed {
 			t.Errorf("%d transitions, from %+v to %+v", len(got), got[1], got[len(got)-1])
 		}
 	})

@@ -53,7 +53,7 @@ type Observation struct {
 	Terminations *Terminations
 	// Nodes is what the cluster's nodes have of what LookupsOf asks. nil means that they are not known.
 	Nodes *Nodes
-	// BatchSize is how many instances the plan may claim, at most WaveSize; 0 means WaveSize.
+	// BatchSize is how many instances the plan may claim, at most MaxBatchSize; 0 means MaxBatchSize.
 	BatchSize int
 	// NoMemory says, in a sentence, why no instance may be issued though all allows it: the operator has no
 	// memory for the job. Empty: it has.
