@@ -6,7 +6,7 @@ package v1alpha1
 import corev1 "k8s.io/api/core/v1"
 
 // KubernetesOptions are options of the Pods that the BatchCompute API lacks. They take
-// precedence over what the operator would choose.
+// precedence over what the operator would choose. At most 256 KiB together.
 type KubernetesOptions struct {
 	// nodeSelector has labels that a node must have, in addition to those that zones, hosts
 	// and machine types require. At most 64.
@@ -24,8 +24,8 @@ type KubernetesOptions struct {
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// serviceAccountName is the ServiceAccount of the Pods. Its token is not mounted.
-	// Default: default.
+	// serviceAccountName is the ServiceAccount of the Pods. Its token is mounted only with
+	// serviceAccountToken. Default: default.
 	// +optional
 	ServiceAccountName string `json:"serviceAccountName,omitempty"`
 
@@ -63,6 +63,66 @@ type KubernetesOptions struct {
 	// batchcompute.dev/. At most 64 KiB together.
 	// +optional
 	Annotations map[string]string `json:"annotations,omitempty"`
+
+	// env are further variables of the command. Of the same name, they replace those of
+	// envVars and of dockerRunOption. At most 100.
+	// +listType=atomic
+	// +optional
+	Env []KubernetesEnvVar `json:"env,omitempty"`
+
+	// envFrom makes variables of all keys of Secrets and ConfigMaps. A variable of the same
+	// name from elsewhere wins; of two entries, the later one. At most 32.
+	// +listType=atomic
+	// +optional
+	EnvFrom []EnvFromSource `json:"envFrom,omitempty"`
+
+	// volumes are further volumes of the Pods. At most 32.
+	// +listType=atomic
+	// +optional
+	Volumes []Volume `json:"volumes,omitempty"`
+
+	// volumeMounts say where the command finds the volumes. At most 64.
+	// +listType=atomic
+	// +optional
+	VolumeMounts []VolumeMount `json:"volumeMounts,omitempty"`
+
+	// serviceAccountToken mounts a token of serviceAccountName, with which the command can
+	// use the Kubernetes API. {} is enough. Absent: no token.
+	// +optional
+	ServiceAccountToken *ServiceAccountToken `json:"serviceAccountToken,omitempty"`
+
+	// affinity restricts nodes further. What zones, hosts and machine types require must
+	// hold too. At most 16 KiB.
+	// +optional
+	Affinity *Affinity `json:"affinity,omitempty"`
+
+	// topologySpreadConstraints spread Pods over zones, nodes or other domains. At most 8.
+	// +listType=atomic
+	// +optional
+	TopologySpreadConstraints []TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
+
+	// hostAliases are further entries of /etc/hosts. At most 64.
+	// +listType=atomic
+	// +optional
+	HostAliases []HostAlias `json:"hostAliases,omitempty"`
+
+	// dnsPolicy is ClusterFirst, Default or None. Default: ClusterFirst.
+	// +optional
+	DNSPolicy string `json:"dnsPolicy,omitempty"`
+
+	// dnsConfig has servers, search domains and options, in addition to those of dnsPolicy.
+	// +optional
+	DNSConfig *DNSConfig `json:"dnsConfig,omitempty"`
+
+	// imagePullPolicy is Always, IfNotPresent or Never. Default: Always for the tag latest
+	// and for no tag, else IfNotPresent.
+	// +optional
+	ImagePullPolicy string `json:"imagePullPolicy,omitempty"`
+
+	// resourceClaims are claims of devices (dynamic resource allocation). At most 32.
+	// +listType=atomic
+	// +optional
+	ResourceClaims []PodResourceClaim `json:"resourceClaims,omitempty"`
 }
 
 // ResourceRequirements are amounts of resources, by name.
@@ -75,6 +135,11 @@ type ResourceRequirements struct {
 	// request requests its limit.
 	// +optional
 	Limits corev1.ResourceList `json:"limits,omitempty"`
+
+	// claims are which of resourceClaims the container uses. Default: all. At most 32.
+	// +listType=atomic
+	// +optional
+	Claims []ResourceClaim `json:"claims,omitempty"`
 }
 
 // SecurityContext is the user and groups that a command runs as.

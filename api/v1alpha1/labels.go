@@ -93,6 +93,17 @@ const (
 	EnvTaskInstanceIndex = "BATCH_TASK_INSTANCE_INDEX"
 	// EnvReservedPrefix is the prefix of names that users may not set.
 	EnvReservedPrefix = "BATCH_"
+	// EnvOperatorPrefix is the prefix of names that kubernetes.env may not set either: they are
+	// for programs of the operator.
+	EnvOperatorPrefix = "BATCHCOMPUTE_"
+)
+
+// What the operator keeps for itself in a Pod, beside the volumes of data disks.
+const (
+	// VolumePrefix begins the names of volumes that users may not define.
+	VolumePrefix = "batchcompute-"
+	// OperatorDir is a directory of the container in which users may mount nothing.
+	OperatorDir = "/.batchcompute"
 )
 
 // DefaultTaskName is the name of the only task of a job when it has none.
@@ -106,6 +117,10 @@ const (
 	DefaultTimeoutSeconds = 86400
 	// EnvTypeManaged is AnonymousComputeEnv.envType, its default and only value.
 	EnvTypeManaged = "MANAGED"
+	// DefaultTokenPath is ServiceAccountToken.mountPath, where clients of Kubernetes look.
+	DefaultTokenPath = "/var/run/secrets/kubernetes.io/serviceaccount"
+	// DefaultTokenSeconds is ServiceAccountToken.expirationSeconds, as in Kubernetes.
+	DefaultTokenSeconds = 3600
 )
 
 // Limits of the API and of the operator.

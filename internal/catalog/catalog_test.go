@@ -336,8 +336,12 @@ func TestParsePolicy(t *testing.T) {
 		"policy: {}\n": {},
 		"policy: {priorityClassNames: [], allowRoot: true, allowHosts: true}\n": {PriorityClassNames: Allowed{}},
 		"policy: {priorityClassNames: [a, b], serviceAccountNames: [c], runtimeClassNames: [d], schedulerNames: [e],\n" +
-			"  tolerationKeys: [x.com/f], nodeSelectorKeys: [g], allowRoot: false, allowHosts: false}\n": {
-			Allowed{"a", "b"}, Allowed{"c"}, Allowed{"d"}, Allowed{"e"}, Allowed{"x.com/f"}, Allowed{"g"}, true, true,
+			"  tolerationKeys: [x.com/f], nodeSelectorKeys: [g], allowRoot: false, allowHosts: false,\n" +
+			"  volumeTypes: [image, emptyDir], csiDrivers: [h.example.com], secretNames: [i], allowServiceAccountTokens: false}\n": {
+			PriorityClassNames: Allowed{"a", "b"}, ServiceAccountNames: Allowed{"c"}, RuntimeClassNames: Allowed{"d"}, SchedulerNames: Allowed{"e"},
+			TolerationKeys: Allowed{"x.com/f"}, NodeSelectorKeys: Allowed{"g"},
+			VolumeTypes: Allowed{"image", "emptyDir"}, CSIDrivers: Allowed{"h.example.com"}, SecretNames: Allowed{"i"},
+			ForbidRoot: true, ForbidHosts: true, ForbidTokens: true,
 		},
 	} {
 		c, err := Parse([]byte(head + in))
@@ -356,10 +360,12 @@ func TestParsePolicy(t *testing.T) {
 		"{tolerationKeys: [a/b/c]}": {`line 3: policy.tolerationKeys[0]: must be the key of a taint, got "a/b/c"`},
 		"{nodeSelectorKeys: ['']}":  {`line 3: policy.nodeSelectorKeys[0]: must be the key of a label, got ""`},
 		"{schedulerNames: [A]}":     {`line 3: policy.schedulerNames[0]: must be the name of a scheduler, got "A"`},
-		"{allowRoot: maybe}":        {`line 3: policy.allowRoot: must be true or false, got "maybe"`},
-		"{allowRoot: 'false'}":      {`line 3: policy.allowRoot: must be true or false, got "false"`},
-		"{allowHosts: }":            {"line 3: policy.allowHosts: must be true or false, got nothing"},
-		"{allowHosts: [true]}":      {"line 3: policy.allowHosts: must be true or false, got a list"},
+		"{volumeTypes: [hostPath]}": {"line 3: policy.volumeTypes[0]: must be one of persistentVolumeClaim, configMap, secret, emptyDir, ephemeral, image, csi, projected, " +
+			`got "hostPath"`},
+		"{allowRoot: maybe}":   {`line 3: policy.allowRoot: must be true or false, got "maybe"`},
+		"{allowRoot: 'false'}": {`line 3: policy.allowRoot: must be true or false, got "false"`},
+		"{allowHosts: }":       {"line 3: policy.allowHosts: must be true or false, got nothing"},
+		"{allowHosts: [true]}": {"line 3: policy.allowHosts: must be true or false, got a list"},
 		"{schedulerNames: [" + strings.Repeat("a, ", 256) + "a]}": {"line 3: policy.schedulerNames: must be at most 256 values, got 257"},
 	} {
 		t.Run(in, func(t *testing.T) { wantErrors(t, head+"policy: "+in+"\n", want) })

@@ -27,9 +27,14 @@ type Policy struct {
 	// nodeSelector. What is absent from a request is always allowed.
 	PriorityClassNames, ServiceAccountNames, RuntimeClassNames, SchedulerNames Allowed
 	TolerationKeys, NodeSelectorKeys                                           Allowed
+	// VolumeTypes are the sources that kubernetes.volumes may have, and CSIDrivers the drivers of
+	// inline volumes. SecretNames are the Secrets that a Pod may read, in variables and volumes.
+	VolumeTypes, CSIDrivers, SecretNames Allowed
 	// ForbidRoot refuses to run a command as root, ForbidHosts to choose single nodes by
 	// placement.hostIds and placement.hostIps.
 	ForbidRoot, ForbidHosts bool
+	// ForbidTokens refuses tokens of service accounts.
+	ForbidTokens bool
 }
 
 // Allowed are the values that a field may have: nil any, empty none. Never changed.
@@ -66,17 +71,30 @@ func (r *reader) policy(f field) Policy {
 			p.TolerationKeys = r.allowed(e, isQualifiedName, "the key of a taint")
 		case "nodeSelectorKeys":
 			p.NodeSelectorKeys = r.allowed(e, isQualifiedName, "the key of a label")
+		case "volumeTypes":
+			p.VolumeTypes = r.allowed(e, isVolumeType, "one of "+strings.Join(volumeTypes, ", "))
+		case "csiDrivers":
+			p.CSIDrivers = r.allowed(e, isObjectName, "the name of a CSI driver")
+		case "secretNames":
+			p.SecretNames = r.allowed(e, isObjectName, "the name of a Secret")
+		case "allowServiceAccountTokens":
+			p.ForbidTokens = !r.boolean(e)
 		case "allowRoot":
 			p.ForbidRoot = !r.boolean(e)
 		case "allowHosts":
 			p.ForbidHosts = !r.boolean(e)
 		default:
 			r.unknown(e, "priorityClassNames", "serviceAccountNames", "runtimeClassNames", "schedulerNames", "tolerationKeys",
-				"nodeSelectorKeys", "allowRoot", "allowHosts")
+				"nodeSelectorKeys", "volumeTypes", "csiDrivers", "secretNames", "allowServiceAccountTokens", "allowRoot", "allowHosts")
 		}
 	}
 	return p
 }
+
+// volumeTypes are the sources of kubernetes.volumes.
+var volumeTypes = []string{"persistentVolumeClaim", "configMap", "secret", "emptyDir", "ephemeral", "image", "csi", "projected"}
+
+func isVolumeType(s string) bool { return slices.Contains(volumeTypes, s) }
 
 func isObjectName(s string) bool    { return len(validation.IsDNS1123Subdomain(s)) == 0 }
 func isQualifiedName(s string) bool { return len(validation.IsQualifiedName(s)) == 0 }

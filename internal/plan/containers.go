@@ -169,7 +169,7 @@ func waitingContainer(s *corev1.ContainerStatus, isInit bool) (reason, detail st
 		}
 		return v1alpha1.ReasonImagePull, fmt.Sprintf("%sthe image %q cannot be pulled%s: %s", whose, s.Image, advice, w.Message)
 	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
-		return v1alpha1.ReasonContainerConfig, whose + "the container cannot be created: " + w.Message
+		return v1alpha1.ReasonContainerConfig, whose + "the container cannot be created" + configAdvice(w.Message) + ": " + w.Message
 	case "CrashLoopBackOff":
 		if isInit {
 			return v1alpha1.ReasonInitContainerFailed, whose + "it keeps failing: " + w.Message

@@ -115,7 +115,7 @@ func (a *attempt) startup(p *progress) {
 		if left := since.Add(slowStart).Sub(a.now); left > 0 {
 			p.lookAgain = sooner(p.lookAgain, left)
 		} else {
-			p.waitFor(slowStartReason(pod))
+			p.waitFor(a.slowStartReason())
 		}
 	}
 }
@@ -128,6 +128,10 @@ func (a *attempt) waitsFor() (reason, detail string) {
 		return a.explainUnschedulable(message)
 	}
 	if isUnscheduled(pod) && !a.now.Before(pod.CreationTimestamp.Add(slowStart)) {
+		if names := devices(envOf(a.task.Task, a.obs.Envs)); names != "" {
+			return v1alpha1.ReasonNoScheduler, fmt.Sprintf("no scheduler has looked at the Pod for more than %d s: it waits until its claims exist: %s; or no running scheduler has the name %q",
+				int(slowStart/time.Second), names, schedulerOf(pod))
+		}
 		return v1alpha1.ReasonNoScheduler, fmt.Sprintf("no scheduler has looked at the Pod for more than %d s: its schedulerName is %q, which no running scheduler may have: start that scheduler, or create the job again with another computeEnv.kubernetes.schedulerName",
 			int(slowStart/time.Second), schedulerOf(pod))
 	}
@@ -191,6 +195,9 @@ func (a *attempt) explainUnschedulable(message string) (reason, detail string) {
 	}
 	n := a.obs.Nodes
 	if n == nil || len(zones) == 0 || slices.ContainsFunc(zones, func(z string) bool { return slices.Contains(n.Zones, z) }) {
+		if advice := schedulerAdvice(message); advice != "" {
+			message = advice + ": " + message
+		}
 		return v1alpha1.ReasonUnschedulable, fmt.Sprintf("no node fits%s: %s", inZones(zones), message)
 	}
 	known := n.Zones
@@ -258,7 +265,8 @@ func preparedSince(pod *corev1.Pod) metav1.Time {
 }
 
 // slowStartReason says what a node does that prepares a Pod for long.
-func slowStartReason(pod *corev1.Pod) (reason, detail string) {
+func (a *attempt) slowStartReason() (reason, detail string) {
+	pod := a.pod
 	if s := runningInit(pod); s != nil {
 		if reason, detail, ok := staging(pod, s); ok {
 			return reason, detail
@@ -280,8 +288,12 @@ func slowStartReason(pod *corev1.Pod) (reason, detail string) {
 			image = fmt.Sprintf("the image %q", s.Image)
 		}
 	}
-	return v1alpha1.ReasonContainerCreating, fmt.Sprintf("node %s has been preparing the container for more than %d s: pulling %s, or mounting volumes",
+	detail = fmt.Sprintf("node %s has been preparing the container for more than %d s: pulling %s, or mounting volumes",
 		pod.Spec.NodeName, int(slowStart/time.Second), image)
+	if names := needs(envOf(a.task.Task, a.obs.Envs)); names != "" {
+		detail += "; kubectl describe pod says what fails of: " + names
+	}
+	return v1alpha1.ReasonContainerCreating, detail
 }
 
 // isUnscheduled reports whether the Pod waits for a scheduler that has not said anything of it.

@@ -4,12 +4,13 @@
 package podspec
 
 import (
-	"maps"
 	"path"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"batchcompute.dev/operator/api/v1alpha1"
 )
 
 // addImage gives the container docker.image, else what imageId stands for, else the
@@ -50,8 +51,9 @@ func (b *builder) applyRunOptions() {
 	b.runAs(o.User, o.Group)
 	b.container.WorkingDir = o.WorkingDir
 	const shm = "/dev/shm"
-	taken := slices.ContainsFunc(b.container.VolumeMounts, func(m corev1.VolumeMount) bool { return path.Clean(m.MountPath) == shm })
-	if o.ShmSize != nil && !taken { // a ComputeEnv may have a disk there
+	taken := slices.ContainsFunc(b.container.VolumeMounts, func(m corev1.VolumeMount) bool { return path.Clean(m.MountPath) == shm }) ||
+		slices.ContainsFunc(b.env.Kubernetes.VolumeMounts, func(m v1alpha1.VolumeMount) bool { return path.Clean(m.MountPath) == shm })
+	if o.ShmSize != nil && !taken { // a ComputeEnv may have a disk or a volume there
 		size := o.ShmSize.DeepCopy()
 		b.mount(corev1.Volume{Name: "shm", VolumeSource: corev1.VolumeSource{
 			EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: &size},
@@ -67,70 +69,5 @@ func (b *builder) runAs(user, group *int64) {
 	}
 	if group != nil {
 		s.RunAsGroup = new(*group)
-	}
-}
-
-// applyKubernetes does what is wished for beyond the API. It comes last, and wins.
-func (b *builder) applyKubernetes() {
-	k, spec := b.env.Kubernetes, &b.pod.Spec
-	spec.NodeSelector = maps.Clone(k.NodeSelector)
-	for i := range k.Tolerations {
-		spec.Tolerations = append(spec.Tolerations, *k.Tolerations[i].DeepCopy())
-	}
-	for _, s := range k.ImagePullSecrets {
-		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: s.Name})
-	}
-	spec.ServiceAccountName, spec.SchedulerName = k.ServiceAccountName, k.SchedulerName
-	if k.RuntimeClassName != "" {
-		spec.RuntimeClassName = new(k.RuntimeClassName)
-	}
-	if k.PriorityClassName != "" {
-		spec.PriorityClassName = k.PriorityClassName
-	}
-	b.applyResources()
-	b.applySecurity()
-}
-
-// applyResources puts each resource that is given in the place of the machine's: a request
-// or limit that would not fit beside it is the machine's, and goes.
-func (b *builder) applyResources() {
-	k := b.env.Kubernetes.Resources
-	if k == nil {
-		return
-	}
-	r := &b.container.Resources
-	for _, list := range []corev1.ResourceList{k.Requests, k.Limits} {
-		for name := range list {
-			delete(r.Requests, name)
-			delete(r.Limits, name)
-		}
-	}
-	add := func(to *corev1.ResourceList, from corev1.ResourceList) {
-		if *to == nil && len(from) > 0 {
-			*to = corev1.ResourceList{}
-		}
-		for name, q := range from {
-			(*to)[name] = q.DeepCopy()
-		}
-	}
-	add(&r.Requests, k.Requests)
-	add(&r.Limits, k.Limits)
-}
-
-func (b *builder) applySecurity() {
-	k, s := b.env.Kubernetes.SecurityContext, b.pod.Spec.SecurityContext
-	if k == nil {
-		return
-	}
-	b.runAs(k.RunAsUser, k.RunAsGroup)
-	if k.RunAsNonRoot != nil {
-		s.RunAsNonRoot = new(*k.RunAsNonRoot)
-	}
-	if k.FSGroup != nil {
-		s.FSGroup = new(*k.FSGroup)
-	}
-	s.SupplementalGroups = append(s.SupplementalGroups, k.SupplementalGroups...)
-	if k.ReadOnlyRootFilesystem != nil {
-		b.container.SecurityContext.ReadOnlyRootFilesystem = new(*k.ReadOnlyRootFilesystem)
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -85,7 +84,8 @@ func Meta(job *v1alpha1.BatchJob, spec *resolve.Job, in resolve.Instance, env *r
 // restricted. The error is of type *Error. Cost: some microseconds, whatever the job's size.
 func Build(job *v1alpha1.BatchJob, spec *resolve.Job, in resolve.Instance, env *resolve.Env, cluster Cluster) (*corev1.Pod, error) {
 	t := &spec.Tasks[in.Task]
-	b := &builder{task: t, env: env, cluster: cluster, pod: &corev1.Pod{
+	system := systemVariables(spec, t, in)
+	b := &builder{task: t, env: env, cluster: cluster, system: system, pod: &corev1.Pod{
 		ObjectMeta: Meta(job, spec, in, env),
 		Spec: corev1.PodSpec{
 			RestartPolicy:                corev1.RestartPolicyNever,
@@ -102,7 +102,7 @@ func Build(job *v1alpha1.BatchJob, spec *resolve.Job, in resolve.Instance, env *
 			Containers: []corev1.Container{{
 				Name:    ContainerName,
 				Command: []string{"/bin/sh", "-c", literal(t.Spec.Application.Command)},
-				Env:     variables(spec, t, in),
+				Env:     variables(t, system),
 				SecurityContext: &corev1.SecurityContext{
 					AllowPrivilegeEscalation: new(false),
 					Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
@@ -136,26 +136,5 @@ type builder struct {
 	cluster   Cluster
 	pod       *corev1.Pod
 	container *corev1.Container
-}
-
-// variables returns the user's variables and then the system's, which therefore win.
-func variables(spec *resolve.Job, t *resolve.Task, in resolve.Instance) []corev1.EnvVar {
-	out := make([]corev1.EnvVar, 0, len(t.Spec.EnvVars)+len(t.RunOptions.Env)+4)
-	for _, list := range [][]v1alpha1.EnvVar{t.RunOptions.Env, t.Spec.EnvVars} {
-		for _, v := range list {
-			out = append(out, corev1.EnvVar{Name: v.Name, Value: literal(v.Value)})
-		}
-	}
-	return append(out,
-		corev1.EnvVar{Name: v1alpha1.EnvJobID, Value: spec.ID},
-		corev1.EnvVar{Name: v1alpha1.EnvTaskName, Value: t.Name},
-		corev1.EnvVar{Name: v1alpha1.EnvTaskInstanceNum, Value: strconv.Itoa(t.InstanceNum)},
-		corev1.EnvVar{Name: v1alpha1.EnvTaskInstanceIndex, Value: strconv.Itoa(in.Index)},
-	)
-}
-
-// literal guards text against the expansion of $(NAME) and $$ that Kubernetes does in
-// commands and values: a shell must get its own $(date) and $$ as they were written.
-func literal(text string) string {
-	return strings.ReplaceAll(text, "$", "$$")
+	system    []corev1.EnvVar
 }

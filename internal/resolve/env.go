@@ -86,9 +86,12 @@ func Named(env *v1alpha1.ComputeEnv, tags []v1alpha1.Tag) *Env {
 	return out
 }
 
+// noOptions is what all Envs share that have no wishes beyond the API: a job may have thousands.
+var noOptions = &v1alpha1.KubernetesOptions{}
+
 func newEnv(data *v1alpha1.EnvData, mounts []v1alpha1.MountDataDisk, options *v1alpha1.KubernetesOptions, placement *v1alpha1.Placement, tags tagSet) *Env {
 	e := &Env{
-		Data: cmp.Or(data, &v1alpha1.EnvData{}), Mounts: mounts, Kubernetes: cmp.Or(options, &v1alpha1.KubernetesOptions{}),
+		Data: cmp.Or(data, &v1alpha1.EnvData{}), Mounts: mounts, Kubernetes: cmp.Or(options, noOptions),
 		HostIDs: placement.HostIDs, HostIPs: placement.HostIPs,
 	}
 	if placement.Zone != "" {

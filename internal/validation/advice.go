@@ -121,6 +121,14 @@ var advice = []adviceRow{
 	{field: "job.tasks[].application.docker.passwordSecretRef", when: given, text: secretText},
 	{field: "job.tasks[].computeEnv.kubernetes.imagePullSecrets", text: secretText},
 	{
+		field: "job.tasks[].computeEnv.kubernetes.env[]",
+		when: func(v reflect.Value) bool {
+			e := v.Interface().(v1alpha1.KubernetesEnvVar)
+			return isSecretName(e.Name) && isLiteral(e.Value) || holdsCredential(e.Value)
+		},
+		text: "seems to contain a credential; everybody who may read the BatchJob or its Pods can see it: use valueFrom.secretKeyRef",
+	},
+	{
 		field:   "job.tasks[].computeEnv.envData.instanceChargeType",
 		when:    is("SPOTPAID"),
 		offered: func(o offers) bool { _, ok := o.ChargeType("SPOTPAID"); return !ok },

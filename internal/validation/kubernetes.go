@@ -6,6 +6,7 @@ package validation
 import (
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -26,6 +27,8 @@ const (
 	maxGroups      = 64
 	// maxAnnotations is the size of all keys and values. Unit: bytes.
 	maxAnnotations = 64 << 10
+	// maxKubernetes is the size of all of it: each of a job's Pods has a copy. Unit: bytes.
+	maxKubernetes = 256 << 10
 	// maxID is the highest number of a user or a group, as the API server has it.
 	maxID = math.MaxInt32
 )
@@ -37,6 +40,10 @@ func (c *checker) checkKubernetes(k *v1alpha1.KubernetesOptions, path *field.Pat
 		return
 	}
 	path = path.Child("kubernetes")
+	if size := encodedSize(kubernetesShape, reflect.ValueOf(k).Elem()); size > maxKubernetes {
+		c.wrong(path, "", "must be at most %d bytes as JSON, got %d: every Pod has all of it", maxKubernetes, size)
+		return
+	}
 	c.checkLabels(k.NodeSelector, false, path, "nodeSelector")
 	c.checkCount(len(k.Tolerations), maxTolerations, path, "tolerations")
 	for i := range k.Tolerations {
@@ -61,6 +68,15 @@ func (c *checker) checkKubernetes(k *v1alpha1.KubernetesOptions, path *field.Pat
 	}
 	c.checkLabels(k.Labels, true, path, "labels")
 	c.checkAnnotations(k.Annotations, path)
+	c.checkEnv(k.Env, path)
+	c.checkEnvFrom(k.EnvFrom, path)
+	c.checkVolumes(k, path)
+	c.checkServiceAccountToken(k.ServiceAccountToken, path)
+	c.checkAffinity(k.Affinity, path)
+	c.checkSpread(k.TopologySpreadConstraints, path)
+	c.checkHosts(k, path)
+	c.oneOfValues(k.ImagePullPolicy, pullPolicies, path, "imagePullPolicy")
+	c.checkClaims(k, path)
 	c.checkPolicy(k, path)
 }
 

@@ -18,8 +18,8 @@ import (
 )
 
 // The checks of this file are about what this cluster's policy, a part of the operator's
-// catalogue, lets requests ask of their Pods. They follow the checks of the form; what is absent is
-// allowed.
+// catalogue, lets requests ask of their Pods. They follow the checks of the form, those of volumes
+// and variables item by item; what is absent is allowed.
 
 // forbidden records that the policy does not allow the field name of the object at path. must is
 // what it says, got the value as a message repeats it, and entry the part of the policy.
@@ -58,10 +58,10 @@ func listed(allowed catalog.Allowed) string {
 
 // checkPolicy checks what a task or a ComputeEnv wants of its Pods; path is that of kubernetes.
 func (c *checker) checkPolicy(k *v1alpha1.KubernetesOptions, path *field.Path) {
-	if c.offers == nil {
+	p := c.policy()
+	if p == nil {
 		return
 	}
-	p := c.offers.Policy()
 	if p.NodeSelectorKeys != nil {
 		for _, key := range slices.Sorted(maps.Keys(k.NodeSelector)) {
 			if !p.NodeSelectorKeys.Has(key) { // the path is made only when it is needed
@@ -131,4 +131,46 @@ func (c *checker) checkHostsPolicy(p *v1alpha1.Placement, path *field.Path) {
 			c.forbidden(path, f.name, "allowHosts", "must not be given", "")
 		}
 	}
+}
+
+// checkSecretName checks whether commands may read a Secret.
+func (c *checker) checkSecretName(value string, path *field.Path, name string) {
+	if p := c.policy(); p != nil {
+		c.checkAllowed(value, p.SecretNames, path, name, "secretNames")
+	}
+}
+
+// checkVolumeType checks whether volumes may have the source that this one has.
+func (c *checker) checkVolumeType(v *v1alpha1.Volume, path *field.Path) {
+	p := c.policy()
+	if p == nil || p.VolumeTypes == nil {
+		return
+	}
+	for _, s := range sourcesOf(v) {
+		if s.given && !p.VolumeTypes.Has(s.name) {
+			c.forbidden(path, s.name, "volumeTypes", "must be another source: "+listed(p.VolumeTypes)+",", "")
+		}
+	}
+}
+
+// checkDriver checks whether volumes may be of a CSI driver.
+func (c *checker) checkDriver(name string, path *field.Path) {
+	if p := c.policy(); p != nil {
+		c.checkAllowed(name, p.CSIDrivers, path, "driver", "csiDrivers")
+	}
+}
+
+// checkTokens checks whether commands may have a token of their service account.
+func (c *checker) checkTokens(path *field.Path) {
+	if p := c.policy(); p != nil && p.ForbidTokens {
+		c.forbidden(path, "", "allowServiceAccountTokens", "must not be given", "")
+	}
+}
+
+// policy is the cluster's policy, nil if it is not known.
+func (c *checker) policy() *catalog.Policy {
+	if c.offers == nil {
+		return nil
+	}
+	return c.offers.Policy()
 }

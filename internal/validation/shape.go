@@ -29,11 +29,14 @@ type fieldShape struct {
 	shape     *shape
 }
 
-// specShape and envShape are the shapes of spec, of a BatchJob and of a ComputeEnv. They are
-// built once and only read.
+// specShape and envShape are the shapes of spec, of a BatchJob and of a ComputeEnv, and
+// kubernetesShape and affinityShape those of kubernetes in both and of its affinity. They are built
+// once and only read.
 var (
-	specShape = shapeOf(reflect.TypeFor[v1alpha1.BatchJobSpec]())
-	envShape  = shapeOf(reflect.TypeFor[v1alpha1.ComputeEnvSpec]())
+	specShape       = shapeOf(reflect.TypeFor[v1alpha1.BatchJobSpec]())
+	envShape        = shapeOf(reflect.TypeFor[v1alpha1.ComputeEnvSpec]())
+	kubernetesShape = shapeOf(reflect.TypeFor[v1alpha1.KubernetesOptions]())
+	affinityShape   = shapeOf(reflect.TypeFor[v1alpha1.Affinity]())
 )
 
 // shapeOf follows the nesting of Go types, which is no user's choice and not deep.

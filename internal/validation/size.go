@@ -17,7 +17,8 @@ import (
 )
 
 // Bounds of a stored BatchJob. etcd takes 1.5 MiB in one request; what is left over
-// is for metadata. Unit: bytes.
+// is for metadata. What each Pod has a copy of has bounds of its own: maxKubernetes, and within
+// it maxAffinity and maxAnnotations. Unit: bytes.
 const (
 	// MaxSpecSize is the most that a spec may take.
 	MaxSpecSize = 1 << 20
