@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,13 +147,14 @@ func TestOutage(t *testing.T) {
 func TestChangedObject(t *testing.T) {
 	w := newWorld(t)
 	w.Set("p/big", text(20_000), nil)
-	changes := 0
-	w.faults.Plan = func(n int, r *http.Request) s3test.Fault {
-		if r.URL.Query().Has("list-type") || changes == 2 {
+	var changes atomic.Int64
+	change := s3test.Fault{Do: func() { w.Set("p/big", text(20_000+int(changes.Load())), nil) }}
+	w.faults.Plan = func(_ int, r *http.Request) s3test.Fault {
+		if r.URL.Query().Has("list-type") || changes.Load() == 2 {
 			return s3test.Fault{}
 		}
-		changes++
-		return s3test.Fault{Do: func() { w.Set("p/big", text(20_000+changes), nil) }}
+		changes.Add(1)
+		return change
 	}
 	dst := t.TempDir()
 	check(t, w.stage(t, "p/", dst))
@@ -160,9 +162,9 @@ func TestChangedObject(t *testing.T) {
 		t.Errorf("%d bytes, %d files", len(got["big"].Data), len(got))
 	}
 	// One that changes all the time is an error, and leaves nothing.
-	changes = 3
 	w.faults.Plan = func(int, *http.Request) s3test.Fault {
-		return s3test.Fault{Do: func() { changes++; w.Set("p/big", text(20_000+changes), nil) }}
+		changes.Add(1)
+		return change
 	}
 	dst = t.TempDir()
 	r := w.stage(t, "p/", dst)
