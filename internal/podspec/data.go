@@ -49,6 +49,9 @@ const (
 // for storing its output. Unit: seconds.
 const execGrace = 10
 
+// maxContainers is how many containers a Pod with data has at most, and one that the cluster adds.
+const maxContainers = 5
+
 // Agent is how Pods get the agent.
 type Agent struct {
 	// Image is the agent's image, with the program /agent.
@@ -344,6 +347,9 @@ func (d *data) credentials(what string, source corev1.VolumeSource) string {
 // addContainers adds the containers of the agent, and has it run the command.
 func (d *data) addContainers() {
 	spec := &d.pod.Spec
+	// The kubelet shares the size of termination messages among the containers.
+	bytes := agentapi.MessageBytes(maxContainers)
+	d.stage.MessageBytes, d.exec.MessageBytes, d.outputs.MessageBytes = bytes, bytes, bytes
 	if len(d.stage.Inputs) > 0 || d.stage.Package != nil {
 		d.stage.Version = agentapi.Version
 		d.stage.Limits.MaxBytes = d.diskBytes()

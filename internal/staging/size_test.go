@@ -226,10 +226,7 @@ func newSized(t testing.TB, objects int, size int64, useTLS bool) *sized {
 	if useTLS {
 		server := httptest.NewTLSServer(s.Synthetic)
 		t.Cleanup(server.Close)
-		s.url, s.ca = server.URL, filepath.Join(t.TempDir(), "ca.crt")
-		if err := os.WriteFile(s.ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		s.url, s.ca = server.URL, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 	} else {
 		s.url = s3test.Serve(t, s.Synthetic)
 	}

@@ -20,27 +20,20 @@ import (
 	"batchcompute.dev/operator/internal/staging/fault"
 )
 
-// Files in a directory of credentials.
-const (
-	idFile    = "secretId"
-	keyFile   = "secretKey"
-	tokenFile = "token"
-)
-
 // provider returns where the keys of a store come from.
 func provider(s agentapi.Store, transport http.RoundTripper) *credentials.Credentials {
 	switch {
 	case s.Credentials == "":
 		return credentials.NewStatic("", "", "", credentials.SignatureAnonymous)
 	case s.Identity == "":
-		return credentials.New(&files{dir: s.Credentials})
+		return credentials.New(&files{dir: s.Credentials, id: s.SecretID})
 	}
 	return credentials.New(&identity{credentials.STSWebIdentity{
 		Client:      &http.Client{Transport: identityAnswers{transport}, Timeout: identityTimeout},
 		STSEndpoint: s.Identity,
 		RoleARN:     s.Role,
 		GetWebIDTokenExpiry: func() (*credentials.WebIdentityToken, error) {
-			token, err := readSecret(s.Credentials)
+			token, err := readSecret(filepath.Join(s.Credentials, agentapi.TokenFile))
 			if err != nil {
 				return nil, err
 			}
@@ -52,6 +45,8 @@ func provider(s agentapi.Store, transport http.RoundTripper) *credentials.Creden
 // files is a directory with keys. It is looked at for each request.
 type files struct {
 	dir string
+	// id is the identifier of the key; empty means that a file has it.
+	id string
 
 	mu sync.Mutex
 	// version and value are what was read last; version is empty if it has none.
@@ -79,7 +74,7 @@ func (f *files) RetrieveWithCredContext(*credentials.CredContext) (v credentials
 			return f.value, nil
 		}
 		dir = filepath.Join(dir, filepath.Base(version))
-		if v, err = read(dir); err == nil {
+		if v, err = read(dir, f.id); err == nil {
 			f.version, f.value = version, v
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -90,14 +85,16 @@ func (f *files) RetrieveWithCredContext(*credentials.CredContext) (v credentials
 }
 
 // read reads the files of one version.
-func read(dir string) (v credentials.Value, err error) {
-	if v.AccessKeyID, err = readSecret(filepath.Join(dir, idFile)); err != nil {
+func read(dir, id string) (v credentials.Value, err error) {
+	if v.AccessKeyID = id; id == "" {
+		if v.AccessKeyID, err = readSecret(filepath.Join(dir, agentapi.SecretIDFile)); err != nil {
+			return v, err
+		}
+	}
+	if v.SecretAccessKey, err = readSecret(filepath.Join(dir, agentapi.SecretKeyFile)); err != nil {
 		return v, err
 	}
-	if v.SecretAccessKey, err = readSecret(filepath.Join(dir, keyFile)); err != nil {
-		return v, err
-	}
-	v.SessionToken, err = readSecret(filepath.Join(dir, tokenFile))
+	v.SessionToken, err = readSecret(filepath.Join(dir, agentapi.TokenFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}

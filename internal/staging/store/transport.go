@@ -53,13 +53,9 @@ func Transport(o TransportOptions) (*http.Transport, error) {
 		t.MaxIdleConnsPerHost = 32
 	}
 	if o.CA != "" {
-		pem, err := os.ReadFile(o.CA)
-		if err != nil {
-			return nil, fault.OfFile(o.CA, err)
-		}
 		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fault.Final(fault.Certificate, o.CA, "there is no certificate in the file", "store PEM in it")
+		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(o.CA)) {
+			return nil, fault.Final(fault.Certificate, "", "there is no certificate in ca", "have it in PEM form in the operator's catalogue")
 		}
 	}
 	return t, nil
