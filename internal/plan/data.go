@@ -66,6 +66,13 @@ func agentFailure(t *corev1.ContainerStateTerminated) (message string, permanent
 	return message, r.Class == agentapi.Permanent || t.ExitCode == agentapi.ExitUsage
 }
 
+// execFailed reports whether the container of the command ended since the agent itself failed in it.
+func execFailed(pod *corev1.Pod, ended *corev1.ContainerStateTerminated) bool {
+	i := slices.IndexFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == podspec.ContainerName })
+	return i >= 0 && len(pod.Spec.Containers[i].Command) > 0 && pod.Spec.Containers[i].Command[0] == podspec.AgentProgram &&
+		agentapi.ParseResult(ended.Message).Class != ""
+}
+
 // stageFailed sets the outcome of an attempt whose inputs could not be copied.
 func (end *outcome) stageFailed(t *corev1.ContainerStateTerminated) {
 	message, permanent := agentFailure(t)

@@ -175,3 +175,27 @@ func TestStartErrorWithOutputs(t *testing.T) {
 		t.Error("the Pod waits for outputs of a command that never started")
 	}
 }
+
+// TestExecFailed: what the agent could not do is not the command's failure.
+func TestExecFailed(t *testing.T) {
+	for message, want := range map[string]string{
+		result(agentapi.Transient, "no space left on device"): "StartError: the command could not be run: no space left on device",
+		result("", ""): "CommandFailed: exit code 75",
+	} {
+		w := newWorld(t, testutil.Job("j").Task("a")).step()
+		w.do("a/0", func(pod *corev1.Pod) {
+			for i := range pod.Spec.Containers {
+				if pod.Spec.Containers[i].Name == podspec.ContainerName {
+					pod.Spec.Containers[i].Command = []string{podspec.AgentProgram, "exec"}
+				}
+			}
+			testutil.Bind(pod, "node-1")
+			testutil.Start(pod, w.now)
+			testutil.Finish(pod, agentapi.ExitTransient, w.now)
+			stateOf(pod).Terminated.Message = message
+		}).step()
+		if f := w.job.Status.Failures; len(f) != 1 || f[0].Reason+": "+f[0].Message != want {
+			t.Errorf("failures are %+v, want %q", f, want)
+		}
+	}
+}

@@ -116,6 +116,10 @@ func (a *attempt) outcome() *outcome {
 		end.by(byMachine, v1alpha1.ReasonStartError, "%s could not start the container in time%s", nodeOf(pod), because("", ended.Message))
 	case isStartError(ended):
 		end.by(byCommand, v1alpha1.ReasonStartError, "the container could not start%s", because("", ended.Message))
+	case execFailed(pod, ended):
+		message, permanent := agentFailure(ended)
+		end.permanent = permanent
+		end.by(byMachine, v1alpha1.ReasonStartError, "the command could not be run: %s", message)
 	default:
 		end.by(byCommand, v1alpha1.ReasonCommandFailed, "%s", withOutputs(pod, withSidecars(pod, exitMessage(ended.ExitCode))))
 	}

@@ -49,6 +49,9 @@ const (
 // for storing its output. Unit: seconds.
 const execGrace = 10
 
+// AgentProgram is the agent in the container of the command.
+const AgentProgram = agentapi.AgentDir + "/agent"
+
 // maxContainers is how many containers a Pod with data has at most, and one that the cluster adds.
 const maxContainers = 5
 
@@ -373,7 +376,7 @@ func (d *data) addContainers() {
 	d.container.VolumeMounts = append(d.container.VolumeMounts, corev1.VolumeMount{Name: agentVolume, MountPath: agentapi.AgentDir, ReadOnly: true}, state)
 	d.exec.Version, d.exec.GraceSeconds = agentapi.Version, execGrace
 	d.exec.KeepStdout, d.exec.KeepStderr = d.outputs.Stdout != nil, d.outputs.Stderr != nil
-	d.container.Command = append([]string{path.Join(agentapi.AgentDir, "agent"), "exec", "--"}, d.container.Command...)
+	d.container.Command = append([]string{AgentProgram, "exec", "--"}, d.container.Command...)
 	d.container.Env = append(d.container.Env, configuration(d.exec)...)
 	if !stores {
 		return
