@@ -157,15 +157,23 @@ func (a *attempt) waitedFor() (reason, detail string) {
 	return a.storedWait()
 }
 
-// storedWait returns what the stored status says that the Pod waits for. The status lists only some of the
-// instances; others of the same task wait for the same.
+// startReasons are the reasons of waitsFor.
+var startReasons = []string{
+	v1alpha1.ReasonUnschedulable, v1alpha1.ReasonZoneNotFound, v1alpha1.ReasonNoScheduler,
+	v1alpha1.ReasonImagePull, v1alpha1.ReasonContainerConfig, v1alpha1.ReasonInitContainerFailed,
+}
+
+// storedWait returns what the stored status says that the start of the Pod waits for. If the list of instances is full,
+// the Pod may be missing in it, and the first instance of the same task that waits for its start stands for it.
 func (a *attempt) storedWait() (reason, detail string) {
-	for i := range a.obs.Job.Status.Waiting {
-		w := &a.obs.Job.Status.Waiting[i]
-		if w.PodName == a.pod.Name {
+	list := a.obs.Job.Status.Waiting
+	for i := range list {
+		w := &list[i]
+		switch {
+		case !slices.Contains(startReasons, w.Reason):
+		case w.PodName == a.pod.Name:
 			return w.Reason, w.Message
-		}
-		if w.TaskName == a.task.Name && reason == "" {
+		case len(list) == v1alpha1.MaxWaiting && w.TaskName == a.task.Name && reason == "":
 			reason, detail = w.Reason, w.Message
 		}
 	}

@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/testutil"
 )
 
@@ -62,4 +64,42 @@ func TestProgress(t *testing.T) {
 func started(pod *corev1.Pod, now time.Time) {
 	testutil.Bind(pod, "n")
 	testutil.Start(pod, now)
+}
+
+// TestStoredWait: what a Pod waited for is read from its own entry; another instance stands for it only if the list of
+// instances is full, and only if it waits for its start, too.
+func TestStoredWait(t *testing.T) {
+	wait := func(task, pod, reason string) v1alpha1.TaskInstanceWait {
+		return v1alpha1.TaskInstanceWait{TaskName: task, PodName: pod, Reason: reason, Message: "of " + pod}
+	}
+	full := make([]v1alpha1.TaskInstanceWait, v1alpha1.MaxWaiting)
+	for i := range full {
+		full[i] = wait("a", "other", v1alpha1.ReasonNodeLost)
+	}
+	image := slices.Clone(full)
+	image[7] = wait("a", "second", v1alpha1.ReasonImagePull)
+	another := slices.Clone(full)
+	another[7] = wait("b", "second", v1alpha1.ReasonImagePull)
+	for name, tc := range map[string]struct {
+		waiting []v1alpha1.TaskInstanceWait
+		want    string
+	}{
+		"none":                       {nil, ""},
+		"its own":                    {[]v1alpha1.TaskInstanceWait{wait("a", "other", v1alpha1.ReasonImagePull), wait("a", "mine", v1alpha1.ReasonContainerConfig)}, "ContainerConfigError of mine"},
+		"its own, of something else": {[]v1alpha1.TaskInstanceWait{wait("a", "mine", v1alpha1.ReasonNodeLost)}, ""},
+		"another's, with space left": {[]v1alpha1.TaskInstanceWait{wait("a", "other", v1alpha1.ReasonImagePull)}, ""},
+		"full":                       {image, "ImagePullFailed of second"},
+		"full, of nodes":             {full, ""},
+		"full, of another task":      {another, ""},
+	} {
+		stored := testutil.Job("j").Obj()
+		stored.Status.Waiting = tc.waiting
+		pod := &corev1.Pod{}
+		pod.Name = "mine"
+		a := attempt{job: &job{obs: Observation{Job: stored}}, pod: pod, task: &task{Task: &resolve.Task{Name: "a"}}}
+		reason, detail := a.storedWait()
+		if got := strings.TrimSpace(reason + " " + detail); got != tc.want {
+			t.Errorf("%s: got %q, want %q", name, got, tc.want)
+		}
+	}
 }

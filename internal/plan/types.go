@@ -157,13 +157,13 @@ type Plan struct {
 type StatusWrite int
 
 const (
-	// WriteInformational: the status only informs people, and may be a second late. The zero value.
+	// WriteInformational is for a status that only informs people, and may be a second late. The zero value.
 	WriteInformational StatusWrite = iota
-	// WriteBatched: the status stores claims or outcomes, and may wait a moment for more to be stored
+	// WriteBatched is for a status that stores claims or outcomes, and may wait a moment for more to be stored
 	// in the same write: no instance starts by it, or few compared with those that are active. A job
 	// that has nodes of ComputeEnvs to give back is never batched.
 	WriteBatched
-	// WriteImmediate: the status stores a claim, an outcome or an end that other work waits for.
+	// WriteImmediate is for a status that stores a claim, an outcome or an end that other work waits for.
 	WriteImmediate
 )
 

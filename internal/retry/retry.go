@@ -59,7 +59,7 @@ func Of(err error) (Class, time.Duration) {
 		}
 		return class, delay
 	}
-	if own, ok := err.(*classified); ok {
+	if own, ok := err.(*classified); ok { //nolint:errorlint // this walks the chain itself, an error at a time
 		return own.class, own.delay
 	}
 	if next := errors.Unwrap(err); next != nil {
