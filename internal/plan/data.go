@@ -74,10 +74,10 @@ func execFailed(pod *corev1.Pod, ended *corev1.ContainerStateTerminated) bool {
 }
 
 // stageFailed sets the outcome of an attempt whose inputs could not be copied.
-func (end *outcome) stageFailed(t *corev1.ContainerStateTerminated) {
+func (o *outcome) stageFailed(t *corev1.ContainerStateTerminated) {
 	message, permanent := agentFailure(t)
-	end.permanent = permanent
-	end.by(byMachine, v1alpha1.ReasonStageInFailed, "the data of the task could not be copied to its node: %s", message)
+	o.permanent = permanent
+	o.by(byMachine, v1alpha1.ReasonStageInFailed, "the data of the task could not be copied to its node: %s", message)
 }
 
 // outputsFailed sets the outcome of an attempt whose command ended with 0 and whose outputs are not stored.
