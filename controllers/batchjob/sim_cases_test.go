@@ -105,6 +105,14 @@ func TestSimCases(t *testing.T) {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
 			[]string{"node lost of", "a user deletes", "much time passes", "its node comes back"},
 		},
+		"a Pod on a lost node that has no label anymore when its job ends": {
+			testutil.Job("sim").Task("a").Task("b").Edges("a->b"),
+			[]string{"node lost of", "terminate", "idle", "much time passes", "answer lost", "crash", "label removed"},
+		},
+		"a Pod that a user deletes, and that is evicted after its timeout": {
+			testutil.Job("sim").Task("a", testutil.Timeout(30), machines(1)),
+			[]string{"node lost of", "a user deletes", "idle", "time passes", "its node comes back", "evicted"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, outlines := range []bool{false, true} {

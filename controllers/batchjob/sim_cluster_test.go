@@ -184,6 +184,7 @@ func (s *simulation) machineLost(b *simPod, pod *corev1.Pod) {
 		return
 	}
 	// The API server does not keep the time of the deletion, and so not whether it was for the timeout.
+	b.late = b.late || s.isLate(b, pod, 0)
 	b.ends = append(b.ends, simEnding{stopped: true}, simEnding{stopped: true, machine: true})
 }
 

@@ -265,7 +265,8 @@ func (s *simulation) checkFinal(before, after *v1alpha1.BatchJob) {
 		return
 	}
 	for _, name := range s.podNames() {
-		if pod := s.pods[name]; isTracked(pod) && !plan.HasFinished(pod) && metav1.IsControlledBy(pod, after) {
+		pod := s.pods[name]
+		if isTracked(pod) && !plan.HasFinished(pod) && metav1.IsControlledBy(pod, after) && !s.isForgotten(s.simPodOf(pod), after) {
 			s.fail("I7: the job is %s, and %s has not finished", after.Status.State, name)
 		}
 	}
@@ -336,9 +337,14 @@ func (s *simulation) checkSuspended(job *v1alpha1.BatchJob) {
 	}
 }
 
-// isCounted reports whether the instance of a Pod has ended, so that no pass asks the API server for its Pod.
-func (s *simulation) isCounted(b *simPod) bool {
-	where := s.records(s.jobs[b.job.Name], b.in.Task)[b.in.Index].where
+// isForgotten reports whether a user removed the tracking label of a Pod whose instance has ended: no cache has the Pod, and no
+// pass asks the API server for it. The user who edited it must delete it.
+func (s *simulation) isForgotten(b *simPod, job *v1alpha1.BatchJob) bool {
+	pod := s.pods[b.name]
+	if !b.hidden || pod == nil || pod.Labels[v1alpha1.LabelTracked] != "" {
+		return false
+	}
+	where := s.records(job, b.in.Task)[b.in.Index].where
 	return where == simSucceeded || where == simFailed
 }
 
@@ -348,8 +354,9 @@ func (s *simulation) checkNothingLeft() {
 	hidden := false
 	for _, name := range s.podNames() {
 		pod := s.pods[name]
-		if b := s.simPodOf(pod); b.hidden && pod.Labels[v1alpha1.LabelTracked] == "" && (s.isDeleted(b.job) || s.isCounted(b)) {
-			hidden = true // no cache has it, and no pass asks for it: the user who edited it must delete it
+		b := s.simPodOf(pod)
+		if b.hidden && pod.Labels[v1alpha1.LabelTracked] == "" && s.isDeleted(b.job) || !s.isDeleted(b.job) && s.isForgotten(b, s.jobs[b.job.Name]) {
+			hidden = true
 			continue
 		}
 		if isTracked(pod) {

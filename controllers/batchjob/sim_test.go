@@ -24,7 +24,7 @@ import (
 // How much is simulated; make sim simulates more than go test.
 var (
 	simRuns       = flag.Int("sim.runs", 500, "random runs of the simulation")
-	simSeed       = flag.Uint64("sim.seed", 0, "seed of the random runs; 0 takes one from the clock")
+	simSeed       = flag.Uint64("sim.seed", 1, "seed of the random runs; 0 takes one from the clock")
 	simDeviations = flag.Int("sim.deviations", 2, "deviations in one run of the exhaustive search")
 	simTime       = flag.Duration("sim.time", 6*time.Second, "time for the exhaustive search")
 )
