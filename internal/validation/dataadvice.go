@@ -13,8 +13,13 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 )
 
-// inputAdvice are the rows for inputMappings, in the list of a ComputeEnv; a task's has the same.
-var inputAdvice = []adviceRow{
+// sourceAdvice are the rows about where data comes from, of a ComputeEnv and, the same, of a task.
+var sourceAdvice = []adviceRow{
+	{
+		field: "authentications",
+		when:  func(v reflect.Value) bool { return v.Len() > 1 },
+		text:  "has several keys for COS; the first one counts",
+	},
 	{field: "inputMappings[].mountType", text: "has no effect: objects are copied to the machine before the command starts"},
 	{
 		field: "inputMappings[]",
@@ -25,7 +30,7 @@ var inputAdvice = []adviceRow{
 }
 
 // dataAdvice are the rows about what tasks read and store.
-var dataAdvice = slices.Concat(ofTasks(inputAdvice), []adviceRow{
+var dataAdvice = slices.Concat(ofTasks(sourceAdvice), []adviceRow{
 	{
 		field: "job.tasks[].outputMappings[]",
 		asks:  (*subject).sharesOutput,
@@ -42,11 +47,6 @@ var dataAdvice = slices.Concat(ofTasks(inputAdvice), []adviceRow{
 		field: "job.tasks[].redirectInfo",
 		asks:  (*subject).sharesLog,
 		text:  "gives the logs of several instances, or stdout and stderr, the name of one object, which has the last of them: use the placeholders, or no file name",
-	},
-	{
-		field: "job.tasks[].authentications",
-		when:  func(v reflect.Value) bool { return v.Len() > 1 },
-		text:  "has several keys for COS; the first one counts",
 	},
 })
 

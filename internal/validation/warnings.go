@@ -129,7 +129,7 @@ const noEffectYet = "has no effect yet"
 // envRules are the rows for ComputeEnvs, in the order of their fields: those of a placement
 // and of a task's computeEnv, and a few of their own.
 var envRules = func() []rule {
-	rows := slices.Concat(carriedAdvice(envNotBuiltYet, noEffectYet), inputAdvice)
+	rows := slices.Concat(carriedAdvice(envNotBuiltYet, noEffectYet), sourceAdvice)
 	for _, row := range jobAdvice() {
 		field, ok := strings.CutPrefix(row.field, "job.tasks[].computeEnv.")
 		if ok = ok || strings.HasPrefix(field, "placement."); ok && stepsTo(envShape, field) != nil {
