@@ -155,11 +155,11 @@ func withOutputs(pod *corev1.Pod, sentence string) string {
 }
 
 // awaitOutputs says what an attempt does whose command has ended while its outputs are being stored. It is
-// false once they are, or if there are none to wait for: of a command that could not be started there are none.
+// false once they are, or if there are none to wait for: of a command that was not started there are none.
 func (p *progress) awaitOutputs(a *attempt) bool {
 	pod := a.pod
 	end, state := stateOf(pod).Terminated, outputsState(pod)
-	if !hasOutputs(pod) || state.Terminated != nil || isStartError(end) {
+	if !hasOutputs(pod) || state.Terminated != nil || isStartError(end) || execFailed(pod, end) {
 		return false
 	}
 	since := end.FinishedAt.Time

@@ -176,6 +176,21 @@ func TestStartErrorWithOutputs(t *testing.T) {
 	}
 }
 
+// TestExecFailedWithOutputs: nor are there outputs of a command that the agent could not start, be it that it could not say so
+// to the container that waits for its end.
+func TestExecFailedWithOutputs(t *testing.T) {
+	w := newWorld(t, testutil.Job("j").Task("a")).step()
+	withOutputsContainer(agentapi.ExitTransient, outputsRun)(w)
+	w.do("a/0", func(pod *corev1.Pod) {
+		pod.Spec.Containers[0].Command = []string{podspec.AgentProgram, "exec"}
+		pod.Status.ContainerStatuses[0].State.Terminated.Message = result(agentapi.Transient, "no space left on device")
+	})
+	w.step().wait(sidecarGrace).step()
+	if pod := w.pods[w.pod("a/0")]; pod.DeletionTimestamp == nil {
+		t.Error("the Pod waits for outputs of a command that was not started")
+	}
+}
+
 // TestExecFailed: what the agent could not do is not the command's failure.
 func TestExecFailed(t *testing.T) {
 	for message, want := range map[string]string{

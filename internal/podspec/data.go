@@ -403,7 +403,7 @@ func (d *data) addContainers() {
 		return
 	}
 	d.outputs.Version = agentapi.Version
-	d.outputs.OnFailure = true
+	d.outputs.OnFailure = d.env.Kubernetes.OutputsOnFailure == nil || *d.env.Kubernetes.OutputsOnFailure
 	c := d.agent(OutputsContainer, "outputs", d.outputs, append(used(d.outputMounts, d.outputs), state), "128Mi")
 	spec.Containers = append(spec.Containers, c)
 	d.container = &spec.Containers[0]
