@@ -194,8 +194,8 @@ install: bin/cluster ## Install the CRDs into the cluster.
 	$(use_cluster); kubectl apply --server-side -k config/crd
 
 .PHONY: deploy
-deploy: bin/cluster bin/deploy ## Deploy the operator into the cluster; IMAGE names it for CLUSTER=existing.
-	bin/deploy --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME) --image=$(IMAGE)
+deploy: bin/cluster bin/deploy ## Deploy the operator into the cluster; IMAGE and AGENT_IMAGE name it for CLUSTER=existing.
+	bin/deploy --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME) --image=$(IMAGE) --agent-image=$(AGENT_IMAGE)
 
 .PHONY: undeploy
 undeploy: bin/cluster ## Remove the operator, its CRDs and with them every job.
@@ -212,7 +212,7 @@ clean: ## Remove what was built here; caches outside the tree stay.
 
 .PHONY: demo
 demo: bin/cluster bin/demo ## Bring up a cluster, deploy the operator, run the samples.
-	@bin/demo --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME)
+	@bin/demo --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME) --image=$(IMAGE) --agent-image=$(AGENT_IMAGE)
 
 .PHONY: demo-down
 demo-down: $(if $(filter existing,$(CLUSTER)),undeploy) cluster-down ## Remove everything that demo made.

@@ -194,7 +194,10 @@ func (r *Reconciler) create(ctx context.Context, obs *observation, due []resolve
 
 // createPod creates one Pod, and returns its name. If the Pod exists, as after a lost answer, that is success.
 func (r *Reconciler) createPod(ctx context.Context, obs *observation, in resolve.Instance) (string, error) {
-	env, cluster := obs.env(in), podspec.Cluster{Catalog: r.options.Catalog(), Agent: r.options.Agent}
+	env, cluster := obs.env(in), podspec.Cluster{Catalog: r.options.Catalog()}
+	if r.options.Agent != nil {
+		cluster.Agent = r.options.Agent()
+	}
 	if r.options.Nodes != nil {
 		cluster.Hosts = r.options.Nodes.Hosts
 	}
