@@ -133,9 +133,10 @@ e2e: bin/cluster ## Run the users' stories against a cluster, on a real node whe
 e2e-process: bin/cluster ## Run the users' stories, less what needs containers, on the process node.
 	$(call stories,e2e-process,process)
 
-# A test that panics does not clean up after itself, so that is done here.
+# The stories wait for Pods most of the time, so more of them go at once than there are cores. A test that panics does
+# not clean up after itself, so that is done here.
 define stories
-	rc=0; go test -tags=e2e -count=1 -timeout=30m -v ./hack/e2e/... -args --cluster=$(CLUSTER) --node=$(2) --name=$(1) || rc=$$?; \
+	rc=0; go test -tags=e2e -count=1 -parallel=6 -timeout=30m -v ./hack/e2e/... -args --cluster=$(CLUSTER) --node=$(2) --name=$(1) || rc=$$?; \
 	[ "$(CLUSTER)" = existing ] || bin/cluster down --name=$(1); exit $$rc
 endef
 

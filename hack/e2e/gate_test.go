@@ -18,6 +18,8 @@ import (
 type gate struct {
 	listener net.Listener
 	closed   atomic.Bool
+	// refused counts the connections that the gate was closed for.
+	refused atomic.Int64
 	// delay is how long each 16 KiB on their way to the store wait.
 	delay atomic.Int64
 }
@@ -55,10 +57,25 @@ func (g *gate) serve(to string) {
 	}
 }
 
+// shut closes the gate, also for the connections that there are.
+func (g *gate) shut() {
+	g.refused.Store(0)
+	g.closed.Store(true)
+}
+
+// knocked fails while the closed gate has not refused several connections.
+func (g *gate) knocked() error {
+	if n := g.refused.Load(); n < 3 {
+		return fmt.Errorf("%d attempts", n)
+	}
+	return nil
+}
+
 // pass copies both ways until one end, or the gate, is closed.
 func (g *gate) pass(from net.Conn, to string) {
 	defer from.Close()
 	if g.closed.Load() {
+		g.refused.Add(1)
 		return
 	}
 	store, err := net.Dial("tcp", to)
