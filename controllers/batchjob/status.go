@@ -18,7 +18,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
-	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/retry"
 )
@@ -43,24 +42,22 @@ func (r *Reconciler) throttle(obs *observation, p *plan.Plan) statusDelay {
 	if !p.Changed(stored) {
 		return statusDelay{}
 	}
-	if wait := r.writes.Delay(r.writeOf(p), &obs.state.writes, r.options.Clock.Now()); wait > 0 {
+	if wait := r.delayOf(obs, p); wait > 0 {
 		return statusDelay{wait: wait, blocks: p.Write != plan.WriteInformational}
 	}
 	return statusDelay{write: true}
 }
 
-// writeOf returns how soon the status of a plan must be written.
-func (r *Reconciler) writeOf(p *plan.Plan) flow.Write {
-	w := flow.Write{Outcomes: len(p.RemoveFinalizers)}
+// delayOf returns how long the write of a changed status is delayed; 0 or less: it is written now.
+func (r *Reconciler) delayOf(obs *observation, p *plan.Plan) time.Duration {
+	writes, now := &obs.state.writes, r.options.Clock.Now()
 	switch p.Write {
-	case plan.WriteBatched:
-		w.Urgency = flow.Batched
 	case plan.WriteImmediate:
-		w.Urgency = flow.Immediate
-	default:
-		w.Jobs = r.states.len() // unfinished jobs
+		return r.writes.DelayImmediate(writes, now)
+	case plan.WriteBatched:
+		return r.writes.DelayBatched(len(p.RemoveFinalizers), writes, now)
 	}
-	return w
+	return r.writes.DelayInformational(r.states.len(), writes, now) // of unfinished jobs
 }
 
 // writeStatus stores the planned status, unless it is delayed, and then emits its Events. The claims and
