@@ -68,5 +68,5 @@ func (r *Reconciler) original(ctx context.Context, job *v1alpha1.BatchJob, lease
 	if original == nil {
 		return nil, nil
 	}
-	return r.readWhole(ctx, original, lease)
+	return r.reader.whole(ctx, original, lease)
 }

@@ -4,6 +4,8 @@
 package plan
 
 import (
+	"fmt"
+
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -77,4 +79,9 @@ func Claims(s *v1alpha1.TaskStatus) int {
 		}
 	}
 	return n
+}
+
+// ComputeEnvNotFound returns the error for a task whose ComputeEnv does not exist; ref is what the task calls it.
+func ComputeEnvNotFound(ref string) error {
+	return fmt.Errorf("ComputeEnv %q does not exist; create it to start the task", ref)
 }

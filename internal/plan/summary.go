@@ -118,7 +118,7 @@ func (s *summary) explain(t *task) {
 // explainBlocked says why no instance of a task can be issued of which none is active.
 func (s *summary) explainBlocked(t *task) string {
 	reason := s.claims.blocked[t.pos]
-	detail := fmt.Sprintf("ComputeEnv %q does not exist; create it to start the task", t.EnvID)
+	detail := ComputeEnvNotFound(t.EnvID).Error()
 	if e, ok := s.obs.Envs[t.EnvID]; ok {
 		switch {
 		case e.Size == 0:
