@@ -67,7 +67,7 @@ func run(obs Observation, now time.Time, earlier events) (Plan, error) {
 		}
 	}
 	pods.addMissing(at)
-	pods.settle(at)
+	pods.applyMoves(at)
 	ready := admit(&j, at, &pods)
 	claims := claim(&j, at, &pods, ready)
 	pods.cleanUpUnidentified(claims.create)

@@ -179,16 +179,21 @@ func (s *summary) interruptedMessage(t *task) string {
 	return cut(fmt.Sprintf("%s; to end what is interrupted, annotate the job with %s=%s/%s", out, v1alpha1.AnnotationTerminate, t.Name, interrupted.all()))
 }
 
-// words say which attempt failed and how: "instance 7: exit code 1, attempt 3 of 3",
-// without the instance where there is only one, and without the attempt likewise.
+// words say which attempt failed and how: "instance 7: exit code 1, attempt 3 of 3", without the instance where there is
+// only one, and without the attempt likewise. Where machines may fail as well, each budget is told apart: "exit code 1,
+// attempt 3; 2 of 2 retries and 0 of 4 machine retries used".
 func (f *failure) words(t *task) string {
 	out := f.Message
 	if t.InstanceNum > 1 {
 		out = fmt.Sprintf("instance %d: %s", f.TaskInstanceIndex, out)
 	}
-	// The budget may have been reduced since: with a ComputeEnv's, for instance.
-	if most := max(t.budget.attempts(), int(f.Attempt)+1); most > 1 {
-		out = fmt.Sprintf("%s, attempt %d of %d", out, f.Attempt+1, most)
+	// The budgets may have been reduced since: with a ComputeEnv's, for instance.
+	retries, machines := max(t.budget.retries, f.spent.retries), max(t.budget.machines, f.spent.machines)
+	switch n := int(f.Attempt) + 1; {
+	case machines > 0:
+		return fmt.Sprintf("%s, attempt %d; %d of %d retries and %d of %d machine retries used", out, n, f.spent.retries, retries, f.spent.machines, machines)
+	case retries > 0:
+		return fmt.Sprintf("%s, attempt %d of %d", out, n, max(retries+1, n))
 	}
 	return out
 }
