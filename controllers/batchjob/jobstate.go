@@ -205,7 +205,7 @@ func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) 
 		uid: job.UID, token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}, finalizersRemoved: map[types.UID]string{},
 		priority: v1alpha1.DefaultPriority, startedSize: plan.StartedSize(job),
 	}
-	if !isAccepted(job) { // a job that an earlier version accepted continues
+	if !plan.IsAccepted(job) { // a job that an earlier version accepted continues
 		state.code, state.message = r.options.Validate(job)
 	}
 	if state.code == "" {

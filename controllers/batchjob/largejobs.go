@@ -70,7 +70,7 @@ func (l *largeJobs) needsNoPass(state *jobState, job *v1alpha1.BatchJob) (time.D
 // needsWhole reports whether a pass over a large job needs more than the outline in the cache.
 func needsWhole(state *jobState, job *v1alpha1.BatchJob) bool {
 	//mutation:outline-is-whole-job
-	return state == nil || state.spec == nil || plan.IsIdle(job) || !isAccepted(job)
+	return state == nil || state.spec == nil || plan.IsIdle(job) || !plan.IsAccepted(job)
 }
 
 // reserve reserves memory for a large job before it starts. If too little is left, the job waits. A job that has

@@ -109,7 +109,7 @@ func ifDeleted(err error) error {
 
 // reserve reserves what a job needs before it starts instances: the operator's memory, for a large job, and
 // nodes of the ComputeEnvs that it names.
-func (r *Reconciler) reserve(ctx context.Context, obs *observation) (*nodepool.Lease, error) {
+func (r *Reconciler) reserve(ctx context.Context, obs *observation) (*nodepool.Reservation, error) {
 	r.large.reserve(obs)
 	nodes, err := r.pool.Reserve(ctx, obs.Job, obs.state.spec, &obs.state.nodes)
 	if errors.Is(err, nodepool.ErrCacheBehind) {

@@ -5,7 +5,6 @@ package plan
 
 import (
 	"fmt"
-
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -65,6 +64,24 @@ func InEnv(spec *resolve.Job, s *v1alpha1.BatchJobStatus, envs map[string]EnvVie
 		}
 		if e, ok := envs[spec.Tasks[i].EnvID]; ok {
 			out[e.Env.Name] += Claims(&stored)
+		}
+	}
+	return out
+}
+
+// ClaimsByEnvID is InEnv for a job that is not resolved: by what its tasks call the ComputeEnvs in envId.
+func ClaimsByEnvID(job *v1alpha1.BatchJob) map[string]int {
+	out, tasks := map[string]int{}, job.Spec.Job.Tasks
+	for i := range job.Status.Tasks { // in the order of the spec
+		stored := &job.Status.Tasks[i]
+		for len(tasks) > 0 && resolve.TaskName(&tasks[0]) != stored.Name {
+			tasks = tasks[1:]
+		}
+		if len(tasks) == 0 {
+			break
+		}
+		if n := Claims(stored); n > 0 && tasks[0].EnvID != "" {
+			out[tasks[0].EnvID] += n
 		}
 	}
 	return out
