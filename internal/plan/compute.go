@@ -68,7 +68,7 @@ func run(obs Observation, now time.Time, earlier events) (Plan, error) {
 	}
 	pods.addMissing(at)
 	pods.applyMoves(at)
-	ready := admit(&j, at, &pods)
+	ready := computeReadiness(&j, at, &pods)
 	claims := claim(&j, at, &pods, ready)
 	pods.cleanUpUnidentified(claims.create)
 	s := summarize(&j, at, &pods, ready, claims)

@@ -44,7 +44,7 @@ func TestAdmit(t *testing.T) {
 		j, at := w.stage()
 		change(j, at)
 		pods := newOutcomes(j)
-		return at, &pods, admit(j, at, &pods)
+		return at, &pods, computeReadiness(j, at, &pods)
 	}
 	const d, c, b, a = 0, 1, 2, 3
 	l, _, out := at(func(_ *job, l []lists) { l[a].failed = ranges.Of(0) })

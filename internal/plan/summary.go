@@ -18,7 +18,7 @@ type summary struct {
 	*job
 	at     []lists
 	pods   *outcomes
-	ready  admission
+	ready  taskReadiness
 	claims claims
 	// tasks are by the position of the task.
 	tasks []taskSummary
@@ -35,7 +35,7 @@ type taskSummary struct {
 
 // summarize gives the tasks and the job their states and explains them: tasks in the order of the graph,
 // since some cannot start for what those before them are.
-func summarize(j *job, at []lists, pods *outcomes, ready admission, claims claims) summary {
+func summarize(j *job, at []lists, pods *outcomes, ready taskReadiness, claims claims) summary {
 	s := summary{job: j, at: at, pods: pods, ready: ready, claims: claims, tasks: make([]taskSummary, len(j.tasks))}
 	order, _ := j.obs.Spec.Graph.Order()
 	for _, i := range order {
@@ -58,7 +58,7 @@ func (s *summary) taskState(t *task) v1alpha1.TaskState {
 		return v1alpha1.TaskSucceed
 	case l.hasEnded(t.InstanceNum):
 		return v1alpha1.TaskFailed
-	case s.ready.ready[t.pos] == waiting:
+	case s.ready.tasks[t.pos] == waiting:
 		return v1alpha1.TaskPending
 	case l.isBlocked(t):
 		return v1alpha1.TaskFailedInterrupted
@@ -80,7 +80,7 @@ func (s *summary) explain(t *task) {
 		return
 	case x.state == v1alpha1.TaskSucceed:
 		return
-	case s.ready.ready[t.pos] == impossible:
+	case s.ready.tasks[t.pos] == impossible:
 		x.reason, x.message = v1alpha1.ReasonPredecessorFailed, s.predecessorMessage(t)
 		return
 	case x.state == v1alpha1.TaskFailed:
