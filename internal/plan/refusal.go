@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
 )
 
 // reason is the reason of the task that is refused.
@@ -26,7 +27,7 @@ func refusalMessage(r Refusal) string {
 	if advice := refusalAdvice(words); advice != "" {
 		words = advice + ": " + words
 	}
-	return cut("InternalError.CallCvm: the cluster refused to create a Pod: " + words)
+	return cut(string(errcode.CallCvm) + ": the cluster refused to create a Pod: " + words)
 }
 
 // refusedPod is how the API server's sentence starts: the Pod's name says nothing to the user.
