@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -36,7 +37,7 @@ tasks:
   inputMappings: [{sourcePath: "cos://HOST/down/in/", destinationPath: /in}]
   outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/"}]
 `, "HOST", bucket+".down.gate.test")))
-	s.eventually(time.Minute, "the inputs to be asked for", g.knocked)
+	s.eventually(3*time.Minute, "the inputs to be asked for", g.knocked)
 	s.eventually(30*time.Second, "the status to say so", func() error {
 		if st := task(s.get("down"), "copy"); st.Reason != v1alpha1.ReasonStagingData {
 			return fmt.Errorf("it says %s: %s", st.Reason, st.Message)
@@ -44,7 +45,7 @@ tasks:
 		return nil
 	})
 	g.closed.Store(false)
-	s.eventually(time.Minute, "the command to start", func() error {
+	s.eventually(3*time.Minute, "the command to start", func() error {
 		if c := container(s.pods("copy")[0], podspec.ContainerName); c.Running == nil && c.Terminated == nil {
 			return errors.New("it has not")
 		}
@@ -85,7 +86,7 @@ tasks:
   outputMappingConfigs: [{scene: COS, workerNum: 1, workerPartSize: 5}]
 `, "HOST", bucket+".slow.gate.test")))
 	id := ""
-	s.eventually(time.Minute, "both uploads to be under way", func() error {
+	s.eventually(3*time.Minute, "both uploads to be under way", func() error {
 		id = s.get("stopped").Status.JobID
 		n := 0
 		for u := range cluster.Store.ListIncompleteUploads(s.ctx, bucket, id+"/", true) {
@@ -143,7 +144,7 @@ tasks:
   redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: exec.out}
 - taskName: outputs
   resourceMaxRetryCount: 2
-  application: {deliveryForm: LOCAL, command: "sleep 10; echo whole >/out/file"}
+  application: {deliveryForm: LOCAL, command: "sleep 30; echo whole >/out/file"}
   computeEnv: {}
   outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/outputs/"}]
 - taskName: stage
@@ -153,16 +154,16 @@ tasks:
   inputMappings: [{sourcePath: "cos://STAGED/killed/in/", destinationPath: /in}]
   outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/stage/"}]
 `)))
-	s.eventually(time.Minute, "the inputs to be asked for", g.knocked)
+	s.eventually(3*time.Minute, "the inputs to be asked for", g.knocked)
 	s.kill("stage", "/agent", "stage")
 	g.closed.Store(false)
-	s.eventually(time.Minute, "the log of exec", func() error {
+	s.eventually(3*time.Minute, "the log of exec", func() error {
 		pods := s.pods("exec")
-		if len(pods) == 0 {
-			return errors.New("there is no Pod")
+		if len(pods) == 0 || container(pods[0], podspec.OutputsContainer).Running == nil {
+			return errors.New("its containers do not run")
 		}
-		if out, err := s.kubectl("", "logs", pods[0].Name); err != nil || out != "begun\n" {
-			return fmt.Errorf("%w: %s", err, out)
+		if out, err := s.kubectl("", "logs", pods[0].Name, "-c", podspec.ContainerName); err != nil || out != "begun\n" {
+			return fmt.Errorf("%w: %s", cmp.Or(err, errors.New("it has")), out)
 		}
 		return nil
 	})
@@ -184,7 +185,7 @@ tasks:
 // kill ends a process of the first Pod of a task at once.
 func (s *story) kill(task string, words ...string) {
 	s.Helper()
-	s.eventually(time.Minute, "a process to kill", func() error {
+	s.eventually(3*time.Minute, "a process to kill", func() error {
 		var pods []corev1.Pod
 		for _, pod := range s.pods(task) {
 			if label(pod, v1alpha1.LabelAttempt) == 0 {

@@ -319,7 +319,7 @@ tasks:
   computeEnv: {kubernetes: {resources: {limits: {memory: 64Mi}}}}
   redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: "${BATCH_TASK_NAME}.out"}
 - taskName: time
-  timeout: 3
+  timeout: 15
   application: {deliveryForm: LOCAL, command: "trap '' TERM; echo begun; sleep 100"}
   computeEnv: {}
   redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: "${BATCH_TASK_NAME}.out"}
