@@ -434,7 +434,7 @@ tasks:
 		return nil
 	})
 	s.must("label", "namespace", s.namespace, "--overwrite", "pod-security.kubernetes.io/enforce=baseline")
-	for name, want := range map[string][2]string{"mount": {v1alpha1.ReasonContainerCreating, "kubectl describe pod"}, "image": {v1alpha1.ReasonImagePull, "no-such-image:1"}} {
+	for name, want := range map[string][2]string{"mount": {v1alpha1.ReasonContainerCreating, `kubectl describe pod says what fails of: file system "nfs://10.0.0.9:/data/"`}, "image": {v1alpha1.ReasonImagePull, "no-such-image:1"}} {
 		s.eventually(2*time.Minute, name+" to say what it waits for", func() error {
 			if st := task(s.get("nfs"), name); st.Reason != want[0] || !strings.Contains(st.Message, want[1]) {
 				return fmt.Errorf("it says %s: %s", st.Reason, st.Message)
