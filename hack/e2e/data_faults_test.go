@@ -202,3 +202,44 @@ func (s *story) kill(task string, words ...string) {
 		return syscall.Kill(pid, syscall.SIGKILL)
 	})
 }
+
+// TestHeldInstance: the container of an instance that failed for the last time can be entered, though its log is stored
+// already, until the instance is terminated; and so can one whose command used too much memory.
+func TestHeldInstance(t *testing.T) {
+	s := beginData(t)
+	s.apply(job("held", strings.ReplaceAll(`
+tasks:
+- taskName: fails
+  failedAction: INTERRUPT
+  application: {deliveryForm: LOCAL, command: "echo begun; echo evidence >/tmp/left; exit 7"}
+  computeEnv: {}
+  redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: "${BATCH_TASK_NAME}.out"}
+- taskName: memory
+  failedAction: INTERRUPT
+  application: {deliveryForm: LOCAL, command: "echo begun; echo evidence >/tmp/left; awk 'BEGIN {for (s = \"x\"; ; ) s = s s}'"}
+  computeEnv: {kubernetes: {resources: {limits: {memory: 64Mi}}}}
+  redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: "${BATCH_TASK_NAME}.out"}
+`, "HOST", host)))
+	id := ""
+	for _, name := range []string{"fails", "memory"} {
+		s.eventually(3*time.Minute, name+" to be kept", func() error {
+			held := s.get("held")
+			id = held.Status.JobID
+			if st := task(held, name); st.State != v1alpha1.TaskFailedInterrupted {
+				return fmt.Errorf("it is %s: %s", st.State, st.Message)
+			}
+			return nil
+		})
+		if name == "memory" && container(s.pods(name)[0], podspec.ContainerName).Running == nil {
+			t.Log("with this node's control groups (v2) the kernel ends the whole container, so that nothing of it can be entered")
+			continue
+		}
+		if out, err := s.kubectl("", "exec", s.pods(name)[0].Name, "-c", podspec.ContainerName, "--", "cat", "/tmp/left"); err != nil || out != "evidence\n" {
+			t.Errorf("kubectl exec into %s: %v\n%s", name, err, out)
+		}
+	}
+	s.stored(id, map[string]string{"fails.out": "begun\n", "memory.out": "begun\n"})
+	s.must("annotate", "batchjob", "held", v1alpha1.AnnotationTerminate+"=fails/0 memory/0")
+	s.end("held", v1alpha1.JobFailed)
+	s.released()
+}
