@@ -69,7 +69,7 @@ tasks:
 }
 
 // TestPodsStoppedWhileOutputsAreStored: a Pod that is deleted, and one that is evicted as by a drain, while their
-// outputs are under way cost a machine; the second attempt leaves one whole object, and no part of the first.
+// outputs are being stored cost a machine; the second attempt leaves one whole object, and no part of the first.
 func TestPodsStoppedWhileOutputsAreStored(t *testing.T) {
 	s := beginData(t)
 	g := gates["slow"]
@@ -86,7 +86,7 @@ tasks:
   outputMappingConfigs: [{scene: COS, workerNum: 1, workerPartSize: 5}]
 `, "HOST", bucket+".slow.gate.test")))
 	id := ""
-	s.eventually(3*time.Minute, "both uploads to be under way", func() error {
+	s.eventually(3*time.Minute, "both uploads to start", func() error {
 		id = s.get("stopped").Status.JobID
 		n := 0
 		for u := range cluster.Store.ListIncompleteUploads(s.ctx, bucket, id+"/", true) {
@@ -138,7 +138,7 @@ func TestAgentKilled(t *testing.T) {
 	s.apply(job("killed", strings.NewReplacer("STAGED", bucket+".staged.gate.test", "HOST", host).Replace(`
 tasks:
 - taskName: exec
-  application: {deliveryForm: LOCAL, command: "echo begun; echo half >/out/half; sleep 600"}
+  application: {deliveryForm: LOCAL, command: "echo started; echo half >/out/half; sleep 600"}
   computeEnv: {}
   outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/exec/"}]
   redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: exec.out}
@@ -162,7 +162,7 @@ tasks:
 		if len(pods) == 0 || container(pods[0], podspec.OutputsContainer).Running == nil {
 			return errors.New("its containers do not run")
 		}
-		if out, err := s.kubectl("", "logs", pods[0].Name, "-c", podspec.ContainerName); err != nil || out != "begun\n" {
+		if out, err := s.kubectl("", "logs", pods[0].Name, "-c", podspec.ContainerName); err != nil || out != "started\n" {
 			return fmt.Errorf("%w: %s", cmp.Or(err, errors.New("it has")), out)
 		}
 		return nil
@@ -170,7 +170,7 @@ tasks:
 	s.kill("exec", podspec.AgentProgram, "exec")
 	s.kill("outputs", "/agent", "outputs")
 	failed := s.end("killed", v1alpha1.JobFailed)
-	s.stored(failed.Status.JobID, map[string]string{"exec/half": "half\n", "exec.out": "begun\n", "outputs/file": "whole\n", "stage/copy": "text\n"})
+	s.stored(failed.Status.JobID, map[string]string{"exec/half": "half\n", "exec.out": "started\n", "outputs/file": "whole\n", "stage/copy": "text\n"})
 	if f := failures(failed, "exec"); len(f) != 1 || f[0].Reason != v1alpha1.ReasonCommandFailed || *f[0].ExitCode != 137 {
 		t.Errorf("exec: failures are %+v, want one of the command with exit code 137", f)
 	}
@@ -203,20 +203,20 @@ func (s *story) kill(task string, words ...string) {
 	})
 }
 
-// TestHeldInstance: the container of an instance that failed for the last time can be entered, though its log is stored
+// TestInterruptedInstanceWithData: the container of an instance that failed for the last time can be entered, though its log is stored
 // already, until the instance is terminated; and so can one whose command used too much memory.
-func TestHeldInstance(t *testing.T) {
+func TestInterruptedInstanceWithData(t *testing.T) {
 	s := beginData(t)
 	s.apply(job("held", strings.ReplaceAll(`
 tasks:
 - taskName: fails
   failedAction: INTERRUPT
-  application: {deliveryForm: LOCAL, command: "echo begun; echo evidence >/tmp/left; exit 7"}
+  application: {deliveryForm: LOCAL, command: "echo started; echo evidence >/tmp/left; exit 7"}
   computeEnv: {}
   redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: "${BATCH_TASK_NAME}.out"}
 - taskName: memory
   failedAction: INTERRUPT
-  application: {deliveryForm: LOCAL, command: "echo begun; echo evidence >/tmp/left; awk 'BEGIN {for (s = \"x\"; ; ) s = s s}'"}
+  application: {deliveryForm: LOCAL, command: "echo started; echo evidence >/tmp/left; awk 'BEGIN {for (s = \"x\"; ; ) s = s s}'"}
   computeEnv: {kubernetes: {resources: {limits: {memory: 64Mi}}}}
   redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: "${BATCH_TASK_NAME}.out"}
 `, "HOST", host)))
@@ -238,7 +238,7 @@ tasks:
 			t.Errorf("kubectl exec into %s: %v\n%s", name, err, out)
 		}
 	}
-	s.stored(id, map[string]string{"fails.out": "begun\n", "memory.out": "begun\n"})
+	s.stored(id, map[string]string{"fails.out": "started\n", "memory.out": "started\n"})
 	s.must("annotate", "batchjob", "held", v1alpha1.AnnotationTerminate+"=fails/0 memory/0")
 	s.end("held", v1alpha1.JobFailed)
 	s.released()

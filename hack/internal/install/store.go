@@ -47,8 +47,8 @@ type Store struct {
 	*minio.Client
 }
 
-// buildStore builds the program of the store, which can take minutes the first time, while other things go
-// on. The function that it returns waits for it and returns its path.
+// buildStore starts to build the program of the store, which can take minutes the first time. The function that it
+// returns waits for the end and returns the program's path.
 func (t Target) buildStore(ctx context.Context) func() (string, error) {
 	if !t.Store || t.Cluster != "local" || t.Node == "process" || t.Node == "auto" && os.Geteuid() != 0 {
 		return func() (string, error) { return "", errors.New("no store was built, since no real node was expected") }
