@@ -321,7 +321,7 @@ tasks:
 - taskName: time
   timeout: 15
   application: {deliveryForm: LOCAL, command: "trap '' TERM; echo started; sleep 100"}
-  computeEnv: {}
+  computeEnv: {kubernetes: {resources: {requests: {cpu: 500m}}}}
   redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: "${BATCH_TASK_NAME}.out"}
 - taskName: shell
   application: {deliveryForm: LOCAL, command: "true", docker: {image: "batchcompute-agent:dev"}}
