@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -36,7 +37,7 @@ tasks:
   inputMappings: [{sourcePath: "cos://HOST/down/in/", destinationPath: /in}]
   outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/"}]
 `, "HOST", bucket+".down.gate.test")))
-	s.eventually(time.Minute, "the inputs to be asked for", g.knocked)
+	s.eventually(3*time.Minute, "the inputs to be asked for", g.knocked)
 	s.eventually(30*time.Second, "the status to say so", func() error {
 		if st := task(s.get("down"), "copy"); st.Reason != v1alpha1.ReasonStagingData {
 			return fmt.Errorf("it says %s: %s", st.Reason, st.Message)
@@ -44,7 +45,7 @@ tasks:
 		return nil
 	})
 	g.closed.Store(false)
-	s.eventually(time.Minute, "the command to start", func() error {
+	s.eventually(3*time.Minute, "the command to start", func() error {
 		if c := container(s.pods("copy")[0], podspec.ContainerName); c.Running == nil && c.Terminated == nil {
 			return errors.New("it has not")
 		}
@@ -68,7 +69,7 @@ tasks:
 }
 
 // TestPodsStoppedWhileOutputsAreStored: a Pod that is deleted, and one that is evicted as by a drain, while their
-// outputs are under way cost a machine; the second attempt leaves one whole object, and no part of the first.
+// outputs are being stored cost a machine; the second attempt leaves one whole object, and no part of the first.
 func TestPodsStoppedWhileOutputsAreStored(t *testing.T) {
 	s := beginData(t)
 	g := gates["slow"]
@@ -85,7 +86,7 @@ tasks:
   outputMappingConfigs: [{scene: COS, workerNum: 1, workerPartSize: 5}]
 `, "HOST", bucket+".slow.gate.test")))
 	id := ""
-	s.eventually(time.Minute, "both uploads to be under way", func() error {
+	s.eventually(3*time.Minute, "both uploads to start", func() error {
 		id = s.get("stopped").Status.JobID
 		n := 0
 		for u := range cluster.Store.ListIncompleteUploads(s.ctx, bucket, id+"/", true) {
@@ -137,13 +138,13 @@ func TestAgentKilled(t *testing.T) {
 	s.apply(job("killed", strings.NewReplacer("STAGED", bucket+".staged.gate.test", "HOST", host).Replace(`
 tasks:
 - taskName: exec
-  application: {deliveryForm: LOCAL, command: "echo begun; echo half >/out/half; sleep 600"}
+  application: {deliveryForm: LOCAL, command: "echo started; echo half >/out/half; sleep 600"}
   computeEnv: {}
   outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/exec/"}]
   redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: exec.out}
 - taskName: outputs
   resourceMaxRetryCount: 2
-  application: {deliveryForm: LOCAL, command: "sleep 10; echo whole >/out/file"}
+  application: {deliveryForm: LOCAL, command: "sleep 30; echo whole >/out/file"}
   computeEnv: {}
   outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/outputs/"}]
 - taskName: stage
@@ -153,23 +154,23 @@ tasks:
   inputMappings: [{sourcePath: "cos://STAGED/killed/in/", destinationPath: /in}]
   outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/stage/"}]
 `)))
-	s.eventually(time.Minute, "the inputs to be asked for", g.knocked)
+	s.eventually(3*time.Minute, "the inputs to be asked for", g.knocked)
 	s.kill("stage", "/agent", "stage")
 	g.closed.Store(false)
-	s.eventually(time.Minute, "the log of exec", func() error {
+	s.eventually(3*time.Minute, "the log of exec", func() error {
 		pods := s.pods("exec")
-		if len(pods) == 0 {
-			return errors.New("there is no Pod")
+		if len(pods) == 0 || container(pods[0], podspec.OutputsContainer).Running == nil {
+			return errors.New("its containers do not run")
 		}
-		if out, err := s.kubectl("", "logs", pods[0].Name); err != nil || out != "begun\n" {
-			return fmt.Errorf("%w: %s", err, out)
+		if out, err := s.kubectl("", "logs", pods[0].Name, "-c", podspec.ContainerName); err != nil || out != "started\n" {
+			return fmt.Errorf("%w: %s", cmp.Or(err, errors.New("it has")), out)
 		}
 		return nil
 	})
 	s.kill("exec", podspec.AgentProgram, "exec")
 	s.kill("outputs", "/agent", "outputs")
 	failed := s.end("killed", v1alpha1.JobFailed)
-	s.stored(failed.Status.JobID, map[string]string{"exec/half": "half\n", "exec.out": "begun\n", "outputs/file": "whole\n", "stage/copy": "text\n"})
+	s.stored(failed.Status.JobID, map[string]string{"exec/half": "half\n", "exec.out": "started\n", "outputs/file": "whole\n", "stage/copy": "text\n"})
 	if f := failures(failed, "exec"); len(f) != 1 || f[0].Reason != v1alpha1.ReasonCommandFailed || *f[0].ExitCode != 137 {
 		t.Errorf("exec: failures are %+v, want one of the command with exit code 137", f)
 	}
@@ -184,7 +185,7 @@ tasks:
 // kill ends a process of the first Pod of a task at once.
 func (s *story) kill(task string, words ...string) {
 	s.Helper()
-	s.eventually(time.Minute, "a process to kill", func() error {
+	s.eventually(3*time.Minute, "a process to kill", func() error {
 		var pods []corev1.Pod
 		for _, pod := range s.pods(task) {
 			if label(pod, v1alpha1.LabelAttempt) == 0 {
@@ -200,4 +201,45 @@ func (s *story) kill(task string, words ...string) {
 		}
 		return syscall.Kill(pid, syscall.SIGKILL)
 	})
+}
+
+// TestInterruptedInstanceWithData: the container of an instance that failed for the last time can be entered, though its log is stored
+// already, until the instance is terminated; and so can one whose command used too much memory.
+func TestInterruptedInstanceWithData(t *testing.T) {
+	s := beginData(t)
+	s.apply(job("held", strings.ReplaceAll(`
+tasks:
+- taskName: fails
+  failedAction: INTERRUPT
+  application: {deliveryForm: LOCAL, command: "echo started; echo evidence >/tmp/left; exit 7"}
+  computeEnv: {}
+  redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: "${BATCH_TASK_NAME}.out"}
+- taskName: memory
+  failedAction: INTERRUPT
+  application: {deliveryForm: LOCAL, command: "echo started; echo evidence >/tmp/left; awk 'BEGIN {for (s = \"x\"; ; ) s = s s}'"}
+  computeEnv: {kubernetes: {resources: {limits: {memory: 64Mi}}}}
+  redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: "${BATCH_TASK_NAME}.out"}
+`, "HOST", host)))
+	id := ""
+	for _, name := range []string{"fails", "memory"} {
+		s.eventually(3*time.Minute, name+" to be kept", func() error {
+			held := s.get("held")
+			id = held.Status.JobID
+			if st := task(held, name); st.State != v1alpha1.TaskFailedInterrupted {
+				return fmt.Errorf("it is %s: %s", st.State, st.Message)
+			}
+			return nil
+		})
+		if name == "memory" && container(s.pods(name)[0], podspec.ContainerName).Running == nil {
+			t.Log("with this node's control groups (v2) the kernel ends the whole container, so that nothing of it can be entered")
+			continue
+		}
+		if out, err := s.kubectl("", "exec", s.pods(name)[0].Name, "-c", podspec.ContainerName, "--", "cat", "/tmp/left"); err != nil || out != "evidence\n" {
+			t.Errorf("kubectl exec into %s: %v\n%s", name, err, out)
+		}
+	}
+	s.stored(id, map[string]string{"fails.out": "started\n", "memory.out": "started\n"})
+	s.must("annotate", "batchjob", "held", v1alpha1.AnnotationTerminate+"=fails/0 memory/0")
+	s.end("held", v1alpha1.JobFailed)
+	s.released()
 }

@@ -310,18 +310,18 @@ func TestCommandsThatFail(t *testing.T) {
 	s.apply(job("fails", strings.ReplaceAll(`
 tasks:
 - taskName: code
-  application: {deliveryForm: LOCAL, command: "echo begun; echo oops >&2; echo half >/out/half; exit 7"}
+  application: {deliveryForm: LOCAL, command: "echo started; echo oops >&2; echo half >/out/half; exit 7"}
   computeEnv: {}
   outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/code/"}]
   redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: "${BATCH_TASK_NAME}.${BATCH_TASK_INSTANCE_INDEX}.out", stderrRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stderrRedirectFileName: "${BATCH_TASK_NAME}.err"}
 - taskName: memory
-  application: {deliveryForm: LOCAL, command: "echo begun; exec awk 'BEGIN {for (s = \"x\"; ; ) s = s s}'"}
+  application: {deliveryForm: LOCAL, command: "echo started; exec awk 'BEGIN {for (s = \"x\"; ; ) s = s s}'"}
   computeEnv: {kubernetes: {resources: {limits: {memory: 64Mi}}}}
   redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: "${BATCH_TASK_NAME}.out"}
 - taskName: time
-  timeout: 3
-  application: {deliveryForm: LOCAL, command: "trap '' TERM; echo begun; sleep 100"}
-  computeEnv: {}
+  timeout: 15
+  application: {deliveryForm: LOCAL, command: "trap '' TERM; echo started; sleep 100"}
+  computeEnv: {kubernetes: {resources: {requests: {cpu: 500m}}}}
   redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: "${BATCH_TASK_NAME}.out"}
 - taskName: shell
   application: {deliveryForm: LOCAL, command: "true", docker: {image: "batchcompute-agent:dev"}}
@@ -344,7 +344,7 @@ tasks:
 		t.Logf("%s: %s: %s", name, f[0].Reason, f[0].Message)
 	}
 	s.stored(failed.Status.JobID, map[string]string{
-		"code/half": "half\n", "code.0.out": "begun\n", "code.err": "oops\n", "memory.out": "begun\n", "time.out": "begun\n", "shell.out": "",
+		"code/half": "half\n", "code.0.out": "started\n", "code.err": "oops\n", "memory.out": "started\n", "time.out": "started\n", "shell.out": "",
 	})
 	s.released()
 }
@@ -434,7 +434,7 @@ tasks:
 		return nil
 	})
 	s.must("label", "namespace", s.namespace, "--overwrite", "pod-security.kubernetes.io/enforce=baseline")
-	for name, want := range map[string][2]string{"mount": {v1alpha1.ReasonContainerCreating, "kubectl describe pod"}, "image": {v1alpha1.ReasonImagePull, "no-such-image:1"}} {
+	for name, want := range map[string][2]string{"mount": {v1alpha1.ReasonContainerCreating, `kubectl describe pod says what fails of: file system "nfs://10.0.0.9:/data/"`}, "image": {v1alpha1.ReasonImagePull, "no-such-image:1"}} {
 		s.eventually(2*time.Minute, name+" to say what it waits for", func() error {
 			if st := task(s.get("nfs"), name); st.Reason != want[0] || !strings.Contains(st.Message, want[1]) {
 				return fmt.Errorf("it says %s: %s", st.Reason, st.Message)
