@@ -136,7 +136,7 @@ e2e-process: bin/cluster ## Run the users' stories, less what needs containers, 
 # The stories wait for Pods most of the time, so more of them go at once than there are cores. A test that panics does
 # not clean up after itself, so that is done here.
 define stories
-	rc=0; go test -tags=e2e -count=1 -parallel=6 -timeout=30m -v ./hack/e2e/... -args --cluster=$(CLUSTER) --node=$(2) --name=$(1) || rc=$$?; \
+	rc=0; go test -tags=e2e -count=1 -parallel=4 -timeout=30m -v ./hack/e2e/... -args --cluster=$(CLUSTER) --node=$(2) --name=$(1) || rc=$$?; \
 	[ "$(CLUSTER)" = existing ] || bin/cluster down --name=$(1); exit $$rc
 endef
 
