@@ -84,8 +84,11 @@ func look(t *[8][256]uint64, v uint64) uint64 {
 // Combine returns the checksum of two texts one after the other, from their checksums and the length of the
 // second. It takes some microseconds, whatever the length. Source: zlib, crc32_combine.
 func Combine(first, second uint64, length int64) uint64 {
-	if length <= 0 {
+	switch {
+	case length <= 0:
 		return first
+	case first == 0:
+		return second // each object of one part
 	}
 	// odd is the operator that appends one zero bit, as a matrix over GF(2).
 	var even, odd matrix
