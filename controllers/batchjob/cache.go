@@ -24,6 +24,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/validation"
 )
 
@@ -110,6 +111,7 @@ func stripPod(o any) (any, error) {
 		},
 		Spec: corev1.PodSpec{
 			NodeName: interned(pod.Spec.NodeName), SchedulingGates: pod.Spec.SchedulingGates, SchedulerName: interned(pod.Spec.SchedulerName),
+			InitContainers: readContainers(pod.Spec.InitContainers), Containers: readContainers(pod.Spec.Containers),
 		},
 		Status: corev1.PodStatus{Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message},
 	}
@@ -133,6 +135,28 @@ func stripPod(o any) (any, error) {
 	out.Status.ContainerStatuses = readStatuses(pod.Status.ContainerStatuses)
 	return out, nil
 }
+
+// readContainers returns the containers whose spec is read: those of the agent, and those that run beside the command. A Pod
+// without data has none.
+func readContainers(all []corev1.Container) []corev1.Container {
+	var out []corev1.Container
+	for i := range all {
+		c := &all[i]
+		kept := corev1.Container{Name: interned(c.Name), RestartPolicy: c.RestartPolicy}
+		switch {
+		case c.Name == podspec.ContainerName && len(c.Command) > 0 && c.Command[0] == podspec.AgentProgram:
+			kept.Command = agentCommand
+		case c.Name == podspec.OutputsContainer, c.RestartPolicy != nil:
+		default:
+			continue
+		}
+		out = append(out, kept)
+	}
+	return out
+}
+
+// agentCommand is the command that stripped Pods share whose command the agent runs; nobody changes it in place.
+var agentCommand = []string{podspec.AgentProgram}
 
 // readStatuses returns the container statuses without the fields that are not read.
 func readStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {
