@@ -60,6 +60,9 @@ const defaultNamespace = "batchcompute-system"
 // up; and such that 30 full namespaces fit into etcd's default size, 2 GiB.
 const defaultJobBytesQuota = 64 << 20
 
+// maxHold is longer than anybody needs to look at a container.
+const maxHold = 30 * 24 * time.Hour
+
 // The values of --unknown-zones.
 const (
 	zonesWait   = "wait"
@@ -103,6 +106,7 @@ func parseOptions(args []string) (*options, error) {
 	fs.StringVar(&o.agent.Image, "agent-image", "batchcompute-agent:dev", "Image of the agent, which Pods get whose task has mappings, a package or redirects.")
 	fs.BoolVar(&o.agent.ImageVolumes, "agent-image-volumes", true, "Mount the agent's image as a volume in the container of the command, which nodes of Kubernetes "+
 		"1.35 and later can. false: an init container copies the agent, which takes about a second longer.")
+	fs.DurationVar(&o.agent.Hold, "hold", 24*time.Hour, "How long the container of an instance that is FAILED_INTERRUPTED stays alive, so that kubectl exec works in it. 0: not at all.")
 	fs.Int64Var(&o.envQuota, "compute-env-quota", 10, "How many ComputeEnvs a namespace may keep, unless its annotation "+
 		v1alpha1.AnnotationEnvQuota+" says another number; 0 means any number.")
 	fs.StringVar(&o.unknownZones, "unknown-zones", zonesWait, "What becomes of a request for a zone that no node is in: "+
@@ -176,6 +180,8 @@ func (o *options) check(fs *flag.FlagSet) error {
 		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case o.webhookDir != "" && o.webhookURL != nil:
 		return errors.New("--webhook-url needs certificates that the manager makes itself: it excludes --webhook-cert-dir")
+	case o.agent.Hold < 0 || o.agent.Hold > maxHold || o.agent.Hold%time.Second != 0:
+		return fmt.Errorf("--hold must be 0 to %d whole seconds, got %s", int(maxHold/time.Second), o.agent.Hold)
 	case o.agent.Image == "":
 		return errors.New("--agent-image must name an image")
 	case o.workers < 1:

@@ -366,9 +366,9 @@ func Table() []Entry {
 			From:     FromConverter,
 		},
 		{
-			Code: UnsupportedOperation,
-			When: "The request needs a part of BatchCompute that this version does not have yet, or changes a job after it was submitted.",
-			Field: "spec.job.tasks[].application.commands, spec.job.tasks[].computeEnv.envData.dataDisks[].snapshotId; a local path of Windows, such as spec.job.tasks[].inputMappings[].destinationPath; on update, the field that changed",
+			Code:     UnsupportedOperation,
+			When:     "The request needs a part of BatchCompute that this version does not have yet, or changes a job after it was submitted.",
+			Field:    "spec.job.tasks[].application.commands, spec.job.tasks[].computeEnv.envData.dataDisks[].snapshotId; a local path of Windows, such as spec.job.tasks[].inputMappings[].destinationPath; on update, the field that changed",
 			Example:  `inputMappings: [{sourcePath: "cfs://10.0.0.20/in/", destinationPath: "D:\in"}]`,
 			WhatToDo: "Do without that part: a path of Linux, an empty disk, one command for a task; to change a job, submit another.",
 			Source:   common,
