@@ -102,6 +102,7 @@ func EndCommand(pod *corev1.Pod, code int32, at time.Time) {
 
 // EndOutputs ends the storing of the outputs, and so the Pod, with the exit code of an agent and its result.
 func EndOutputs(pod *corev1.Pod, code int32, r agentapi.Result, at time.Time) {
+	r.Code = new(int(pod.Status.ContainerStatuses[0].State.Terminated.ExitCode))
 	setOutputs(pod, agentEnd(code, r, at))
 	pod.Status.Phase = corev1.PodSucceeded
 	for i := range pod.Status.ContainerStatuses {
