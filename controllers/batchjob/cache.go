@@ -146,6 +146,7 @@ func readContainers(all []corev1.Container) []corev1.Container {
 		switch {
 		case c.Name == podspec.ContainerName && len(c.Command) > 0 && c.Command[0] == podspec.AgentProgram:
 			kept.Command = agentCommand
+		//mutation:cache-without-containers
 		case c.Name == podspec.OutputsContainer, c.RestartPolicy != nil:
 		default:
 			continue

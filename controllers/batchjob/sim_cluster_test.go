@@ -319,6 +319,8 @@ func (s *simulation) askToStop(name string, uid *types.UID) error {
 	case !ended(pod) && pod.Spec.NodeName == "":
 		b.live = false
 		b.ends = append(b.ends, simEnding{stopped: true})
+	case ended(pod) && pod.Spec.NodeName != "" && !b.ran:
+		b.ends = append(b.ends, simEnding{stopped: true}) // of a Pod that never ran, the deletion counts
 	case (ended(pod) || b.storing) && (finishedNow(pod, s.now) || slices.ContainsFunc(b.ends, func(e simEnding) bool { return e.code > 128 })):
 		// In the same second a status may report either. The API server does not keep the time of the deletion request of a
 		// deleted Pod, so a command that a signal ended may have been stopped by the request.

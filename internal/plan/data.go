@@ -161,6 +161,7 @@ func withOutputs(pod *corev1.Pod, sentence string) string {
 func (p *progress) awaitOutputs(a *attempt) bool {
 	pod := a.pod
 	end, state := stateOf(pod).Terminated, outputsState(pod)
+	//mutation:outputs-stopped-as-sidecars
 	if !hasOutputs(pod) || state.Terminated != nil || isStartError(end) || execFailed(pod, end) {
 		return false
 	}

@@ -57,7 +57,7 @@ func (c child) run() {
 	case c.Stage != nil:
 		r = Stage(context.Background(), *c.Stage, nil)
 	case c.Store != nil:
-		r = Store(context.Background(), *c.Store, true, nil)
+		r = Store(context.Background(), *c.Store, Command{Succeeded: true}, nil)
 	case c.Raw != nil:
 		c.Raw.run()
 	}
