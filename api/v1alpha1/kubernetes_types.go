@@ -123,6 +123,12 @@ type KubernetesOptions struct {
 	// +listType=atomic
 	// +optional
 	ResourceClaims []PodResourceClaim `json:"resourceClaims,omitempty"`
+
+	// outputsOnFailure stores outputMappings after a command that failed, too, as far as there
+	// are files; the attempt fails all the same. false is for those whom a part of the files
+	// would harm. Logs are always stored. Default: true.
+	// +optional
+	OutputsOnFailure *bool `json:"outputsOnFailure,omitempty"`
 }
 
 // ResourceRequirements are amounts of resources, by name.

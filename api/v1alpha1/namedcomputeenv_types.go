@@ -96,14 +96,13 @@ type ComputeEnvSpec struct {
 	// +optional
 	AgentRunningMode *AgentRunningMode `json:"agentRunningMode,omitempty"`
 
-	// authentications are keys for storage of another account. No effect in this version.
+	// authentications are the keys of tasks that have none of their own.
 	// Source: BatchCompute, NamedComputeEnv.Authentications.
 	// +listType=atomic
 	// +optional
 	Authentications []Authentication `json:"authentications,omitempty"`
 
-	// inputMappings mount remote directories on every node. They are refused: this
-	// version cannot mount remote data.
+	// inputMappings bring remote directories for every instance, before the mappings of its task.
 	// Source: BatchCompute, NamedComputeEnv.InputMappings.
 	// +listType=atomic
 	// +optional

@@ -21,7 +21,8 @@ type InputMapping struct {
 	// +optional
 	MountOptionParameter string `json:"mountOptionParameter,omitempty"`
 
-	// mountType is the program that mounts cos://: COSFS or GooseFS-Lite.
+	// mountType is the program that mounts cos://: COSFS or GooseFS-Lite. No effect: objects
+	// are copied.
 	// Source: BatchCompute, InputMapping.MountType.
 	// +optional
 	MountType string `json:"mountType,omitempty"`

@@ -76,39 +76,38 @@ type Task struct {
 	// +optional
 	RestartComputeNode *bool `json:"restartComputeNode,omitempty"`
 
-	// inputMappings mount remote directories before the command starts. They are refused:
-	// this version cannot mount remote data.
+	// inputMappings bring remote directories before the command starts: cos:// is copied,
+	// cfs:// and nfs:// are mounted.
 	// Source: BatchCompute, Task.InputMappings.
 	// +listType=atomic
 	// +optional
 	InputMappings []InputMapping `json:"inputMappings,omitempty"`
 
-	// outputMappings copy local directories to remote ones after the command. They are
-	// refused: this version cannot store results.
+	// outputMappings copy local directories to remote ones when the command has ended. An
+	// instance whose outputs are not stored does not succeed.
 	// Source: BatchCompute, Task.OutputMappings.
 	// +listType=atomic
 	// +optional
 	OutputMappings []OutputMapping `json:"outputMappings,omitempty"`
 
-	// outputMappingConfigs tune the uploads of outputMappings. No effect in this version.
+	// outputMappingConfigs tune the uploads of outputMappings.
 	// Source: BatchCompute, Task.OutputMappingConfigs.
 	// +listType=atomic
 	// +optional
 	OutputMappingConfigs []OutputMappingConfig `json:"outputMappingConfigs,omitempty"`
 
-	// redirectInfo uploads stdout and stderr to remote storage. No effect in this version:
-	// read them with kubectl logs.
+	// redirectInfo uploads stdout and stderr to remote storage; kubectl logs has them as well.
 	// Source: BatchCompute, Task.RedirectInfo.
 	// +optional
 	RedirectInfo *RedirectInfo `json:"redirectInfo,omitempty"`
 
-	// redirectLocalInfo writes stdout and stderr to local files. No effect in this version:
-	// read them with kubectl logs.
+	// redirectLocalInfo writes stdout and stderr to files of the container as well.
 	// Source: BatchCompute, Task.RedirectLocalInfo.
 	// +optional
 	RedirectLocalInfo *RedirectLocalInfo `json:"redirectLocalInfo,omitempty"`
 
-	// authentications are keys for storage of another account. No effect in this version.
+	// authentications are the keys for mappings, redirects and the package; the first of scene
+	// COS counts. Default: those of the ComputeEnv, else what the operator's catalogue says.
 	// Source: BatchCompute, Task.Authentications.
 	// +listType=atomic
 	// +optional
@@ -129,8 +128,7 @@ const (
 // Source: BatchCompute, Application.
 type Application struct {
 	// deliveryForm says where the program comes from: LOCAL, it is in the image;
-	// PACKAGE, it is unpacked from packagePath, which is refused: this version cannot unpack
-	// packages. Required.
+	// PACKAGE, it is unpacked from packagePath, and the command runs in its directory. Required.
 	// Source: BatchCompute, Application.DeliveryForm.
 	// +optional
 	DeliveryForm DeliveryForm `json:"deliveryForm,omitempty"`

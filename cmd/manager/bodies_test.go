@@ -157,10 +157,10 @@ func (c *cluster) testWarnings(t *testing.T) {
 		},
 		`{apiVersion: batchcompute.dev/v1alpha1, kind: ComputeEnv, metadata: {name: odd, namespace: warnings},
   spec: {placement: {zone: z-1}, envName: odd, desiredComputeNodeCount: 1, envData: {instanceTypes: [S12.LARGE8]}, mountDataDisks: [{localPath: /data}],
-    authentications: [{scene: COS, secretId: i, secretKeySecretRef: {name: none}}]}}`: {
+    authentications: [{scene: COS, secretId: i, secretKeySecretRef: {name: none}}, {scene: COS, secretId: j, secretKeySecretRef: {name: none}}]}}`: {
 			"Warning: spec.envData.instanceTypes[0] is not in the operator's catalogue: its size was derived from its name",
 			"Warning: spec.mountDataDisks[0] has no data disk: it becomes a directory of the system disk",
-			"Warning: spec.authentications has no effect yet",
+			"Warning: spec.authentications has several keys for COS; the first one counts",
 		},
 	} {
 		out, err := c.run(t, manifest, "create", "-f", "-")

@@ -63,6 +63,8 @@ func TestParseOptionsErrors(t *testing.T) {
 		"no URL":                        {[]string{"--webhook-url=https://%zz"}, "invalid URL escape"},
 		"no host":                       {[]string{"--webhook-url=https:///x"}, "must be such as https://"},
 		"two sources":                   {[]string{"--webhook-url=https://127.0.0.1", "--webhook-cert-dir=/x"}, "excludes --webhook-cert-dir"},
+		"negative hold":                 {[]string{"--hold=-1s"}, "--hold must be 0 to 2592000 whole seconds"},
+		"hold of less than a second":    {[]string{"--hold=1500ms"}, "--hold must be 0 to 2592000 whole seconds"},
 		"no workers":                    {[]string{"--max-concurrent-reconciles=0"}, "must be at least 1"},
 		"negative quota":                {[]string{"--job-quota=-1"}, "must not be negative"},
 		"negative quota of bytes":       {[]string{"--job-bytes-quota=-1"}, "must be a number of bytes such as 64Mi"},

@@ -24,6 +24,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/plan"
+	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/validation"
 )
 
@@ -75,7 +76,7 @@ func stripJobFrom(o any, large int) (any, error) {
 // would measure the stripped object. The API server stores no such operation, so users cannot forge the mark.
 var stripped = []metav1.ManagedFieldsEntry{{Operation: "Stripped"}}
 
-// stripNode keeps the addresses, zone and host name of a node.
+// stripNode keeps the addresses, zone, host name and versions of a node.
 func stripNode(o any) (any, error) {
 	node, ok := o.(*corev1.Node)
 	if !ok {
@@ -83,6 +84,8 @@ func stripNode(o any) (any, error) {
 	}
 	out := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion}}
 	out.Status.Addresses = node.Status.Addresses
+	out.Status.NodeInfo.KubeletVersion = interned(node.Status.NodeInfo.KubeletVersion)
+	out.Status.NodeInfo.ContainerRuntimeVersion = interned(node.Status.NodeInfo.ContainerRuntimeVersion)
 	out.Labels = some(node.Labels, corev1.LabelTopologyZone, corev1.LabelHostname)
 	return out, nil
 }
@@ -128,11 +131,31 @@ func stripPod(o any) (any, error) {
 	if slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
 		out.Finalizers = tracked
 	}
+	out.Spec.InitContainers, out.Spec.Containers = readContainers(pod.Spec.InitContainers), readContainers(pod.Spec.Containers)
 	out.Status.Conditions = readConditions(pod.Status.Conditions)
 	out.Status.InitContainerStatuses = readStatuses(pod.Status.InitContainerStatuses)
 	out.Status.ContainerStatuses = readStatuses(pod.Status.ContainerStatuses)
 	return out, nil
 }
+
+// readContainers returns what the planner reads of containers: which of them are the agent's, and which of the
+// others restart by themselves.
+func readContainers(all []corev1.Container) []corev1.Container {
+	var out []corev1.Container
+	for i := range all {
+		c := &all[i]
+		switch runsAgent := len(c.Command) > 0 && c.Command[0] == podspec.AgentProgram; {
+		case c.Name == podspec.ContainerName && runsAgent:
+			out = append(out, corev1.Container{Name: podspec.ContainerName, Command: agentCommand})
+		case c.Name == podspec.OutputsContainer, c.RestartPolicy != nil:
+			out = append(out, corev1.Container{Name: interned(c.Name), RestartPolicy: c.RestartPolicy})
+		}
+	}
+	return out
+}
+
+// agentCommand is the start of a command that the agent runs; stripped Pods share it, and nobody changes it in place.
+var agentCommand = []string{podspec.AgentProgram}
 
 // readStatuses returns the container statuses without the fields that are not read.
 func readStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {

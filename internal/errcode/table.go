@@ -177,11 +177,11 @@ func Table() []Entry {
 		{
 			Code: RemoteStoragePath,
 			When: "A remote path is malformed behind its scheme: a bad host, no `/` at the end, an empty, `.` or `..` segment, white space, `?`, `#`, or a user name in it; " +
-				"or a package that is neither `.tgz` nor `.tar.gz`.",
+				"or a package that is neither `.tgz` nor `.tar.gz`; or nothing says which store and bucket a `cos://` path means.",
 			Field: "spec.job.tasks[].application.packagePath, spec.job.tasks[].inputMappings[].sourcePath, spec.job.tasks[].outputMappings[].destinationPath, " +
 				"spec.job.tasks[].redirectInfo.stdoutRedirectPath, spec.job.tasks[].redirectInfo.stderrRedirectPath",
 			Example:  `redirectInfo: {stdoutRedirectPath: "cos://b-1.cos.ap-x.myqcloud.com/logs"}`,
-			WhatToDo: "Write `cos://<bucket>-<appid>.cos.<region>.myqcloud.com/dir/`, with a `/` at the end.",
+			WhatToDo: "Write `cos://<bucket>-<appid>.cos.<region>.myqcloud.com/dir/`, with a `/` at the end; or have the administrator add the host to `stores` of the operator's catalogue.",
 			Source:   submitJob,
 		},
 		{
@@ -366,12 +366,11 @@ func Table() []Entry {
 			From:     FromConverter,
 		},
 		{
-			Code: UnsupportedOperation,
-			When: "The request needs a part of BatchCompute that this version does not have yet, or changes a job after it was submitted.",
-			Field: "spec.job.tasks[].application.deliveryForm, spec.job.tasks[].application.commands, spec.job.tasks[].inputMappings, spec.job.tasks[].outputMappings, " +
-				"spec.job.tasks[].computeEnv.envData.dataDisks[].snapshotId, spec.job.tasks[].computeEnv.mountDataDisks[].localPath; spec.inputMappings of a ComputeEnv; on update, the field that changed",
-			Example:  `application: {deliveryForm: PACKAGE, packagePath: "cos://b-1.cos.ap-x.myqcloud.com/p.tgz", command: ./run}`,
-			WhatToDo: "Put the program into the image, and have the command fetch and store its data; to change a job, submit another.",
+			Code:     UnsupportedOperation,
+			When:     "The request needs a part of BatchCompute that this version does not have yet, or changes a job after it was submitted.",
+			Field:    "spec.job.tasks[].application.commands, spec.job.tasks[].computeEnv.envData.dataDisks[].snapshotId; a local path of Windows, such as spec.job.tasks[].inputMappings[].destinationPath; on update, the field that changed",
+			Example:  `inputMappings: [{sourcePath: "cfs://10.0.0.20/in/", destinationPath: "D:\in"}]`,
+			WhatToDo: "Do without that part: a path of Linux, an empty disk, one command for a task; to change a job, submit another.",
 			Source:   common,
 		},
 	}

@@ -45,16 +45,19 @@ func (p *progress) awaitSidecars(pod *corev1.Pod) {
 		end.ExitCode, named(others), int(sidecarGrace/time.Second)))
 }
 
-// isInterruptible reports whether the command has failed for good and its Pod is kept for debugging, though added
-// containers still run in it: they are not stopped.
+// isInterruptible reports whether the command has failed for good and its Pod is kept for debugging, though its
+// own container is held or added containers still run in it: they are not stopped.
 func (a *attempt) isInterruptible() bool {
 	end := terminated(a.pod)
 	if end == nil || end.ExitCode == 0 || a.pod.DeletionTimestamp != nil || a.task.FailedAction == v1alpha1.FailedActionTerminate ||
-		a.terminates(a.task, a.instance.Index) || a.mode.draining || len(runningSidecars(a.pod)) == 0 {
+		a.terminates(a.task, a.instance.Index) || a.mode.draining {
+		return false
+	}
+	if !isHeld(a.pod) && (len(runningSidecars(a.pod)) == 0 || a.now.Before(end.FinishedAt.Add(sidecarGrace))) {
 		return false
 	}
 	next, _ := a.verdict(a.task, a.instance.Index, a.history, &outcome{kind: byCommand, ran: true})
-	return next == interrupted && !a.now.Before(end.FinishedAt.Add(sidecarGrace))
+	return next == interrupted
 }
 
 // runningSidecars returns the names of the containers beside the command's that have not ended. The kubelet

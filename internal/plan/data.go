@@ -27,12 +27,41 @@ func hasOutputs(pod *corev1.Pod) bool {
 // outputsState returns the state of the container that stores the outputs; it is empty as long as none is
 // known.
 func outputsState(pod *corev1.Pod) corev1.ContainerState {
-	for i := range pod.Status.ContainerStatuses {
-		if s := &pod.Status.ContainerStatuses[i]; s.Name == podspec.OutputsContainer {
-			return s.State
-		}
+	return containerState(pod, podspec.OutputsContainer)
+}
+
+// heldEnd returns how the command ended if its container, whose state is given, runs longer than the command
+// did: that of a command that failed may be held, so that somebody can look at it. The container of the outputs
+// says how the command ended. nil means that the container ended with the command, or that the command runs.
+func heldEnd(pod *corev1.Pod, state *corev1.ContainerState) *corev1.ContainerStateTerminated {
+	if state.Waiting != nil || !hasOutputs(pod) {
+		return nil
 	}
-	return corev1.ContainerState{}
+	outputs := outputsState(pod).Terminated
+	if outputs == nil || state.Terminated != nil && !state.Terminated.FinishedAt.After(outputs.FinishedAt.Time) {
+		return nil
+	}
+	code := agentapi.ParseResult(outputs.Message).Code
+	if code == nil || *code == 0 {
+		return nil
+	}
+	end := &corev1.ContainerStateTerminated{Reason: "Error"}
+	switch t := state.Terminated; {
+	case t != nil && int(t.ExitCode) == *code:
+		end = t.DeepCopy()
+	case t != nil:
+		end.StartedAt = t.StartedAt
+	case state.Running != nil:
+		end.StartedAt = state.Running.StartedAt
+	}
+	end.ExitCode, end.FinishedAt = int32(*code), outputs.FinishedAt
+	return end
+}
+
+// isHeld reports whether the container of a command that has failed is still there.
+func isHeld(pod *corev1.Pod) bool {
+	state := containerState(pod, podspec.ContainerName)
+	return state.Running != nil && heldEnd(pod, &state) != nil
 }
 
 // storedOutputs reports whether all that the Pod should store is stored.
@@ -126,11 +155,11 @@ func withOutputs(pod *corev1.Pod, sentence string) string {
 }
 
 // awaitOutputs says what an attempt does whose command has ended while its outputs are being stored. It is
-// false once they are, or if there are none to wait for: of a command that could not be started there are none.
+// false once they are, or if there are none to wait for: of a command that was not started there are none.
 func (p *progress) awaitOutputs(a *attempt) bool {
 	pod := a.pod
 	end, state := stateOf(pod).Terminated, outputsState(pod)
-	if !hasOutputs(pod) || state.Terminated != nil || isStartError(end) {
+	if !hasOutputs(pod) || state.Terminated != nil || isStartError(end) || execFailed(pod, end) {
 		return false
 	}
 	since := end.FinishedAt.Time

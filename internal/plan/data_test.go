@@ -176,6 +176,21 @@ func TestStartErrorWithOutputs(t *testing.T) {
 	}
 }
 
+// TestExecFailedWithOutputs: nor are there outputs of a command that the agent could not start, be it that it could not say so
+// to the container that waits for its end.
+func TestExecFailedWithOutputs(t *testing.T) {
+	w := newWorld(t, testutil.Job("j").Task("a")).step()
+	withOutputsContainer(agentapi.ExitTransient, outputsRun)(w)
+	w.do("a/0", func(pod *corev1.Pod) {
+		pod.Spec.Containers[0].Command = []string{podspec.AgentProgram, "exec"}
+		pod.Status.ContainerStatuses[0].State.Terminated.Message = result(agentapi.Transient, "no space left on device")
+	})
+	w.step().wait(sidecarGrace).step()
+	if pod := w.pods[w.pod("a/0")]; pod.DeletionTimestamp == nil {
+		t.Error("the Pod waits for outputs of a command that was not started")
+	}
+}
+
 // TestExecFailed: what the agent could not do is not the command's failure.
 func TestExecFailed(t *testing.T) {
 	for message, want := range map[string]string{
@@ -198,4 +213,61 @@ func TestExecFailed(t *testing.T) {
 			t.Errorf("failures are %+v, want %q", f, want)
 		}
 	}
+}
+
+// commandHeld is a/0 whose command ended with a code: its container still runs, and the outputs are stored.
+func commandHeld(code int) func(*world) {
+	return func(w *world) {
+		withOutputsContainer(0, outputsEnd(0, fmt.Sprintf(`{"version":%d,"class":"","code":%d}`, agentapi.Version, code)))(w)
+		w.do("a/0", func(pod *corev1.Pod) {
+			pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(w.now)}}
+			pod.Status.Phase = corev1.PodRunning
+		})
+	}
+}
+
+// holdEnds ends the container of a command that was held.
+func holdEnds(code int32) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		s := &pod.Status.ContainerStatuses[0].State
+		start := s.Running.StartedAt
+		*s = exited(code, start.Add(time.Hour))
+		s.Terminated.StartedAt = start
+		pod.Status.Phase = corev1.PodFailed
+	}
+}
+
+// TestHeld: an instance is interrupted while the container of its command is held, and fails when somebody terminates it
+// and nothing runs anymore.
+func TestHeld(t *testing.T) {
+	held := func(retries int64) *world {
+		w := newWorld(t, testutil.Job("j").Task("a", testutil.FailedAction("INTERRUPT"), testutil.Retries(retries))).step()
+		commandHeld(3)(w)
+		return w.step()
+	}
+	w := held(0).want("FAILED_INTERRUPTED", "a FAILED_INTERRUPTED interrupted=0 (Interrupted)")
+	pod := w.pods[w.pod("a/0")]
+	if f := w.job.Status.Failures; len(f) != 1 || f[0].Reason != v1alpha1.ReasonCommandFailed || *f[0].ExitCode != 3 || pod.DeletionTimestamp != nil {
+		t.Errorf("failures %+v, deleted at %v", f, pod.DeletionTimestamp)
+	}
+	w.wait(time.Hour).step().terminate().step().want("FAILED_INTERRUPTED", "a FAILED_INTERRUPTED interrupted=0 (Interrupted)")
+	if pod = w.pods[pod.Name]; pod.DeletionTimestamp == nil || len(pod.Finalizers) == 0 {
+		t.Errorf("deleted at %v, finalizers %q", pod.DeletionTimestamp, pod.Finalizers)
+	}
+	w.do("a/0", holdEnds(137)).step().want("FAILED", "a FAILED failed=0 (Terminated)")
+
+	// When nobody came for it, the container ends, and the instance stays as it is.
+	held(0).do("a/0", holdEnds(3)).step().want("FAILED_INTERRUPTED", "a FAILED_INTERRUPTED interrupted=0 (Interrupted)")
+
+	// A node that does not answer is not waited for without end.
+	w = held(0)
+	w.stop("a/0").step().want("FAILED_INTERRUPTED", "a FAILED_INTERRUPTED interrupted=0 (Interrupted)")
+	w.wait(confirmWait+time.Minute).step().step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+
+	// With another attempt to come nothing is held.
+	w = held(1).want("RUNNING", "a RUNNING active=0 running=1")
+	if pod := w.pods[w.pod("a/0")]; pod.DeletionTimestamp == nil {
+		t.Error("the container is held, though another attempt follows")
+	}
+	w.wait(3*time.Second).do("a/0", holdEnds(3)).step().want("RUNNING", "a RUNNING active=r1:0")
 }

@@ -198,11 +198,21 @@ func exitMessage(code int32) string {
 	return fmt.Sprintf("exit code %d", code)
 }
 
-// stateOf returns the state of the container that runs the command; it is empty as long
-// as none is known. A Pod may have others, which some cluster's webhook injects.
+// stateOf returns the state of the command: that of its container, except while that is held and afterwards, see
+// heldEnd. It is empty as long as none is known. A Pod may have other containers, which some cluster's webhook
+// injects.
 func stateOf(pod *corev1.Pod) corev1.ContainerState {
+	state := containerState(pod, podspec.ContainerName)
+	if end := heldEnd(pod, &state); end != nil {
+		return corev1.ContainerState{Terminated: end}
+	}
+	return state
+}
+
+// containerState returns the state of a container; it is empty as long as none is known.
+func containerState(pod *corev1.Pod, name string) corev1.ContainerState {
 	for i := range pod.Status.ContainerStatuses {
-		if s := &pod.Status.ContainerStatuses[i]; s.Name == podspec.ContainerName {
+		if s := &pod.Status.ContainerStatuses[i]; s.Name == name {
 			return s.State
 		}
 	}

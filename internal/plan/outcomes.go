@@ -162,7 +162,7 @@ func (o *outcomes) waitsOn(a *attempt, end *outcome) bool {
 }
 
 // addInterrupted adds what the Pod of an interrupted instance shows: the instance has failed once
-// somebody deletes its Pod, or terminates it.
+// somebody deletes its Pod, or terminates it, and nothing runs in it anymore.
 func (o *outcomes) addInterrupted(a *attempt) {
 	t, index, pod := &o.tasks[a.task.pos], a.instance.Index, a.pod
 	_, late := stopOf(pod, a.task.Timeout)
@@ -170,7 +170,16 @@ func (o *outcomes) addInterrupted(a *attempt) {
 	if terminated {
 		t.terminated++
 	}
-	if terminated || pod.DeletionTimestamp != nil && !late {
+	over := terminated || pod.DeletionTimestamp != nil && !late
+	if over && !HasFinished(pod) && !isStuck(pod, o.now) {
+		t.seen = append(t.seen, index)
+		o.awaitEnd(pod, o.now)
+		if pod.DeletionTimestamp == nil {
+			o.delete = append(o.delete, pod)
+		}
+		return
+	}
+	if over {
 		t.moves.failed = append(t.moves.failed, index)
 		o.removeFinalizers = append(o.removeFinalizers, pod)
 		o.interruptedEnded = true

@@ -79,7 +79,10 @@ func (a *attempt) progress() progress {
 		return p
 	}
 	if stateOf(pod).Terminated != nil {
-		if !p.awaitOutputs(a) {
+		switch {
+		case isHeld(pod) && a.task.FailedAction != v1alpha1.FailedActionTerminate: // and another attempt follows
+			p.stop = true
+		case !p.awaitOutputs(a):
 			p.stopSidecars(pod, a.now)
 		}
 		return p

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -26,7 +27,9 @@ import (
 //	task                                    the command, run by the agent's exec
 //	batchcompute-outputs   container        stores outputs and streams when the command has ended
 //
-// Each is there only if something is for it to do. A task without data has a Pod as if there were no agent.
+// Each is there only if something is for it to do. A task without data has a Pod as if there were no agent, unless
+// the container of a command that fails is held: then the agent runs the command, and batchcompute-outputs tells
+// the operator that it has ended.
 const (
 	StageContainer   = "batchcompute-stage"
 	OutputsContainer = "batchcompute-outputs"
@@ -62,6 +65,9 @@ type Agent struct {
 	// ImageVolumes says that all nodes can mount an image as a volume. Else an init container copies the
 	// program.
 	ImageVolumes bool
+	// Hold is how long the container of a command that failed stays alive if the instance is interrupted, so that
+	// somebody can look at it; 0 means that it is not held.
+	Hold time.Duration
 }
 
 // data adds what a task reads and stores.
@@ -82,8 +88,8 @@ type data struct {
 // addData gives the Pod the volumes and containers that the data of the task need. It comes after all other
 // volumes, since an output may lie in one of them.
 func (b *builder) addData(spec *resolve.Job, in resolve.Instance) error {
-	t := b.task.Spec
-	if !HasData(t, b.env) {
+	hold := b.mayHold(in)
+	if !HasData(b.task.Spec, b.env) && !hold {
 		return nil
 	}
 	d := &data{builder: b, in: in, secrets: map[string]string{}, names: strings.NewReplacer(
@@ -96,8 +102,23 @@ func (b *builder) addData(spec *resolve.Job, in resolve.Instance) error {
 			return err
 		}
 	}
+	if hold {
+		d.exec.HoldSeconds = int(b.cluster.Agent.Hold / time.Second)
+	}
 	d.addContainers()
 	return nil
+}
+
+// mayHold reports whether the instance may be interrupted if this attempt fails. An attempt uses up a retry of the
+// command or of the machine, so the number of the attempt is at least the number of those of the command.
+func (b *builder) mayHold(in resolve.Instance) bool {
+	switch b.task.FailedAction {
+	case v1alpha1.FailedActionFastInterrupt:
+		return b.cluster.Agent.Hold >= time.Second
+	case v1alpha1.FailedActionInterrupt:
+		return b.cluster.Agent.Hold >= time.Second && in.Attempt >= b.task.MaxRetryCount
+	}
+	return false
 }
 
 // HasData reports whether a task reads or stores data.
@@ -358,7 +379,7 @@ func (d *data) addContainers() {
 		d.stage.Limits.MaxBytes = d.diskBytes()
 		spec.InitContainers = append(spec.InitContainers, d.agent(StageContainer, "stage", d.stage, used(d.stageMounts, d.stage), "256Mi"))
 	}
-	stores := len(d.outputs.Outputs) > 0 || d.outputs.Stdout != nil || d.outputs.Stderr != nil
+	stores := len(d.outputs.Outputs) > 0 || d.outputs.Stdout != nil || d.outputs.Stderr != nil || d.exec.HoldSeconds > 0
 	if !stores && d.exec.LocalStdout+d.exec.LocalStderr == "" {
 		return
 	}
@@ -382,7 +403,7 @@ func (d *data) addContainers() {
 		return
 	}
 	d.outputs.Version = agentapi.Version
-	d.outputs.OnFailure = true
+	d.outputs.OnFailure = d.env.Kubernetes.OutputsOnFailure == nil || *d.env.Kubernetes.OutputsOnFailure
 	c := d.agent(OutputsContainer, "outputs", d.outputs, append(used(d.outputMounts, d.outputs), state), "128Mi")
 	spec.Containers = append(spec.Containers, c)
 	d.container = &spec.Containers[0]

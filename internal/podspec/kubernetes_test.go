@@ -100,7 +100,10 @@ func TestEveryFieldReachesThePod(t *testing.T) {
 	count := 0
 	fill(reflect.ValueOf(full).Elem(), &count)
 	text := func(k *v1alpha1.KubernetesOptions) string {
-		job := testutil.Job("j").Task("a", func(t *v1alpha1.Task) { t.ComputeEnv.Kubernetes = k }).Obj()
+		job := testutil.Job("j").Task("a", func(t *v1alpha1.Task) {
+			t.ComputeEnv.Kubernetes = k
+			t.OutputMappings = []v1alpha1.OutputMapping{{SourcePath: "/out", DestinationPath: "cos://b-1.s3.example.com/"}}
+		}).Obj()
 		out, err := json.Marshal(build(t, job, resolve.Instance{}))
 		if err != nil {
 			t.Fatal(err)

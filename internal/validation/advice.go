@@ -23,9 +23,9 @@ type adviceRow struct {
 	// item, if given, chooses the item of the list that field ends with, by the machine that
 	// the list is part of; negative: none.
 	item func(machine) int
-	// derive restricts the row to machine types whose size the catalogue derives.
-	derive bool
-	text   string
+	// asks, if given, is when with the subject.
+	asks func(*subject, reflect.Value) bool
+	text string
 }
 
 const derivedText = "is not in the operator's catalogue: its size was derived from its name"
@@ -140,14 +140,14 @@ var advice = []adviceRow{
 		text:  "is not mounted, so it has no effect; add a mount to mountDataDisks",
 	},
 	{
-		field:  "job.tasks[].computeEnv.envData.instanceType",
-		derive: true,
-		text:   derivedText,
+		field: "job.tasks[].computeEnv.envData.instanceType",
+		asks:  (*subject).isDerived,
+		text:  derivedText,
 	},
 	{
-		field:  "job.tasks[].computeEnv.envData.instanceTypes[]",
-		derive: true,
-		text:   derivedText,
+		field: "job.tasks[].computeEnv.envData.instanceTypes[]",
+		asks:  (*subject).isDerived,
+		text:  derivedText,
 	},
 	{
 		field: "job.tasks[].computeEnv.mountDataDisks[]",

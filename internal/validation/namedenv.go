@@ -78,9 +78,6 @@ func (c *checker) checkNamedEnv(spec *v1alpha1.ComputeEnvSpec, path *field.Path)
 		c.checkAuthentication(&spec.Authentications[i], path.Child("authentications").Index(i))
 	}
 	c.checkInputMappings(spec.InputMappings, path)
-	if len(spec.InputMappings) > 0 {
-		c.refuse("inputMappings", path, "inputMappings")
-	}
 	c.checkNotifications(spec.Notifications, path)
 	c.oneOf(spec.NotificationTarget, notificationTargets, errcode.InvalidParameterValue, path, "notificationTarget")
 	c.oneOf(spec.ActionIfComputeNodeInactive, actionsIfInactive, errcode.InvalidParameterValue, path, "actionIfComputeNodeInactive")

@@ -4,6 +4,8 @@
 package validation
 
 import (
+	"strings"
+
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -24,21 +26,15 @@ var scenes = []string{"COS"}
 // and required with PACKAGE.
 func (c *checker) checkPackage(a *v1alpha1.Application, path *field.Path) {
 	if a.PackagePath != "" {
-		c.failFault(remotePackageFault(a.PackagePath), path, "packagePath")
+		c.checkRemote(a.PackagePath, remotePackageFault(a.PackagePath), path, "packagePath")
 	} else if a.DeliveryForm == v1alpha1.DeliveryFormPackage {
 		c.fail(errcode.MissingParameter, path, "packagePath", "must be given when deliveryForm is PACKAGE")
-	}
-	if a.DeliveryForm == v1alpha1.DeliveryFormPackage {
-		c.refuse("job.tasks[].application.deliveryForm", path, "deliveryForm")
 	}
 }
 
 // checkStorage checks where a task gets its data from and where it leaves them.
 func (c *checker) checkStorage(t *v1alpha1.Task, path *field.Path) {
 	c.checkInputMappings(t.InputMappings, path)
-	if len(t.InputMappings) > 0 {
-		c.refuse("job.tasks[].inputMappings", path, "inputMappings")
-	}
 	c.checkOutputMappings(t.OutputMappings, path)
 	for i := range t.OutputMappingConfigs {
 		c.checkOutputMappingConfig(&t.OutputMappingConfigs[i], path.Child("outputMappingConfigs").Index(i))
@@ -61,9 +57,12 @@ func (c *checker) checkInputMappings(mappings []v1alpha1.InputMapping, path *fie
 			schemes = windowsSchemes
 		}
 		if c.required(m.SourcePath, p, "sourcePath") {
-			c.failFault(remoteDirectoryFault(m.SourcePath, schemes), p, "sourcePath")
+			c.checkRemote(m.SourcePath, remoteDirectoryFault(m.SourcePath, schemes), p, "sourcePath")
+			c.checkNFS(m.SourcePath, p)
 		}
-		c.checkMountPoint(m.DestinationPath, p, "destinationPath")
+		if c.checkMountPoint(m.DestinationPath, p, "destinationPath") {
+			c.checkMachinePath("job.tasks[].inputMappings[].destinationPath", m.DestinationPath, p, "destinationPath")
+		}
 		c.oneOf(m.MountType, mountTypes, errcode.InvalidParameterValue, p, "mountType")
 	}
 }
@@ -76,16 +75,15 @@ func (c *checker) checkOutputMappings(mappings []v1alpha1.OutputMapping, path *f
 	for i := range mappings {
 		m, p := &mappings[i], path.Child("outputMappings").Index(i)
 		if c.required(m.SourcePath, p, "sourcePath") {
-			c.failFault(localPathFault(m.SourcePath), p, "sourcePath")
+			c.checkLocal("job.tasks[].outputMappings[].sourcePath", m.SourcePath, p, "sourcePath")
 		}
 		if c.required(m.DestinationPath, p, "destinationPath") {
-			c.failFault(remoteDirectoryFault(m.DestinationPath, outputSchemes), p, "destinationPath")
+			c.checkRemote(m.DestinationPath, remoteDirectoryFault(m.DestinationPath, outputSchemes), p, "destinationPath")
 		}
 		if o := m.OutputMappingOption; o != nil {
 			c.oneOf(o.Workspace, workspaces, errcode.InvalidParameterValue, p.Child("outputMappingOption"), "workspace")
 		}
 	}
-	c.refuse("job.tasks[].outputMappings", path, "outputMappings")
 }
 
 func (c *checker) checkOutputMappingConfig(m *v1alpha1.OutputMappingConfig, path *field.Path) {
@@ -97,25 +95,69 @@ func (c *checker) checkOutputMappingConfig(m *v1alpha1.OutputMappingConfig, path
 }
 
 func (c *checker) checkRedirects(t *v1alpha1.Task, path *field.Path) {
-	optional := func(value string, check func(string) fault, path *field.Path, name string) {
+	fileName := func(value string, path *field.Path, name string) {
 		if value != "" {
-			c.failFault(check(value), path, name)
+			c.failFault(fileNameFault(value), path, name)
 		}
 	}
 	if r := t.RedirectInfo; r != nil {
-		directory := func(value string) fault { return remoteDirectoryFault(value, outputSchemes) }
 		p := path.Child("redirectInfo")
-		optional(r.StdoutRedirectPath, directory, p, "stdoutRedirectPath")
-		optional(r.StderrRedirectPath, directory, p, "stderrRedirectPath")
-		optional(r.StdoutRedirectFileName, fileNameFault, p, "stdoutRedirectFileName")
-		optional(r.StderrRedirectFileName, fileNameFault, p, "stderrRedirectFileName")
+		directory := func(value, name string) {
+			if value != "" {
+				c.checkRemote(value, remoteDirectoryFault(value, outputSchemes), p, name)
+			}
+		}
+		directory(r.StdoutRedirectPath, "stdoutRedirectPath")
+		directory(r.StderrRedirectPath, "stderrRedirectPath")
+		fileName(r.StdoutRedirectFileName, p, "stdoutRedirectFileName")
+		fileName(r.StderrRedirectFileName, p, "stderrRedirectFileName")
 	}
 	if r := t.RedirectLocalInfo; r != nil {
 		p := path.Child("redirectLocalInfo")
-		optional(r.StdoutLocalPath, localPathFault, p, "stdoutLocalPath")
-		optional(r.StderrLocalPath, localPathFault, p, "stderrLocalPath")
-		optional(r.StdoutLocalFileName, fileNameFault, p, "stdoutLocalFileName")
-		optional(r.StderrLocalFileName, fileNameFault, p, "stderrLocalFileName")
+		directory := func(value, name string) {
+			if value != "" {
+				c.checkLocal("job.tasks[].redirectLocalInfo."+name, value, p, name)
+			}
+		}
+		directory(r.StdoutLocalPath, "stdoutLocalPath")
+		directory(r.StderrLocalPath, "stderrLocalPath")
+		fileName(r.StdoutLocalFileName, p, "stdoutLocalFileName")
+		fileName(r.StderrLocalFileName, p, "stderrLocalFileName")
+	}
+}
+
+// checkRemote checks a remote path, of which f is the fault of its form: the catalogue must know the store
+// of a cos:// path.
+func (c *checker) checkRemote(value string, f fault, path *field.Path, name string) {
+	if f.code == "" && c.offers != nil {
+		if host, ok := strings.CutPrefix(value, "cos://"); ok {
+			host, _, _ = strings.Cut(host, "/")
+			if _, known := c.offers.Store(host); !known {
+				f = badRemote(value, "must have a host that begins with a bucket, such as bucket-1250000000.cos.ap-guangzhou.myqcloud.com, or that the operator's catalogue has a store for")
+			}
+		}
+	}
+	c.failFault(f, path, name)
+}
+
+// checkLocal checks a directory in the container of the command; row is its path in the table of what is
+// not built yet.
+func (c *checker) checkLocal(row, value string, path *field.Path, name string) {
+	if f := localPathFault(value); f.code != "" {
+		c.failFault(f, path, name)
+		return
+	}
+	c.checkMachinePath(row, value, path, name)
+}
+
+// checkMachinePath checks that a local path that is well-formed exists on machines of Linux, and may be
+// written to.
+func (c *checker) checkMachinePath(row, value string, path *field.Path, name string) {
+	switch {
+	case isWindowsPath(value):
+		c.refuse(row, path, name)
+	case isBelow(samePlace(value), "/proc"), isBelow(samePlace(value), v1alpha1.OperatorDir), strings.Contains(value, ":"):
+		c.fail(errcode.LocalPath, path, name, "must not have a : and not be in /proc or %s, got %s", v1alpha1.OperatorDir, quote(value))
 	}
 }
 
@@ -128,6 +170,9 @@ func (c *checker) checkAuthentication(a *v1alpha1.Authentication, path *field.Pa
 		c.fail(errcode.MissingParameter, path, "secretKeySecretRef", "must name the Secret that has the key")
 	}
 	c.checkSecretRef(a.SecretKeySecretRef, path, "secretKeySecretRef")
+	if a.SecretKeySecretRef != nil {
+		c.checkSecretName(a.SecretKeySecretRef.Name, path.Child("secretKeySecretRef"), "name")
+	}
 }
 
 // checkMountPoint checks a required local path that something is mounted at: nothing

@@ -9,7 +9,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/errcode"
 )
 
@@ -33,31 +32,25 @@ type carried struct {
 // would lose data is refused, the rest is accepted with a warning. Whoever builds a
 // part removes its rows.
 var notBuiltYet = []carried{
-	{field: "job.tasks[].application.deliveryForm", when: is(string(v1alpha1.DeliveryFormPackage)),
-		refuse: "must be LOCAL: this version cannot unpack packages yet"},
 	{field: "job.tasks[].application.commands", refuse: "must not be given: this version cannot run tightly coupled tasks; give command"},
 	{field: "job.tasks[].computeEnv.envData.dataDisks[].snapshotId",
 		refuse: "must not be given: this version cannot start a disk from a snapshot"},
-	{field: "job.tasks[].computeEnv.mountDataDisks[].localPath", when: func(v reflect.Value) bool { return isWindowsPath(v.String()) },
-		refuse: "must be a path of Linux, such as /data: this version has no Windows machines"},
-	{field: "job.tasks[].inputMappings", refuse: inputMappingsRefused},
-	{field: "job.tasks[].outputMappings", refuse: "must not be given: this version cannot store results yet"},
-	{field: "job.tasks[].outputMappingConfigs"},
-	{field: "job.tasks[].redirectInfo", note: "read the logs with kubectl logs"},
-	{field: "job.tasks[].redirectLocalInfo", note: "read the logs with kubectl logs"},
-	{field: "job.tasks[].authentications"},
+	{field: "job.tasks[].computeEnv.mountDataDisks[].localPath", when: isOfWindows, refuse: windowsRefused},
+	{field: "job.tasks[].inputMappings[].destinationPath", when: isOfWindows, refuse: windowsRefused},
+	{field: "job.tasks[].outputMappings[].sourcePath", when: isOfWindows, refuse: windowsRefused},
+	{field: "job.tasks[].redirectLocalInfo.stdoutLocalPath", when: isOfWindows, refuse: windowsRefused},
+	{field: "job.tasks[].redirectLocalInfo.stderrLocalPath", when: isOfWindows, refuse: windowsRefused},
 	{field: "job.notifications"},
 	{field: "job.notificationTarget"},
 }
 
-// inputMappingsRefused is said of a task's and of a ComputeEnv's: a command would run
-// without its data with either.
-const inputMappingsRefused = "must not be given: this version cannot mount remote data yet"
+const windowsRefused = "must be a path of Linux, such as /data: this version has no Windows machines"
+
+func isOfWindows(v reflect.Value) bool { return isWindowsPath(v.String()) }
 
 // envNotBuiltYet are those of a ComputeEnv.
 var envNotBuiltYet = []carried{
-	{field: "authentications"},
-	{field: "inputMappings", refuse: inputMappingsRefused},
+	{field: "inputMappings[].destinationPath", when: isOfWindows, refuse: windowsRefused},
 	{field: "notifications"},
 	{field: "notificationTarget"},
 }

@@ -51,6 +51,8 @@ type offers interface {
 	Smallest(cpu, memory int64, categories []string) *catalog.InstanceType
 	ChargeType(name string) (catalog.ChargeType, bool)
 	Policy() *catalog.Policy
+	Store(host string) (catalog.Store, bool)
+	FileSystem(host string) catalog.FileSystem
 }
 
 // offers returns the catalogue as it is at the moment, or nil.

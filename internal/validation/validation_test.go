@@ -390,9 +390,7 @@ func TestRules(t *testing.T) {
 				"InvalidParameter.CvmParameters " + data + ".internetAccessible.ipv6AddressType: EIPv6 or HighQualityEIPv6",
 				"MissingParameter " + data + ".internetAccessible.antiDDoSPackageId: must be given when ipv4AddressType is AntiDDoSEIP",
 				"InvalidParameterValue " + task + ".inputMappings[0].mountType: COSFS or GooseFS-Lite",
-				"UnsupportedOperation " + task + ".inputMappings: ",
 				"InvalidParameterValue " + task + ".outputMappings[0].outputMappingOption.workspace: BATCH_WORKSPACE or GLOBAL_WORKSPACE",
-				"UnsupportedOperation " + task + ".outputMappings: ",
 				"InvalidParameterValue spec.job.notificationTarget: CMQ or TDMQ_CMQ",
 			},
 		},
@@ -409,7 +407,6 @@ func TestRules(t *testing.T) {
 			app(func(a *v1alpha1.Application) { a.DeliveryForm = "PACKAGE" }),
 			[]string{
 				"MissingParameter " + task + ".application.packagePath: when deliveryForm is PACKAGE",
-				"UnsupportedOperation " + task + ".application.deliveryForm: must be LOCAL",
 			},
 		},
 		"package path is checked though it is not used": {
@@ -658,17 +655,34 @@ func TestRules(t *testing.T) {
 				"MissingParameter " + task + ".inputMappings[0].sourcePath: must be given",
 				"MissingParameter " + task + ".inputMappings[0].destinationPath: must be given",
 				"InvalidParameterValue.RemoteStorageSchemeType " + task + ".inputMappings[1].sourcePath: cfs:// or nfs://, got",
-				"UnsupportedOperation " + task + ".inputMappings: cannot mount",
+				"UnsupportedOperation " + task + ".inputMappings[1].destinationPath: has no Windows machines",
 				"MissingParameter " + task + ".outputMappings[0].sourcePath: must be given",
 				"MissingParameter " + task + ".outputMappings[0].destinationPath: must be given",
 				"InvalidParameterValue.LocalPath " + task + ".outputMappings[1].sourcePath: absolute path",
 				"InvalidParameterValue.RemoteStoragePath " + task + ".outputMappings[1].destinationPath: end with /",
-				"UnsupportedOperation " + task + ".outputMappings: cannot store",
 				"MissingParameter " + task + ".outputMappingConfigs[0].scene: must be given",
 				"MissingParameter " + task + ".outputMappingConfigs[0].workerNum: must be given",
 				"MissingParameter " + task + ".outputMappingConfigs[0].workerPartSize: must be given",
 				"InvalidParameterValue " + task + ".outputMappingConfigs[1].scene: must be COS",
 				"InvalidParameterValue.Negative " + task + ".outputMappingConfigs[1].workerNum: got -1",
+			},
+		},
+		"local paths of Windows, of the system and of the operator": {
+			first(func(t *v1alpha1.Task) {
+				t.InputMappings = []v1alpha1.InputMapping{
+					{SourcePath: "nfs://h/", DestinationPath: `D:\in`}, {SourcePath: "nfs://h/", DestinationPath: "/.batchcompute/in"}, {SourcePath: "nfs://h/", DestinationPath: "/in:ro"},
+				}
+				t.OutputMappings = []v1alpha1.OutputMapping{{SourcePath: `D:\out`, DestinationPath: "cos://b/"}, {SourcePath: "/proc/1/", DestinationPath: "cos://b/"}}
+				t.RedirectLocalInfo = &v1alpha1.RedirectLocalInfo{StdoutLocalPath: "H:", StderrLocalPath: "/.batchcompute"}
+			}),
+			[]string{
+				"UnsupportedOperation " + task + ".inputMappings[0].destinationPath: must be a path of Linux",
+				"InvalidParameterValue.LocalPath " + task + ".inputMappings[1].destinationPath: /proc or /.batchcompute",
+				"InvalidParameterValue.LocalPath " + task + ".inputMappings[2].destinationPath: must not have a :",
+				"UnsupportedOperation " + task + ".outputMappings[0].sourcePath: must be a path of Linux",
+				"InvalidParameterValue.LocalPath " + task + ".outputMappings[1].sourcePath: /proc or /.batchcompute",
+				"UnsupportedOperation " + task + ".redirectLocalInfo.stdoutLocalPath: must be a path of Linux",
+				"InvalidParameterValue.LocalPath " + task + ".redirectLocalInfo.stderrLocalPath: /proc or /.batchcompute",
 			},
 		},
 		"too many mappings": {
@@ -680,9 +694,7 @@ func TestRules(t *testing.T) {
 			}),
 			[]string{
 				"InvalidParameterValue.LimitExceeded " + task + ".inputMappings: at most 100 mappings, got 101",
-				"UnsupportedOperation " + task + ".inputMappings: ",
 				"InvalidParameterValue.LimitExceeded " + task + ".outputMappings: at most 100 mappings, got 101",
-				"UnsupportedOperation " + task + ".outputMappings: ",
 			},
 		},
 		"log names": {
@@ -859,6 +871,10 @@ type fake struct {
 	spot   bool
 	policy catalog.Policy
 }
+
+func (*fake) FileSystem(string) catalog.FileSystem { return catalog.FileSystem{} }
+
+func (*fake) Store(string) (s catalog.Store, ok bool) { return s, true }
 
 func (f *fake) Policy() *catalog.Policy { return &f.policy }
 

@@ -121,7 +121,7 @@ func carriedAdvice(rows []carried, text string) []adviceRow {
 
 // jobAdvice are all rows for BatchJobs.
 func jobAdvice() []adviceRow {
-	return slices.Concat(carriedAdvice(notBuiltYet, noEffectYet), carriedAdvice(neverOnKubernetes, "has no effect on Kubernetes"), advice)
+	return slices.Concat(carriedAdvice(notBuiltYet, noEffectYet), carriedAdvice(neverOnKubernetes, "has no effect on Kubernetes"), advice, dataAdvice)
 }
 
 const noEffectYet = "has no effect yet"
@@ -129,7 +129,7 @@ const noEffectYet = "has no effect yet"
 // envRules are the rows for ComputeEnvs, in the order of their fields: those of a placement
 // and of a task's computeEnv, and a few of their own.
 var envRules = func() []rule {
-	rows := carriedAdvice(envNotBuiltYet, noEffectYet)
+	rows := slices.Concat(carriedAdvice(envNotBuiltYet, noEffectYet), sourceAdvice)
 	for _, row := range jobAdvice() {
 		field, ok := strings.CutPrefix(row.field, "job.tasks[].computeEnv.")
 		if ok = ok || strings.HasPrefix(field, "placement."); ok && stepsTo(envShape, field) != nil {
@@ -274,8 +274,8 @@ func (w *warner) search(r *rule, v reflect.Value) ([]int, bool) {
 		return []int{i}, i >= 0
 	}
 	when := r.when
-	if r.derive {
-		when = w.subject.isDerived
+	if r.asks != nil {
+		when = func(v reflect.Value) bool { return r.asks(&w.subject, v) }
 	}
 	return search(r.steps, when, v, nil)
 }

@@ -19,17 +19,13 @@ func TestWarningsOfRequests(t *testing.T) {
 	const task, data = "spec.job.tasks[0].", "spec.job.tasks[0].computeEnv.envData."
 	for name, want := range map[string][]string{
 		"ok-smallest": nil,
-		"api-dag": {
-			task + "redirectInfo (and in 1 more task) has no effect yet; read the logs with kubectl logs",
-		},
+		"api-dag":     nil,
 		"api-package-and-mappings": {
 			data + "systemDisk.diskType has no effect on Kubernetes",
 			data + "virtualPrivateCloud has no effect on Kubernetes",
 			task + "computeEnv.mountDataDisks[0].fileSystemType has no effect on Kubernetes",
-			task + "outputMappingConfigs has no effect yet",
-			task + "redirectInfo has no effect yet; read the logs with kubectl logs",
-			task + "redirectLocalInfo has no effect yet; read the logs with kubectl logs",
-			task + "authentications has no effect yet",
+			task + "inputMappings[0] has a mountOptionParameter without effect: objects are copied, and NFS takes options only with a csiDriver of the operator's catalogue",
+			task + "outputMappings[0] stores the files of all instances in one place, where they overwrite each other's: put ${BATCH_TASK_INSTANCE_INDEX} into destinationPath, or into the names",
 		},
 		"api-docker-and-named-environment": {
 			task + "application.docker.user has no effect on Kubernetes; the Secret of passwordSecretRef has the user",
@@ -293,8 +289,9 @@ func TestWarningsAreBounded(t *testing.T) {
 		InternetAccessible: &v1alpha1.InternetAccessible{}, InstanceName: "n", LoginSettings: &v1alpha1.LoginSettings{}, SecurityGroupIDs: []string{"s"},
 		EnhancedService: &v1alpha1.EnhancedService{}, InstanceMarketOptions: &v1alpha1.InstanceMarketOptions{}, InstanceChargeType: "SPOTPAID",
 	}
-	task.RedirectInfo, task.RedirectLocalInfo = &v1alpha1.RedirectInfo{}, &v1alpha1.RedirectLocalInfo{}
-	task.Authentications = []v1alpha1.Authentication{{}}
+	task.OutputMappingConfigs = []v1alpha1.OutputMappingConfig{{}, {}}
+	task.RedirectInfo = &v1alpha1.RedirectInfo{StdoutRedirectPath: "p", StdoutRedirectFileName: "n", StderrRedirectPath: "p", StderrRedirectFileName: "n"}
+	task.Authentications = []v1alpha1.Authentication{{}, {}}
 	got := Validator{}.Warnings(job)
 	checkWarnings(t, got)
 	if len(got) != MaxWarnings || got[MaxWarnings-1] != "3 more warnings are not shown" {

@@ -1,0 +1,109 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package validation
+
+import (
+	"cmp"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+)
+
+// sourceAdvice are the rows about where data comes from, of a ComputeEnv and, the same, of a task.
+var sourceAdvice = []adviceRow{
+	{
+		field: "authentications",
+		when:  func(v reflect.Value) bool { return v.Len() > 1 },
+		text:  "has several keys for COS; the first one counts",
+	},
+	{field: "inputMappings[].mountType", text: "has no effect: objects are copied to the machine before the command starts"},
+	{
+		field: "inputMappings[]",
+		asks:  (*subject).ignoresMountOptions,
+		text:  "has a mountOptionParameter without effect: objects are copied, and NFS takes options only with a csiDriver of the operator's catalogue",
+	},
+	{field: "inputMappings[].sourcePath", when: hasPlaceholder, text: placeholderText},
+}
+
+// dataAdvice are the rows about what tasks read and store.
+var dataAdvice = slices.Concat(ofTasks(sourceAdvice), []adviceRow{
+	{
+		field: "job.tasks[].outputMappings[]",
+		asks:  (*subject).sharesOutput,
+		text:  "stores the files of all instances in one place, where they overwrite each other's: put ${BATCH_TASK_INSTANCE_INDEX} into destinationPath, or into the names",
+	},
+	{field: "job.tasks[].outputMappings[].destinationPath", when: hasPlaceholder, text: placeholderText},
+	{field: "job.tasks[].outputMappings[].outputMappingOption.workspace", when: is("GLOBAL_WORKSPACE"), text: "has no effect: sourcePath is a directory of the container"},
+	{
+		field: "job.tasks[].outputMappingConfigs",
+		when:  func(v reflect.Value) bool { return v.Len() > 1 },
+		text:  "has several entries; the last one counts",
+	},
+	{
+		field: "job.tasks[].redirectInfo",
+		asks:  (*subject).sharesLog,
+		text:  "gives the logs of several instances, or stdout and stderr, the name of one object, which has the last of them: use the placeholders, or no file name",
+	},
+})
+
+const placeholderText = "has a placeholder that is not replaced: it can be BATCH_JOB_ID, BATCH_TASK_NAME or BATCH_TASK_INSTANCE_INDEX"
+
+// ofTasks are the same rows for tasks.
+func ofTasks(rows []adviceRow) []adviceRow {
+	out := slices.Clone(rows)
+	for i := range out {
+		out[i].field = "job.tasks[]." + out[i].field
+	}
+	return out
+}
+
+// hasPlaceholder reports whether a remote path has what looks like a placeholder, and is none.
+func hasPlaceholder(v reflect.Value) bool {
+	rest := v.String()
+	for _, p := range placeholders {
+		rest = strings.ReplaceAll(rest, p, "")
+	}
+	return strings.Contains(rest, "${")
+}
+
+// indexPlaceholder makes names differ between the instances of a task.
+const indexPlaceholder = "${" + v1alpha1.EnvTaskInstanceIndex + "}"
+
+// ignoresMountOptions reports whether the options of an InputMapping have no effect. Nobody knows without a
+// catalogue.
+func (s *subject) ignoresMountOptions(v reflect.Value) bool {
+	m := v.Interface().(v1alpha1.InputMapping)
+	scheme, rest, _ := strings.Cut(m.SourcePath, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	return strings.TrimSpace(m.MountOptionParameter) != "" &&
+		(scheme == "cos" || s.offers != nil && s.offers.FileSystem(strings.TrimSuffix(host, ":")).CSIDriver == "")
+}
+
+// severalInstances reports whether the task has more than one instance.
+func (s *subject) severalInstances() bool {
+	return s.task != nil && s.task.TaskInstanceNum != nil && *s.task.TaskInstanceNum > 1
+}
+
+// sharesOutput reports whether several instances store an OutputMapping in one place.
+func (s *subject) sharesOutput(v reflect.Value) bool {
+	m := v.Interface().(v1alpha1.OutputMapping)
+	return s.severalInstances() && !strings.Contains(m.DestinationPath, indexPlaceholder)
+}
+
+// sharesLog reports whether several streams are stored as one object.
+func (s *subject) sharesLog(v reflect.Value) bool {
+	r := v.Interface().(v1alpha1.RedirectInfo)
+	name := func(dir, file, stream string) string {
+		if dir == "" {
+			return ""
+		}
+		return dir + cmp.Or(file, stream+indexPlaceholder)
+	}
+	out, err := name(r.StdoutRedirectPath, r.StdoutRedirectFileName, "stdout"), name(r.StderrRedirectPath, r.StderrRedirectFileName, "stderr")
+	shared := func(name string) bool { return name != "" && !strings.Contains(path.Clean(name), indexPlaceholder) }
+	return out != "" && out == err || s.severalInstances() && (shared(out) || shared(err))
+}

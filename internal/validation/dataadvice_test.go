@@ -1,0 +1,140 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package validation
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/catalog"
+)
+
+// What is accepted of a task's data, and does probably not do what was meant.
+func TestDataWarnings(t *testing.T) {
+	offers, err := catalog.Parse([]byte("apiVersion: config.batchcompute.dev/v1alpha1\nkind: Catalog\ndefaultImage: busybox\n" +
+		"instanceTypes: {S5.MEDIUM4: {cpu: 2, memory: 4Gi}}\nfileSystems: [{match: 10.0.0.20, csiDriver: nfs.csi.k8s.io}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := Validator{Catalog: func() *catalog.Catalog { return offers }}
+	const task = "spec.job.tasks[0]."
+	input := func(source, options string) []v1alpha1.InputMapping {
+		return []v1alpha1.InputMapping{{SourcePath: source, DestinationPath: "/in", MountOptionParameter: options}}
+	}
+	output := func(to string) []v1alpha1.OutputMapping {
+		return []v1alpha1.OutputMapping{{SourcePath: "/out", DestinationPath: to}}
+	}
+	const shared = "stores the files of all instances in one place, where they overwrite each other's: put ${BATCH_TASK_INSTANCE_INDEX} into destinationPath, or into the names"
+	const noOptions = "has a mountOptionParameter without effect: objects are copied, and NFS takes options only with a csiDriver of the operator's catalogue"
+	const oneLog = "gives the logs of several instances, or stdout and stderr, the name of one object, which has the last of them: use the placeholders, or no file name"
+	for name, tc := range map[string]struct {
+		instances int64
+		change    func(*v1alpha1.Task)
+		want      []string
+	}{
+		"nothing to say": {3, func(t *v1alpha1.Task) {
+			t.InputMappings = input("nfs://10.0.0.20:/in/", "-o nolock")
+			t.OutputMappings = output("cos://b.cos.ap-x.myqcloud.com/out/${BATCH_TASK_INSTANCE_INDEX}/")
+			t.RedirectInfo = &v1alpha1.RedirectInfo{StdoutRedirectPath: "cos://b.c/", StderrRedirectPath: "cos://b.c/"}
+			t.Authentications = []v1alpha1.Authentication{{Scene: "COS", SecretID: "id", SecretKeySecretRef: &v1alpha1.SecretRef{Name: "keys"}}}
+		}, nil},
+		"one instance": {1, func(t *v1alpha1.Task) { t.OutputMappings = output("cos://b.c/out/") }, nil},
+		"how a mapping is mounted": {1, func(t *v1alpha1.Task) {
+			t.InputMappings = input("cos://b.c/in/", " ")
+			t.InputMappings[0].MountType = "COSFS"
+		}, []string{task + "inputMappings[0].mountType has no effect: objects are copied to the machine before the command starts"}},
+		"options of a copy": {1, func(t *v1alpha1.Task) { t.InputMappings = input("cos://b.c/in/", "-oallow_other") },
+			[]string{task + "inputMappings[0] " + noOptions}},
+		"options of NFS": {1, func(t *v1alpha1.Task) { t.InputMappings = input("cfs://10.0.0.21/in/", "-onolock") },
+			[]string{task + "inputMappings[0] " + noOptions}},
+		"one place": {2, func(t *v1alpha1.Task) { t.OutputMappings = output("cos://b.c/${BATCH_JOB_ID}/") },
+			[]string{task + "outputMappings[0] " + shared}},
+		"placeholders that are none": {1, func(t *v1alpha1.Task) {
+			t.InputMappings = input("cos://b.c/${HOME}/", "")
+			t.OutputMappings = output("cos://b.c/${BATCH_TASK_INSTANCE_NUM}/")
+		}, []string{task + "inputMappings[0].sourcePath " + placeholderText, task + "outputMappings[0].destinationPath " + placeholderText}},
+		"the machine's directories": {1, func(t *v1alpha1.Task) {
+			t.OutputMappings = output("cos://b.c/")
+			t.OutputMappings[0].OutputMappingOption = &v1alpha1.OutputMappingOption{Workspace: "GLOBAL_WORKSPACE"}
+		}, []string{task + "outputMappings[0].outputMappingOption.workspace has no effect: sourcePath is a directory of the container"}},
+		"logs of instances": {2, func(t *v1alpha1.Task) {
+			t.RedirectInfo = &v1alpha1.RedirectInfo{StderrRedirectPath: "cos://b.c/", StderrRedirectFileName: "err"}
+		}, []string{task + "redirectInfo " + oneLog}},
+		"both logs": {1, func(t *v1alpha1.Task) {
+			t.RedirectInfo = &v1alpha1.RedirectInfo{StdoutRedirectPath: "cos://b.c/", StdoutRedirectFileName: "log", StderrRedirectPath: "cos://b.c/", StderrRedirectFileName: "log"}
+		}, []string{task + "redirectInfo " + oneLog}},
+		"keys": {1, func(t *v1alpha1.Task) {
+			a := v1alpha1.Authentication{Scene: "COS", SecretID: "id", SecretKeySecretRef: &v1alpha1.SecretRef{Name: "keys"}}
+			t.Authentications = []v1alpha1.Authentication{a, a}
+		}, []string{task + "authentications has several keys for COS; the first one counts"}},
+	} {
+		job := request("a")
+		job.Spec.Job.Tasks[0].TaskInstanceNum = &tc.instances
+		tc.change(&job.Spec.Job.Tasks[0])
+		if problems := v.ValidateCreate(job); problems != nil {
+			t.Errorf("%s: refused: %v", name, problems)
+		}
+		got := v.Warnings(job)
+		checkWarnings(t, got)
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	env, _ := readComputeEnv(t, "testdata/computeenvs/ok-smallest.yaml")
+	env.Spec.InputMappings = input("cos://b.c/in/", "-oallow_other")
+	if diff := cmp.Diff([]string{"spec.inputMappings[0] " + noOptions}, v.ComputeEnvWarnings(env)); diff != "" {
+		t.Errorf("a ComputeEnv (-want +got):\n%s", diff)
+	}
+}
+
+// The policy restricts which Secrets are keys, and volumes of type nfs.
+func TestDataPolicy(t *testing.T) {
+	offers, err := catalog.Parse([]byte("apiVersion: config.batchcompute.dev/v1alpha1\nkind: Catalog\ndefaultImage: busybox\n" +
+		"instanceTypes: {S5.MEDIUM4: {cpu: 2, memory: 4Gi}}\nfileSystems: [{match: 10.0.0.20, csiDriver: nfs.csi.k8s.io}]\npolicy: {volumeTypes: [emptyDir], secretNames: [keys]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := request("a")
+	task := &job.Spec.Job.Tasks[0]
+	for _, source := range []string{"cos://b.c/", "nfs://10.0.0.20:/", "cfs://10.0.0.21:/"} {
+		task.InputMappings = append(task.InputMappings, v1alpha1.InputMapping{SourcePath: source, DestinationPath: "/" + source[:3] + source[len(source)-3:len(source)-2]})
+	}
+	for _, name := range []string{"keys", "others"} {
+		task.Authentications = append(task.Authentications, v1alpha1.Authentication{Scene: "COS", SecretID: "i", SecretKeySecretRef: &v1alpha1.SecretRef{Name: name}})
+	}
+	want := []string{
+		"UnauthorizedOperation spec.job.tasks[0].inputMappings[2].sourcePath",
+		"UnauthorizedOperation spec.job.tasks[0].authentications[1].secretKeySecretRef.name",
+	}
+	if diff := cmp.Diff(want, summary(Validator{Catalog: func() *catalog.Catalog { return offers }}.ValidateCreate(job))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A cos:// path names a bucket of its own, or a store of the catalogue.
+func TestStoreIsKnown(t *testing.T) {
+	offers, err := catalog.Parse([]byte("apiVersion: config.batchcompute.dev/v1alpha1\nkind: Catalog\ndefaultImage: busybox\n" +
+		"instanceTypes: {S5.MEDIUM4: {cpu: 2, memory: 4Gi}}\nstores: [{match: results, endpoint: 'https://s3.example.com', bucket: results}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := Validator{Catalog: func() *catalog.Catalog { return offers }}
+	for source, want := range map[string][]string{
+		"cos://results/in/":                           nil,
+		"cos://b-1.cos.ap-guangzhou.myqcloud.com/in/": nil,
+		"nfs://results-2/in/":                         nil,
+		"cos://inputs/in/":                            {"InvalidParameterValue.RemoteStoragePath spec.job.tasks[0].inputMappings[0].sourcePath"},
+	} {
+		job := request("a")
+		job.Spec.Job.Tasks[0].InputMappings = []v1alpha1.InputMapping{{SourcePath: source, DestinationPath: "/in"}}
+		if diff := cmp.Diff(want, summary(known.ValidateCreate(job))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", source, diff)
+		}
+		if problems := (Validator{}).ValidateCreate(job); problems != nil {
+			t.Errorf("%s: nobody was asked: %v", source, problems)
+		}
+	}
+}
