@@ -207,11 +207,7 @@ func (c *podCreator) createPod(ctx context.Context, obs *observation, in resolve
 	if env == nil {
 		return &refusedError{task: in.Task, reason: v1alpha1.ReasonComputeEnvNotFound, error: plan.ComputeEnvNotFound(obs.Spec.Tasks[in.Task].EnvID)}
 	}
-	cluster := podspec.Cluster{Catalog: c.options.Catalog(), Hosts: c.nodes.hosts()}
-	if c.options.Agent != nil {
-		cluster.Agent = c.options.Agent()
-	}
-	pod, err := podspec.Build(obs.Job, obs.Spec, in, env, cluster)
+	pod, err := podspec.Build(obs.Job, obs.Spec, in, env, podspec.Cluster{Catalog: c.options.Catalog(), Agent: c.options.agent(), Hosts: c.nodes.hosts()})
 	if err != nil {
 		return buildRefusal(in.Task, err)
 	}

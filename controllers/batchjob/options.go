@@ -49,6 +49,14 @@ type Options struct {
 	Clock clock.PassiveClock
 }
 
+// agent returns how Pods get the agent at the moment.
+func (o *Options) agent() podspec.Agent {
+	if o.Agent == nil {
+		return podspec.Agent{}
+	}
+	return o.Agent()
+}
+
 // How stale the reconciler expects its cache to be at most.
 const (
 	// cacheLag is how long a created Pod may be missing from the cache before the API server is asked for it.
