@@ -23,6 +23,8 @@ FUZZTIME ?= 60s
 SOAK ?= 90s
 # Flags of `make bench`, such as --shapes=S1-2000,S4 --rounds=5, or --small, or --check for CI.
 BENCH ?=
+# What `make bench-data` measures: short or long.
+DATA ?= short
 # How many random runs `make sim` plays, their seed, and how long it searches. The seed is the time of the commit, so that a
 # commit that has passed passes again; SIM_SEED=0 takes one from the clock, for long runs such as
 # make sim SIM_SEED=0 SIM_RUNS=200000.
@@ -41,6 +43,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 CONTROLLER_GEN := hack/tools/run.sh . controller-gen
 CRD_REF_DOCS := hack/tools/run.sh crd-ref-docs crd-ref-docs
 GOLANGCI_LINT := hack/tools/run.sh golangci-lint golangci-lint
+VERSITYGW := hack/tools/run.sh --path versitygw versitygw
 # A webhook has a URL (make run) or a service (make deploy). The manager may own the one that
 # is there, and server-side apply does not take that away, so between the two it is deleted and created again.
 WEBHOOK_CONFIGURATIONS := validatingwebhookconfiguration/batchcompute-validating-webhook-configuration \
@@ -96,7 +99,7 @@ unit: ## Run the tests that need no cluster.
 
 .PHONY: integration
 integration: bin/cluster ## Run the tests that need an API server and etcd, or an S3 server.
-	assets=$$(bin/cluster bin-dir --tier control-plane); s3=$$(hack/tools/run.sh --path versitygw versitygw); rc=0; for m in $(MODULES); do \
+	assets=$$(bin/cluster bin-dir --tier control-plane); s3=$$($(VERSITYGW)); rc=0; for m in $(MODULES); do \
 		(cd "$$m" && KUBEBUILDER_ASSETS="$$assets" VERSITYGW="$$s3" CI_REQUIRE_INTEGRATION=1 go test $(TESTFLAGS) -skip='^TestFaults|^TestSim|^TestHostile' -timeout=20m ./...) || rc=1; \
 	done; exit $$rc
 
@@ -141,8 +144,11 @@ define stories
 endef
 
 .PHONY: soak
-soak: bin/cluster bin/soak ## Run jobs for SOAK on a cluster whose manager and node are killed again and again.
-	@bin/soak --node=$(NODE) --duration=$(SOAK)
+soak: bin/cluster bin/soak ## Run jobs for SOAK while the manager and the node are killed again and again, then data with killed agents.
+	@rc=0; bin/soak --node=$(NODE) --duration=$(SOAK) || rc=1; failed=$$(mktemp); \
+	{ VERSITYGW="$$($(VERSITYGW))" CI_REQUIRE_INTEGRATION=1 go test -run='^TestSoak$$' -count=1 -timeout=0 -v ./cmd/agent \
+		-args -agent.soak=$(SOAK) 2>&1 || echo yes >"$$failed"; } | grep -vE '^ *(===|---|PASS)' | sed 's/^.*go:[0-9]*: soak: /soak: /'; \
+	[ ! -s "$$failed" ] || rc=1; rm -f "$$failed"; exit $$rc
 
 .PHONY: bench
 bench: bin/cluster bin/bench/bench ## Measure the operator beside a bare client and the core Job controller. BENCH has more flags.
@@ -153,6 +159,22 @@ bench-check: bin/cluster bin/bench/bench ## Measure a little, and fail if the op
 	@rc=0; bin/bench/bench --check --out=bin/bench/check.json || rc=1; \
 	assets=$$(bin/cluster bin-dir --tier control-plane); KUBEBUILDER_ASSETS="$$assets" CI_REQUIRE_INTEGRATION=1 \
 		go test -run='^$$' -bench='^BenchmarkComputeEnvRelease$$' -benchtime=30x ./controllers/batchjob || rc=1; exit $$rc
+
+# The short form takes a minute. The long one takes many, some 20 GB of disk, and rclone, which is built for it.
+.PHONY: bench-data
+bench-data: ## Measure the agent's transfers beside raw requests; DATA=long measures more, and rclone as well.
+	@s3=$$($(VERSITYGW)); rclone=; [ $(DATA) != long ] || rclone=$$(hack/tools/run.sh --path rclone rclone); \
+	for size in $(if $(filter long,$(DATA)),'1024 10000' '5120 100','256 1000'); do set -- $$size; \
+		VERSITYGW="$$s3" RCLONE="$$rclone" go test -run='^$$' -bench='^BenchmarkTransfer$$' -benchtime=5x -timeout=0 ./internal/staging \
+			-args -staging.large=$$1 -staging.many=$$2; \
+	done
+
+# Unit and integration have the short form of these tests.
+.PHONY: data
+data: ## Run the agent's tests with 5 GiB, 100,000 files and 1 GiB of output: some minutes, and 20 GB of disk.
+	@s3=$$($(VERSITYGW)); export VERSITYGW="$$s3" CI_REQUIRE_INTEGRATION=1; \
+	go test -count=1 -timeout=0 -v -run='^(TestMemory|TestAllocations|TestLarge)' ./internal/staging -args -staging.large=5120 -staging.many=100000; \
+	go test -count=1 -timeout=0 ./internal/wrapper -args -wrapper.bytes=1073741824
 
 .PHONY: demos
 demos: bin/cluster ## Run the demo on a real node, where one can run, and on the process node.

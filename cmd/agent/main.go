@@ -146,7 +146,7 @@ func (a *agent) outputs() int {
 	if !end.Started {
 		return a.finish(agentapi.Result{Message: "the command was not started, so nothing is stored"}, config.MessageBytes)
 	}
-	result := staging.Store(context.Background(), config, end.Exit.Code == 0, progress{os.Stderr})
+	result := staging.Store(context.Background(), config, staging.Command{Succeeded: end.Exit.Code == 0, StateDir: a.state}, progress{os.Stderr})
 	result.Code = &end.Exit.Code
 	result.Message = join(join(result.Message, end.Exit.Error), end.Exit.Incomplete)
 	result.Tail = end.Tail

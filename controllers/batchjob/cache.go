@@ -113,6 +113,7 @@ func stripPod(o any) (any, error) {
 		},
 		Spec: corev1.PodSpec{
 			NodeName: interned(pod.Spec.NodeName), SchedulingGates: pod.Spec.SchedulingGates, SchedulerName: interned(pod.Spec.SchedulerName),
+			InitContainers: readContainers(pod.Spec.InitContainers), Containers: readContainers(pod.Spec.Containers),
 		},
 		Status: corev1.PodStatus{Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message},
 	}
@@ -138,23 +139,27 @@ func stripPod(o any) (any, error) {
 	return out, nil
 }
 
-// readContainers returns what the planner reads of containers: which of them are the agent's, and which of the
-// others restart by themselves.
+// readContainers returns the containers whose spec is read: those of the agent, and those that run beside the command. A Pod
+// without data has none.
 func readContainers(all []corev1.Container) []corev1.Container {
 	var out []corev1.Container
 	for i := range all {
 		c := &all[i]
-		switch runsAgent := len(c.Command) > 0 && c.Command[0] == podspec.AgentProgram; {
-		case c.Name == podspec.ContainerName && runsAgent:
-			out = append(out, corev1.Container{Name: podspec.ContainerName, Command: agentCommand})
+		kept := corev1.Container{Name: interned(c.Name), RestartPolicy: c.RestartPolicy}
+		switch {
+		case c.Name == podspec.ContainerName && len(c.Command) > 0 && c.Command[0] == podspec.AgentProgram:
+			kept.Command = agentCommand
+		//mutation:cache-without-containers
 		case c.Name == podspec.OutputsContainer, c.RestartPolicy != nil:
-			out = append(out, corev1.Container{Name: interned(c.Name), RestartPolicy: c.RestartPolicy})
+		default:
+			continue
 		}
+		out = append(out, kept)
 	}
 	return out
 }
 
-// agentCommand is the start of a command that the agent runs; stripped Pods share it, and nobody changes it in place.
+// agentCommand is the command that stripped Pods share whose command the agent runs; nobody changes it in place.
 var agentCommand = []string{podspec.AgentProgram}
 
 // readStatuses returns the container statuses without the fields that are not read.

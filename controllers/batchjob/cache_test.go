@@ -101,6 +101,32 @@ func TestStripPod(t *testing.T) {
 
 // TestCacheIsSmall: a live Pod takes less than 2.75 KiB of memory, and a finished job of ten tasks less than 2 KiB. Informers
 // and their indexes add some hundred bytes to each.
+// TestStripPodWithData: the planner must see which containers are the agent's.
+func TestStripPodWithData(t *testing.T) {
+	pod := fullPod(3)
+	pod.Spec.InitContainers = []corev1.Container{
+		{Name: podspec.StageContainer, Image: "agent"},
+		{Name: "mesh", Image: "mesh", RestartPolicy: new(corev1.ContainerRestartPolicyAlways)},
+	}
+	pod.Spec.Containers = []corev1.Container{
+		{Name: podspec.ContainerName, Command: []string{podspec.AgentProgram, "exec", "--", "/bin/sh"}, Image: "debian"},
+		{Name: "log", Image: "log"},
+		{Name: podspec.OutputsContainer, Image: "agent"},
+	}
+	got, err := stripPod(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := corev1.PodSpec{
+		NodeName:       "node-1",
+		InitContainers: []corev1.Container{{Name: "mesh", RestartPolicy: new(corev1.ContainerRestartPolicyAlways)}},
+		Containers:     []corev1.Container{{Name: podspec.ContainerName, Command: []string{podspec.AgentProgram}}, {Name: podspec.OutputsContainer}},
+	}
+	if diff := cmp.Diff(want, got.(*corev1.Pod).Spec); diff != "" {
+		t.Errorf("the Pod's spec (-want +got):\n%s", diff)
+	}
+}
+
 func TestCacheIsSmall(t *testing.T) {
 	const n = 2000
 	for name, tc := range map[string]struct {

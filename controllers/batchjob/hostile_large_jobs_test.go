@@ -134,7 +134,7 @@ func (e *testEnv) syncLarge() {
 // countReads counts the jobs that a process reads from the API server.
 func (e *testEnv) countReads(p *process) *int {
 	n, mu := new(int), &sync.Mutex{}
-	p.live = interceptor.NewClient(e.WithWatch, interceptor.Funcs{
+	p.reader.live = interceptor.NewClient(e.WithWatch, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 			if _, ok := obj.(*v1alpha1.BatchJob); ok {
 				mu.Lock()

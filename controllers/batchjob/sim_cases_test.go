@@ -113,6 +113,36 @@ func TestSimCases(t *testing.T) {
 			testutil.Job("sim").Task("a", testutil.Timeout(30), machines(1)),
 			[]string{"node lost of", "a user deletes", "idle", "time passes", "its node comes back", "evicted"},
 		},
+		"inputs that cannot be copied now, and then can": {
+			testutil.Job("sim").Task("a", inputs, machines(1)), []string{"inputs fail (transient)"},
+		},
+		"inputs that can never be copied": {
+			testutil.Job("sim").Task("a", inputs, machines(1), testutil.Retries(1)), []string{"inputs fail (permanent)"},
+		},
+		"outputs that can never be stored of a command that succeeded": {
+			testutil.Job("sim").Task("a", outputs, machines(1), testutil.Retries(1)), []string{"exit 0 of", "outputs fail (permanent)"},
+		},
+		"outputs that cannot be stored now": {
+			testutil.Job("sim").Task("a", outputs, machines(1)), []string{"exit 0 of", "outputs fail (transient)"},
+		},
+		"outputs of a command that failed cannot be stored": {
+			testutil.Job("sim").Task("a", outputs, testutil.Retries(1)), []string{"exit 1 of", "outputs fail (permanent)"},
+		},
+		"a Pod that is deleted while its outputs are stored, and they are": {
+			testutil.Job("sim").Task("a", outputs), []string{"exit 0 of", "idle", "time passes", "a user deletes", "idle", "outputs stored of"},
+		},
+		"a Pod that is deleted while its outputs are stored, and they are not": {
+			testutil.Job("sim").Task("a", outputs, machines(1)), []string{"exit 0 of", "idle", "time passes", "a user deletes", "idle", "outputs fail (killed)"},
+		},
+		"a node that is lost while outputs are stored": {
+			testutil.Job("sim").Task("a", outputs, machines(1)), []string{"exit 0 of", "idle", "node lost of", "much time passes", "idle", "its node is deleted"},
+		},
+		"a long upload": {
+			testutil.Job("sim").Task("a", outputs, testutil.Timeout(30)), []string{"exit 0 of", "much time passes", "idle", "much time passes", "idle", "outputs stored of"},
+		},
+		"an interrupted instance whose logs are being stored": {
+			testutil.Job("sim").Task("a", outputs, action(v1alpha1.FailedActionInterrupt)), []string{"exit 1 of", "time passes", "idle", "terminate", "idle", "outputs stored of"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, outlines := range []bool{false, true} {

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/agentapi"
 	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/resolve"
 	"batchcompute.dev/operator/internal/testutil"
@@ -44,8 +45,10 @@ type simPod struct {
 	disowned bool
 	// unclaimed: no stored status claimed it when it was created.
 	unclaimed bool
-	// ends has the possible ends that a status may report; more than one if two things happened in the same second.
-	ends []simEnding
+	// ends has the possible ends that a status may report; more than one if two things happened in the same second. As long as
+	// the outputs are being stored (storing), they are those of the command, and live is true.
+	ends    []simEnding
+	storing bool
 }
 
 // simEnding is how a Pod really ended.
@@ -55,9 +58,36 @@ type simEnding struct {
 	stopped bool
 	// machine: its machine was lost or not acquired.
 	machine bool
+	// data is the class of the failure of a container that moves data: of one that copies the inputs, or, if the command ended
+	// with 0, of the one that stores the outputs. It is empty if none failed. unstored is that of one that was killed.
+	data agentapi.Class
 }
 
+// unstored is the class of outputs whose storing was killed.
+const unstored agentapi.Class = "killed"
+
 func (e simEnding) succeeded() bool { return e == simEnding{} }
+
+// dataFailed reports whether the end is due to data: the command has not run, or has ended with 0 by itself.
+func (e simEnding) dataFailed() bool { return e.data != "" && e == simEnding{data: e.data} }
+
+// hasStage and hasOutputs report whether a Pod copies inputs and stores outputs.
+func hasStage(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == podspec.StageContainer })
+}
+
+func hasOutputs(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == podspec.OutputsContainer })
+}
+
+// isStaging reports whether the inputs of a Pod are being copied, and isStaged whether they are there.
+func isStaging(pod *corev1.Pod) bool {
+	return len(pod.Status.InitContainerStatuses) > 0 && pod.Status.InitContainerStatuses[0].State.Running != nil
+}
+
+func isStaged(pod *corev1.Pod) bool {
+	return !hasStage(pod) || len(pod.Status.InitContainerStatuses) > 0 && pod.Status.InitContainerStatuses[0].State.Terminated != nil
+}
 
 func (s *simulation) simPodOf(pod *corev1.Pod) *simPod {
 	for _, b := range s.simPods {
@@ -130,32 +160,86 @@ func (s *simulation) advancePod(name string, code int32) bool {
 		return true
 	}
 	switch {
+	case s.simPodOf(pod).storing:
+		s.endOutputs(name, "")
 	case pod.DeletionTimestamp != nil:
 		s.finish(name, 143)
 	case pod.Spec.NodeName == "":
 		s.changePod(name, func(pod *corev1.Pod) { testutil.Bind(pod, "node-1") })
+	case isStaging(pod):
+		s.changePod(name, func(pod *corev1.Pod) { testutil.EndStage(pod, 0, agentapi.Result{}, s.now) })
+	case !isStaged(pod):
+		s.changePod(name, func(pod *corev1.Pod) { testutil.Stage(pod, s.now) })
 	case pod.Status.Phase == corev1.PodPending:
 		s.simPodOf(pod).ran = true
-		s.changePod(name, func(pod *corev1.Pod) { testutil.Start(pod, s.now) })
+		s.changePod(name, func(pod *corev1.Pod) {
+			if hasOutputs(pod) {
+				testutil.StartWithOutputs(pod, s.now)
+			} else {
+				testutil.Start(pod, s.now)
+			}
+		})
 	default:
 		s.finish(name, code)
 	}
 	return true
 }
 
-// finish ends the command of a Pod that has a node.
+// failStage ends the copying of the inputs of a Pod with an error.
+func (s *simulation) failStage(name string, class agentapi.Class) {
+	b := s.simPodOf(s.pods[name])
+	b.live = false
+	b.ends = append(b.ends, simEnding{data: class})
+	s.changePod(name, func(pod *corev1.Pod) {
+		testutil.EndStage(pod, exitOf(class), agentapi.Result{Class: class, Message: "a message of the agent"}, s.now)
+	})
+}
+
+// endOutputs ends the storing of the outputs: class is empty if all are stored.
+func (s *simulation) endOutputs(name string, class agentapi.Class) {
+	b := s.simPodOf(s.pods[name])
+	b.live, b.storing = false, false
+	for i := range b.ends {
+		b.ends[i].data = class
+	}
+	s.changePod(name, func(pod *corev1.Pod) {
+		testutil.EndOutputs(pod, exitOf(class), agentapi.Result{Class: class, Message: "a message of the agent"}, s.now)
+	})
+}
+
+// exitOf is the exit code of an agent.
+func exitOf(class agentapi.Class) int32 {
+	switch class {
+	case "":
+		return 0
+	case agentapi.Permanent:
+		return agentapi.ExitPermanent
+	case unstored:
+		return 137
+	}
+	return agentapi.ExitTransient
+}
+
+// finish ends the command of a Pod that has a node. If the Pod has outputs, they are stored from now on.
 func (s *simulation) finish(name string, code int32) {
 	pod := s.pods[name]
 	b, deleting := s.simPodOf(pod), pod.DeletionTimestamp != nil
 	// Once its node has confirmed the end, the API server does not have the time of the deletion anymore.
 	b.late = b.late || deleting && s.isLate(b, pod, 0)
 	before := deleting && askedToStop(pod).Before(s.now.Truncate(time.Second))
-	b.live = false
+	b.storing = hasOutputs(pod) && pod.Status.Phase == corev1.PodRunning
+	b.live = b.storing
 	b.ends = append(b.ends, simEnding{code: code, stopped: before || deleting && code > 128})
 	if deleting && !before {
 		b.ends = append(b.ends, simEnding{stopped: true}) // both in the same second: a status may report either
 	}
-	s.changePod(name, func(pod *corev1.Pod) { testutil.Finish(pod, code, s.now) })
+	s.changePod(name, func(pod *corev1.Pod) {
+		if b.storing {
+			testutil.EndCommand(pod, code, s.now)
+		} else {
+			testutil.Finish(pod, code, s.now)
+		}
+	})
 }
 
 // clear is the kubelet that confirms the end of a Pod which it has stopped. From then on the API server does not have the time
@@ -164,7 +248,7 @@ func (s *simulation) clear(name string) {
 	b := s.simPodOf(s.pods[name])
 	for _, e := range b.ends {
 		if e.stopped && !e.machine {
-			b.ends = append(b.ends, simEnding{code: e.code})
+			b.ends = append(b.ends, simEnding{code: e.code, data: e.data})
 		}
 	}
 	s.confirmPod(name)
@@ -179,6 +263,13 @@ func askedToStop(pod *corev1.Pod) time.Time {
 // deletion.
 func (s *simulation) machineLost(b *simPod, pod *corev1.Pod) {
 	b.live = false
+	if b.storing {
+		// The command has ended. If it failed, a status may report its exit code or who stopped the Pod.
+		b.storing = false
+		for i := range b.ends {
+			b.ends[i].data = unstored
+		}
+	}
 	if pod.DeletionTimestamp == nil {
 		b.ends = append(b.ends, simEnding{machine: true})
 		return
@@ -192,11 +283,20 @@ func (s *simulation) machineLost(b *simPod, pod *corev1.Pod) {
 func (s *simulation) failPod(name, reason string) {
 	pod := s.pods[name]
 	b := s.simPodOf(pod)
+	storing := b.storing
 	s.machineLost(b, pod)
 	s.changePod(name, func(pod *corev1.Pod) {
 		if pod.Status.Phase == corev1.PodRunning {
-			disrupt("TerminationByKubelet")(pod)
-			testutil.Finish(pod, 137, s.now)
+			s.disrupt("TerminationByKubelet")(pod)
+			switch {
+			case storing:
+				testutil.EndOutputs(pod, 137, agentapi.Result{}, s.now)
+			case hasOutputs(pod):
+				testutil.EndCommand(pod, 137, s.now)
+				testutil.EndOutputs(pod, 137, agentapi.Result{}, s.now)
+			default:
+				testutil.Finish(pod, 137, s.now)
+			}
 			pod.Status.Reason, pod.Status.Message = reason, "a message of the node"
 			return
 		}
@@ -219,7 +319,9 @@ func (s *simulation) askToStop(name string, uid *types.UID) error {
 	case !ended(pod) && pod.Spec.NodeName == "":
 		b.live = false
 		b.ends = append(b.ends, simEnding{stopped: true})
-	case ended(pod) && (finishedNow(pod, s.now) || slices.ContainsFunc(b.ends, func(e simEnding) bool { return e.code > 128 })):
+	case ended(pod) && pod.Spec.NodeName != "" && !b.ran:
+		b.ends = append(b.ends, simEnding{stopped: true}) // of a Pod that never ran, the deletion counts
+	case (ended(pod) || b.storing) && (finishedNow(pod, s.now) || slices.ContainsFunc(b.ends, func(e simEnding) bool { return e.code > 128 })):
 		// In the same second a status may report either. The API server does not keep the time of the deletion request of a
 		// deleted Pod, so a command that a signal ended may have been stopped by the request.
 		b.ends = append(b.ends, simEnding{stopped: true})
@@ -231,6 +333,9 @@ func (s *simulation) askToStop(name string, uid *types.UID) error {
 func (s *simulation) isLate(b *simPod, pod *corev1.Pod, soon time.Duration) bool {
 	timeout := s.specs[b.job.Name].Tasks[b.in.Task].Timeout
 	for _, c := range pod.Status.ContainerStatuses {
+		if c.Name != podspec.ContainerName {
+			continue
+		}
 		if r := c.State.Running; r != nil && !s.now.Before(r.StartedAt.Add(timeout-soon)) {
 			return true
 		}
@@ -243,7 +348,7 @@ func (s *simulation) isLate(b *simPod, pod *corev1.Pod, soon time.Duration) bool
 
 func finishedNow(pod *corev1.Pod, now time.Time) bool {
 	for _, c := range pod.Status.ContainerStatuses {
-		if t := c.State.Terminated; t != nil && t.FinishedAt.Time.Equal(now.Truncate(time.Second)) {
+		if t := c.State.Terminated; c.Name == podspec.ContainerName && t != nil && t.FinishedAt.Time.Equal(now.Truncate(time.Second)) {
 			return true
 		}
 	}
@@ -251,9 +356,12 @@ func finishedNow(pod *corev1.Pod, now time.Time) bool {
 }
 
 // disrupt sets the condition DisruptionTarget.
-func disrupt(reason string) func(*corev1.Pod) {
+func (s *simulation) disrupt(reason string) func(*corev1.Pod) {
+	at := metav1.NewTime(s.now.Truncate(time.Second))
 	return func(pod *corev1.Pod) {
-		pod.Status.Conditions = append(slices.Clone(pod.Status.Conditions), corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reason})
+		pod.Status.Conditions = append(slices.Clone(pod.Status.Conditions), corev1.PodCondition{
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reason, LastTransitionTime: at,
+		})
 	}
 }
 
@@ -263,7 +371,7 @@ func (s *simulation) collectPod(name string) {
 	b := s.simPodOf(s.pods[name])
 	s.machineLost(b, s.pods[name])
 	s.changePod(name, func(pod *corev1.Pod) {
-		disrupt("DeletionByPodGC")(pod)
+		s.disrupt("DeletionByPodGC")(pod)
 		pod.Status.Phase = corev1.PodFailed
 	})
 	if s.pods[name].DeletionTimestamp == nil {
@@ -334,7 +442,18 @@ func (s *simulation) clusterOptions(calling bool) []simOption {
 			add("its node comes back", name, func() { b.lost = false })
 			continue
 		}
-		if running {
+		if b.storing {
+			for _, class := range []agentapi.Class{agentapi.Transient, agentapi.Permanent, unstored} {
+				add(fmt.Sprintf("outputs fail (%s) of", class), name, func() { s.endOutputs(name, class) })
+			}
+			add("outputs stored of", name, func() { s.endOutputs(name, "") })
+		}
+		if isStaging(pod) && !running && !deleting {
+			for _, class := range []agentapi.Class{agentapi.Transient, agentapi.Permanent} {
+				add(fmt.Sprintf("inputs fail (%s) of", class), name, func() { s.failStage(name, class) })
+			}
+		}
+		if running && !b.storing {
 			codes := []int32{1, 0, 143}
 			if calling && s.setup.representatives {
 				codes = codes[:2]
@@ -342,10 +461,10 @@ func (s *simulation) clusterOptions(calling bool) []simOption {
 			for _, code := range codes {
 				add(fmt.Sprintf("exit %d of", code), name, func() { s.finish(name, code) })
 			}
-			if !calling {
-				add("evicted", name, func() { s.failPod(name, "Evicted") })
-				add("node lost of", name, func() { b.lost = true })
-			}
+		}
+		if running && !calling {
+			add("evicted", name, func() { s.failPod(name, "Evicted") })
+			add("node lost of", name, func() { b.lost = true })
 		}
 		if calling {
 			continue
@@ -354,7 +473,7 @@ func (s *simulation) clusterOptions(calling bool) []simOption {
 			add("next step of", name, func() { s.advancePod(name, 0) })
 		}
 		if !deleting {
-			add("preempted", name, func() { s.changePod(name, disrupt("PreemptionByScheduler")); _ = s.askToStop(name, nil) })
+			add("preempted", name, func() { s.changePod(name, s.disrupt("PreemptionByScheduler")); _ = s.askToStop(name, nil) })
 			if pod.Spec.NodeName == "" {
 				add("unschedulable", name, func() {
 					s.changePod(name, func(pod *corev1.Pod) { testutil.Unschedulable(pod, "0/1 nodes are available") })
@@ -435,7 +554,7 @@ func (s *simulation) targets() []string {
 	seen := map[string]bool{}
 	return slices.DeleteFunc(names, func(name string) bool {
 		pod := s.pods[name]
-		key := fmt.Sprint(s.simPodOf(pod).in.Task, s.simPodOf(pod).in.Attempt, pod.Status.Phase, pod.Spec.NodeName, pod.DeletionTimestamp != nil, pod.Finalizers, len(pod.Labels), len(pod.OwnerReferences), len(pod.Annotations), s.simPodOf(pod).lost, s.simPodOf(pod).disowned)
+		key := fmt.Sprint(s.simPodOf(pod).in.Task, s.simPodOf(pod).in.Attempt, pod.Status.Phase, pod.Spec.NodeName, pod.DeletionTimestamp != nil, pod.Finalizers, len(pod.Labels), len(pod.OwnerReferences), len(pod.Annotations), isStaging(pod), isStaged(pod), s.simPodOf(pod).storing, s.simPodOf(pod).lost, s.simPodOf(pod).disowned)
 		was := seen[key]
 		seen[key] = true
 		return was

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/agentapi"
 	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
@@ -93,11 +94,12 @@ func (s *simulation) checkMove(job, was *v1alpha1.BatchJob, task, index int, bef
 	case after.where == simFailed && terminated:
 		ok = end.any
 	case after.where == simFailed:
-		ok = end.command && !mayRetry && spec.FailedAction == v1alpha1.FailedActionTerminate || end.machine && machineUsedUp && !mayRetry
+		ok = end.command && !mayRetry && spec.FailedAction == v1alpha1.FailedActionTerminate || end.machine && machineUsedUp && !mayRetry ||
+			end.permanent && step == simRecord{}
 	case after.where == simInterrupted:
 		ok = end.command && !mayRetry && spec.FailedAction != v1alpha1.FailedActionTerminate && step == simRecord{}
 	case again && step == simRecord{}: // stopped for a suspension
-		ok = (end.machine || end.stopped) && (s.wasSuspended(was) || s.wasSuspended(job))
+		ok = (end.machine || end.stopped || end.permanent) && (s.wasSuspended(was) || s.wasSuspended(job))
 	case again && step == simRecord{machines: 1}:
 		ok = end.machine && !machineUsedUp
 	case again && step == simRecord{retries: 1}:
@@ -114,7 +116,7 @@ func (s *simulation) wasSuspended(job *v1alpha1.BatchJob) bool {
 }
 
 // simEndings summarizes how the Pods of an attempt have really ended.
-type simEndings struct{ any, success, command, machine, stopped bool }
+type simEndings struct{ any, success, command, machine, stopped, permanent bool }
 
 // endings returns how the Pods of an attempt have really ended. There is more than one Pod if one was deleted in spite of its
 // finalizer. An attempt without a Pod has not acquired its machine.
@@ -129,7 +131,8 @@ func (s *simulation) endings(job *v1alpha1.BatchJob, in resolve.Instance) (out s
 			out.any = true
 			out.success = out.success || e.succeeded()
 			out.stopped = out.stopped || e.stopped
-			out.machine = out.machine || e.machine || e.stopped && !b.timedOut
+			out.machine = out.machine || e.machine || e.stopped && !b.timedOut || e.dataFailed() && e.data != agentapi.Permanent
+			out.permanent = out.permanent || e.dataFailed() && e.data == agentapi.Permanent
 			out.command = out.command || !e.machine && (e.code != 0 && !e.stopped || e.stopped && (b.timedOut || b.late))
 		}
 		// If the node does not confirm the end of a terminating Pod, the end may be counted when no attempt follows.
@@ -243,6 +246,9 @@ func (s *simulation) checkFinalizerRemoved(pod *corev1.Pod) {
 	}
 	if b.live && pod.DeletionTimestamp == nil {
 		s.fail("I6: the finalizer of %s was removed, and it keeps running", pod.Name)
+	}
+	if b.storing && s.now.Before(pod.DeletionTimestamp.Add(time.Minute)) {
+		s.fail("I6: the finalizer of %s was removed, and its outputs are being stored", pod.Name)
 	}
 	if isFinal(job) || b.unclaimed {
 		return
@@ -602,7 +608,7 @@ func (s *simulation) fingerprint(ahead bool) string {
 		}
 	}
 	for _, b := range s.simPods {
-		fmt.Fprint(&out, b.uid, b.live, b.ran, b.timedOut, b.late, b.lost, b.unclaimed, b.hidden, b.disowned, b.ends)
+		fmt.Fprint(&out, b.uid, b.live, b.ran, b.timedOut, b.late, b.lost, b.unclaimed, b.hidden, b.disowned, b.storing, b.ends)
 	}
 	return out.String()
 }

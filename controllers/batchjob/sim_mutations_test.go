@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +22,7 @@ import (
 	"batchcompute.dev/operator/internal/testutil/mutation"
 )
 
-var simMutations = flag.String("sim.mutations", "", "mutations that the simulation must find: \"all\", or a part of their names")
+var simMutations = flag.String("sim.mutations", "", "mutations that the simulation must find: \"all\", or parts of their names, with commas between them")
 
 // mutantVariable is the environment variable that selects the mutation.
 const mutantVariable = "SIM_MUTANT"
@@ -62,7 +63,7 @@ func TestSimMutations(t *testing.T) {
 	program := buildMutants(t, all)
 	var chosen []mutation.Mutation
 	for _, m := range all {
-		if *simMutations == "all" || strings.Contains(m.Name, *simMutations) {
+		if *simMutations == "all" || slices.ContainsFunc(strings.Split(*simMutations, ","), func(part string) bool { return strings.Contains(m.Name, part) }) {
 			chosen = append(chosen, m)
 		}
 	}

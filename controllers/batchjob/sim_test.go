@@ -52,6 +52,11 @@ func simJobs() map[string]*testutil.JobBuilder {
 		"3 partly":             job(v1alpha1.PreTaskAtLeastPartlySucceed).Task("a", n(2)).Task("b").Edges("a->b"),
 		"4 finished":           job(v1alpha1.PreTaskFinished).Task("a", n(2)).Task("b", n(2), testutil.Concurrent(1)).Edges("a->b"),
 		"5 join":               job("").Task("a", n(2)).Task("b").Task("c", n(2)).Edges("a->c b->c"),
+		"1 inputs":             job("").Task("a", inputs, machines(1), again(1)),
+		"1 outputs":            job("").Task("a", outputs, machines(1), again(1)),
+		"1 outputs timeout":    job("").Task("a", outputs, testutil.Timeout(30), again(1)),
+		"1 data interrupted":   job("").Task("a", inputs, outputs, action(v1alpha1.FailedActionInterrupt)),
+		"2 data outlined":      job("").Task("a", inputs, outputs).Task("b", outputs).Edges("a->b"),
 		"6 line":               job("").Task("a", n(2)).Task("b", n(2), again(1)).Task("c", n(2)).Edges("a->b b->c"),
 	}
 }
@@ -89,6 +94,17 @@ func setFlag(t *testing.T, name, value string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = flag.Set(name, old) })
+}
+
+// inputs and outputs give the task data.
+func inputs(t *v1alpha1.Task)  { testutil.Inputs("cos://b-1.cos.ap-x.myqcloud.com/in/", "/in")(t) }
+func outputs(t *v1alpha1.Task) { testutil.Outputs("/out", "cos://b-1.cos.ap-x.myqcloud.com/out/")(t) }
+
+func noData(*v1alpha1.Task) {}
+
+func bothData(t *v1alpha1.Task) {
+	inputs(t)
+	outputs(t)
 }
 
 // machines sets resourceMaxRetryCount.
@@ -239,7 +255,8 @@ func randomJob(t *rapid.T) *v1alpha1.BatchJob {
 			testutil.Retries(rapid.Int64Range(0, 2).Draw(t, "retries")),
 			machines(rapid.Int64Range(0, 2).Draw(t, "machines")),
 			action(rapid.SampledFrom([]v1alpha1.FailedAction{v1alpha1.FailedActionTerminate, v1alpha1.FailedActionInterrupt, v1alpha1.FailedActionFastInterrupt}).Draw(t, "action")),
-			testutil.Timeout(rapid.SampledFrom([]int64{0, 30}).Draw(t, "timeout")))
+			testutil.Timeout(rapid.SampledFrom([]int64{0, 30}).Draw(t, "timeout")),
+			rapid.SampledFrom([]testutil.TaskOption{noData, inputs, outputs, bothData}).Draw(t, "data"))
 		for p := range i {
 			if rapid.Bool().Draw(t, "edge") {
 				job.Edges(fmt.Sprintf("t%d->%s", p, name))

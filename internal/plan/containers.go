@@ -48,6 +48,7 @@ func (p *progress) awaitSidecars(pod *corev1.Pod) {
 // isInterruptible reports whether the command has failed for good and its Pod is kept for debugging, though its
 // own container is held or added containers still run in it: they are not stopped.
 func (a *attempt) isInterruptible() bool {
+	//mutation:finalizer-removed-while-storing
 	end := terminated(a.pod)
 	if end == nil || end.ExitCode == 0 || a.pod.DeletionTimestamp != nil || a.task.FailedAction == v1alpha1.FailedActionTerminate ||
 		a.terminates(a.task, a.instance.Index) || a.mode.draining {

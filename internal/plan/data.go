@@ -70,6 +70,7 @@ func storedOutputs(pod *corev1.Pod) bool {
 		return true
 	}
 	t := outputsState(pod).Terminated
+	//mutation:failed-outputs-are-stored
 	return t != nil && t.ExitCode == 0 && !isUnknown(t)
 }
 
@@ -106,6 +107,7 @@ func execFailed(pod *corev1.Pod, ended *corev1.ContainerStateTerminated) bool {
 func (o *outcome) stageFailed(t *corev1.ContainerStateTerminated) {
 	message, permanent := agentFailure(t)
 	o.permanent = permanent
+	//mutation:inputs-spend-command-budget
 	o.by(byMachine, v1alpha1.ReasonStageInFailed, "the data of the task could not be copied to its node: %s", message)
 }
 
@@ -159,6 +161,7 @@ func withOutputs(pod *corev1.Pod, sentence string) string {
 func (p *progress) awaitOutputs(a *attempt) bool {
 	pod := a.pod
 	end, state := stateOf(pod).Terminated, outputsState(pod)
+	//mutation:outputs-stopped-as-sidecars
 	if !hasOutputs(pod) || state.Terminated != nil || isStartError(end) || execFailed(pod, end) {
 		return false
 	}

@@ -43,6 +43,7 @@ func (j *job) verdict(t *task, index int, h history, end *outcome) (verdict, his
 		return returned, h
 	case end.outdated, end.requeued:
 		return replaced, h
+	//mutation:permanent-failure-retried
 	case end.permanent:
 		return failed, h
 	case end.kind == byMachine && !end.ran && !b.timesOut(h):

@@ -16,10 +16,17 @@ import (
 	"batchcompute.dev/operator/internal/staging/push"
 )
 
+// Command is a command that has ended.
+type Command struct {
+	Succeeded bool
+	// StateDir is the directory with its streams, agentapi.StdoutFile and StderrFile.
+	StateDir string
+}
+
 // Store uploads the streams, and the outputs if the command succeeded or c.OnFailure is set. Everything is
 // tried; the result has the first permanent error, else the first one.
-func Store(ctx context.Context, c agentapi.Outputs, succeeded bool, report Reporter) agentapi.Result {
-	return (&agent{report: report, stateDir: agentapi.StateDir}).store(ctx, c, succeeded)
+func Store(ctx context.Context, c agentapi.Outputs, ended Command, report Reporter) agentapi.Result {
+	return (&agent{report: report, stateDir: ended.StateDir}).store(ctx, c, ended.Succeeded)
 }
 
 func (a *agent) store(ctx context.Context, c agentapi.Outputs, succeeded bool) agentapi.Result {

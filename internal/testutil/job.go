@@ -168,3 +168,17 @@ func EnvID(ref string) TaskOption {
 func InstanceTypes(types ...string) TaskOption {
 	return func(t *v1alpha1.Task) { t.ComputeEnv.EnvData.InstanceTypes = types }
 }
+
+// Inputs has the task read a remote directory.
+func Inputs(from, to string) TaskOption {
+	return func(t *v1alpha1.Task) {
+		t.InputMappings = append(t.InputMappings, v1alpha1.InputMapping{SourcePath: from, DestinationPath: to})
+	}
+}
+
+// Outputs has the task store a local directory.
+func Outputs(from, to string) TaskOption {
+	return func(t *v1alpha1.Task) {
+		t.OutputMappings = append(t.OutputMappings, v1alpha1.OutputMapping{SourcePath: from, DestinationPath: to})
+	}
+}

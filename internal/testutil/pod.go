@@ -4,11 +4,13 @@
 package testutil
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"batchcompute.dev/operator/internal/agentapi"
 	"batchcompute.dev/operator/internal/podspec"
 )
 
@@ -67,6 +69,64 @@ func Finish(pod *corev1.Pod, code int32, at time.Time) {
 		end.StartedAt = s[len(s)-1].State.Running.StartedAt
 	}
 	setState(pod, corev1.ContainerState{Terminated: &end})
+}
+
+// Stage says that the data of the task are being copied since the time at.
+func Stage(pod *corev1.Pod, at time.Time) {
+	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
+		Name: podspec.StageContainer, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: stored(at)}},
+	}}
+}
+
+// EndStage ends the copying with the exit code of an agent and its result.
+func EndStage(pod *corev1.Pod, code int32, r agentapi.Result, at time.Time) {
+	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: podspec.StageContainer, State: agentEnd(code, r, at)}}
+	if code != 0 {
+		pod.Status.Phase = corev1.PodFailed
+	}
+}
+
+// StartWithOutputs is Start for a Pod that stores outputs.
+func StartWithOutputs(pod *corev1.Pod, at time.Time) {
+	Start(pod, at)
+	setOutputs(pod, corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: stored(at)}})
+}
+
+// EndCommand is Finish for a Pod that stores outputs: it does so from now on.
+func EndCommand(pod *corev1.Pod, code int32, at time.Time) {
+	outputs := pod.Status.ContainerStatuses[1]
+	Finish(pod, code, at)
+	pod.Status.Phase = corev1.PodRunning
+	pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, outputs)
+}
+
+// EndOutputs ends the storing of the outputs, and so the Pod, with the exit code of an agent and its result.
+func EndOutputs(pod *corev1.Pod, code int32, r agentapi.Result, at time.Time) {
+	r.Code = new(int(pod.Status.ContainerStatuses[0].State.Terminated.ExitCode))
+	setOutputs(pod, agentEnd(code, r, at))
+	pod.Status.Phase = corev1.PodSucceeded
+	for i := range pod.Status.ContainerStatuses {
+		if pod.Status.ContainerStatuses[i].State.Terminated.ExitCode != 0 {
+			pod.Status.Phase = corev1.PodFailed
+		}
+	}
+}
+
+// setOutputs sets the state of the container that stores the outputs.
+func setOutputs(pod *corev1.Pod, state corev1.ContainerState) {
+	pod.Status.ContainerStatuses = append(slices.Clone(pod.Status.ContainerStatuses[:1]), corev1.ContainerStatus{Name: podspec.OutputsContainer, State: state})
+}
+
+// agentEnd is the end of a container of the agent. One that was killed has no message.
+func agentEnd(code int32, r agentapi.Result, at time.Time) corev1.ContainerState {
+	end := corev1.ContainerStateTerminated{ExitCode: code, Reason: "Completed", StartedAt: stored(at), FinishedAt: stored(at)}
+	if code != 0 {
+		end.Reason = "Error"
+	}
+	if code <= 128 {
+		end.Message = string(agentapi.EncodeResult(r, agentapi.MaxMessageBytes))
+	}
+	return corev1.ContainerState{Terminated: &end}
 }
 
 // Fail ends the Pod as a whole, with a reason such as Evicted, without word from its

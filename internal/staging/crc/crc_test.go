@@ -39,10 +39,32 @@ func TestUpdate(t *testing.T) {
 	}
 	for range 200 {
 		p, before := text[rnd.IntN(100):rnd.IntN(len(text)-100)+100], rnd.Uint64()
-		if got, want := Update(before, p), crc64.Update(before, table, p); got != want {
-			t.Fatalf("%d bytes: %x, want %x", len(p), got, want)
+		checkUpdate(t, before, p)
+	}
+	for n := range 1000 {
+		checkUpdate(t, rnd.Uint64(), text[n%7:n%7+n])
+	}
+}
+
+// checkUpdate compares both implementations with that of the standard library.
+func checkUpdate(t *testing.T, before uint64, p []byte) {
+	t.Helper()
+	want := crc64.Update(before, table, p)
+	for name, got := range map[string]uint64{"Update": Update(before, p), "update": update(before, p)} {
+		if got != want {
+			t.Fatalf("%s of %d bytes: %x, want %x", name, len(p), got, want)
 		}
 	}
+}
+
+func FuzzUpdate(f *testing.F) {
+	f.Add(uint64(0), 0, make([]byte, 1000))
+	f.Fuzz(func(t *testing.T, before uint64, repeat int, p []byte) {
+		for range repeat & 7 {
+			p = append(p, p[:len(p)/2]...)
+		}
+		checkUpdate(t, before, p)
+	})
 }
 
 // BenchmarkUpdate compares with the standard library.
@@ -50,6 +72,7 @@ func BenchmarkUpdate(b *testing.B) {
 	text := make([]byte, 128<<10)
 	for name, update := range map[string]func(){
 		"ours":   func() { Update(0, text) },
+		"tables": func() { update(0, text) },
 		"theirs": func() { crc64.Update(0, table, text) },
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -208,6 +208,9 @@ func OfNetwork(key string, err error) *Error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(err.Error(), "closed by foreign host") {
 		return Temporary(Truncated, key, "the server closed the connection before the answer was complete", advice).Because(err)
 	}
+	if e, ok := errors.AsType[*net.AddrError](err); ok {
+		return Final(Address, key, "the address "+Quote(e.Addr)+" cannot be used: "+e.Err, "correct it").Because(err)
+	}
 	if e, ok := errors.AsType[*net.OpError](err); ok {
 		where := ""
 		if e.Addr != nil {

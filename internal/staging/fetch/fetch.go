@@ -18,8 +18,11 @@ import (
 	"batchcompute.dev/operator/internal/staging/store"
 )
 
-// bufferBytes is the size of a worker's buffer.
-const bufferBytes = 128 << 10
+// leastBuffer and mostBuffer bound the size of a worker's buffer.
+const (
+	leastBuffer = 4 << 10
+	mostBuffer  = 128 << 10
+)
 
 // rounds is how often an object is tried that changes while it is read.
 const rounds = 3
@@ -107,9 +110,10 @@ func (p *Plan) run(ctx context.Context, o Options, objects []store.Object) ([]ch
 	r := &run{plan: p, Options: o, cancel: cancel}
 	pieces := make(chan piece)
 	var workers sync.WaitGroup
+	size := buffer(objects)
 	for range max(1, o.Workers) {
 		workers.Go(func() {
-			buf := make([]byte, bufferBytes)
+			buf := make([]byte, size)
 			for piece := range pieces {
 				if ctx.Err() == nil {
 					r.failed(piece.do(ctx, r, buf))
@@ -135,6 +139,15 @@ func (p *Plan) run(ctx context.Context, o Options, objects []store.Object) ([]ch
 	}
 	slices.SortFunc(r.changed, func(a, b change) int { return cmp.Compare(a.object.Key, b.object.Key) })
 	return r.changed, r.err
+}
+
+// buffer returns the size of a buffer: that of the largest object, within bounds.
+func buffer(objects []store.Object) int64 {
+	size := int64(leastBuffer)
+	for _, o := range objects {
+		size = max(size, o.Size)
+	}
+	return min(size, mostBuffer)
 }
 
 // run is the state of one run.

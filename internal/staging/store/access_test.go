@@ -394,3 +394,49 @@ func TestVersitygw(t *testing.T) {
 		}
 	})
 }
+
+// TestNamesThatCannotBe are refused by the library or the server before anything is done: they are not tried again.
+func TestNamesThatCannotBe(t *testing.T) {
+	for _, bucket := range []string{"", "ab", "a b", "a..b", "-abc", "192.168.1.1", strings.Repeat("b", 64)} {
+		_, err := New(agentapi.Store{Endpoint: "http://127.0.0.1:1", Bucket: bucket, PathStyle: true}, Options{Policy: quick})
+		if !fault.Is(err, fault.Name) || fault.As(err).Class != agentapi.Permanent {
+			t.Errorf("bucket %q: %v", bucket, err)
+		}
+	}
+	c, err := New(agentapi.Store{Endpoint: "http://127.0.0.1:1", Bucket: bucket, PathStyle: true}, Options{Policy: quick})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, request := range requests {
+		for _, key := range []string{"a\xffb", strings.Repeat("k", 1025)} {
+			if name == "list" || name == "uploads" || name == "begin" {
+				continue // the library leaves these names to the server
+			}
+			err := request(t.Context(), c, key)
+			if !fault.Is(err, fault.Name) || fault.As(err).Class != agentapi.Permanent {
+				t.Errorf("%s of %.10q: %v", name, key, err)
+			}
+		}
+	}
+}
+
+// TestRefusalsAreFinal: what a server answers with 4xx is not tried again, except what passes.
+func TestRefusalsAreFinal(t *testing.T) {
+	for code, status := range map[string]int{
+		"InvalidBucketName": 400, "InvalidArgument": 400, "InvalidRequest": 400, "MalformedXML": 400, "EntityTooLarge": 400, "InvalidPart": 400,
+		"KeyTooLongError": 400, "MethodNotAllowed": 405, "InvalidObjectState": 403, "NotImplemented": 400, "MetadataTooLarge": 400, "SomethingNew": 400,
+	} {
+		n := 0
+		url := s3test.Serve(t, &s3test.Faults{Plan: func(int, *http.Request) s3test.Fault { n++; return s3test.Fault{Status: status, Code: code} }})
+		c, err := New(agentapi.Store{Endpoint: url, Bucket: bucket, PathStyle: true}, Options{Policy: quick})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"get", "list", "put", "begin", "uploads"} {
+			n = 0
+			if err := requests[name](t.Context(), c, "key"); err == nil || fault.As(err).Class != agentapi.Permanent || n != 1 {
+				t.Errorf("%s, %s: %d requests, %v", code, name, n, err)
+			}
+		}
+	}
+}

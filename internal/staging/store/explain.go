@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"batchcompute.dev/operator/internal/staging/fault"
 )
@@ -25,6 +26,9 @@ func (c *Client) explain(key string, err error) error {
 	if !ok {
 		if _, ok := errors.AsType[*xml.SyntaxError](err); ok {
 			return fault.Temporary(fault.Truncated, key, "the store's answer is not complete", "").Because(err)
+		}
+		if key != "" && s3utils.CheckValidObjectName(key) != nil { // the library has not sent the request
+			return fault.Final(fault.Name, key, "the name cannot be that of an object", "rename it").Because(err)
 		}
 		return fault.OfNetwork(key, err)
 	}

@@ -173,18 +173,26 @@ func checkHeader(r Range, h http.Header, ranged bool, offset int64) error {
 // ErrEnd says that the bytes ended in order, before there were n. It is an io.ErrUnexpectedEOF.
 var ErrEnd = fmt.Errorf("%w: fewer bytes than expected", io.ErrUnexpectedEOF)
 
-// Copy copies exactly n bytes, and tells watch. The time that w takes is not the server's.
+// Copy copies exactly n bytes, and tells watch. It fills buf before it writes: a connection with TLS returns few
+// bytes at a time. The time that w takes is not the server's.
 func Copy(w io.Writer, r io.Reader, n int64, buf []byte, watch *attempt.Watch) (done int64, err error) {
 	for {
-		got, err := r.Read(buf)
+		chunk := buf[:min(int64(len(buf)), n-done)]
+		got := 0
+		for got < len(chunk) && err == nil {
+			var more int
+			more, err = r.Read(chunk[got:])
+			if got += more; more > 0 {
+				watch.Progress()
+			}
+		}
 		if got > 0 {
 			watch.Pause()
-			got = int(min(int64(got), n-done))
-			if _, werr := w.Write(buf[:got]); werr != nil {
+			if _, werr := w.Write(chunk[:got]); werr != nil {
 				return done, attempt.Final(werr)
 			}
 			done += int64(got)
-			watch.Progress()
+			watch.Resume()
 		}
 		switch {
 		case done == n:

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 
 	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"batchcompute.dev/operator/internal/agentapi"
 	"batchcompute.dev/operator/internal/staging/attempt"
@@ -51,6 +52,9 @@ func New(s agentapi.Store, o Options) (*Client, error) {
 	u, err := url.Parse(s.Endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Path != "" && u.Path != "/" {
 		return nil, fault.Final(fault.Address, "", "the store's endpoint is not of the form https://HOST", "correct it in the catalogue")
+	}
+	if err := s3utils.CheckValidBucketName(s.Bucket); err != nil {
+		return nil, fault.Final(fault.Name, "", "the name of the bucket, "+fault.Quote(s.Bucket)+", cannot be one: "+err.Error(), "correct it")
 	}
 	transport, err := Transport(TransportOptions{CA: s.CA, Connections: o.Connections, Dial: o.Dial})
 	if err != nil {

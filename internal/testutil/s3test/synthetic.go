@@ -5,10 +5,13 @@ package s3test
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -120,4 +123,19 @@ func (s *Synthetic) Check(data []byte, offset int64) bool {
 		data, offset = data[n:], offset+int64(n)
 	}
 	return true
+}
+
+// Write writes an object's contents to a file, and makes its directory.
+func (s *Synthetic) Write(name string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	for left := s.Size; left > 0 && err == nil; left -= blockBytes {
+		_, err = f.Write(s.block[:min(left, blockBytes)])
+	}
+	return errors.Join(err, f.Close())
 }

@@ -6,8 +6,13 @@ package s3test
 import (
 	"bytes"
 	"cmp"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,6 +39,17 @@ const (
 // and returns its store. A test is skipped if no server was built, unless all must run.
 func Versitygw(t testing.TB, bucket string) agentapi.Store {
 	t.Helper()
+	return versitygw(t, bucket, false)
+}
+
+// VersitygwTLS is Versitygw with a certificate whose authority only the store's CA names.
+func VersitygwTLS(t testing.TB, bucket string) agentapi.Store {
+	t.Helper()
+	return versitygw(t, bucket, true)
+}
+
+func versitygw(t testing.TB, bucket string, secure bool) agentapi.Store {
+	t.Helper()
 	program := os.Getenv(versitygwVariable)
 	if program == "" {
 		if os.Getenv(requireVariable) == "1" {
@@ -49,8 +65,22 @@ func Versitygw(t testing.TB, bucket string) agentapi.Store {
 	}
 	address := freeAddress(t)
 	var log bytes.Buffer
-	cmd := exec.Command(program, "--port", address, "--access", AccessKey, "--secret", SecretKey, "--quiet", "--keep-alive",
-		"posix", "--sidecar", filepath.Join(root, "meta"), filepath.Join(root, "data"))
+	args := []string{"--port", address, "--access", AccessKey, "--secret", SecretKey, "--quiet", "--keep-alive"}
+	s := agentapi.Store{
+		Endpoint: "http://" + address, Bucket: bucket, Region: "us-east-1", PathStyle: true,
+		Credentials: Credentials(t, AccessKey, SecretKey, ""),
+	}
+	if secure {
+		cert, key := certificate(t)
+		s.Endpoint, s.CA = "https://"+address, string(cert)
+		for name, text := range map[string][]byte{"cert": cert, "key": key} {
+			if err := os.WriteFile(filepath.Join(root, name), text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args = append(args, "--"+name, filepath.Join(root, name))
+		}
+	}
+	cmd := exec.Command(program, append(args, "posix", "--sidecar", filepath.Join(root, "meta"), filepath.Join(root, "data"))...)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	cmd.SysProcAttr = dieWithParent()
 	if err := cmd.Start(); err != nil {
@@ -63,20 +93,38 @@ func Versitygw(t testing.TB, bucket string) agentapi.Store {
 			t.Logf("versitygw: %s", log.String())
 		}
 	})
-	s := agentapi.Store{
-		Endpoint: "http://" + address, Bucket: bucket, Region: "us-east-1", PathStyle: true,
-		Credentials: Credentials(t, AccessKey, SecretKey, ""),
-	}
 	for range 600 {
-		answer, err := http.Get(s.Endpoint)
+		conn, err := net.Dial("tcp", address)
 		if err == nil {
-			_ = answer.Body.Close()
+			_ = conn.Close()
 			return s
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	t.Fatalf("versitygw does not answer: %s", cmp.Or(log.String(), "it says nothing"))
 	return s
+}
+
+// certificate returns a certificate for the loopback interface, which signs itself, and its key, in PEM form.
+func certificate(t testing.TB) (cert, key []byte) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
 }
 
 // freeAddress returns an address on the loopback interface that nobody listens on.
