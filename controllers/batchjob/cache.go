@@ -132,7 +132,6 @@ func stripPod(o any) (any, error) {
 	if slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
 		out.Finalizers = tracked
 	}
-	out.Spec.InitContainers, out.Spec.Containers = readContainers(pod.Spec.InitContainers), readContainers(pod.Spec.Containers)
 	out.Status.Conditions = readConditions(pod.Status.Conditions)
 	out.Status.InitContainerStatuses = readStatuses(pod.Status.InitContainerStatuses)
 	out.Status.ContainerStatuses = readStatuses(pod.Status.ContainerStatuses)
