@@ -191,7 +191,7 @@ func (s *simulation) clone() *simulation {
 func (s *simulation) start(c *simController, jobAt, podsAt int) {
 	c.r = NewReconciler(&simClient{c: c}, c.podsOf, &simClient{c: c, live: true}, simEventRecorder{}, Options{
 		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s}, PodKey: testKey,
-		Agent: podspec.Agent{Image: "agent", ImageVolumes: true},
+		Agent: func() podspec.Agent { return podspec.Agent{Image: "agent", ImageVolumes: true} },
 	})
 	c.r.podClient.limits = flow.NewCalls(flow.Limits{Min: 1, Contended: 1, Max: 1}, simClock{s: s})
 	c.jobAt, c.podsAt, c.due, c.written = jobAt, podsAt, map[string]*simDue{}, ""

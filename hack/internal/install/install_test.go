@@ -21,9 +21,9 @@ func TestEdited(t *testing.T) {
 		cluster Cluster
 		want    string
 	}{
-		"as they are":  {Cluster{}, rendered},
-		"the same":     {Cluster{target: Target{Image: image, AgentImage: agentImage}}, rendered},
-		"own images":   {Cluster{target: Target{Image: "example.com/o:1", AgentImage: "example.com/a:1"}}, strings.NewReplacer(image, "example.com/o:1", agentImage, "example.com/a:1").Replace(rendered)},
+		"as they are": {Cluster{}, rendered},
+		"the same":    {Cluster{target: Target{Image: image, AgentImage: agentImage}}, rendered},
+		"own images":  {Cluster{target: Target{Image: "example.com/o:1", AgentImage: "example.com/a:1"}}, strings.NewReplacer(image, "example.com/o:1", agentImage, "example.com/a:1").Replace(rendered)},
 		"with a store": {Cluster{Store: &Store{Endpoint: "http://10.0.0.1:1"}}, strings.Replace(rendered, "kind: Catalog\n", `kind: Catalog
     stores:
     - {match: "*.myqcloud.com", endpoint: "http://10.0.0.1:1", region: us-east-1, style: path, secretName: store-keys}
