@@ -136,9 +136,10 @@ e2e: bin/cluster ## Run the users' stories against a cluster, on a real node whe
 e2e-process: bin/cluster ## Run the users' stories, less what needs containers, on the process node.
 	$(call stories,e2e-process,process)
 
-# A test that panics does not clean up after itself, so that is done here.
+# The stories wait for Pods most of the time, so more of them go at once than there are cores. A test that panics does
+# not clean up after itself, so that is done here.
 define stories
-	rc=0; go test -tags=e2e -count=1 -timeout=30m -v ./hack/e2e/... -args --cluster=$(CLUSTER) --node=$(2) --name=$(1) || rc=$$?; \
+	rc=0; go test -tags=e2e -count=1 -parallel=6 -timeout=30m -v ./hack/e2e/... -args --cluster=$(CLUSTER) --node=$(2) --name=$(1) || rc=$$?; \
 	[ "$(CLUSTER)" = existing ] || bin/cluster down --name=$(1); exit $$rc
 endef
 
@@ -216,8 +217,8 @@ install: bin/cluster ## Install the CRDs into the cluster.
 	$(use_cluster); kubectl apply --server-side -k config/crd
 
 .PHONY: deploy
-deploy: bin/cluster bin/deploy ## Deploy the operator into the cluster; IMAGE names it for CLUSTER=existing.
-	bin/deploy --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME) --image=$(IMAGE)
+deploy: bin/cluster bin/deploy ## Deploy the operator into the cluster; IMAGE and AGENT_IMAGE name it for CLUSTER=existing.
+	bin/deploy --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME) --image=$(IMAGE) --agent-image=$(AGENT_IMAGE)
 
 .PHONY: undeploy
 undeploy: bin/cluster ## Remove the operator, its CRDs and with them every job.
@@ -234,7 +235,7 @@ clean: ## Remove what was built here; caches outside the tree stay.
 
 .PHONY: demo
 demo: bin/cluster bin/demo ## Bring up a cluster, deploy the operator, run the samples.
-	@bin/demo --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME)
+	@bin/demo --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME) --image=$(IMAGE) --agent-image=$(AGENT_IMAGE)
 
 .PHONY: demo-down
 demo-down: $(if $(filter existing,$(CLUSTER)),undeploy) cluster-down ## Remove everything that demo made.

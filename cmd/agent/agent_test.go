@@ -306,7 +306,8 @@ func TestProgress(t *testing.T) {
 	p := progress{&b}
 	p.Progress(staging.Progress{Phase: "inputMappings[0]", Files: 3, Bytes: 1000})
 	p.Progress(staging.Progress{Phase: "package", Files: 1, TotalFiles: 2, Bytes: 1 << 10, TotalBytes: 5 << 40})
-	if want := "agent: inputMappings[0]: 3 files, 1000 B\nagent: package: 1 of 2 files, 1.0 KiB of 5.0 TiB\n"; b.String() != want {
+	p.Retrying("the store does not answer")
+	if want := "agent: inputMappings[0]: 3 files, 1000 B\nagent: package: 1 of 2 files, 1.0 KiB of 5.0 TiB\nagent: trying again: the store does not answer\n"; b.String() != want {
 		t.Errorf("%q, want %q", b.String(), want)
 	}
 }

@@ -95,6 +95,9 @@ func (p progress) Progress(at staging.Progress) {
 	fmt.Fprintf(p.w, "agent: %s: %s, %s\n", at.Phase, files, size)
 }
 
+// Retrying implements staging.Reporter.
+func (p progress) Retrying(reason string) { fmt.Fprintf(p.w, "agent: trying again: %s\n", reason) }
+
 // formatBytes returns a number of bytes in a unit that people read.
 func formatBytes(n int64) string {
 	const units = "KMGTPE"

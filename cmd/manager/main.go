@@ -171,7 +171,7 @@ func setUp(mgr ctrl.Manager, cat *catalogfile.File, o *options) error {
 	if err := batchjob.Setup(mgr, batchjob.Options{
 		Catalog: cat.Current, Nodes: known, Ledger: ledger,
 		Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait, Metrics: counted, PodKey: podKey.Key,
-		LargeJobMemory: o.largeJobMemory, Agent: o.agent,
+		LargeJobMemory: o.largeJobMemory, Agent: o.agent(known),
 	}); err != nil {
 		return fmt.Errorf("setting up the reconciler of BatchJob: %w", err)
 	}

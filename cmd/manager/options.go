@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/controllers/batchjob"
+	"batchcompute.dev/operator/internal/nodes"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/webhook"
@@ -43,7 +45,9 @@ type options struct {
 	jobBytesQuota   int64
 	envQuota        int64
 	largeJobMemory  int
-	agent           podspec.Agent
+	agentImage      string
+	imageVolumes    string
+	hold            time.Duration
 	unknownZones    string
 	workers         int
 	resourceWait    time.Duration
@@ -103,10 +107,10 @@ func parseOptions(args []string) (*options, error) {
 	o.largeJobMemory = largeJobMemory(debug.SetMemoryLimit(-1))
 	fs.Func("large-job-memory", "Memory that started large jobs, those of more than about 20 tasks, may use together; further large jobs wait. "+
 		"At least 16Mi. (default a quarter of GOMEMLIMIT, 128Mi without one)", o.setLargeJobMemory)
-	fs.StringVar(&o.agent.Image, "agent-image", "batchcompute-agent:dev", "Image of the agent, which Pods get whose task has mappings, a package or redirects.")
-	fs.BoolVar(&o.agent.ImageVolumes, "agent-image-volumes", true, "Mount the agent's image as a volume in the container of the command, which nodes of Kubernetes "+
-		"1.35 and later can. false: an init container copies the agent, which takes about a second longer.")
-	fs.DurationVar(&o.agent.Hold, "hold", 24*time.Hour, "How long the container of an instance that is FAILED_INTERRUPTED stays alive, so that kubectl exec works in it. 0: not at all.")
+	fs.StringVar(&o.agentImage, "agent-image", "batchcompute-agent:dev", "Image of the agent, which Pods get whose task has mappings, a package or redirects.")
+	fs.StringVar(&o.imageVolumes, "agent-image-volumes", imageVolumesAuto, "Whether the agent's image is mounted as a volume in the container of the command: "+
+		imageVolumesAuto+", when every node can do that at the moment (kubelet 1.35, and containerd 2.1 or CRI-O 1.31); true; or false, an init container copies the agent, which takes about a second longer.")
+	fs.DurationVar(&o.hold, "hold", 24*time.Hour, "How long the container of an instance that is FAILED_INTERRUPTED stays alive, so that kubectl exec works in it. 0: not at all.")
 	fs.Int64Var(&o.envQuota, "compute-env-quota", 10, "How many ComputeEnvs a namespace may keep, unless its annotation "+
 		v1alpha1.AnnotationEnvQuota+" says another number; 0 means any number.")
 	fs.StringVar(&o.unknownZones, "unknown-zones", zonesWait, "What becomes of a request for a zone that no node is in: "+
@@ -147,6 +151,17 @@ func (o *options) setJobBytesQuota(s string) (err error) {
 	return err
 }
 
+// imageVolumesAuto is the value of --agent-image-volumes that lets the nodes decide.
+const imageVolumesAuto = "auto"
+
+// agent returns how Pods get the agent in a cluster with the nodes that are known at the moment.
+func (o *options) agent(known *nodes.Index) func() podspec.Agent {
+	return func() podspec.Agent {
+		volumes := o.imageVolumes == "true" || o.imageVolumes == imageVolumesAuto && known.Complete() && known.ImageVolumes()
+		return podspec.Agent{Image: o.agentImage, ImageVolumes: volumes, Hold: o.hold}
+	}
+}
+
 // leastLargeJobMemory is what the largest job takes that there is.
 const leastLargeJobMemory = 16 << 20
 
@@ -180,10 +195,12 @@ func (o *options) check(fs *flag.FlagSet) error {
 		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case o.webhookDir != "" && o.webhookURL != nil:
 		return errors.New("--webhook-url needs certificates that the manager makes itself: it excludes --webhook-cert-dir")
-	case o.agent.Hold < 0 || o.agent.Hold > maxHold || o.agent.Hold%time.Second != 0:
-		return fmt.Errorf("--hold must be 0 to %d whole seconds, got %s", int(maxHold/time.Second), o.agent.Hold)
-	case o.agent.Image == "":
+	case o.hold < 0 || o.hold > maxHold || o.hold%time.Second != 0:
+		return fmt.Errorf("--hold must be 0 to %d whole seconds, got %s", int(maxHold/time.Second), o.hold)
+	case o.agentImage == "":
 		return errors.New("--agent-image must name an image")
+	case !slices.Contains([]string{imageVolumesAuto, "true", "false"}, o.imageVolumes):
+		return fmt.Errorf("--agent-image-volumes must be %s, true or false, got %q", imageVolumesAuto, o.imageVolumes)
 	case o.workers < 1:
 		return errors.New("--max-concurrent-reconciles must be at least 1")
 	case o.qps <= 0 || o.burst < 1:

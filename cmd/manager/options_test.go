@@ -6,9 +6,16 @@ package main
 import (
 	"log/slog"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"batchcompute.dev/operator/internal/nodes"
+	"batchcompute.dev/operator/internal/podspec"
 )
 
 func TestParseOptions(t *testing.T) {
@@ -45,6 +52,45 @@ func TestLargeJobMemory(t *testing.T) {
 	}
 }
 
+// TestAgentImageVolumes: by default the nodes decide whether the agent's image is mounted as a volume.
+func TestAgentImageVolumes(t *testing.T) {
+	seen := func(versions ...string) *nodes.Index {
+		x := &nodes.Index{}
+		for i, v := range versions {
+			x.Saw(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: strconv.Itoa(i)}, Status: corev1.NodeStatus{NodeInfo: corev1.NodeSystemInfo{
+				KubeletVersion: v, ContainerRuntimeVersion: "containerd://2.4.2",
+			}}})
+		}
+		return x
+	}
+	unsynced := seen("v1.37.2")
+	unsynced.CompleteWhen(func() bool { return false })
+	for name, tc := range map[string]struct {
+		args  []string
+		nodes *nodes.Index
+		want  bool
+	}{
+		"new nodes":       {nil, seen("v1.36.0", "v1.37.2"), true},
+		"an older one":    {nil, seen("v1.36.0", "v1.34.2"), false},
+		"none":            {nil, seen(), false},
+		"not all seen":    {nil, unsynced, false},
+		"switched on":     {[]string{"--agent-image-volumes=true"}, seen("v1.34.2"), true},
+		"switched off":    {[]string{"--agent-image-volumes=false"}, seen("v1.37.2"), false},
+		"image and nodes": {[]string{"--agent-image-volumes=auto"}, seen("v1.37.2"), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, err := parseOptions(append(tc.args, "--agent-image=example.com/agent:1", "--hold=1h"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := podspec.Agent{Image: "example.com/agent:1", ImageVolumes: tc.want, Hold: time.Hour}
+			if got := o.agent(tc.nodes)(); got != want {
+				t.Errorf("agent = %+v, want %+v", got, want)
+			}
+		})
+	}
+}
+
 func TestParseOptionsDefaultNamespace(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "")
 	if o, err := parseOptions(nil); err != nil || o.namespace != defaultNamespace {
@@ -65,6 +111,8 @@ func TestParseOptionsErrors(t *testing.T) {
 		"two sources":                   {[]string{"--webhook-url=https://127.0.0.1", "--webhook-cert-dir=/x"}, "excludes --webhook-cert-dir"},
 		"negative hold":                 {[]string{"--hold=-1s"}, "--hold must be 0 to 2592000 whole seconds"},
 		"hold of less than a second":    {[]string{"--hold=1500ms"}, "--hold must be 0 to 2592000 whole seconds"},
+		"no agent":                      {[]string{"--agent-image="}, "--agent-image must name an image"},
+		"no such image volumes":         {[]string{"--agent-image-volumes=yes"}, "--agent-image-volumes must be auto, true or false"},
 		"no workers":                    {[]string{"--max-concurrent-reconciles=0"}, "must be at least 1"},
 		"negative quota":                {[]string{"--job-quota=-1"}, "must not be negative"},
 		"negative quota of bytes":       {[]string{"--job-bytes-quota=-1"}, "must be a number of bytes such as 64Mi"},

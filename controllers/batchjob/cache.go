@@ -76,7 +76,7 @@ func stripJobFrom(o any, large int) (any, error) {
 // would measure the stripped object. The API server stores no such operation, so users cannot forge the mark.
 var stripped = []metav1.ManagedFieldsEntry{{Operation: "Stripped"}}
 
-// stripNode keeps the addresses, zone and host name of a node.
+// stripNode keeps the addresses, zone, host name and versions of a node.
 func stripNode(o any) (any, error) {
 	node, ok := o.(*corev1.Node)
 	if !ok {
@@ -84,6 +84,8 @@ func stripNode(o any) (any, error) {
 	}
 	out := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion}}
 	out.Status.Addresses = node.Status.Addresses
+	out.Status.NodeInfo.KubeletVersion = interned(node.Status.NodeInfo.KubeletVersion)
+	out.Status.NodeInfo.ContainerRuntimeVersion = interned(node.Status.NodeInfo.ContainerRuntimeVersion)
 	out.Labels = some(node.Labels, corev1.LabelTopologyZone, corev1.LabelHostname)
 	return out, nil
 }
@@ -130,33 +132,31 @@ func stripPod(o any) (any, error) {
 	if slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) {
 		out.Finalizers = tracked
 	}
+	out.Spec.InitContainers, out.Spec.Containers = readContainers(pod.Spec.InitContainers), readContainers(pod.Spec.Containers)
 	out.Status.Conditions = readConditions(pod.Status.Conditions)
 	out.Status.InitContainerStatuses = readStatuses(pod.Status.InitContainerStatuses)
 	out.Status.ContainerStatuses = readStatuses(pod.Status.ContainerStatuses)
 	return out, nil
 }
 
-// readContainers returns the containers whose spec is read: those of the agent, and those that run beside the command. A Pod
-// without data has none.
+// readContainers returns what the planner reads of containers: which of them are the agent's, and which of the
+// others restart by themselves.
 func readContainers(all []corev1.Container) []corev1.Container {
 	var out []corev1.Container
 	for i := range all {
 		c := &all[i]
-		kept := corev1.Container{Name: interned(c.Name), RestartPolicy: c.RestartPolicy}
-		switch {
-		case c.Name == podspec.ContainerName && len(c.Command) > 0 && c.Command[0] == podspec.AgentProgram:
-			kept.Command = agentCommand
+		switch runsAgent := len(c.Command) > 0 && c.Command[0] == podspec.AgentProgram; {
+		case c.Name == podspec.ContainerName && runsAgent:
+			out = append(out, corev1.Container{Name: podspec.ContainerName, Command: agentCommand})
 		//mutation:cache-without-containers
 		case c.Name == podspec.OutputsContainer, c.RestartPolicy != nil:
-		default:
-			continue
+			out = append(out, corev1.Container{Name: interned(c.Name), RestartPolicy: c.RestartPolicy})
 		}
-		out = append(out, kept)
 	}
 	return out
 }
 
-// agentCommand is the command that stripped Pods share whose command the agent runs; nobody changes it in place.
+// agentCommand is the start of a command that the agent runs; stripped Pods share it, and nobody changes it in place.
 var agentCommand = []string{podspec.AgentProgram}
 
 // readStatuses returns the container statuses without the fields that are not read.

@@ -61,6 +61,10 @@ func TestStripPod(t *testing.T) {
 	pod.Annotations[v1alpha1.AnnotationHosts], pod.Spec.SchedulerName = "host-1", "nope"
 	testutil.Gate(pod, "kueue.x-k8s.io/admission")
 	testutil.Disrupt(pod, "TerminationByKubelet", "the node is short of memory")
+	always := corev1.ContainerRestartPolicyAlways
+	pod.Spec.InitContainers = []corev1.Container{{Name: podspec.StageContainer, Image: "agent"}, {Name: "mesh", Image: "mesh", RestartPolicy: &always}}
+	pod.Spec.Containers[0].Command = []string{podspec.AgentProgram, "exec", "--", "/bin/sh"}
+	pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: podspec.OutputsContainer, Image: "agent"}, corev1.Container{Name: "added"})
 	before := pod.DeepCopy()
 	got, err := stripPod(pod)
 	if err != nil {
@@ -76,6 +80,8 @@ func TestStripPod(t *testing.T) {
 	}
 	want.Annotations = map[string]string{v1alpha1.AnnotationHosts: "host-1", v1alpha1.AnnotationJobName: "forecast", v1alpha1.AnnotationProof: "0123abcd.0000000000000003"}
 	want.Spec.SchedulerName = "nope"
+	want.Spec.InitContainers = []corev1.Container{{Name: "mesh", RestartPolicy: &always}}
+	want.Spec.Containers = []corev1.Container{{Name: "task", Command: []string{podspec.AgentProgram}}, {Name: podspec.OutputsContainer}}
 	want.OwnerReferences[0].BlockOwnerDeletion = nil
 	want.Finalizers, want.ManagedFields = []string{v1alpha1.FinalizerTracking}, nil
 	want.Status = corev1.PodStatus{

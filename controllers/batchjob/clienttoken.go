@@ -5,13 +5,14 @@ package batchjob
 
 import (
 	"context"
+	"slices"
 	"sync"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/lookup"
+	"batchcompute.dev/operator/internal/plan"
 )
 
 // tokens decides which of several jobs of a namespace with the same client token runs: the first one that is accepted.
@@ -32,12 +33,15 @@ func (k *tokens) accept(job *v1alpha1.BatchJob, others []v1alpha1.BatchJob) *v1a
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	key := tokenKey{job.Namespace, job.Spec.ClientToken}
-	for i := range others {
-		other := &others[i]
-		if other.UID != job.UID && (isAccepted(other) || k.holders[key] == other.UID) {
-			return other
-		}
+	others = slices.DeleteFunc(others, func(other v1alpha1.BatchJob) bool { return other.UID == job.UID })
+	holder, certain := plan.TokenHolder(others, func(other *v1alpha1.BatchJob) bool {
+		return plan.IsAccepted(other) || k.holders[key] == other.UID
+	})
+	if certain {
+		return holder
 	}
+	// Not the oldest: a job that this process has not validated yet may be rejected, and then this one must not be its
+	// duplicate.
 	k.holders[key] = job.UID // no job has the token, or none that still exists
 	return nil
 }
@@ -51,13 +55,9 @@ func (k *tokens) forget(key tokenKey, uid types.UID) {
 	}
 }
 
-func isAccepted(job *v1alpha1.BatchJob) bool {
-	return meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionAccepted)
-}
-
 // original returns the whole job that runs instead of job; nil if job itself runs.
 func (r *Reconciler) original(ctx context.Context, job *v1alpha1.BatchJob, lease *memoryLease) (*v1alpha1.BatchJob, error) {
-	if job.Spec.ClientToken == "" || isAccepted(job) {
+	if job.Spec.ClientToken == "" || plan.IsAccepted(job) {
 		return nil, nil
 	}
 	others, err := lookup.JobsWithToken(ctx, r.client, job.Namespace, job.Spec.ClientToken)
@@ -68,5 +68,5 @@ func (r *Reconciler) original(ctx context.Context, job *v1alpha1.BatchJob, lease
 	if original == nil {
 		return nil, nil
 	}
-	return r.readWhole(ctx, original, lease)
+	return r.reader.whole(ctx, original, lease)
 }

@@ -80,7 +80,7 @@ func TestClientTokenConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	accepted := slices.DeleteFunc(names, func(name string) bool { return !isAccepted(e.job(name)) })
+	accepted := slices.DeleteFunc(names, func(name string) bool { return !plan.IsAccepted(e.job(name)) })
 	if len(accepted) != 1 || len(e.Pods(t, e.ns)) != 1 {
 		t.Errorf("%v were accepted, and there are %d Pods", accepted, len(e.Pods(t, e.ns)))
 	}

@@ -74,7 +74,7 @@ func (p *process) woken() *[]string {
 	names := new([]string)
 	p.pool.Ledger.OnGrant(func(j nodepool.Job) {
 		*names = append(*names, j.Name.Name)
-		p.wake(j.Name, j.Priority)
+		p.queue.wake(j.Name, j.Priority)
 	})
 	return names
 }

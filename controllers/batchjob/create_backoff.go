@@ -103,26 +103,26 @@ func buildRefusal(task int, err error) error {
 }
 
 // refused returns the refusals for the planner, by task.
-func (m *jobState) refused() map[int]plan.Refusal {
-	if len(m.refusals) == 0 {
+func (s *jobState) refused() map[int]plan.Refusal {
+	if len(s.refusals) == 0 {
 		return nil
 	}
-	out := make(map[int]plan.Refusal, len(m.refusals))
-	for task, r := range m.refusals {
+	out := make(map[int]plan.Refusal, len(s.refusals))
+	for task, r := range s.refusals {
 		out[task] = r.Refusal
 	}
 	return out
 }
 
 // noteRefusal remembers that the cluster refused to create a Pod, and increases the backoff.
-func (m *jobState) noteRefusal(e *refusedError, now time.Time, nodesVersion int64) {
-	r := m.refusals[e.task]
+func (s *jobState) noteRefusal(e *refusedError, now time.Time, nodesVersion int64) {
+	r := s.refusals[e.task]
 	if r == nil {
 		r = &refusal{Refusal: plan.Refusal{Since: now}}
-		if m.refusals == nil {
-			m.refusals = map[int]*refusal{}
+		if s.refusals == nil {
+			s.refusals = map[int]*refusal{}
 		}
-		m.refusals[e.task] = r
+		s.refusals[e.task] = r
 	}
 	r.Message, r.NoTimeout, r.Reason = e.Error(), e.noTimeout, e.reason
 	r.nodes, r.version = e.nodes, nodesVersion
@@ -132,9 +132,9 @@ func (m *jobState) noteRefusal(e *refusedError, now time.Time, nodesVersion int6
 
 // noteCreated resets the backoff of a task after one of its Pods was created. Other tasks that waited may be accepted
 // as well, so it also resets their increase.
-func (m *jobState) noteCreated(task int) {
-	delete(m.refusals, task)
-	for _, r := range m.refusals {
+func (s *jobState) noteCreated(task int) {
+	delete(s.refusals, task)
+	for _, r := range s.refusals {
 		if r.NoTimeout {
 			r.tries = 0
 		}
@@ -142,25 +142,25 @@ func (m *jobState) noteCreated(task int) {
 }
 
 // forgetRefusals removes the refusals of tasks of which no Pods are wanted anymore.
-func (m *jobState) forgetRefusals(wanted []resolve.Instance) {
-	if len(m.refusals) == 0 {
+func (s *jobState) forgetRefusals(wanted []resolve.Instance) {
+	if len(s.refusals) == 0 {
 		return
 	}
 	tasks := map[int]bool{}
 	for _, in := range wanted {
 		tasks[in.Task] = true
 	}
-	for task := range m.refusals {
+	for task := range s.refusals {
 		if !tasks[task] {
-			delete(m.refusals, task)
+			delete(s.refusals, task)
 		}
 	}
 }
 
 // waitsForQuota reports whether a task of the job waits for a refusal that passes without a change of the job, such as
 // a quota.
-func (m *jobState) waitsForQuota() bool {
-	for _, r := range m.refusals {
+func (s *jobState) waitsForQuota() bool {
+	for _, r := range s.refusals {
 		if r.NoTimeout {
 			return true
 		}
@@ -230,14 +230,14 @@ func nameConflictWith(pod *corev1.Pod) *nameConflictError {
 }
 
 // noteConflict remembers a name conflict, and increases the backoff.
-func (m *jobState) noteConflict(e *nameConflictError, now time.Time) {
-	t := m.conflicts[e.name]
+func (s *jobState) noteConflict(e *nameConflictError, now time.Time) {
+	t := s.conflicts[e.name]
 	if t == nil {
 		t = &nameConflict{NameConflict: plan.NameConflict{Since: now}}
-		if m.conflicts == nil {
-			m.conflicts = map[string]*nameConflict{}
+		if s.conflicts == nil {
+			s.conflicts = map[string]*nameConflict{}
 		}
-		m.conflicts[e.name] = t
+		s.conflicts[e.name] = t
 	}
 	t.Message, t.MayRun = e.conflict.Message, e.conflict.MayRun
 	t.until = now.Add(min(minCreateBackoff<<min(t.tries, 10), maxCreateBackoff))
@@ -245,27 +245,27 @@ func (m *jobState) noteConflict(e *nameConflictError, now time.Time) {
 }
 
 // nameConflicts returns the name conflicts for the planner, by name.
-func (m *jobState) nameConflicts() map[string]plan.NameConflict {
-	if len(m.conflicts) == 0 {
+func (s *jobState) nameConflicts() map[string]plan.NameConflict {
+	if len(s.conflicts) == 0 {
 		return nil
 	}
-	out := make(map[string]plan.NameConflict, len(m.conflicts))
-	for name, t := range m.conflicts {
+	out := make(map[string]plan.NameConflict, len(s.conflicts))
+	for name, t := range s.conflicts {
 		out[name] = t.NameConflict
 	}
 	return out
 }
 
 // forgetConflicts removes the conflicts of Pods that are not wanted anymore.
-func (m *jobState) forgetConflicts(spec *resolve.Job, wanted []resolve.Instance) {
-	if len(m.conflicts) == 0 {
+func (s *jobState) forgetConflicts(spec *resolve.Job, wanted []resolve.Instance) {
+	if len(s.conflicts) == 0 {
 		return
 	}
-	kept := make(map[string]*nameConflict, len(m.conflicts))
+	kept := make(map[string]*nameConflict, len(s.conflicts))
 	for _, in := range wanted {
-		if name := spec.PodName(in); m.conflicts[name] != nil {
-			kept[name] = m.conflicts[name]
+		if name := spec.PodName(in); s.conflicts[name] != nil {
+			kept[name] = s.conflicts[name]
 		}
 	}
-	m.conflicts = kept
+	s.conflicts = kept
 }

@@ -58,35 +58,9 @@ func (r *Reconciler) oldEnough(pods []*corev1.Pod) ([]*corev1.Pod, time.Duration
 
 // removeFinalizersOf removes the finalizers of Pods of the job, and remembers which.
 func (r *Reconciler) removeFinalizersOf(ctx context.Context, obs *observation, pods []*corev1.Pod) error {
-	removed, err := r.removeFinalizers(ctx, keyOf(&obs.Job.ObjectMeta), pods)
+	removed, err := r.podClient.removeFinalizers(ctx, keyOf(&obs.Job.ObjectMeta), pods)
 	maps.Copy(obs.state.finalizersRemoved, removed)
 	return err
-}
-
-// removeFinalizers removes the tracking finalizer and label of Pods whose outcome is stored, with one patch for each:
-// without the label a Pod leaves the cache. It returns the new resource versions by UID.
-func (r *Reconciler) removeFinalizers(ctx context.Context, job types.NamespacedName, pods []*corev1.Pod) (map[types.UID]string, error) {
-	versions := make([]string, len(pods))
-	err := r.limits.For(job, len(pods)).Patch.Do(len(pods), func(i int) (err error) {
-		versions[i], err = r.removeFinalizer(ctx, pods[i])
-		return ignoreOther(err)
-	})
-	removed := make(map[types.UID]string, len(pods))
-	for i, version := range versions {
-		if version != "" {
-			removed[pods[i].UID] = version
-		}
-	}
-	return removed, err
-}
-
-// removeFinalizer removes the tracking finalizer and label of one Pod, and returns its new resource version.
-func (r *Reconciler) removeFinalizer(ctx context.Context, pod *corev1.Pod) (version string, err error) {
-	return r.patchPod(ctx, pod, map[string]any{
-		"uid":                                 pod.UID,
-		"labels":                              map[string]any{v1alpha1.LabelTracked: nil},
-		"$deleteFromPrimitiveList/finalizers": []string{v1alpha1.FinalizerTracking},
-	})
 }
 
 // removeOrphanFinalizers removes the finalizers of Pods that name a job which does not exist, or is not theirs. The
@@ -103,12 +77,12 @@ func (r *Reconciler) removeOrphanFinalizers(ctx context.Context, key types.Names
 	var orphans []*corev1.Pod
 	for _, pod := range pods {
 		//mutation:orphans-by-cache-alone
-		if (apierrors.IsNotFound(err) || !r.owns(&job, pod, nil)) && !r.pool.HoldsNode(pod) {
+		if (apierrors.IsNotFound(err) || !r.key.owns(&job, pod, nil)) && !r.pool.HoldsNode(pod) {
 			orphans = append(orphans, pod)
 		}
 	}
 	//mutation:orphans-keep-finalizer
-	_, err = r.removeFinalizers(ctx, key, orphans)
+	_, err = r.podClient.removeFinalizers(ctx, key, orphans)
 	return err
 }
 

@@ -230,7 +230,7 @@ func TestHostileLargeSuspendedJobs(t *testing.T) {
 			if *reads != done {
 				t.Errorf("%d reads though nothing has changed", *reads-done)
 			}
-			if used, waiting := p.started.Used(); used != 0 || waiting != 0 {
+			if used, waiting := p.large.started.Used(); used != 0 || waiting != 0 {
 				t.Errorf("%d bytes are reserved for jobs that have started, and %d jobs wait for memory", used, waiting)
 			}
 			tc.then(p, names)
@@ -251,7 +251,7 @@ func changeLarge(p *process, names []string) {
 
 	name, key := names[0], p.request(names[0]).NamespacedName
 	got := p.changeAndPass(name, func(job *v1alpha1.BatchJob) { job.Spec.Suspend = false })
-	used, _ := p.started.Used()
+	used, _ := p.large.started.Used()
 	if len(e.Pods(t, e.ns)) != 1 || got.Status.Tasks[0].Active != "0" || used < 1<<20 || p.states.byName[key].spec == nil {
 		t.Fatalf("a resumed job is %s, with %d Pods; %d bytes are reserved for it", got.Status.State, len(e.Pods(t, e.ns)), used)
 	}
@@ -269,7 +269,7 @@ func changeLarge(p *process, names []string) {
 	}
 	e.Finish(t, e.pod("t0/0"), 1, e.clock.Now())
 	got = p.changeAndPass(name, func(*v1alpha1.BatchJob) {})
-	if used, _ := p.started.Used(); got.Status.State != v1alpha1.JobFailed || used != 0 || p.states.byName[key] != nil {
+	if used, _ := p.large.started.Used(); got.Status.State != v1alpha1.JobFailed || used != 0 || p.states.byName[key] != nil {
 		t.Fatalf("a job whose command failed is %s; %d bytes are reserved for it", got.Status.State, used)
 	}
 	got = p.changeAndPass(name, func(job *v1alpha1.BatchJob) { job.Spec.RetryToken = "again" })
@@ -277,7 +277,7 @@ func changeLarge(p *process, names []string) {
 		t.Fatalf("a job with a new retryToken is %s, in run %d, with %d Pods", got.Status.State, got.Status.Run, len(e.Pods(t, e.ns)))
 	}
 	got = p.changeAndPass(name, func(job *v1alpha1.BatchJob) { job.Spec.Suspend = true })
-	if used, _ := p.started.Used(); got.Status.Reason != v1alpha1.ReasonSuspended || !plan.IsIdle(got) || used != 0 || p.states.byName[key].spec != nil {
+	if used, _ := p.large.started.Used(); got.Status.Reason != v1alpha1.ReasonSuspended || !plan.IsIdle(got) || used != 0 || p.states.byName[key].spec != nil {
 		t.Fatalf("a job that was suspended again is %s; %d bytes are reserved for it", got.Status.State, used)
 	}
 	got = p.changeAndPass(name, func(job *v1alpha1.BatchJob) { job.Spec.Terminate = true })
@@ -433,16 +433,16 @@ func TestHostileLargeJobsStarted(t *testing.T) {
 		t.Errorf("waiting jobs were read %d times", *reads)
 	}
 	other := membudget.Job{Name: types.NamespacedName{Namespace: "another", Name: "large"}, Size: size}
-	if !p.started.Ask(other) {
+	if !p.large.started.Ask(other) {
 		t.Error("the first job of another namespace waits")
 	}
-	p.started.Release(other.Name)
+	p.large.started.Release(other.Name)
 
 	// A new process continues with all started jobs, however much memory they take.
 	p = e.start(nil)
 	p.limitStarted(1)
 	p.passEach(names...)
-	if used, waiting := p.started.Used(); used != 2*size || waiting != 2 {
+	if used, waiting := p.large.started.Used(); used != 2*size || waiting != 2 {
 		t.Errorf("a new process has reserved %d bytes, and %d jobs wait; want %d and 2", used, waiting, 2*size)
 	}
 	p = e.start(nil)
@@ -456,8 +456,8 @@ func TestHostileLargeJobsStarted(t *testing.T) {
 
 // limitStarted sets how much memory the large jobs that have started may take.
 func (p *process) limitStarted(bytes int) {
-	p.started = membudget.NewShares(bytes)
-	p.started.OnWake(func(j membudget.Job) { p.wake(j.Name, j.Priority) })
+	p.large.started = membudget.NewShares(bytes)
+	p.large.started.OnWake(func(j membudget.Job) { p.queue.wake(j.Name, j.Priority) })
 }
 
 // refuseStreams wraps a transport so that the API server looks like one that cannot stream lists.

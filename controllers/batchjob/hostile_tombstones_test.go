@@ -121,7 +121,7 @@ func TestHostileTombstones(t *testing.T) {
 			if e.exists("j") {
 				t.Error("the job was not deleted")
 			}
-			events := strings.Join(p.recorder.(*eventRecorder).events, "\n")
+			events := strings.Join(p.status.recorder.(*eventRecorder).events, "\n")
 			if !strings.Contains(events, "Warning TombstoneRefused: deleted after its ttlSecondsAfterFinished; applying its manifest again starts the job again") {
 				t.Errorf("the Events are %q", events)
 			}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/nodepool"
@@ -35,14 +36,16 @@ type jobState struct {
 	code, message string
 	// priority is the priority of the spec, and startedSize the plan.StartedSize of the job.
 	priority, startedSize int
-	// settled says that the last pass over a large job left nothing to do; nil otherwise.
-	settled *settled
+	// lastIdle is the last pass over a large job, if it left nothing to do; nil otherwise.
+	lastIdle *idlePass
 	// usesNodes says that a task names a ComputeEnv, and nodes is the job's account with the pool.
 	usesNodes bool
 	nodes     nodepool.Account
 	// seeksHosts says that the job may name nodes by their addresses.
 	seeksHosts bool
-	// created has the names of created Pods that the cache does not have yet, with the time of the creation.
+	// created and finalizersRemoved are what the Job controller of Kubernetes calls expectations: writes of ours that the
+	// cache may not show yet. created has the names of created Pods that the cache does not have yet, with the time of the
+	// creation.
 	created map[string]time.Time
 	// finalizersRemoved has the UIDs of Pods whose finalizer was removed and that the cache may still have with it, with
 	// their resource versions after the removal.
@@ -85,18 +88,18 @@ type jobStates struct {
 func (s *jobStates) get(name types.NamespacedName, uid types.UID) *jobState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m := s.byName[name]; m != nil && m.uid == uid {
-		return m
+	if state := s.byName[name]; state != nil && state.uid == uid {
+		return state
 	}
 	return nil
 }
 
 // put stores the state of a job, and reports whether it replaced a state of the same name.
-func (s *jobStates) put(name types.NamespacedName, m *jobState) (replaced bool) {
+func (s *jobStates) put(name types.NamespacedName, state *jobState) (replaced bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, replaced = s.byName[name]
-	s.byName[name] = m
+	s.byName[name] = state
 	return replaced
 }
 
@@ -104,10 +107,10 @@ func (s *jobStates) put(name types.NamespacedName, m *jobState) (replaced bool) 
 func (s *jobStates) remove(name types.NamespacedName) *jobState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m := s.byName[name]
+	state := s.byName[name]
 	//mutation:departed-job-not-forgotten
 	delete(s.byName, name)
-	return m
+	return state
 }
 
 func (s *jobStates) len() int {
@@ -120,8 +123,8 @@ func (s *jobStates) len() int {
 func (s *jobStates) priority(name types.NamespacedName) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m := s.byName[name]; m != nil {
-		return m.priority
+	if state := s.byName[name]; state != nil {
+		return state.priority
 	}
 	return v1alpha1.DefaultPriority
 }
@@ -130,8 +133,8 @@ func (s *jobStates) priority(name types.NamespacedName) int {
 func (s *jobStates) previousUser(name types.NamespacedName) types.UID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m := s.byName[name]; m != nil && m.usesNodes {
-		return m.uid
+	if state := s.byName[name]; state != nil && state.usesNodes {
+		return state.uid
 	}
 	return ""
 }
@@ -140,19 +143,19 @@ func (s *jobStates) previousUser(name types.NamespacedName) types.UID {
 func (s *jobStates) wake(name types.NamespacedName) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m := s.byName[name]; m != nil {
-		m.wakeups++
+	if state := s.byName[name]; state != nil {
+		state.wakeups++
 	}
 }
 
-// wakeups returns the count of wake for a job; m may be nil.
-func (s *jobStates) wakeups(m *jobState) int {
-	if m == nil {
+// wakeups returns the count of wake for a job; state may be nil.
+func (s *jobStates) wakeups(state *jobState) int {
+	if state == nil {
 		return 0
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return m.wakeups
+	return state.wakeups
 }
 
 // hostSeekers returns the jobs that may name nodes by their addresses, with their priorities.
@@ -160,9 +163,9 @@ func (s *jobStates) hostSeekers() map[types.NamespacedName]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := map[types.NamespacedName]int{}
-	for name, m := range s.byName {
-		if m.seeksHosts {
-			out[name] = m.priority
+	for name, state := range s.byName {
+		if state.seeksHosts {
+			out[name] = state.priority
 		}
 	}
 	return out
@@ -172,69 +175,78 @@ func (s *jobStates) hostSeekers() map[types.NamespacedName]int {
 func (s *jobStates) podEvent(name types.NamespacedName, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m := s.byName[name]; m != nil && m.podEvent.IsZero() {
-		m.podEvent = now
+	if state := s.byName[name]; state != nil && state.podEvent.IsZero() {
+		state.podEvent = now
 	}
 }
 
 // takePodEvent returns and resets the time of the first event of a Pod that no pass has recorded. It returns now if
 // there is none.
-func (s *jobStates) takePodEvent(m *jobState, now time.Time) time.Time {
+func (s *jobStates) takePodEvent(state *jobState, now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first := m.podEvent
-	if m.podEvent = (time.Time{}); first.IsZero() {
+	first := state.podEvent
+	if state.podEvent = (time.Time{}); first.IsZero() {
 		return now
 	}
 	return first
 }
 
 // putPodEvent restores the result of takePodEvent after a pass that recorded nothing.
-func (s *jobStates) putPodEvent(m *jobState, first time.Time) {
+func (s *jobStates) putPodEvent(state *jobState, first time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m.podEvent = first
+	state.podEvent = first
 }
 
 // remember creates and stores the state of a job, which must be whole.
 func (r *Reconciler) remember(key types.NamespacedName, job *v1alpha1.BatchJob) *jobState {
-	m := &jobState{
+	state := &jobState{
 		uid: job.UID, token: tokenKey{job.Namespace, job.Spec.ClientToken}, created: map[string]time.Time{}, finalizersRemoved: map[types.UID]string{},
 		priority: v1alpha1.DefaultPriority, startedSize: plan.StartedSize(job),
 	}
-	if !isAccepted(job) { // a job that an earlier version accepted continues
-		m.code, m.message = r.options.Validate(job)
+	if !plan.IsAccepted(job) { // a job that an earlier version accepted continues
+		state.code, state.message = r.options.Validate(job)
 	}
-	if m.code == "" {
-		var err error
-		if m.spec, err = resolve.Resolve(job); err != nil {
-			m.code, m.message = codeUnresolved, err.Error()
-		}
+	if state.code == "" {
+		resolveSpec(state, job)
 	}
-	if m.spec != nil {
-		m.priority, m.usesNodes = m.spec.Priority, nodepool.UsesNodes(m.spec)
-		for i := range m.spec.Tasks {
-			t := &m.spec.Tasks[i]
+	if state.spec != nil {
+		state.priority, state.usesNodes = state.spec.Priority, nodepool.UsesNodes(state.spec)
+		for i := range state.spec.Tasks {
+			t := &state.spec.Tasks[i]
 			// A ComputeEnv may have addresses as well.
-			m.seeksHosts = m.seeksHosts || t.Env == nil || len(t.Env.HostIPs) > 0
+			state.seeksHosts = state.seeksHosts || t.Env == nil || len(t.Env.HostIPs) > 0
 		}
 	}
-	m.writes.SpecSize, m.writes.StatusSize = jsonSize(&job.Spec), jsonSize(&job.Status)
-	if r.states.put(key, m) {
-		r.started.Release(key) // of a deleted job of this name
+	state.writes.SpecSize, state.writes.StatusSize = jsonSize(&job.Spec), jsonSize(&job.Status)
+	if r.states.put(key, state) {
+		r.large.started.Release(key) // of a deleted job of this name
 	}
-	return m
+	return state
 }
+
+// resolveSpec sets the resolved spec of a job in its state, or says there why the job cannot be resolved.
+func resolveSpec(state *jobState, job *v1alpha1.BatchJob) {
+	spec, err := resolve.Resolve(job)
+	if err != nil {
+		state.code, state.message = codeUnresolved, err.Error()
+	}
+	state.spec = spec
+}
+
+// codeUnresolved is the code of a job that was accepted and cannot be resolved.
+const codeUnresolved = string(errcode.InternalError)
 
 // forget removes everything that the process remembers of the job of a name.
 func (r *Reconciler) forget(key types.NamespacedName) {
-	m := r.states.remove(key)
-	r.debounce.Forget(key)
-	r.options.Metrics.Forget(key)
-	if m != nil {
-		r.tokens.forget(m.token, m.uid)
-		r.quotas.leave(key.Namespace, m.uid)
-		r.started.Release(key)
+	state := r.states.remove(key)
+	r.queue.debounce.Forget(key)
+	r.metrics.Forget(key)
+	if state != nil {
+		r.tokens.forget(state.token, state.uid)
+		r.creator.quotas.leave(key.Namespace, state.uid)
+		r.large.started.Release(key)
 	}
 }
 
@@ -249,43 +261,43 @@ func jsonSize(v any) int {
 
 // lookForCreated returns the time after which to ask the API server for created Pods that the cache does not have; 0 if
 // there are none. A Pod that is deleted immediately may never be in the cache, and then it causes no event.
-func (m *jobState) lookForCreated(now time.Time) time.Duration {
+func (s *jobState) lookForCreated(now time.Time) time.Duration {
 	var first time.Duration
-	for _, at := range m.created {
+	for _, at := range s.created {
 		first = soonest(first, max(at.Add(cacheLag).Sub(now), 1))
 	}
 	return first
 }
 
 // forgetSeen removes the created Pods that the cache has, and those that it should have after cacheLag.
-func (m *jobState) forgetSeen(pods []*corev1.Pod, now time.Time) {
-	if len(m.created) == 0 {
+func (s *jobState) forgetSeen(pods []*corev1.Pod, now time.Time) {
+	if len(s.created) == 0 {
 		return
 	}
 	for _, pod := range pods {
-		delete(m.created, pod.Name)
+		delete(s.created, pod.Name)
 	}
-	for name, at := range m.created {
+	for name, at := range s.created {
 		if now.Sub(at) >= cacheLag {
-			delete(m.created, name)
+			delete(s.created, name)
 		}
 	}
 }
 
 // withFinalizer returns the Pods of the job that have the finalizer. A stale cache may still have Pods whose finalizer
-// was removed: their outcome is stored, and a second patch would be wasted.
-func (m *jobState) withFinalizer(pods []*corev1.Pod) []*corev1.Pod {
-	if len(m.finalizersRemoved) == 0 {
+// was removed: their outcome is stored, and a second patch would be wasted. s may be nil.
+func (s *jobState) withFinalizer(pods []*corev1.Pod) []*corev1.Pod {
+	if s == nil || len(s.finalizersRemoved) == 0 {
 		return pods
 	}
-	behind := make(map[types.UID]string, len(m.finalizersRemoved))
+	behind := make(map[types.UID]string, len(s.finalizersRemoved))
 	out := slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
-		version, ok := m.finalizersRemoved[pod.UID]
+		version, ok := s.finalizersRemoved[pod.UID]
 		if ok = ok && lookup.IsOlder(pod.ResourceVersion, version); ok {
 			behind[pod.UID] = version
 		}
 		return ok
 	})
-	m.finalizersRemoved = behind
+	s.finalizersRemoved = behind
 	return out
 }

@@ -4,16 +4,15 @@
 package batchjob
 
 import (
-	"context"
 	"fmt"
 	"time"
 
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/membudget"
 	"batchcompute.dev/operator/internal/plan"
-	"batchcompute.dev/operator/internal/resolve"
 )
 
 // This file bounds the memory of large jobs, see plan.LargeJob. The cache has only an outline of a large job. A pass
@@ -23,43 +22,19 @@ import (
 // DefaultLargeJobMemory is how much memory the large jobs that have started may take. Unit: bytes.
 const DefaultLargeJobMemory = 128 << 20
 
-// loadMemory is how much memory the large jobs that passes have read may take; reading a job takes twice its size for
-// a moment. Unit: bytes.
-const loadMemory = 16 << 20
-
 // memoryRetry is when a job that waits for memory is requeued, in case no event enqueues it earlier.
 const memoryRetry = time.Minute
 
-// memoryLease is the memory that a pass has acquired to read whole jobs; the zero value has none.
-type memoryLease struct{ release func() }
-
-// acquireMemory acquires memory for a job of this size. A lease that has memory gets no more, since two passes with
-// memory could wait for each other forever.
-func (r *Reconciler) acquireMemory(ctx context.Context, l *memoryLease, namespace string, size int) error {
-	if size == 0 || l.release != nil {
-		return nil
-	}
-	release, err := r.loads.Acquire(ctx, namespace, size)
-	if err != nil {
-		return fmt.Errorf("reading a large job: %w", err)
-	}
-	l.release = release
-	return nil
+// largeJobs bounds the memory of the large jobs that have started, and remembers which idle ones need no pass. Its
+// methods may be called concurrently for different jobs.
+type largeJobs struct {
+	started *membudget.Shares
+	states  *jobStates
+	clock   clock.PassiveClock
 }
 
-// unlimited returns a lease for reads that need no memory of the gate.
-func unlimited() *memoryLease { return &memoryLease{release: func() {}} }
-
-// end releases the memory.
-func (l *memoryLease) end() {
-	if l.release != nil {
-		l.release()
-		l.release = nil
-	}
-}
-
-// settled says that a pass over a large, idle job left nothing to do.
-type settled struct {
+// idlePass is a pass over a large, idle job that left nothing to do.
+type idlePass struct {
 	// version is the resource version of the job, and wakeups the count of its state before that pass.
 	version string
 	wakeups int
@@ -69,62 +44,49 @@ type settled struct {
 	waits bool
 }
 
-// isSettled reports whether a pass over a large job without Pods has nothing to do, and how long to wait until the next
+// needsNoPass reports whether a pass over a large job without Pods has nothing to do, and how long to wait until the next
 // pass; 0 means that none is due.
-func (r *Reconciler) isSettled(m *jobState, job *v1alpha1.BatchJob) (time.Duration, bool) {
+func (l *largeJobs) needsNoPass(state *jobState, job *v1alpha1.BatchJob) (time.Duration, bool) {
 	if !plan.IsIdle(job) {
 		return 0, false
 	}
-	if m == nil {
+	if state == nil {
 		return 0, plan.IsDormant(job)
 	}
-	s, idle := m.settled, m.spec == nil
-	//mutation:changed-settled-job-skipped
-	if s == nil || s.version != job.ResourceVersion || s.wakeups != r.states.wakeups(m) {
-		return 0, idle && plan.IsDormant(job) // otherwise the pass frees the memory of the job: see finishLarge
+	last, freed := state.lastIdle, state.spec == nil
+	//mutation:changed-idle-job-skipped
+	if last == nil || last.version != job.ResourceVersion || last.wakeups != l.states.wakeups(state) {
+		return 0, freed && plan.IsDormant(job) // otherwise the pass frees the memory of the job: see finish
 	}
-	if s.until.IsZero() {
+	if last.until.IsZero() {
 		return 0, true
 	}
-	if left := s.until.Sub(r.options.Clock.Now()); left > 0 {
+	if left := last.until.Sub(l.clock.Now()); left > 0 {
 		return left, true
 	}
-	return memoryRetry, s.waits && !r.started.Fits(keyOf(&job.ObjectMeta))
+	return memoryRetry, last.waits && !l.started.Fits(keyOf(&job.ObjectMeta))
 }
 
 // needsWhole reports whether a pass over a large job needs more than the outline in the cache.
-func needsWhole(m *jobState, job *v1alpha1.BatchJob) bool {
+func needsWhole(state *jobState, job *v1alpha1.BatchJob) bool {
 	//mutation:outline-is-whole-job
-	return m == nil || m.spec == nil || plan.IsIdle(job) || !isAccepted(job)
+	return state == nil || state.spec == nil || plan.IsIdle(job) || !plan.IsAccepted(job)
 }
 
-// resolveAgain restores the resolved spec of a large job in its state.
-func resolveAgain(m *jobState, job *v1alpha1.BatchJob) *jobState {
-	spec, err := resolve.Resolve(job)
-	if err != nil {
-		m.code, m.message = codeUnresolved, err.Error()
-	}
-	m.spec = spec
-	return m
-}
-
-// codeUnresolved is the code of a job that was accepted and cannot be resolved.
-const codeUnresolved = "InternalError"
-
-// reserveMemory reserves memory for a large job before it starts. If too little is left, the job waits. A job that has
+// reserve reserves memory for a large job before it starts. If too little is left, the job waits. A job that has
 // started keeps its memory.
-func (r *Reconciler) reserveMemory(obs *observation) {
-	m, job := obs.state, obs.Job
-	if !obs.large || m.spec == nil {
+func (l *largeJobs) reserve(obs *observation) {
+	state, job := obs.state, obs.Job
+	if !obs.large || state.spec == nil {
 		return
 	}
 	key := keyOf(&job.ObjectMeta)
 	switch {
 	case !plan.IsIdle(job) || len(obs.Pods) > 0:
-		r.started.Hold(key, m.startedSize)
+		l.started.Hold(key, state.startedSize)
 	case obs.code == "" && obs.original == nil && obs.tombstone == nil && plan.MayBegin(job):
-		if !r.started.Ask(membudget.Job{Name: key, Size: m.startedSize, Priority: m.priority, Created: job.CreationTimestamp.Time}) {
-			obs.NoMemory, obs.wait = noMemory(m.startedSize, r.started.Limit()), memoryRetry
+		if !l.started.Ask(membudget.Job{Name: key, Size: state.startedSize, Priority: state.priority, Created: job.CreationTimestamp.Time}) {
+			obs.NoMemory, obs.wait = noMemory(state.startedSize, l.started.Limit()), memoryRetry
 		}
 	}
 }
@@ -137,32 +99,32 @@ func noMemory(size, limit int) string {
 
 func mebibytes(n int) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
-// finishLarge frees the memory of a large job that is idle, at the end of a pass that returned result and err. It
+// finish frees the memory of a large job that is idle, at the end of a pass that returned result and err. It
 // remembers whether there is anything left to do.
-func (r *Reconciler) finishLarge(obs *observation, result ctrl.Result, err error) {
+func (l *largeJobs) finish(obs *observation, result ctrl.Result, err error) {
 	if !obs.large {
 		return
 	}
-	m, key := obs.state, keyOf(&obs.Job.ObjectMeta)
+	state, key := obs.state, keyOf(&obs.Job.ObjectMeta)
 	status := &obs.Job.Status
 	if obs.stored != nil {
 		status = obs.stored
 	}
 	if plan.HasClaims(status) || len(obs.Pods) > 0 {
-		r.started.Hold(key, m.startedSize)
+		l.started.Hold(key, state.startedSize)
 		return
 	}
 	if obs.NoMemory == "" {
-		r.started.Release(key)
+		l.started.Release(key)
 	}
-	m.spec, m.terminations, m.settled = nil, nil, nil
-	m.nodes.DropEnvs()
+	state.spec, state.terminations, state.lastIdle = nil, nil, nil
+	state.nodes.DropEnvs()
 	// The stored status may allow the next step. Its event starts another pass, which finds out.
 	if err != nil || obs.stored != nil {
 		return
 	}
-	m.settled = &settled{version: obs.Job.ResourceVersion, wakeups: obs.wakeups, waits: obs.NoMemory != ""}
+	state.lastIdle = &idlePass{version: obs.Job.ResourceVersion, wakeups: obs.wakeups, waits: obs.NoMemory != ""}
 	if result.RequeueAfter > 0 {
-		m.settled.until = r.options.Clock.Now().Add(result.RequeueAfter)
+		state.lastIdle.until = l.clock.Now().Add(result.RequeueAfter)
 	}
 }

@@ -18,7 +18,7 @@ import (
 // has the job's namespace and name. No value is built for a level that is off.
 
 // logChanges logs at level 1 how a stored status changed a job: a line for each new state of the job or of a task,
-// and one for each Event that says more than that.
+// and one for each Event that says more than that, also for one that the budget of the job then drops.
 func logChanges(ctx context.Context, old *v1alpha1.BatchJobStatus, p *plan.Plan) {
 	logger := log.FromContext(ctx).V(1)
 	if !logger.Enabled() {

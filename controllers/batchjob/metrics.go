@@ -6,15 +6,22 @@ package batchjob
 import (
 	"time"
 
+	"k8s.io/utils/clock"
+
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/podspec"
 )
 
+// jobMetrics measures jobs. Its methods may be called concurrently for different jobs.
+type jobMetrics struct {
+	*metrics.Jobs // nil: there are none
+	clock         clock.PassiveClock
+}
+
 // countStatus counts the retries and the end of a job, which a stored status has.
-func (r *Reconciler) countStatus(old *v1alpha1.BatchJobStatus, p *plan.Plan) {
-	m := r.options.Metrics
+func (m *jobMetrics) countStatus(old *v1alpha1.BatchJobStatus, p *plan.Plan) {
 	for _, x := range p.Retries {
 		m.Retried(x.Budget, x.Reason, x.Count)
 	}
@@ -29,19 +36,19 @@ func (r *Reconciler) countStatus(old *v1alpha1.BatchJobStatus, p *plan.Plan) {
 // noteReady remembers which tasks may start according to a stored status, and when the last of their predecessors ended,
 // for the metric of the dependence latency. It measures at most plan.MaxBatchSize tasks of a job at the same time, to
 // bound the memory.
-func (r *Reconciler) noteReady(obs *observation, next *v1alpha1.BatchJobStatus) {
-	m, old := obs.state, &obs.Job.Status
+func (m *jobMetrics) noteReady(obs *observation, next *v1alpha1.BatchJobStatus) {
+	state, old := obs.state, &obs.Job.Status
 	if next.Run != old.Run {
-		clear(m.ready) // a suspension, or the time before a retry, does not count
+		clear(state.ready) // a suspension, or the time before a retry, does not count
 	}
-	if r.options.Metrics == nil || obs.Spec == nil || next.TaskMetrics.PendingCount >= old.TaskMetrics.PendingCount {
+	if m.Jobs == nil || obs.Spec == nil || next.TaskMetrics.PendingCount >= old.TaskMetrics.PendingCount {
 		return
 	}
 	was, is := taskStates(old), taskStates(next)
-	ends := r.taskEnds(obs)
+	ends := taskEnds(obs)
 	for i := range obs.Spec.Tasks {
 		name := obs.Spec.Tasks[i].Name
-		if was[name] != "" && was[name] != v1alpha1.TaskPending || is[name] != v1alpha1.TaskRunnable || len(m.ready) >= plan.MaxBatchSize {
+		if was[name] != "" && was[name] != v1alpha1.TaskPending || is[name] != v1alpha1.TaskRunnable || len(state.ready) >= plan.MaxBatchSize {
 			continue
 		}
 		var end time.Time
@@ -53,16 +60,16 @@ func (r *Reconciler) noteReady(obs *observation, next *v1alpha1.BatchJobStatus) 
 		if end.IsZero() {
 			continue
 		}
-		if m.ready == nil {
-			m.ready = map[int]time.Time{}
+		if state.ready == nil {
+			state.ready = map[int]time.Time{}
 		}
-		m.ready[i] = end
+		state.ready[i] = end
 	}
 }
 
 // taskEnds returns when the last command of each task ended, by the task's position, from the Pods that have finished.
 // Pods have the time in whole seconds, rounded down, so the first event of a Pod within that second is more precise.
-func (r *Reconciler) taskEnds(obs *observation) map[int]time.Time {
+func taskEnds(obs *observation) map[int]time.Time {
 	ends := map[int]time.Time{}
 	for _, pod := range obs.Pods {
 		task := obs.Spec.TaskByLabel(pod.Labels[v1alpha1.LabelTaskName])
@@ -92,17 +99,17 @@ func taskStates(s *v1alpha1.BatchJobStatus) map[string]v1alpha1.TaskState {
 }
 
 // observeDependence observes the dependence latency of a task when its first Pod was created.
-func (r *Reconciler) observeDependence(m *jobState, task int) {
-	if end, ok := m.ready[task]; ok {
-		delete(m.ready, task)
-		r.options.Metrics.DependenceLatency(r.options.Clock.Since(end))
+func (m *jobMetrics) observeDependence(state *jobState, task int) {
+	if end, ok := state.ready[task]; ok {
+		delete(state.ready, task)
+		m.DependenceLatency(m.clock.Since(end))
 	}
 }
 
 // measure sets the metrics of the job. It removes those of a job that has ended, once the finalizers of its Pods are
 // removed.
-func (r *Reconciler) measure(obs *observation, p *plan.Plan, finalizersRemoved bool) {
-	m, key := r.options.Metrics, keyOf(&obs.Job.ObjectMeta)
+func (m *jobMetrics) measure(obs *observation, p *plan.Plan, finalizersRemoved bool) {
+	key := keyOf(&obs.Job.ObjectMeta)
 	if p.Status.EndTime != nil && finalizersRemoved {
 		m.Forget(key)
 		return

@@ -73,7 +73,7 @@ func TestDependenceLatency(t *testing.T) {
 				t.Fatal(err)
 			}
 			now := testingclock.NewFakePassiveClock(at(tc.event))
-			r := &Reconciler{options: Options{Metrics: m, Clock: now}}
+			r := &jobMetrics{Jobs: m, clock: now}
 			obs := &observation{
 				Observation: plan.Observation{Job: job, Spec: spec}, firstEvent: at(tc.event),
 				state: &jobState{ready: map[int]time.Time{0: second}}, // of an earlier run, if it is another
@@ -116,7 +116,7 @@ func TestDependenceLatencyOfJob(t *testing.T) {
 	job := testutil.Job("sim").Task("a", testutil.Instances(2)).Task("b").Task("c", testutil.Instances(3)).Task("d").Edges("a->c b->c c->d").Obj()
 	s := newSimulation(simSetup{jobs: []*v1alpha1.BatchJob{job}})
 	s.choose = func(int) int { return 0 }
-	s.controllers[0].r.options.Metrics = m
+	s.controllers[0].r.metrics.Jobs = m
 	if err := s.play(30); err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ func TestHostAddresses(t *testing.T) {
 			Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}}}}
 	}
 	e.nodes.Saw(node("x", "10.0.0.7"))
-	p.wakeHostSeekers()
+	p.nodes.wakeHostSeekers()
 	p.must("j")
 	if got := fmt.Sprint(e.pod("a/0").Spec.Affinity.NodeAffinity); !strings.Contains(got, "host-x") {
 		t.Errorf("the Pod may run on %s", got)

@@ -64,79 +64,103 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 	if err := r.key.ensure(ctx, r.options.PodKey); err != nil {
 		return nil, 0, err
 	}
-	job, own, err := r.observeCached(ctx, key)
-	if job == nil || err != nil {
+	cached, pods, err := r.observeCached(ctx, key)
+	if cached == nil || err != nil {
 		return nil, r.pool.RecheckAfter(key), err
 	}
-	retrying := plan.RetryDue(job)
-	done := plan.IsFinished(job) && !retrying
-	if done && len(own) == 0 {
-		r.pool.JobEnded(job)
-		r.forget(key)
-		if job.Spec.TTLSecondsAfterFinished == nil && job.Status.ObservedGeneration == job.Generation || plan.IsDuplicate(job) {
-			return nil, r.pool.RecheckAfter(key), nil
-		}
-		return &observation{state: &jobState{}, Observation: plan.Observation{Job: job}, firstEvent: start}, 0, nil
+	ended := plan.IsFinished(cached) && !plan.RetryDue(cached)
+	if ended && len(pods) == 0 {
+		return r.observeEnded(cached, start), r.pool.RecheckAfter(key), nil
 	}
-	m := r.states.get(key, job.UID)
-	if m != nil {
-		if own = m.withFinalizer(own); done && len(own) == 0 {
-			return nil, r.pool.RecheckAfter(key), nil // all finalizers are removed; the event that shows it starts the next pass
-		}
+	state := r.states.get(key, cached.UID)
+	if pods = state.withFinalizer(pods); ended && len(pods) == 0 {
+		return nil, r.pool.RecheckAfter(key), nil // all finalizers are removed; the event that shows it starts the next pass
 	}
-	obs := &observation{lease: lease, large: !done && plan.IsOutline(job), wakeups: r.states.wakeups(m)}
+	obs := &observation{lease: lease, large: !ended && plan.IsOutline(cached), state: state, wakeups: r.states.wakeups(state)}
 	if obs.large {
-		if m != nil && lookup.IsOlder(job.ResourceVersion, m.version) {
-			return nil, 0, errStale
-		}
-		//mutation:pods-of-idle-job-skipped
-		if wait, ok := r.isSettled(m, job); ok && len(own) == 0 {
-			r.options.Metrics.Observe(key, metrics.Snapshot{Instances: job.Status.TaskInstanceMetrics})
-			return nil, soonest(wait, r.pool.RecheckAfter(key)), nil
+		if wait, ok, err := r.isLargeIdle(state, cached, pods); ok || err != nil {
+			return nil, soonest(wait, r.pool.RecheckAfter(key)), err
 		}
 	}
-	cached := job
-	if done || obs.large && needsWhole(m, job) {
-		if job, err = r.readWhole(ctx, cached, lease); err != nil {
+	job := cached
+	if ended || obs.large && needsWhole(state, cached) {
+		if job, err = r.observeWhole(ctx, cached, obs); err != nil {
 			return nil, r.pool.RecheckAfter(key), client.IgnoreNotFound(err)
 		}
-		// A pass must decide from one version of the job only.
-		if lookup.IsOlder(cached.ResourceVersion, job.ResourceVersion) || obs.large && job.ResourceVersion != cached.ResourceVersion {
-			return nil, 0, errStale
-		}
 	}
-	switch {
-	case m == nil:
-		m = r.remember(key, job)
-	case m.spec == nil && m.code == "":
-		m = resolveAgain(m, job)
-	}
-	//mutation:own-write-not-awaited
-	stale := lookup.IsOlder(job.ResourceVersion, m.version)
-	if err := r.observeRequest(ctx, obs, m, job); err != nil {
+	obs.Live = job != cached
+	if err := r.complete(ctx, obs, job, pods); err != nil {
 		return nil, 0, err
 	}
-	if stale {
-		return nil, 0, errStale
+	obs.firstEvent = r.states.takePodEvent(obs.state, start)
+	return obs, 0, nil
+}
+
+// observeEnded forgets a job that has ended and has no Pods. It returns the observation for the pass that does what is
+// left to do; nil if nothing is.
+func (r *Reconciler) observeEnded(job *v1alpha1.BatchJob, now time.Time) *observation {
+	r.pool.JobEnded(job)
+	r.forget(keyOf(&job.ObjectMeta))
+	if job.Spec.TTLSecondsAfterFinished == nil && job.Status.ObservedGeneration == job.Generation || plan.IsDuplicate(job) {
+		return nil
 	}
-	if m.spec != nil {
-		m.terminations = plan.ReadTerminations(m.spec, job.Annotations[v1alpha1.AnnotationTerminate], m.terminations)
+	return &observation{state: &jobState{}, Observation: plan.Observation{Job: job}, firstEvent: now}
+}
+
+// isLargeIdle reports whether a large job needs no pass, and when it needs one without an event; 0 means never.
+func (r *Reconciler) isLargeIdle(state *jobState, cached *v1alpha1.BatchJob, pods []*corev1.Pod) (time.Duration, bool, error) {
+	if state != nil && lookup.IsOlder(cached.ResourceVersion, state.version) {
+		return 0, false, errStale
+	}
+	//mutation:pods-of-idle-job-skipped
+	if wait, ok := r.large.needsNoPass(state, cached); ok && len(pods) == 0 {
+		r.metrics.Observe(keyOf(&cached.ObjectMeta), metrics.Snapshot{Instances: cached.Status.TaskInstanceMetrics})
+		return wait, true, nil
+	}
+	return 0, false, nil
+}
+
+// observeWhole returns the whole job. The error is errStale if it is not the version that the pass has seen in the
+// cache: a pass must decide from one version of the job only.
+func (r *Reconciler) observeWhole(ctx context.Context, cached *v1alpha1.BatchJob, obs *observation) (*v1alpha1.BatchJob, error) {
+	job, err := r.reader.whole(ctx, cached, obs.lease)
+	if err == nil && (lookup.IsOlder(cached.ResourceVersion, job.ResourceVersion) || obs.large && job.ResourceVersion != cached.ResourceVersion) {
+		err = errStale
+	}
+	return job, err
+}
+
+// complete adds to the observation all that Compute needs of the job and the process. The error is errStale if the job
+// is older than the last write of this process.
+func (r *Reconciler) complete(ctx context.Context, obs *observation, job *v1alpha1.BatchJob, pods []*corev1.Pod) error {
+	switch {
+	case obs.state == nil:
+		obs.state = r.remember(keyOf(&job.ObjectMeta), job)
+	case obs.state.spec == nil && obs.state.code == "":
+		resolveSpec(obs.state, job)
+	}
+	state := obs.state
+	//mutation:own-write-not-awaited
+	stale := lookup.IsOlder(job.ResourceVersion, state.version)
+	if err := r.observeRequest(ctx, obs, job); err != nil {
+		return err
+	}
+	if stale {
+		return errStale
+	}
+	now := r.options.Clock.Now()
+	if state.spec != nil {
+		state.terminations = plan.ReadTerminations(state.spec, job.Annotations[v1alpha1.AnnotationTerminate], state.terminations)
 	}
 	obs.Observation = plan.Observation{
-		Job: job, Spec: m.spec, Terminations: m.terminations, Pods: own, Refusals: m.refused(), Pending: m.created, ResourceWait: r.options.ResourceWait, BatchSize: m.batch.Size(),
-		Live: job != cached, NameConflicts: m.nameConflicts(), PodKey: r.key.id(),
+		Job: job, Spec: state.spec, Terminations: state.terminations, Pods: pods, Refusals: state.refused(), Pending: state.created,
+		ResourceWait: r.options.ResourceWait, BatchSize: state.batch.Size(), Live: obs.Live, NameConflicts: state.nameConflicts(), PodKey: r.key.id(),
 	}
 	if obs.Live {
-		obs.known = r.options.Clock.Now()
+		obs.known = now
 	}
-	if retrying {
-		if obs.Unfinished, err = r.unfinished(ctx, job); err != nil {
-			return nil, 0, err
-		}
-	}
-	m.forgetSeen(own, r.options.Clock.Now())
-	obs.firstEvent = r.states.takePodEvent(m, start)
-	return obs, 0, nil
+	state.forgetSeen(pods, now)
+	return r.observeUnfinished(ctx, obs)
 }
 
 // observeCached returns the cached job of a name, and its Pods; nil if there is no job. It removes the finalizers of
@@ -155,7 +179,7 @@ func (r *Reconciler) observeCached(ctx context.Context, key types.NamespacedName
 	var own []*corev1.Pod
 	foreign := pods
 	if exists {
-		own, foreign = r.divide(job, pods, r.states.get(key, job.UID))
+		own, foreign = r.key.divide(job, pods, r.states.get(key, job.UID))
 	}
 	if err := r.pool.SettleDeparted(ctx, key, job.UID, r.states.previousUser(key), foreign); err != nil {
 		return nil, nil, err
@@ -172,9 +196,9 @@ func (r *Reconciler) observeCached(ctx context.Context, key types.NamespacedName
 
 // observeRequest finds out whether another job with the same client token runs, and whether the same request has run
 // before.
-func (r *Reconciler) observeRequest(ctx context.Context, obs *observation, m *jobState, job *v1alpha1.BatchJob) (err error) {
-	obs.state, obs.code, obs.message = m, m.code, m.message
-	if m.code == "" && job.DeletionTimestamp == nil {
+func (r *Reconciler) observeRequest(ctx context.Context, obs *observation, job *v1alpha1.BatchJob) (err error) {
+	obs.code, obs.message = obs.state.code, obs.state.message
+	if obs.code == "" && job.DeletionTimestamp == nil {
 		switch obs.original, err = r.original(ctx, job, obs.lease); {
 		case apierrors.IsNotFound(err):
 			return errStale // the job with the token was deleted, and the cache still has it
@@ -212,65 +236,43 @@ func (o *observation) env(in resolve.Instance) *resolve.Env {
 	return o.Envs[t.EnvID].Env
 }
 
-// unfinished counts the Pods of the job that may still run, with or without the tracking label: a Pod on an
-// unreachable node may have outlived the job.
-func (r *Reconciler) unfinished(ctx context.Context, job *v1alpha1.BatchJob) (int, error) {
+// observeUnfinished counts the Pods that may still run of a job that is to be retried, with or without the tracking
+// label: a Pod on an unreachable node may have outlived the job.
+func (r *Reconciler) observeUnfinished(ctx context.Context, obs *observation) error {
+	job := obs.Job
+	if !plan.RetryDue(job) {
+		return nil
+	}
 	var pods corev1.PodList
 	err := r.live.List(ctx, &pods, client.InNamespace(job.Namespace), client.MatchingLabels{v1alpha1.LabelJobID: job.Status.JobID})
 	if err != nil {
-		return 0, fmt.Errorf("listing the job's pods from the API server: %w", err)
+		return fmt.Errorf("listing the job's pods from the API server: %w", err)
 	}
-	n := 0
+	obs.Unfinished = 0
 	for i := range pods.Items {
-		if pod := &pods.Items[i]; !plan.HasFinished(pod) && (r.owns(job, pod, nil) || r.key.isSigned(pod)) {
-			n++ // also one that was given to another controller
+		if pod := &pods.Items[i]; !plan.HasFinished(pod) && (r.key.owns(job, pod, nil) || r.key.isSigned(pod)) {
+			obs.Unfinished++ // also one that was given to another controller
 		}
 	}
-	return n, nil
+	return nil
 }
 
-// observeLive replaces the cached job in the observation by the job that the API server has.
+// observeLive replaces the cached job in the observation by the job that the API server has. The error is NotFound if
+// the job was deleted.
 func (r *Reconciler) observeLive(ctx context.Context, obs *observation) error {
 	if obs.large {
-		if err := r.acquireMemory(ctx, obs.lease, obs.Job.Namespace, obs.state.startedSize); err != nil {
+		if err := r.reader.acquire(ctx, obs.lease, obs.Job.Namespace, obs.state.startedSize); err != nil {
 			return err
 		}
 	}
-	job := &v1alpha1.BatchJob{}
-	if err := r.live.Get(ctx, client.ObjectKeyFromObject(obs.Job), job); err != nil {
-		return fmt.Errorf("reading the job from the API server: %w", err)
-	}
-	if job.UID != obs.Job.UID {
-		return fmt.Errorf("job %s was replaced", obs.Job.UID)
+	job, err := r.reader.current(ctx, obs.Job)
+	if err != nil {
+		return err
 	}
 	if obs.large && obs.Spec != nil {
 		job.Spec.Job.Tasks, job.Spec.Job.Dependences = nil, nil // obs.Spec has them
 		obs.lease.end()
 	}
 	obs.Job, obs.Live, obs.known = job, true, r.options.Clock.Now()
-	if plan.RetryDue(job) {
-		var err error
-		obs.Unfinished, err = r.unfinished(ctx, job)
-		return err
-	}
-	return nil
-}
-
-// readWhole returns the whole job. If job is an outline, it reads the job from the API server, once lease has
-// memory for it; the result may be newer than job.
-func (r *Reconciler) readWhole(ctx context.Context, job *v1alpha1.BatchJob, lease *memoryLease) (*v1alpha1.BatchJob, error) {
-	if !plan.IsOutline(job) {
-		return job, nil
-	}
-	if err := r.acquireMemory(ctx, lease, job.Namespace, plan.OutlineSize(job)); err != nil {
-		return nil, err
-	}
-	now := &v1alpha1.BatchJob{}
-	if err := r.live.Get(ctx, client.ObjectKeyFromObject(job), now); err != nil {
-		return nil, fmt.Errorf("reading the job from the API server: %w", err)
-	}
-	if now.UID != job.UID {
-		return nil, fmt.Errorf("reading the job from the API server: %w", apierrors.NewNotFound(v1alpha1.GroupVersion.WithResource("batchjobs").GroupResource(), job.Name))
-	}
-	return now, nil
+	return r.observeUnfinished(ctx, obs)
 }

@@ -22,8 +22,8 @@ import (
 type Options struct {
 	// Catalog returns the configuration file: what the names of a request mean in this cluster. Required.
 	Catalog func() *catalog.Catalog
-	// Agent is how Pods get the agent, which moves the data of tasks that have any.
-	Agent podspec.Agent
+	// Agent returns how Pods get the agent, which moves the data of tasks that have any. nil: no task has data.
+	Agent func() podspec.Agent
 	// Nodes is the index of the cluster's nodes, which Setup keeps up to date. nil: nodes are not watched, and no
 	// address is known.
 	Nodes *nodes.Index
@@ -47,6 +47,14 @@ type Options struct {
 	Metrics *metrics.Jobs
 	// Clock is the clock. nil means the system's clock.
 	Clock clock.PassiveClock
+}
+
+// agent returns how Pods get the agent at the moment.
+func (o *Options) agent() podspec.Agent {
+	if o.Agent == nil {
+		return podspec.Agent{}
+	}
+	return o.Agent()
 }
 
 // How stale the reconciler expects its cache to be at most.

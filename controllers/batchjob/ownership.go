@@ -57,7 +57,7 @@ func (k *podKey) sign(meta *metav1.ObjectMeta) {
 // owns reports whether a Pod is the job's: it has no other controller, and the operator created it. A Pod whose owner
 // reference was removed is the job's as well, unless the job is being deleted: then it was orphaned on purpose. known
 // has the UIDs of Pods whose proof was checked before; it may be nil.
-func (r *Reconciler) owns(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[types.UID]bool) bool {
+func (k *podKey) owns(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[types.UID]bool) bool {
 	owner := metav1.GetControllerOfNoCopy(pod)
 	switch {
 	case owner != nil && owner.UID != job.UID:
@@ -66,29 +66,29 @@ func (r *Reconciler) owns(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[typ
 	case owner == nil && (job.DeletionTimestamp != nil || pod.Labels[v1alpha1.LabelJobID] != naming.JobID(job.UID)):
 		return false
 	}
-	return r.isCreatedFor(job, pod, known)
+	return k.isCreatedFor(job, pod, known)
 }
 
 // ownsName is owns for a Pod that has the name of a Pod of the job: somebody may have removed its labels.
-func (r *Reconciler) ownsName(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[types.UID]bool) bool {
-	if metav1.GetControllerOfNoCopy(pod) == nil && job.DeletionTimestamp == nil && r.key.isSigned(pod) {
+func (k *podKey) ownsName(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[types.UID]bool) bool {
+	if metav1.GetControllerOfNoCopy(pod) == nil && job.DeletionTimestamp == nil && k.isSigned(pod) {
 		return true
 	}
-	return r.owns(job, pod, known)
+	return k.owns(job, pod, known)
 }
 
 // isCreatedFor reports whether the operator created a Pod for the job. If the Pod was signed with another key, because
 // the Secret was lost, the job's status says whether there was such a key. Pods of a job that an earlier version
 // started have no proof.
-func (r *Reconciler) isCreatedFor(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[types.UID]bool) bool {
-	key := r.key.Load()
+func (k *podKey) isCreatedFor(job *v1alpha1.BatchJob, pod *corev1.Pod, known map[types.UID]bool) bool {
+	key := k.Load()
 	if key == nil || known[pod.UID] {
 		return true
 	}
 	id := proof.IDOf(pod.Annotations[v1alpha1.AnnotationProof])
 	switch {
 	case id == key.ID():
-		return r.key.isSigned(pod)
+		return k.isSigned(pod)
 	case len(job.Status.PodKeys) == 0:
 		return job.Status.State != ""
 	}
@@ -104,13 +104,13 @@ func (k *podKey) isSigned(pod *corev1.Pod) bool {
 
 // divide returns which of the Pods that name the job are its own and which are foreign. It remembers whose proof was
 // checked, since checking a proof takes longer than everything else that a pass does with a Pod.
-func (r *Reconciler) divide(job *v1alpha1.BatchJob, pods []*corev1.Pod, m *jobState) (own, foreign []*corev1.Pod) {
+func (k *podKey) divide(job *v1alpha1.BatchJob, pods []*corev1.Pod, m *jobState) (own, foreign []*corev1.Pod) {
 	var known map[types.UID]bool
 	if m != nil {
 		known = m.proven
 	}
-	own, foreign = partition(pods, func(pod *corev1.Pod) bool { return r.owns(job, pod, known) })
-	if m == nil || r.key.Load() == nil {
+	own, foreign = partition(pods, func(pod *corev1.Pod) bool { return k.owns(job, pod, known) })
+	if m == nil || k.Load() == nil {
 		return own, foreign
 	}
 	if len(known) > 2*len(own)+knownSlack { // most of these Pods are deleted
@@ -128,13 +128,3 @@ func (r *Reconciler) divide(job *v1alpha1.BatchJob, pods []*corev1.Pod, m *jobSt
 
 // knownSlack is how many deleted Pods a job may remember at least.
 const knownSlack = 64
-
-// disown removes our finalizer from a Pod that has the name of a job's Pod and is not the job's: it may have been the
-// job's, and the cache may not have it anymore.
-func (r *Reconciler) disown(ctx context.Context, pod *corev1.Pod) error {
-	if !slices.Contains(pod.Finalizers, v1alpha1.FinalizerTracking) || pod.Labels[v1alpha1.LabelTracked] == "true" && r.pool.HoldsNode(pod) {
-		return nil
-	}
-	_, err := r.removeFinalizer(ctx, pod)
-	return ignoreOther(err)
-}

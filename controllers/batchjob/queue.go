@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -18,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/flow"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
 )
@@ -25,10 +27,15 @@ import (
 // queue is the controller's queue.
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
-// jobQueue has the controller's queue, to enqueue jobs without an event of their objects.
+// jobQueue enqueues jobs: for the events of their objects, which it debounces, and without one. Its methods may be
+// called concurrently.
 type jobQueue struct {
+	states   *jobStates
+	clock    clock.PassiveClock
+	debounce flow.Debouncer
+
 	mu    sync.Mutex
-	queue queue
+	queue queue // the controller's
 }
 
 // set is the start function of a source of events, which gets the queue.
@@ -39,8 +46,9 @@ func (q *jobQueue) set(_ context.Context, queue queue) error {
 	return nil
 }
 
-// add adds a job to the queue, if the controller has started.
-func (q *jobQueue) add(job types.NamespacedName, priority int) {
+// wake enqueues a job without an event of its objects, if the controller has started.
+func (q *jobQueue) wake(job types.NamespacedName, priority int) {
+	q.states.wake(job)
 	q.mu.Lock()
 	queue := q.queue
 	q.mu.Unlock()
@@ -70,48 +78,42 @@ func requestForPod(pod client.Object) types.NamespacedName {
 
 // enqueue returns a handler that adds the job of an object to the queue. Within a namespace spec.job.priority orders the
 // jobs, and finished jobs come last.
-func (r *Reconciler) enqueue(of request) handler.EventHandler {
-	add := func(q queue, o client.Object) {
+func (q *jobQueue) enqueue(of request) handler.EventHandler {
+	add := func(to queue, o client.Object) {
 		if key := of(o); key.Name != "" {
 			_, isPod := o.(*corev1.Pod)
-			addTo(q, key, r.priority(key, o), r.delayEvent(key, isPod))
+			addTo(to, key, q.priority(key, o), q.delayEvent(key, isPod))
 		}
 	}
 	return handler.Funcs{
-		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { add(q, e.Object) },
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+		CreateFunc: func(_ context.Context, e event.CreateEvent, to queue) { add(to, e.Object) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, to queue) {
 			if of(e.ObjectOld) != of(e.ObjectNew) {
-				add(q, e.ObjectOld)
+				add(to, e.ObjectOld)
 			}
-			add(q, e.ObjectNew)
+			add(to, e.ObjectNew)
 		},
-		DeleteFunc:  func(_ context.Context, e event.DeleteEvent, q queue) { add(q, e.Object) },
-		GenericFunc: func(_ context.Context, e event.GenericEvent, q queue) { add(q, e.Object) },
+		DeleteFunc:  func(_ context.Context, e event.DeleteEvent, to queue) { add(to, e.Object) },
+		GenericFunc: func(_ context.Context, e event.GenericEvent, to queue) { add(to, e.Object) },
 	}
 }
 
 // priority returns the priority of a job in the queue, among the jobs of its namespace, for an event of o.
-func (r *Reconciler) priority(key types.NamespacedName, o client.Object) int {
+func (q *jobQueue) priority(key types.NamespacedName, o client.Object) int {
 	if job, ok := o.(*v1alpha1.BatchJob); ok {
 		if plan.IsFinished(job) {
 			return handler.LowPriority
 		}
 		return resolve.Priority(job)
 	}
-	return r.states.priority(key)
+	return q.states.priority(key)
 }
 
 // delayEvent returns the delay that debounces an event, and records the time of an event of a Pod.
-func (r *Reconciler) delayEvent(key types.NamespacedName, isPod bool) time.Duration {
-	now := r.options.Clock.Now()
+func (q *jobQueue) delayEvent(key types.NamespacedName, isPod bool) time.Duration {
+	now := q.clock.Now()
 	if isPod {
-		r.states.podEvent(key, now)
+		q.states.podEvent(key, now)
 	}
-	return r.debounce.Delay(key, now)
-}
-
-// wake enqueues a job without an event of its objects.
-func (r *Reconciler) wake(key types.NamespacedName, priority int) {
-	r.states.wake(key)
-	r.queue.add(key, priority)
+	return q.debounce.Delay(key, now)
 }

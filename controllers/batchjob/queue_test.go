@@ -61,7 +61,7 @@ func TestEventsAreDebounced(t *testing.T) {
 		q := &recordingQueue{after: -1}
 		key := types.NamespacedName{Namespace: e.ns, Name: test.job}
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Annotations: map[string]string{v1alpha1.AnnotationJobName: key.Name}}}
-		p.enqueue(requestForPod).Create(context.Background(), event.CreateEvent{Object: pod}, q)
+		p.queue.enqueue(requestForPod).Create(context.Background(), event.CreateEvent{Object: pod}, q)
 		if q.of.NamespacedName != key || q.after != test.want {
 			t.Errorf("%s, %s after its pass: %s is delayed by %s, want %s", test.job, test.at, q.of, q.after, test.want)
 		}
@@ -73,28 +73,28 @@ func TestPodEventIsKept(t *testing.T) {
 	t.Parallel()
 	start := time.Unix(1000, 0)
 	c, key, m := testingclock.NewFakePassiveClock(start), types.NamespacedName{Namespace: "ns", Name: "j"}, &jobState{}
-	r := &Reconciler{states: jobStates{byName: map[types.NamespacedName]*jobState{key: m}}, options: Options{Clock: c}}
+	q := &jobQueue{states: &jobStates{byName: map[types.NamespacedName]*jobState{key: m}}, clock: c}
 	event := func(after time.Duration, isPod bool) {
 		c.SetTime(start.Add(after))
-		r.delayEvent(key, isPod)
+		q.delayEvent(key, isPod)
 	}
 	event(1*time.Second, false)
-	if got := r.states.takePodEvent(m, c.Now()); got != c.Now() {
+	if got := q.states.takePodEvent(m, c.Now()); got != c.Now() {
 		t.Errorf("without an event of a Pod: %s, want now", got)
 	}
 	event(2*time.Second, true)
 	event(3*time.Second, true)
-	first := r.states.takePodEvent(m, c.Now())
+	first := q.states.takePodEvent(m, c.Now())
 	if want := start.Add(2 * time.Second); first != want {
 		t.Errorf("first event at %s, want %s", first, want)
 	}
-	r.states.putPodEvent(m, first) // the pass recorded nothing
+	q.states.putPodEvent(m, first) // the pass recorded nothing
 	event(9*time.Second, true)
-	if got := r.states.takePodEvent(m, c.Now()); got != first {
+	if got := q.states.takePodEvent(m, c.Now()); got != first {
 		t.Errorf("after a pass that recorded nothing: %s, want %s", got, first)
 	}
-	if got := r.states.takePodEvent(m, c.Now()); got != c.Now() {
+	if got := q.states.takePodEvent(m, c.Now()); got != c.Now() {
 		t.Errorf("after a pass that recorded it: %s, want now", got)
 	}
-	r.delayEvent(types.NamespacedName{Name: "unknown"}, true)
+	q.delayEvent(types.NamespacedName{Name: "unknown"}, true)
 }

@@ -7,51 +7,45 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/fairrate"
-	"batchcompute.dev/operator/internal/flow"
-	"batchcompute.dev/operator/internal/membudget"
 	"batchcompute.dev/operator/internal/nodepool"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/retry"
 )
 
-// Reconciler brings a BatchJob from one stored status to the next.
+// Reconciler brings a BatchJob from one stored status to the next. Its own methods are the steps of a pass; what else
+// has a job of its own is a part.
 type Reconciler struct {
-	client   client.Client
-	pods     podReader
-	live     client.Reader
-	recorder events.EventRecorder
-	options  Options
+	client  client.Client
+	pods    podReader
+	live    client.Reader
+	options Options
 
-	// Flow control.
-	limits   *flow.Calls
-	writes   flow.StatusWrites
-	debounce flow.Debouncer
+	// Parts that read and write objects.
+	reader    *jobReader
+	podClient *podClient
+	creator   *podCreator
+	status    *statusWriter
+	metrics   *jobMetrics
+	nodes     *nodeWatch
+	queue     *jobQueue
 	// pool gives the nodes of ComputeEnvs to jobs.
 	pool *nodepool.Pool
-	// loads bounds the memory of the large jobs that passes have read, and started that of those that have started.
-	loads   *membudget.Gate
-	started *membudget.Shares
 
 	// What the process remembers.
-	queue      jobQueue
-	states     jobStates
+	states     *jobStates
+	large      *largeJobs
 	tokens     tokens
-	quotas     quotaQueues
 	schedulers schedulers
 	tombstones tombstones
-	key        podKey
-	// nodesVersion counts the changes of the cluster's nodes.
-	nodesVersion atomic.Int64
+	key        *podKey
 }
 
 // Reconcile does one pass over one job. The order makes each step safe to crash after: the status is stored
@@ -74,11 +68,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		nodes.Settle(nodepool.Outcome{Job: obs.Job, Err: err})
 		return requeue(ctx, 0, err)
 	}
-	delay := r.throttle(obs, p)
+	delay := r.status.delay(obs, p)
 	logPlan(ctx, obs, p, delay)
 	//mutation:create-before-claim
 	//mutation:finalizer-removed-before-status
-	err = r.writeStatus(ctx, obs, p, delay)
+	err = r.status.write(ctx, obs, p, delay)
 	nodes.Settle(nodepool.Outcome{Job: obs.Job, Plan: p, Written: obs.wrote, Err: err})
 	if err != nil || delay.blocks {
 		return requeue(ctx, delay.wait, err)
@@ -115,8 +109,8 @@ func ifDeleted(err error) error {
 
 // reserve reserves what a job needs before it starts instances: the operator's memory, for a large job, and
 // nodes of the ComputeEnvs that it names.
-func (r *Reconciler) reserve(ctx context.Context, obs *observation) (*nodepool.Lease, error) {
-	r.reserveMemory(obs)
+func (r *Reconciler) reserve(ctx context.Context, obs *observation) (*nodepool.Reservation, error) {
+	r.large.reserve(obs)
 	nodes, err := r.pool.Reserve(ctx, obs.Job, obs.state.spec, &obs.state.nodes)
 	if errors.Is(err, nodepool.ErrCacheBehind) {
 		return nil, retry.After(staleRetry, err)
@@ -180,6 +174,6 @@ func (r *Reconciler) finish(obs *observation, result ctrl.Result, err error) {
 	if !obs.recorded {
 		r.states.putPodEvent(obs.state, obs.firstEvent)
 	}
-	r.finishLarge(obs, result, err)
-	r.debounce.PassEnded(keyOf(&obs.Job.ObjectMeta), len(obs.Pods), r.options.Clock.Now())
+	r.large.finish(obs, result, err)
+	r.queue.debounce.PassEnded(keyOf(&obs.Job.ObjectMeta), len(obs.Pods), r.options.Clock.Now())
 }

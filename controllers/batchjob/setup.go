@@ -4,8 +4,10 @@
 // Package batchjob reconciles BatchJobs: it observes a job and its Pods, has internal/plan decide, stores the
 // decision in the status, and applies it.
 //
-// The steps of a pass, in order: reconciler.go, observe.go, status.go, apply.go. Applying a plan is create.go
-// and create_backoff.go (why a Pod is not created yet), and finalizers.go. Whose Pod is whose is ownership.go.
+// The steps of a pass, in order: reconciler.go, observe.go, status.go, apply.go. Each other file has one part of the
+// Reconciler: jobreader.go (whole jobs from the API server), create.go and create_backoff.go (Pods of claimed instances,
+// and why one is not created yet), pods.go (deletes and repairs Pods, removes finalizers), queue.go (which event enqueues
+// which job), ownership.go (whose Pod is whose), largejobs.go, nodewatch.go, metrics.go, clienttoken.go, tombstones.go.
 package batchjob
 
 import (
@@ -76,7 +78,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	writer := client.WithFieldValidation(mgr.GetClient(), metav1.FieldValidationIgnore)
 	r := NewReconciler(writer, pods, mgr.GetAPIReader(), mgr.GetEventRecorder("batchjob-controller"), o)
 	if o.Nodes != nil {
-		if err := r.watchNodes(mgr.GetCache()); err != nil {
+		if err := r.nodes.start(mgr.GetCache()); err != nil {
 			return err
 		}
 	}
@@ -87,9 +89,9 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("batchjob").
 		WatchesRawSource(source.Func(r.queue.set)).
-		Watches(&v1alpha1.BatchJob{}, r.enqueue(requestForJob)).
-		Watches(&corev1.Pod{}, r.enqueue(requestForPod)).
-		Watches(&v1alpha1.ComputeEnv{}, r.pool.Watch(r.wake)).
+		Watches(&v1alpha1.BatchJob{}, r.queue.enqueue(requestForJob)).
+		Watches(&corev1.Pod{}, r.queue.enqueue(requestForPod)).
+		Watches(&v1alpha1.ComputeEnv{}, r.pool.Watch(r.queue.wake)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: o.MaxConcurrentReconciles,
 			NewQueue:                fairqueue.Factory(o.MaxConcurrentReconciles, queueMetrics, clock.RealClock{}),
@@ -100,22 +102,29 @@ func Setup(mgr ctrl.Manager, o Options) error {
 // NewReconciler returns a reconciler. It reads from c, whose cache has the indexes of package lookup, and Pods
 // with pods. It reads what must not be stale from live, and writes to c.
 func NewReconciler(c client.Client, pods podReader, live client.Reader, recorder events.EventRecorder, o Options) *Reconciler {
+	states, key := &jobStates{byName: map[types.NamespacedName]*jobState{}}, &podKey{}
+	m := &jobMetrics{Jobs: o.Metrics, clock: o.Clock}
+	queue := &jobQueue{states: states, clock: o.Clock}
 	r := &Reconciler{
-		client: c, pods: pods, live: live, recorder: recorder, options: o,
-		limits: flow.NewCalls(flow.DefaultLimits, o.Clock),
-		loads:  membudget.NewGate(loadMemory), started: membudget.NewShares(cmp.Or(o.LargeJobMemory, DefaultLargeJobMemory)),
-		states: jobStates{byName: map[types.NamespacedName]*jobState{}}, tokens: tokens{holders: map[tokenKey]types.UID{}}, schedulers: schedulers{start: o.Clock.Now()},
+		client: c, pods: pods, live: live, options: o,
+		reader:  &jobReader{live: live, memory: membudget.NewGate(loadMemory)},
+		status:  &statusWriter{client: c, recorder: recorder, states: states, metrics: m, clock: o.Clock},
+		metrics: m, nodes: &nodeWatch{index: o.Nodes, queue: queue}, queue: queue,
+		states: states, key: key, tokens: tokens{holders: map[tokenKey]types.UID{}}, schedulers: schedulers{start: o.Clock.Now()},
+		large:      &largeJobs{started: membudget.NewShares(cmp.Or(o.LargeJobMemory, DefaultLargeJobMemory)), states: states, clock: o.Clock},
 		tombstones: tombstones{client: c, live: live, clock: o.Clock, metrics: o.Metrics},
 	}
 	r.pool = nodepool.New(nodepool.Config{
 		Ledger: o.Ledger, Cache: c, Live: live, Clock: o.Clock,
 		ReadJob: func(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.BatchJob, error) {
-			return r.readWhole(ctx, job, unlimited())
+			return r.reader.whole(ctx, job, unlimited())
 		},
 		JobOf:  func(pod *corev1.Pod) types.NamespacedName { return requestForPod(pod) },
-		IsOurs: func(pod *corev1.Pod) bool { return r.key.Load() == nil || r.key.isSigned(pod) },
+		IsOurs: func(pod *corev1.Pod) bool { return key.Load() == nil || key.isSigned(pod) },
 	})
-	r.pool.Ledger.OnGrant(func(j nodepool.Job) { r.wake(j.Name, j.Priority) })
-	r.started.OnWake(func(j membudget.Job) { r.wake(j.Name, j.Priority) })
+	r.podClient = &podClient{client: c, live: live, limits: flow.NewCalls(flow.DefaultLimits, o.Clock), metrics: m, key: key, holdsNode: r.pool.HoldsNode}
+	r.creator = &podCreator{pods: r.podClient, nodes: r.nodes, options: &r.options, confirm: r.observeLive}
+	r.pool.Ledger.OnGrant(func(j nodepool.Job) { queue.wake(j.Name, j.Priority) })
+	r.large.started.OnWake(func(j membudget.Job) { queue.wake(j.Name, j.Priority) })
 	return r
 }

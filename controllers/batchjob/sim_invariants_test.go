@@ -378,8 +378,8 @@ func (s *simulation) checkNothingLeft() {
 		return
 	}
 	for _, c := range s.controllers {
-		if len(c.r.states.byName) > 0 || len(c.r.tokens.holders) > 0 || len(c.r.quotas.byNamespace) > 0 {
-			s.fail("I9: controller %d remembers %d jobs and %d tokens, and has %d quota queues", c.id, len(c.r.states.byName), len(c.r.tokens.holders), len(c.r.quotas.byNamespace))
+		if len(c.r.states.byName) > 0 || len(c.r.tokens.holders) > 0 || len(c.r.creator.quotas.byNamespace) > 0 {
+			s.fail("I9: controller %d remembers %d jobs and %d tokens, and has %d quota queues", c.id, len(c.r.states.byName), len(c.r.tokens.holders), len(c.r.creator.quotas.byNamespace))
 		}
 	}
 }
@@ -633,7 +633,7 @@ func (s *simulation) digestState(m *jobState, ahead bool) string {
 		fmt.Fprint(&out, uid, m.finalizersRemoved[uid])
 	}
 	fmt.Fprint(&out, m.spec != nil)
-	if st := m.settled; st != nil {
+	if st := m.lastIdle; st != nil {
 		fmt.Fprint(&out, st.version, st.wakeups == m.wakeups, st.until.UnixNano(), st.waits)
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.conflicts)) {

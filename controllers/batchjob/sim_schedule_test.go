@@ -171,11 +171,11 @@ func (s *simulation) clone() *simulation {
 			twin.r.states.byName[key] = &m
 		}
 		maps.Copy(twin.r.tokens.holders, c.r.tokens.holders)
-		for ns, queue := range c.r.quotas.byNamespace {
-			if twin.r.quotas.byNamespace == nil {
-				twin.r.quotas.byNamespace = map[string]map[types.UID]plan.QueuePosition{}
+		for ns, queue := range c.r.creator.quotas.byNamespace {
+			if twin.r.creator.quotas.byNamespace == nil {
+				twin.r.creator.quotas.byNamespace = map[string]map[types.UID]plan.QueuePosition{}
 			}
-			twin.r.quotas.byNamespace[ns] = maps.Clone(queue)
+			twin.r.creator.quotas.byNamespace[ns] = maps.Clone(queue)
 		}
 		twin.written = c.written
 		twin.due = map[string]*simDue{}
@@ -191,9 +191,9 @@ func (s *simulation) clone() *simulation {
 func (s *simulation) start(c *simController, jobAt, podsAt int) {
 	c.r = NewReconciler(&simClient{c: c}, c.podsOf, &simClient{c: c, live: true}, simEventRecorder{}, Options{
 		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s}, PodKey: testKey,
-		Agent: podspec.Agent{Image: "agent", ImageVolumes: true},
+		Agent: func() podspec.Agent { return podspec.Agent{Image: "agent", ImageVolumes: true} },
 	})
-	c.r.limits = flow.NewCalls(flow.Limits{Min: 1, Contended: 1, Max: 1}, simClock{s: s})
+	c.r.podClient.limits = flow.NewCalls(flow.Limits{Min: 1, Contended: 1, Max: 1}, simClock{s: s})
 	c.jobAt, c.podsAt, c.due, c.written = jobAt, podsAt, map[string]*simDue{}, ""
 	for _, job := range c.cachedJobs() {
 		c.dueOf(job.Name).now = true

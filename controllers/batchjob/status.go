@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -22,6 +24,17 @@ import (
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/retry"
 )
+
+// statusWriter writes the status of jobs, throttles these writes, and emits the Events that a write proves. Its methods
+// may be called concurrently for different jobs.
+type statusWriter struct {
+	client   client.Client
+	recorder events.EventRecorder
+	states   *jobStates
+	metrics  *jobMetrics
+	clock    clock.PassiveClock
+	throttle flow.StatusWrites
+}
 
 // statusDelay says whether the status of a plan is written now, and if not, what that means.
 type statusDelay struct {
@@ -34,8 +47,8 @@ type statusDelay struct {
 	blocks bool
 }
 
-// throttle decides whether the planned status is written now.
-func (r *Reconciler) throttle(obs *observation, p *plan.Plan) statusDelay {
+// delay decides whether the planned status is written now.
+func (w *statusWriter) delay(obs *observation, p *plan.Plan) statusDelay {
 	stored := &obs.Job.Status
 	if obs.state.trimmed {
 		p.Status, stored = *plan.Trim(&p.Status), plan.Trim(stored)
@@ -43,34 +56,32 @@ func (r *Reconciler) throttle(obs *observation, p *plan.Plan) statusDelay {
 	if !p.Changed(stored) {
 		return statusDelay{}
 	}
-	if wait := r.writes.Delay(r.writeOf(p), &obs.state.writes, r.options.Clock.Now()); wait > 0 {
+	if wait := w.waitOf(obs, p); wait > 0 {
 		return statusDelay{wait: wait, blocks: p.Write != plan.WriteInformational}
 	}
 	return statusDelay{write: true}
 }
 
-// writeOf returns how soon the status of a plan must be written.
-func (r *Reconciler) writeOf(p *plan.Plan) flow.Write {
-	w := flow.Write{Outcomes: len(p.RemoveFinalizers)}
+// waitOf returns how long the write of a changed status is delayed; 0 or less: it is written now.
+func (w *statusWriter) waitOf(obs *observation, p *plan.Plan) time.Duration {
+	writes, now := &obs.state.writes, w.clock.Now()
 	switch p.Write {
-	case plan.WriteBatched:
-		w.Urgency = flow.Batched
 	case plan.WriteImmediate:
-		w.Urgency = flow.Immediate
-	default:
-		w.Jobs = r.states.len() // unfinished jobs
+		return w.throttle.DelayImmediate(writes, now)
+	case plan.WriteBatched:
+		return w.throttle.DelayBatched(len(p.RemoveFinalizers), writes, now)
 	}
-	return w
+	return w.throttle.DelayInformational(w.states.len(), writes, now) // of unfinished jobs
 }
 
-// writeStatus stores the planned status, unless it is delayed, and then emits its Events. The claims and
+// write stores the planned status, unless it is delayed, and then emits its Events. The claims and
 // outcomes in it are stored when it returns nil.
-func (r *Reconciler) writeStatus(ctx context.Context, obs *observation, p *plan.Plan, delay statusDelay) error {
+func (w *statusWriter) write(ctx context.Context, obs *observation, p *plan.Plan, delay statusDelay) error {
 	if !delay.write {
 		return nil
 	}
-	start := r.options.Clock.Now()
-	err := r.storePlanned(ctx, obs, p)
+	start := w.clock.Now()
+	err := w.storePlanned(ctx, obs, p)
 	switch {
 	//mutation:conflict-is-success
 	case apierrors.IsConflict(err):
@@ -79,30 +90,30 @@ func (r *Reconciler) writeStatus(ctx context.Context, obs *observation, p *plan.
 	case err != nil:
 		return ifDeleted(err)
 	}
-	end := r.options.Clock.Now()
+	end := w.clock.Now()
 	obs.wrote, obs.stored = true, &p.Status
 	obs.Live, obs.known = true, end // the API server has confirmed the job
-	r.countStatus(&obs.Job.Status, p)
-	r.noteReady(obs, &p.Status)
+	w.metrics.countStatus(&obs.Job.Status, p)
+	w.metrics.noteReady(obs, &p.Status)
 	logChanges(ctx, &obs.Job.Status, p)
-	r.emit(obs, p.Events, start)
+	w.emit(obs, p.Events, start)
 	obs.state.writes.Done(start, end.Sub(start))
 	if p.Write != plan.WriteInformational {
-		r.writes.Wrote(end, end.Sub(start))
+		w.throttle.Wrote(end, end.Sub(start))
 	}
 	return nil
 }
 
 // storePlanned stores the planned status in one write, and a shorter one if that is too large.
-func (r *Reconciler) storePlanned(ctx context.Context, obs *observation, p *plan.Plan) error {
-	version, err := r.store(ctx, obs, &p.Status)
+func (w *statusWriter) storePlanned(ctx context.Context, obs *observation, p *plan.Plan) error {
+	version, err := w.store(ctx, obs, &p.Status)
 	if isTooLarge(err) {
 		// Admission reserves space for the counts, but an object can grow in other ways: by annotations, or by the
 		// status of an earlier version.
 		log.FromContext(ctx).Info("The status is too large, so it is stored without the lists of failures and waiting instances",
 			"jobId", p.Status.JobID, "error", err.Error())
 		p.Status, obs.state.trimmed = *plan.Trim(&p.Status), true
-		version, err = r.store(ctx, obs, &p.Status)
+		version, err = w.store(ctx, obs, &p.Status)
 	}
 	if err != nil {
 		return fmt.Errorf("storing the status: %w", err)
@@ -112,17 +123,17 @@ func (r *Reconciler) storePlanned(ctx context.Context, obs *observation, p *plan
 }
 
 // store writes the status and returns the job's new resource version.
-func (r *Reconciler) store(ctx context.Context, obs *observation, next *v1alpha1.BatchJobStatus) (string, error) {
-	job, m := obs.Job, obs.state
+func (w *statusWriter) store(ctx context.Context, obs *observation, next *v1alpha1.BatchJobStatus) (string, error) {
+	job := obs.Job
 	body, size, err := statusPatch(job, next)
 	if err != nil {
 		return "", err
 	}
-	m.writes.Start(size, r.options.Clock.Now())
+	obs.state.writes.Start(size, w.clock.Now())
 	stored := justMetadata(v1alpha1.GroupVersion.WithKind("BatchJob"), job)
-	err = r.client.Status().Patch(ctx, stored, client.RawPatch(types.MergePatchType, body))
-	r.options.Metrics.Wrote("patch", "batchjobs/status", err)
-	r.options.Metrics.StatusBytes(size)
+	err = w.client.Status().Patch(ctx, stored, client.RawPatch(types.MergePatchType, body))
+	w.metrics.Wrote("patch", "batchjobs/status", err)
+	w.metrics.StatusBytes(size)
 	return stored.ResourceVersion, err
 }
 
@@ -157,9 +168,9 @@ func statusPatch(job *v1alpha1.BatchJob, next *v1alpha1.BatchJobStatus) (body []
 
 // emit emits Events, up to the budget of the job. During load shedding it drops those that only repeat what the
 // status says.
-func (r *Reconciler) emit(obs *observation, events []plan.Event, now time.Time) {
-	budget, shedding := &obs.state.events, r.writes.ShedsLoad(now)
-	for _, t := range events {
+func (w *statusWriter) emit(obs *observation, planned []plan.Event, now time.Time) {
+	budget, shedding := &obs.state.events, w.throttle.ShedsLoad(now)
+	for _, t := range planned {
 		if t.Progress && shedding {
 			budget.Drop()
 			continue
@@ -174,6 +185,6 @@ func (r *Reconciler) emit(obs *observation, events []plan.Event, now time.Time) 
 		if n := budget.TakeDropped(); n > 0 {
 			t.Message += fmt.Sprintf(" (%d events before this one were dropped)", n)
 		}
-		r.recorder.Eventf(obs.Job, nil, kind, t.Reason, "Reconcile", "%s", t.Message)
+		w.recorder.Eventf(obs.Job, nil, kind, t.Reason, "Reconcile", "%s", t.Message)
 	}
 }

@@ -127,7 +127,7 @@ func TestLoadShedding(t *testing.T) {
 	e := newTestEnv(t)
 	p := e.start(nil)
 	for range 20 {
-		p.writes.Wrote(e.clock.Now(), 0)
+		p.status.throttle.Wrote(e.clock.Now(), 0)
 	}
 	e.submit(testutil.Job("j").Task("a"))
 	p.must("j")

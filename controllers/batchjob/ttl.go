@@ -25,7 +25,7 @@ import (
 func (r *Reconciler) expire(ctx context.Context, job *v1alpha1.BatchJob) (time.Duration, error) {
 	lease := &memoryLease{}
 	defer lease.end()
-	whole, err := r.readWhole(ctx, job, lease)
+	whole, err := r.reader.whole(ctx, job, lease)
 	switch {
 	case err != nil:
 		return 0, client.IgnoreNotFound(err)
@@ -43,7 +43,7 @@ func (r *Reconciler) expire(ctx context.Context, job *v1alpha1.BatchJob) (time.D
 	}
 	err = r.client.Delete(ctx, &v1alpha1.BatchJob{ObjectMeta: metav1.ObjectMeta{Namespace: job.Namespace, Name: job.Name}},
 		client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion}, client.PropagationPolicy(metav1.DeletePropagationBackground))
-	r.options.Metrics.Wrote("delete", "batchjobs", err)
+	r.metrics.Wrote("delete", "batchjobs", err)
 	if apierrors.IsConflict(err) {
 		return 0, nil // the event of the change starts another pass
 	}
@@ -76,7 +76,7 @@ func (r *Reconciler) delayDeletion(ctx context.Context, job *v1alpha1.BatchJob, 
 	message := sanitize.Message(fmt.Sprintf("ConfigMap %[1]s cannot be written; delete it or allow the write, or the job is deleted at %[2]s anyway, and applying its manifest again starts it again: %[3]v",
 		v1alpha1.TombstonesName, now.Add(deletionDelay).UTC().Format(time.RFC3339), refusal))
 	conditions.OfBatchJob(next, job.Generation, now).True(v1alpha1.ConditionDeletionDelayed, v1alpha1.ReasonTombstoneRefused, message)
-	if _, err := r.store(ctx, &observation{Observation: plan.Observation{Job: job}, state: &jobState{}}, next); err != nil {
+	if _, err := r.status.store(ctx, &observation{Observation: plan.Observation{Job: job}, state: &jobState{}}, next); err != nil {
 		return 0, fmt.Errorf("storing why the job is not deleted after its ttlSecondsAfterFinished: %w", err)
 	}
 	r.warn(job, v1alpha1.ReasonTombstoneRefused, message)
@@ -85,5 +85,5 @@ func (r *Reconciler) delayDeletion(ctx context.Context, job *v1alpha1.BatchJob, 
 
 // warn emits a Warning for a job that has ended.
 func (r *Reconciler) warn(job *v1alpha1.BatchJob, reason, message string) {
-	r.recorder.Eventf(job, nil, corev1.EventTypeWarning, reason, "Reconcile", "%s", sanitize.Message(message))
+	r.status.recorder.Eventf(job, nil, corev1.EventTypeWarning, reason, "Reconcile", "%s", sanitize.Message(message))
 }

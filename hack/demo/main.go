@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -38,11 +39,12 @@ const (
 const jobTimeout = 5 * time.Minute
 
 func main() {
-	t := install.Target{Out: os.Stdout}
+	t := install.Target{Out: os.Stdout, Store: true}
 	flag.StringVar(&t.Cluster, "cluster", "local", "who runs the cluster: local, kind or existing")
 	flag.StringVar(&t.Node, "node", "auto", "what runs the Pods of a local cluster: node, process or auto")
 	flag.StringVar(&t.Name, "name", "demo", "name of the cluster")
 	flag.StringVar(&t.Image, "image", "", "the operator's image, for an existing cluster")
+	flag.StringVar(&t.AgentImage, "agent-image", "", "the agent's image, for an existing cluster")
 	flag.Parse()
 	log.SetLogger(logr.Discard()) // what there is to say is said here
 	install.Main(func(ctx context.Context) error {
@@ -92,6 +94,13 @@ func (d *demo) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if d.cluster.Store != nil {
+		d.title("What the job data has stored")
+		i := slices.IndexFunc(jobs, func(j *v1alpha1.BatchJob) bool { return j.Name == "data" })
+		if err := d.showObjects(ctx, jobs[i]); err != nil {
+			return err
+		}
+	}
 	d.title("How the jobs ended")
 	if err := d.kubectl(ctx, "", nil, "get", "batchjobs"); err != nil {
 		return err
@@ -122,26 +131,54 @@ func (d *demo) submit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for try := 1; ; try++ {
-		err := d.cluster.Kubectl(ctx, "delete", "-k", samples, "--ignore-not-found").Run()
-		if err == nil {
-			break
-		}
-		if try == 2 { // the first time, a job that is deleted as well may still use a ComputeEnv
-			return fmt.Errorf("deleting the jobs of an earlier run: %w", err)
-		}
+	if err := d.deleteSamples(ctx); err != nil {
+		return err
 	}
 	// Not apply -k: it asks for an order of its own, and warns that the samples have theirs.
 	manifests, err := d.cluster.Kubectl(ctx, "kustomize", samples).Output()
 	if err != nil {
 		return fmt.Errorf("building the samples: %w", err)
 	}
-	text, edit := string(manifests), ""
+	text, edit, show := string(manifests), "", "kubectl kustomize "+samples
+	if d.cluster.Store != nil {
+		if err := d.prepareData(ctx); err != nil {
+			return err
+		}
+		for _, name := range dataSamples {
+			sample, err := os.ReadFile(filepath.Join(samples, name+".yaml"))
+			if err != nil {
+				return err
+			}
+			text += "---\n" + string(sample)
+		}
+		show = fmt.Sprintf("(%s; cat %s/{%s}.yaml)", show, samples, strings.Join(dataSamples, ","))
+	} else {
+		fmt.Fprintf(d.out, "The samples %s are left out: they need the object store and the volume that the demo makes beside a local cluster with a real node.\n",
+			strings.Join(dataSamples, ", "))
+	}
 	if zone != sampleZone {
 		fmt.Fprintf(d.out, "The samples ask for zone %s, which no node has; here they run in zone %s.\n", sampleZone, zone)
 		text, edit = strings.ReplaceAll(text, sampleZone, zone), fmt.Sprintf(" | sed s/%s/%s/", sampleZone, zone)
 	}
-	return d.kubectl(ctx, "kubectl kustomize "+samples+edit+" | ", strings.NewReader(text), "apply", "-f", "-")
+	return d.kubectl(ctx, show+edit+" | ", strings.NewReader(text), "apply", "-f", "-")
+}
+
+// deleteSamples deletes the samples of an earlier run.
+func (d *demo) deleteSamples(ctx context.Context) error {
+	for _, name := range dataSamples {
+		if err := d.cluster.Kubectl(ctx, "delete", "-f", filepath.Join(samples, name+".yaml"), "--ignore-not-found").Run(); err != nil {
+			return fmt.Errorf("deleting the jobs of an earlier run: %w", err)
+		}
+	}
+	for try := 1; ; try++ {
+		err := d.cluster.Kubectl(ctx, "delete", "-k", samples, "--ignore-not-found").Run()
+		if err == nil {
+			return nil
+		}
+		if try == 2 { // the first time, a job that is deleted as well may still use a ComputeEnv
+			return fmt.Errorf("deleting the jobs of an earlier run: %w", err)
+		}
+	}
 }
 
 // zone returns the samples' zone if a node has it, else one that a node has.

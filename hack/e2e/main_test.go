@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	target = install.Target{Out: os.Stderr, Audit: true, FakeZones: []string{"ap-guangzhou-3", "ap-guangzhou-4"}}
+	target = install.Target{Out: os.Stderr, Audit: true, Store: true, FakeZones: []string{"ap-guangzhou-3", "ap-guangzhou-4"}}
 	keep   = flag.Bool("keep", false, "leave the cluster up at the end")
 )
 
@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 	flag.StringVar(&target.Node, "node", "auto", "what runs the Pods of a local cluster: node, process or auto")
 	flag.StringVar(&target.Name, "name", "e2e", "name of the cluster")
 	flag.StringVar(&target.Image, "image", "", "the operator's image, for an existing cluster")
+	flag.StringVar(&target.AgentImage, "agent-image", "", "the agent's image, for an existing cluster")
 	flag.Parse()
 	log.SetLogger(logr.Discard()) // the stories speak for themselves
 	os.Exit(run(m))
@@ -88,6 +89,9 @@ func uninstall(ctx context.Context) error {
 
 func setUp(ctx context.Context) (err error) {
 	if cluster, err = install.Up(ctx, target); err != nil {
+		return err
+	}
+	if err := openGates(); err != nil {
 		return err
 	}
 	if err := cluster.Install(ctx); err != nil {

@@ -24,6 +24,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/hack/internal/install"
 	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/podspec"
 )
 
 // story is one test with a namespace of its own.
@@ -209,7 +210,7 @@ func (s *story) ran(pod corev1.Pod) (from, to time.Time) {
 // log returns what the Pod printed.
 func (s *story) log(pod corev1.Pod) string {
 	s.Helper()
-	return s.must("logs", pod.Name)
+	return s.must("logs", pod.Name, "-c", podspec.ContainerName)
 }
 
 // event waits for an event with the reason that is about the job.

@@ -93,6 +93,7 @@ func (v *Vocabulary) Check(name string, data []byte) ([]RetiredUse, error) {
 	} else {
 		texts = []textAt{{1, string(data)}}
 	}
+	texts = append(texts, compounds(texts)...)
 	texts = append(texts, textAt{0, splitName(strings.TrimSuffix(path.Base(name), path.Ext(name)))})
 	var out []RetiredUse
 	for _, text := range texts {
@@ -100,6 +101,20 @@ func (v *Vocabulary) Check(name string, data []byte) ([]RetiredUse, error) {
 	}
 	slices.SortStableFunc(out, func(a, b RetiredUse) int { return a.Line - b.Line })
 	return out, nil
+}
+
+// compound is a name in CamelCase, such as maxBatchSize or BatchSize.
+var compound = regexp.MustCompile(`\b[A-Za-z]+[a-z][A-Z][A-Za-z]*\b`)
+
+// compounds returns the names in CamelCase that texts have, as words: comments and pages name what the code declares.
+func compounds(texts []textAt) []textAt {
+	var out []textAt
+	for _, t := range texts {
+		for _, at := range compound.FindAllStringIndex(t.text, -1) {
+			out = append(out, textAt{t.line + strings.Count(t.text[:at[0]], "\n"), splitName(t.text[at[0]:at[1]])})
+		}
+	}
+	return out
 }
 
 // find returns the uses of retired words in one text, in which a line break counts as a space.

@@ -360,7 +360,7 @@ func TestParsePolicy(t *testing.T) {
 		"{tolerationKeys: [a/b/c]}": {`line 3: policy.tolerationKeys[0]: must be the key of a taint, got "a/b/c"`},
 		"{nodeSelectorKeys: ['']}":  {`line 3: policy.nodeSelectorKeys[0]: must be the key of a label, got ""`},
 		"{schedulerNames: [A]}":     {`line 3: policy.schedulerNames[0]: must be the name of a scheduler, got "A"`},
-		"{volumeTypes: [hostPath]}": {"line 3: policy.volumeTypes[0]: must be one of persistentVolumeClaim, configMap, secret, emptyDir, ephemeral, image, csi, projected, " +
+		"{volumeTypes: [hostPath]}": {"line 3: policy.volumeTypes[0]: must be one of persistentVolumeClaim, configMap, secret, emptyDir, ephemeral, image, csi, projected, nfs, " +
 			`got "hostPath"`},
 		"{allowRoot: maybe}":   {`line 3: policy.allowRoot: must be true or false, got "maybe"`},
 		"{allowRoot: 'false'}": {`line 3: policy.allowRoot: must be true or false, got "false"`},

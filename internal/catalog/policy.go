@@ -91,8 +91,11 @@ func (r *reader) policy(f field) Policy {
 	return p
 }
 
-// volumeTypes are the sources of kubernetes.volumes.
-var volumeTypes = []string{"persistentVolumeClaim", "configMap", "secret", "emptyDir", "ephemeral", "image", "csi", "projected"}
+// volumeTypes are the sources of kubernetes.volumes, and VolumeNFS.
+var volumeTypes = []string{"persistentVolumeClaim", "configMap", "secret", "emptyDir", "ephemeral", "image", "csi", "projected", VolumeNFS}
+
+// VolumeNFS is the source of a cfs:// or nfs:// path for which there is no CSI driver in the catalogue.
+const VolumeNFS = "nfs"
 
 func isVolumeType(s string) bool { return slices.Contains(volumeTypes, s) }
 

@@ -8,6 +8,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -113,4 +114,133 @@ func TestDocumented(t *testing.T) {
 			t.Errorf("%s is not a condition of the API", kinds[i].Type)
 		}
 	}
+}
+
+// use is one call of a Setter in the code: it sets a condition to True or to False with a reason. Type and reason are names of
+// constants of the API; "" stands for a value that the call computes.
+type use struct{ kind, status, reason string }
+
+// TestEachUseIsInTheTable: each condition and reason that the code sets is in the table, and the table has no others.
+func TestEachUseIsInTheTable(t *testing.T) {
+	constants := apiConstants(t)
+	for _, tc := range []struct {
+		name  string
+		kinds []Kind
+		dirs  []string
+		// computed are the reasons of calls that compute them: those of the ends of jobs, and of their tombstones. Package plan
+		// compares the conditions of each status that it plans in a test with the table.
+		computed []string
+	}{
+		{
+			"BatchJob", BatchJob, []string{"../plan", "../../controllers/batchjob"},
+			[]string{v1alpha1.ReasonJobSucceed, v1alpha1.ReasonJobFailed, v1alpha1.ReasonTerminated, v1alpha1.ReasonAlreadyRan, v1alpha1.ReasonDuplicate},
+		},
+		{"ComputeEnv", ComputeEnv, []string{"../../controllers/computeenv"}, nil},
+	} {
+		set := map[use]bool{}
+		for _, u := range usesIn(t, tc.dirs...) {
+			kind, reason := constants[u.kind], constants[u.reason]
+			k := find(tc.kinds, kind)
+			switch {
+			case u.kind == "": // a loop over types; its reasons are computed
+			case k == nil:
+				t.Errorf("%s: the code sets %s, which is not in the table", tc.name, u.kind)
+			case reason != "" && !slices.Contains(reasonsOf(k, u.status), reason):
+				t.Errorf("%s: the code sets %s to %s with %s, which is not in the table", tc.name, u.kind, u.status, u.reason)
+			default:
+				set[use{kind, u.status, reason}] = true
+			}
+		}
+		for i := range tc.kinds {
+			k := &tc.kinds[i]
+			for _, status := range []string{"True", "False"} {
+				for _, reason := range reasonsOf(k, status) {
+					if !set[use{k.Type, status, reason}] && !slices.Contains(tc.computed, reason) {
+						t.Errorf("%s: nothing sets %s to %s with the reason %s", tc.name, k.Type, status, reason)
+					}
+				}
+			}
+		}
+	}
+}
+
+func reasonsOf(k *Kind, status string) []string {
+	if status == "True" {
+		return k.True
+	}
+	return k.False
+}
+
+// apiConstants returns the values of the constants Condition… and Reason… of the API.
+func apiConstants(t *testing.T) map[string]string {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), "../../api/v1alpha1/conditions.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	ast.Inspect(f, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok {
+			for i, value := range spec.Values {
+				if lit, ok := value.(*ast.BasicLit); ok {
+					out[spec.Names[i].Name], _ = strconv.Unquote(lit.Value)
+				}
+			}
+		}
+		return true
+	})
+	return out
+}
+
+// usesIn returns the calls of Setter.True and Setter.False in the Go files of directories, without tests.
+func usesIn(t *testing.T, dirs ...string) []use {
+	t.Helper()
+	var out []use
+	for _, dir := range dirs {
+		paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("%s has no Go files: %v", dir, err)
+		}
+		for _, path := range paths {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			local := map[string]string{} // const x = v1alpha1.Y
+			ast.Inspect(f, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.ValueSpec:
+					if len(n.Names) == 1 && len(n.Values) == 1 {
+						local[n.Names[0].Name] = constant(n.Values[0], nil)
+					}
+				case *ast.CallExpr:
+					f, ok := n.Fun.(*ast.SelectorExpr)
+					if ok && len(n.Args) == 3 && (f.Sel.Name == "True" || f.Sel.Name == "False") {
+						out = append(out, use{constant(n.Args[0], local), f.Sel.Name, constant(n.Args[1], local)})
+					}
+				}
+				return true
+			})
+		}
+	}
+	if len(out) == 0 {
+		t.Fatalf("nothing in %v sets a condition", dirs)
+	}
+	return out
+}
+
+// constant returns the name of a constant of the API that an expression is; "" for any other.
+func constant(e ast.Expr, local map[string]string) string {
+	switch e := e.(type) {
+	case *ast.SelectorExpr:
+		if x, ok := e.X.(*ast.Ident); ok && x.Name == "v1alpha1" {
+			return e.Sel.Name
+		}
+	case *ast.Ident:
+		return local[e.Name]
+	}
+	return ""
 }

@@ -4,7 +4,6 @@
 package flow
 
 import (
-	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -121,19 +120,4 @@ func (c *Calls) Concurrently(one, other func()) {
 	}
 	wg.Go(other)
 	wg.Wait()
-}
-
-// Do makes the calls do(0) to do(n-1), as many concurrently as the limiter allows, and joins the errors.
-func (l *Limiter) Do(n int, do func(int) error) error {
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	for i := range n {
-		release := l.Acquire()
-		wg.Go(func() {
-			errs[i] = do(i)
-			release(errs[i] == nil)
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
 }

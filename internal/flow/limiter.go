@@ -4,6 +4,7 @@
 package flow
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -108,6 +109,21 @@ func (l *Limiter) Acquire() (release func(sampled bool)) {
 		}
 		l.admit()
 	}
+}
+
+// Do makes the calls do(0) to do(n-1), as many concurrently as the limiter allows, and joins the errors.
+func (l *Limiter) Do(n int, do func(int) error) error {
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		release := l.Acquire()
+		wg.Go(func() {
+			errs[i] = do(i)
+			release(errs[i] == nil)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // admit admits calls from the queue up to the limit.

@@ -9,27 +9,6 @@ import (
 	"time"
 )
 
-// Urgency says how soon a status must be written.
-type Urgency int
-
-const (
-	// Informational statuses only tell people what happens; nothing essential has changed.
-	Informational Urgency = iota
-	// Batched statuses store outcomes that nothing waits for, so that several go into one write.
-	Batched
-	// Immediate statuses start or end something.
-	Immediate
-)
-
-// Write is a status that is to be written.
-type Write struct {
-	Urgency Urgency
-	// Outcomes is how many outcomes a batched status stores.
-	Outcomes int
-	// Jobs is how many jobs this process works on.
-	Jobs int
-}
-
 // The least time between the last write of a job and the next.
 const (
 	// InformationalInterval is that of informational writes. While load is shed it is longer: each job
@@ -77,26 +56,32 @@ type StatusWrites struct {
 	latency time.Duration // a moving average, in which each new write counts for half
 }
 
-// Delay returns how long the status of a job must not be written yet; 0 or less: it may be written.
-func (s *StatusWrites) Delay(w Write, j *JobWrites, now time.Time) time.Duration {
-	if w.Urgency == Immediate {
-		return j.bucket.delay(j.Size(), now)
-	}
-	return j.at.Add(s.interval(w, j.Size(), now)).Sub(now)
+// The methods Delay… return how long the status of a job must not be written yet; 0 or less: it may be written. Which of
+// them applies depends on what the status stores.
+
+// DelayImmediate is the delay of a status that starts or ends something.
+func (s *StatusWrites) DelayImmediate(j *JobWrites, now time.Time) time.Duration {
+	return j.bucket.delay(j.Size(), now)
 }
 
-// interval is the least time from the last write of a job of this size to w, which may wait.
-func (s *StatusWrites) interval(w Write, size int, now time.Time) time.Duration {
-	bySize, shedding := atRate(size, deferrableRate), s.ShedsLoad(now)
-	switch {
-	case w.Urgency == Batched && shedding && w.Outcomes < fewOutcomes:
-		return max(MaxBatchInterval, bySize)
-	case w.Urgency == Batched:
-		return max(MinBatchInterval, bySize)
-	case shedding:
-		return max(min(max(MinShedInterval, time.Duration(w.Jobs)*informationalShare), MaxInformationalInterval), bySize)
+// DelayBatched is the delay of a status that stores so many outcomes and that nothing waits for: outcomes that are
+// found meanwhile go into the same write.
+func (s *StatusWrites) DelayBatched(outcomes int, j *JobWrites, now time.Time) time.Duration {
+	interval := MinBatchInterval
+	if outcomes < fewOutcomes && s.ShedsLoad(now) {
+		interval = MaxBatchInterval
 	}
-	return max(InformationalInterval, bySize)
+	return j.after(interval, now)
+}
+
+// DelayInformational is the delay of a status that only tells people what happens: several changes are coalesced into
+// one write. jobs is how many jobs this process works on.
+func (s *StatusWrites) DelayInformational(jobs int, j *JobWrites, now time.Time) time.Duration {
+	interval := InformationalInterval
+	if s.ShedsLoad(now) {
+		interval = min(max(MinShedInterval, time.Duration(jobs)*informationalShare), MaxInformationalInterval)
+	}
+	return j.after(interval, now)
 }
 
 // Wrote counts a write that was not informational.
@@ -151,6 +136,11 @@ func (j *JobWrites) Start(statusSize int, now time.Time) {
 
 // Done notes that a write that started at a time took so long, and has succeeded.
 func (j *JobWrites) Done(start time.Time, latency time.Duration) { j.at, j.latency = start, latency }
+
+// after is the time from now until interval has passed since the last write of the job; a large job waits longer.
+func (j *JobWrites) after(interval time.Duration, now time.Time) time.Duration {
+	return j.at.Add(max(interval, atRate(j.Size(), deferrableRate))).Sub(now)
+}
 
 // Last is when the last write started that has succeeded; zero if there was none.
 func (j *JobWrites) Last() time.Time { return j.at }

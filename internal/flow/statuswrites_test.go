@@ -15,12 +15,11 @@ var start = time.Unix(1_000_000, 0)
 // instances are short.
 func TestImmediateWritesBySize(t *testing.T) {
 	t.Parallel()
-	immediate := Write{Urgency: Immediate}
 	// write writes as often as it may for a minute, and returns how often that is.
 	write := func(j *JobWrites, from time.Time) (n int) {
 		var s StatusWrites
 		for now := from; now.Before(from.Add(time.Minute)); {
-			if wait := s.Delay(immediate, j, now); wait > 0 {
+			if wait := s.DelayImmediate(j, now); wait > 0 {
 				now = now.Add(wait)
 				continue
 			}
@@ -35,27 +34,32 @@ func TestImmediateWritesBySize(t *testing.T) {
 		t.Errorf("a job of 1 MiB is written %d times in a minute, want 64 at most", n)
 	}
 	var s StatusWrites
-	if wait := s.Delay(immediate, large, start.Add(time.Minute+2*time.Second)); wait != 0 {
+	if wait := s.DelayImmediate(large, start.Add(time.Minute+2*time.Second)); wait != 0 {
 		t.Errorf("after two seconds without a write it waits %s", wait)
 	}
-	if wait := s.Delay(immediate, large, start.Add(-time.Hour)); wait != 0 {
+	if wait := s.DelayImmediate(large, start.Add(-time.Hour)); wait != 0 {
 		t.Errorf("with a clock that was set back it waits %s", wait)
 	}
 	if n := write(&JobWrites{SpecSize: 20 << 10}, start); n != 3000 {
 		t.Errorf("a job of 20 KiB is written %d times in a minute, want as often as it can, 3000", n)
 	}
 	idle := &JobWrites{SpecSize: 1 << 20, StatusSize: 400 << 10}
-	if wait := s.Delay(immediate, idle, start); wait != 0 {
+	if wait := s.DelayImmediate(idle, start); wait != 0 {
 		t.Errorf("the first write of the largest job waits %s", wait)
 	}
 }
 
-// TestStatusWrites: the interval of writes depends on their urgency, on the size of the job, and on the
+// TestStatusWrites: the interval of writes depends on what they store, on the size of the job, and on the
 // load of the process.
 func TestStatusWrites(t *testing.T) {
 	t.Parallel()
-	outcomes := func(n int) Write { return Write{Urgency: Batched, Outcomes: n, Jobs: 1} }
-	ofJobs := func(n int) Write { return Write{Jobs: n} }
+	type delay = func(*StatusWrites, *JobWrites) time.Duration
+	outcomes := func(n int) delay {
+		return func(s *StatusWrites, j *JobWrites) time.Duration { return s.DelayBatched(n, j, start) }
+	}
+	ofJobs := func(n int) delay {
+		return func(s *StatusWrites, j *JobWrites) time.Duration { return s.DelayInformational(n, j, start) }
+	}
 	shedding := func() *StatusWrites {
 		s := &StatusWrites{}
 		for range busyWrites {
@@ -66,7 +70,7 @@ func TestStatusWrites(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
 		shedding bool
-		write    Write
+		delay    delay
 		size     int
 		want     time.Duration
 	}{
@@ -90,7 +94,7 @@ func TestStatusWrites(t *testing.T) {
 		}
 		j := &JobWrites{SpecSize: tc.size}
 		j.Done(start, 0)
-		if got := s.Delay(tc.write, j, start); got != tc.want {
+		if got := tc.delay(s, j); got != tc.want {
 			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
 		}
 	}
@@ -141,7 +145,7 @@ func TestInformationalLoad(t *testing.T) {
 				}
 			}
 			for i := range all {
-				if s.Delay(Write{Jobs: jobs}, &all[i], now) <= 0 {
+				if s.DelayInformational(jobs, &all[i], now) <= 0 {
 					all[i].Start(1000, now)
 					all[i].Done(now, time.Millisecond)
 					written++

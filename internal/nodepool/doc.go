@@ -8,10 +8,10 @@
 // rebuilt from the stored claims before any node is reserved. A Pool does that, and keeps the ledger
 // right when a job is deleted or the answer to a status write is lost.
 //
-//	Reserve          before a pass over a job: how many claims may it have?
-//	Lease.Settle     after its status is stored: it has so many, and wants so many more
-//	SettleDeparted   after a job was deleted: count its Pods that may still run
-//	EnvChanged       when a ComputeEnv changes: set its size, and wake the jobs that name it
+//	Reserve             before a pass over a job: how many claims may it have?
+//	Reservation.Settle  after its status is stored: it has so many, and wants so many more
+//	SettleDeparted      after a job was deleted: count its Pods that may still run
+//	EnvChanged          when a ComputeEnv changes: set its size, and wake the jobs that name it
 //
 // The first reservation in a namespace rebuilds the ledger from the claims of all its jobs.
 //

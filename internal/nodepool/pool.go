@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -41,9 +40,8 @@ type Pool struct {
 
 	departed departedJobs
 
-	rebuilding sync.Mutex
-	rebuilt    map[string]bool // namespaces whose claims have been counted
-	barriers   barriers
+	mu         sync.Mutex
+	namespaces map[string]*namespaceClaims
 }
 
 // New returns a pool.
@@ -52,9 +50,8 @@ func New(c Config) *Pool {
 		c.Ledger = NewLedger()
 	}
 	return &Pool{
-		Config: c, rebuilt: map[string]bool{},
+		Config: c, namespaces: map[string]*namespaceClaims{},
 		departed: departedJobs{byName: map[types.NamespacedName]map[string]bool{}},
-		barriers: barriers{live: c.Live, jobs: map[string]map[types.UID]*metav1.PartialObjectMetadata{}},
 	}
 }
 

@@ -6,6 +6,7 @@ package nodepool
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,15 +21,36 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// rebuild counts, before the first node of a namespace is reserved, the claims of all its jobs and the
-// Pods of deleted jobs that may still run.
+// namespaceClaims says whether the claims of a namespace are in the ledger. Passes of other namespaces do not wait while
+// they are counted.
+type namespaceClaims struct {
+	mu      sync.Mutex
+	counted bool
+	barrier barrier
+}
+
+// claimsOfNamespace returns the namespaceClaims of a namespace.
+func (p *Pool) claimsOfNamespace(namespace string) *namespaceClaims {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.namespaces[namespace]
+	if c == nil {
+		c = &namespaceClaims{barrier: barrier{live: p.Live, namespace: namespace}}
+		p.namespaces[namespace] = c
+	}
+	return c
+}
+
+// rebuild counts, before the first node of a namespace is reserved, the claims of all its jobs and the Pods of deleted
+// jobs that may still run. One pass counts, and the others of the namespace wait: none may reserve a node before.
 func (p *Pool) rebuild(ctx context.Context, namespace string) error {
-	p.rebuilding.Lock()
-	defer p.rebuilding.Unlock()
-	if p.rebuilt[namespace] {
+	c := p.claimsOfNamespace(namespace)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.counted {
 		return nil
 	}
-	if err := p.barriers.set(ctx, namespace); err != nil {
+	if err := c.barrier.set(ctx); err != nil {
 		return err
 	}
 	var cached v1alpha1.BatchJobList
@@ -39,7 +61,7 @@ func (p *Pool) rebuild(ctx context.Context, namespace string) error {
 	for i := range cached.Items {
 		jobs[cached.Items[i].UID] = &cached.Items[i]
 	}
-	if err := p.barriers.passed(ctx, namespace, jobs); err != nil {
+	if err := c.barrier.passed(ctx, jobs); err != nil {
 		return err
 	}
 	for _, job := range jobs {
@@ -50,7 +72,7 @@ func (p *Pool) rebuild(ctx context.Context, namespace string) error {
 	if err := p.rebuildDeparted(ctx, namespace, jobs); err != nil {
 		return err
 	}
-	p.rebuilt[namespace] = true
+	c.counted = true
 	return nil
 }
 
@@ -82,28 +104,8 @@ func (p *Pool) rebuildJob(ctx context.Context, cached *v1alpha1.BatchJob) error 
 
 // claimsOf returns the claims that the stored status of a job has, by ComputeEnv.
 func (p *Pool) claimsOf(ctx context.Context, job *v1alpha1.BatchJob) (map[string]int, error) {
-	refs := map[string]string{} // by the name of the task
-	for i := range job.Spec.Job.Tasks {
-		if t := &job.Spec.Job.Tasks[i]; t.EnvID != "" {
-			name := t.TaskName
-			if name == "" {
-				name = v1alpha1.DefaultTaskName
-			}
-			refs[name] = t.EnvID
-		}
-	}
-	if len(refs) == 0 {
-		return nil, nil
-	}
-	byRef := map[string]int{}
-	for i := range job.Status.Tasks {
-		s := &job.Status.Tasks[i]
-		if n := plan.Claims(s); n > 0 && refs[s.Name] != "" {
-			byRef[refs[s.Name]] += n
-		}
-	}
 	claims := map[string]int{}
-	for ref, n := range byRef {
+	for ref, n := range plan.ClaimsByEnvID(job) {
 		env, err := lookup.Env(ctx, p.Cache, job.Namespace, ref)
 		if err != nil {
 			return nil, err

@@ -40,8 +40,8 @@ type inDoubtWrite struct {
 	claims  map[string]int // by ComputeEnv
 }
 
-// Lease is what a pass has reserved. Every lease must be settled.
-type Lease struct {
+// Reservation is what a pass has reserved. Every reservation must be settled.
+type Reservation struct {
 	pool    *Pool
 	job     Job
 	spec    *resolve.Job
@@ -49,24 +49,24 @@ type Lease struct {
 	envs    map[string]plan.EnvView
 }
 
-// Reserve finds the ComputeEnvs that a job names, and reserves nodes of them for one pass. The lease of a
+// Reserve finds the ComputeEnvs that a job names, and reserves nodes of them for one pass. The reservation of a
 // job that names none is empty. The error is ErrCacheBehind as long as the ledger cannot be rebuilt.
-func (p *Pool) Reserve(ctx context.Context, job *v1alpha1.BatchJob, spec *resolve.Job, a *Account) (*Lease, error) {
-	l := &Lease{}
+func (p *Pool) Reserve(ctx context.Context, job *v1alpha1.BatchJob, spec *resolve.Job, a *Account) (*Reservation, error) {
+	r := &Reservation{}
 	if !UsesNodes(spec) {
-		return l, nil
+		return r, nil
 	}
 	if err := p.rebuild(ctx, job.Namespace); err != nil {
 		return nil, err
 	}
-	l.pool, l.job, l.spec, l.account, l.envs = p, jobOf(job), spec, a, map[string]plan.EnvView{}
-	if err := l.findEnvs(ctx); err != nil {
+	r.pool, r.job, r.spec, r.account, r.envs = p, jobOf(job), spec, a, map[string]plan.EnvView{}
+	if err := r.findEnvs(ctx); err != nil {
 		return nil, err
 	}
 	if a.inDoubt != nil && lookup.IsOlder(a.inDoubt.version, job.ResourceVersion) {
 		a.inDoubt = nil
 	}
-	stored := plan.InEnv(spec, &job.Status, l.envs)
+	stored := plan.InEnv(spec, &job.Status, r.envs)
 	claims := map[string]int{}
 	raise(claims, stored)
 	if a.inDoubt != nil {
@@ -74,18 +74,18 @@ func (p *Pool) Reserve(ctx context.Context, job *v1alpha1.BatchJob, spec *resolv
 	}
 	maxNew := min(plan.Unclaimed(spec, job), plan.MaxBatchSize)
 	offers := map[string]Offer{}
-	for ref, view := range l.envs {
+	for ref, view := range r.envs {
 		name := view.Env.Name
 		offer, ok := offers[name]
 		if !ok {
-			offer = p.Ledger.Reserve(l.env(name), l.job, claims[name], maxNew)
+			offer = p.Ledger.Reserve(r.env(name), r.job, claims[name], maxNew)
 			offer.Grant += claims[name] - stored[name] // the job may have claimed these already
 			offers[name] = offer
 		}
 		view.Limit, view.Grant, view.Closed = offer.Limit, offer.Grant, offer.Closed
-		l.envs[ref] = view
+		r.envs[ref] = view
 	}
-	return l, nil
+	return r, nil
 }
 
 // UsesNodes reports whether a task of a job names a ComputeEnv.
@@ -102,40 +102,40 @@ func UsesNodes(spec *resolve.Job) bool {
 }
 
 // findEnvs finds the ComputeEnvs that the job names.
-func (l *Lease) findEnvs(ctx context.Context) error {
-	for i := range l.spec.Tasks {
-		ref := l.spec.Tasks[i].EnvID
-		if _, ok := l.envs[ref]; ok || ref == "" {
+func (r *Reservation) findEnvs(ctx context.Context) error {
+	for i := range r.spec.Tasks {
+		ref := r.spec.Tasks[i].EnvID
+		if _, ok := r.envs[ref]; ok || ref == "" {
 			continue
 		}
-		env, err := lookup.Env(ctx, l.pool.Cache, l.job.Name.Namespace, ref)
+		env, err := lookup.Env(ctx, r.pool.Cache, r.job.Name.Namespace, ref)
 		if err != nil {
 			return err
 		}
 		if env == nil {
 			continue
 		}
-		l.pool.EnvChanged(env)
-		known := l.account.envs[ref]
+		r.pool.EnvChanged(env)
+		known := r.account.envs[ref]
 		if known.uid != env.UID || known.generation != env.Generation {
-			known = resolvedEnv{env.UID, env.Generation, resolve.Named(env, l.spec.Tags)}
-			if l.account.envs == nil {
-				l.account.envs = map[string]resolvedEnv{}
+			known = resolvedEnv{env.UID, env.Generation, resolve.Named(env, r.spec.Tags)}
+			if r.account.envs == nil {
+				r.account.envs = map[string]resolvedEnv{}
 			}
-			l.account.envs[ref] = known
+			r.account.envs[ref] = known
 		}
-		l.envs[ref] = plan.EnvView{Env: known.env, Size: resolve.ComputeNodeCount(env)}
+		r.envs[ref] = plan.EnvView{Env: known.env, Size: resolve.ComputeNodeCount(env)}
 	}
 	return nil
 }
 
-func (l *Lease) env(name string) types.NamespacedName {
-	return types.NamespacedName{Namespace: l.job.Name.Namespace, Name: name}
+func (r *Reservation) env(name string) types.NamespacedName {
+	return types.NamespacedName{Namespace: r.job.Name.Namespace, Name: name}
 }
 
 // Envs returns the ComputeEnvs that the job names, by what it calls them in envId, and what is reserved
 // of them; nil if it names none.
-func (l *Lease) Envs() map[string]plan.EnvView { return l.envs }
+func (r *Reservation) Envs() map[string]plan.EnvView { return r.envs }
 
 // Outcome is what became of the status of a pass.
 type Outcome struct {
@@ -150,8 +150,8 @@ type Outcome struct {
 
 // Settle counts what the job has and wants after its status was stored, and frees what else was reserved.
 // If the write got no answer, the stored claims are unknown.
-func (l *Lease) Settle(o Outcome) {
-	if l.pool == nil {
+func (r *Reservation) Settle(o Outcome) {
+	if r.pool == nil {
 		return
 	}
 	claims := map[string]int{}
@@ -160,13 +160,13 @@ func (l *Lease) Settle(o Outcome) {
 	case o.Plan.InEnv != nil:
 		raise(claims, o.Plan.InEnv)
 	default:
-		raise(claims, plan.InEnv(l.spec, &o.Plan.Status, l.envs))
+		raise(claims, plan.InEnv(r.spec, &o.Plan.Status, r.envs))
 	}
-	a := l.account
+	a := r.account
 	if o.Written {
 		a.inDoubt = nil // had that write taken place, this one would have met a conflict
 	} else {
-		raise(claims, plan.InEnv(l.spec, &o.Job.Status, l.envs))
+		raise(claims, plan.InEnv(r.spec, &o.Job.Status, r.envs))
 		if a.inDoubt != nil {
 			raise(claims, a.inDoubt.claims)
 		}
@@ -175,7 +175,7 @@ func (l *Lease) Settle(o Outcome) {
 		}
 	}
 	settled := map[string]bool{}
-	for _, view := range l.envs {
+	for _, view := range r.envs {
 		name := view.Env.Name
 		if settled[name] {
 			continue
@@ -185,12 +185,12 @@ func (l *Lease) Settle(o Outcome) {
 		if o.Plan != nil && o.Err == nil {
 			wanted = o.Plan.Wanted[name]
 		}
-		l.pool.Ledger.Settle(l.env(name), l.job, claims[name], wanted)
+		r.pool.Ledger.Settle(r.env(name), r.job, claims[name], wanted)
 	}
 	// A ComputeEnv that does not exist now may come back: the job keeps its claims, and leaves the queue.
-	for name, n := range l.pool.Ledger.Claims(l.job.UID) {
+	for name, n := range r.pool.Ledger.Claims(r.job.UID) {
 		if !settled[name.Name] {
-			l.pool.Ledger.Settle(name, l.job, n, 0)
+			r.pool.Ledger.Settle(name, r.job, n, 0)
 		}
 	}
 }

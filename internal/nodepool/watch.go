@@ -28,6 +28,8 @@ func (p *Pool) Watch(wake func(job types.NamespacedName, priority int)) handler.
 	wakeUsers := func(ctx context.Context, o client.Object) {
 		jobs, err := lookup.UnfinishedJobs(ctx, p.Cache, o)
 		if err != nil {
+			// A handler of events can neither return an error nor be called again. The cache answers from memory and fails only
+			// without its index, which is a mistake in the program. The jobs find the ComputeEnv with their next event.
 			log.FromContext(ctx).Error(err, "Could not list the jobs of a ComputeEnv", "computeEnv", client.ObjectKeyFromObject(o))
 		}
 		for i := range jobs {

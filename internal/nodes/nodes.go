@@ -8,9 +8,11 @@ package nodes
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/version"
 )
 
 // Index is what is known of the nodes. The zero value knows none. It may be used by any
@@ -21,11 +23,13 @@ type Index struct {
 	nodes    map[string]node           // by name
 	zones    map[string]int            // how many nodes a zone has
 	hosts    map[string]map[string]int // host names by address, with how many nodes say so
+	older    int                       // how many nodes cannot mount an image as a volume
 }
 
 type node struct {
 	zone, host string
 	addresses  []string
+	older      bool
 }
 
 // CompleteWhen says how to find out whether the index was told of all nodes that were there
@@ -44,9 +48,9 @@ func (x *Index) Complete() bool {
 	return complete == nil || complete()
 }
 
-// Saw takes in a node that is there, as it is now. It reports whether that changes anything.
+// Saw takes in a node that is there, as it is now. It reports whether its zone, host name or addresses changed.
 func (x *Index) Saw(obj *corev1.Node) bool {
-	n := node{zone: obj.Labels[corev1.LabelTopologyZone], host: obj.Labels[corev1.LabelHostname]}
+	n := node{zone: obj.Labels[corev1.LabelTopologyZone], host: obj.Labels[corev1.LabelHostname], older: !mountsImages(obj.Status.NodeInfo)}
 	for _, a := range obj.Status.Addresses {
 		if a.Type == corev1.NodeInternalIP || a.Type == corev1.NodeExternalIP {
 			n.addresses = append(n.addresses, a.Address)
@@ -56,7 +60,8 @@ func (x *Index) Saw(obj *corev1.Node) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	old, known := x.nodes[obj.Name]
-	if known && old.zone == n.zone && old.host == n.host && slices.Equal(old.addresses, n.addresses) {
+	same := known && old.zone == n.zone && old.host == n.host && slices.Equal(old.addresses, n.addresses)
+	if same && old.older == n.older {
 		return false
 	}
 	if x.nodes == nil {
@@ -65,7 +70,7 @@ func (x *Index) Saw(obj *corev1.Node) bool {
 	x.count(old, -1)
 	x.count(n, 1)
 	x.nodes[obj.Name] = n
-	return true
+	return !same
 }
 
 // Gone takes in that a node is there no more.
@@ -77,6 +82,9 @@ func (x *Index) Gone(name string) {
 }
 
 func (x *Index) count(n node, by int) {
+	if n.older {
+		x.older += by
+	}
 	if n.zone != "" {
 		if x.zones[n.zone] += by; x.zones[n.zone] == 0 {
 			delete(x.zones, n.zone)
@@ -96,6 +104,27 @@ func (x *Index) count(n node, by int) {
 			delete(x.hosts, a)
 		}
 	}
+}
+
+// ImageVolumes reports whether every node can mount an image as a volume. It is false while no node is known: those that
+// come may be older.
+func (x *Index) ImageVolumes() bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return len(x.nodes) > 0 && x.older == 0
+}
+
+// mountsImages reports whether a node can mount an image as a volume: a kubelet does by default from 1.35 on, and
+// containerd from 2.1, CRI-O from 1.31 on. Of other runtimes it is not known.
+func mountsImages(info corev1.NodeSystemInfo) bool {
+	runtime, of, _ := strings.Cut(info.ContainerRuntimeVersion, "://")
+	least := map[string]*version.Version{"containerd": version.MajorMinor(2, 1), "cri-o": version.MajorMinor(1, 31)}[runtime]
+	return least != nil && isAtLeast(of, least) && isAtLeast(info.KubeletVersion, version.MajorMinor(1, 35))
+}
+
+func isAtLeast(text string, least *version.Version) bool {
+	v, err := version.ParseGeneric(text)
+	return err == nil && v.AtLeast(least)
 }
 
 // HasZone reports whether a node is in the zone.

@@ -48,9 +48,6 @@ func budgetOf(t *resolve.Task, obs *Observation) budget {
 	return b
 }
 
-// attempts is how many attempts an instance can have.
-func (b *budget) attempts() int { return b.retries + b.machines + 1 }
-
 // nextRound is the number of machines not acquired with which the first type is tried again.
 func (b *budget) nextRound(h history) int { return (h.machines/b.types + 1) * b.types }
 

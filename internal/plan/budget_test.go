@@ -32,8 +32,8 @@ func TestBudgetOf(t *testing.T) {
 	} {
 		obs := Observation{Spec: &resolve.Job{WaitsForMachine: tc.waits}, Envs: map[string]EnvView{"pool": {Env: env(2, 2)}}}
 		b := budgetOf(&tc.task, &obs)
-		if b.types != tc.types || b.machines != tc.machines || b.attempts() != tc.attempts || b.waits != tc.wantWaits || b.unit != DefaultResourceWait {
-			t.Errorf("%s: budget is %+v, %d attempts", name, b, b.attempts())
+		if b.types != tc.types || b.machines != tc.machines || b.retries+b.machines+1 != tc.attempts || b.waits != tc.wantWaits || b.unit != DefaultResourceWait {
+			t.Errorf("%s: budget is %+v, %d attempts", name, b, b.retries+b.machines+1)
 		}
 	}
 }

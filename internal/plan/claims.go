@@ -24,12 +24,12 @@ type claims struct {
 }
 
 // claim issues instances of the tasks that may start, in the order of release, and puts them into at.
-func claim(j *job, at []lists, pods *outcomes, ready admission) claims {
+func claim(j *job, at []lists, pods *outcomes, ready taskReadiness) claims {
 	var out claims
 	c := claimer{job: j, claims: &out, at: at, pods: pods}
 	c.countInEnvs()
 	for _, i := range j.obs.Spec.ReleaseOrder {
-		c.claim(&j.tasks[i], ready.ready[i])
+		c.claim(&j.tasks[i], ready.tasks[i])
 	}
 	return out
 }

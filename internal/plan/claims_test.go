@@ -46,7 +46,7 @@ func TestClaim(t *testing.T) {
 				tc.change(j, at, &pods)
 			}
 			before := at[0].active.len()
-			out := claim(j, at, &pods, admission{ready: []readiness{tc.ready}})
+			out := claim(j, at, &pods, taskReadiness{tasks: []readiness{tc.ready}})
 			got := ""
 			for i, in := range out.create {
 				if i > 0 {
@@ -89,7 +89,7 @@ func TestClaimInEnv(t *testing.T) {
 			at[0].active = groups{{history{}, ranges.Of(0)}}
 			pods := newOutcomes(j)
 			pods.lingering = map[string]int{"env-1": tc.lingering}
-			out := claim(j, at, &pods, admission{ready: []readiness{ready}})
+			out := claim(j, at, &pods, taskReadiness{tasks: []readiness{ready}})
 			if len(out.create) != tc.create || out.inEnv["pool"] != tc.inEnv || out.wanted["pool"] != tc.wanted || append(out.blocked, "")[0] != tc.blocked {
 				t.Errorf("got %+v", out)
 			}
@@ -99,7 +99,7 @@ func TestClaimInEnv(t *testing.T) {
 	w.spec.Tasks[0].Env, w.spec.Tasks[0].EnvID = nil, "gone"
 	j, at := w.stage()
 	pods := newOutcomes(j)
-	if out := claim(j, at, &pods, admission{ready: []readiness{ready}}); len(out.create) > 0 || out.blocked[0] != v1alpha1.ReasonComputeEnvNotFound {
+	if out := claim(j, at, &pods, taskReadiness{tasks: []readiness{ready}}); len(out.create) > 0 || out.blocked[0] != v1alpha1.ReasonComputeEnvNotFound {
 		t.Errorf("a ComputeEnv that is not there: %+v", out)
 	}
 }

@@ -67,8 +67,8 @@ func run(obs Observation, now time.Time, earlier events) (Plan, error) {
 		}
 	}
 	pods.addMissing(at)
-	pods.settle(at)
-	ready := admit(&j, at, &pods)
+	pods.applyMoves(at)
+	ready := computeReadiness(&j, at, &pods)
 	claims := claim(&j, at, &pods, ready)
 	pods.cleanUpUnidentified(claims.create)
 	s := summarize(&j, at, &pods, ready, claims)

@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -68,6 +69,24 @@ func InEnv(spec *resolve.Job, s *v1alpha1.BatchJobStatus, envs map[string]EnvVie
 	return out
 }
 
+// ClaimsByEnvID is InEnv for a job that is not resolved: by what its tasks call the ComputeEnvs in envId.
+func ClaimsByEnvID(job *v1alpha1.BatchJob) map[string]int {
+	out, tasks := map[string]int{}, job.Spec.Job.Tasks
+	for i := range job.Status.Tasks { // in the order of the spec
+		stored := &job.Status.Tasks[i]
+		for len(tasks) > 0 && resolve.TaskName(&tasks[0]) != stored.Name {
+			tasks = tasks[1:]
+		}
+		if len(tasks) == 0 {
+			break
+		}
+		if n := Claims(stored); n > 0 && tasks[0].EnvID != "" {
+			out[tasks[0].EnvID] += n
+		}
+	}
+	return out
+}
+
 // Claims returns how many instances of a task are active or interrupted.
 func Claims(s *v1alpha1.TaskStatus) int {
 	n := 0
@@ -77,4 +96,9 @@ func Claims(s *v1alpha1.TaskStatus) int {
 		}
 	}
 	return n
+}
+
+// ComputeEnvNotFound returns the error for a task whose ComputeEnv does not exist; ref is what the task calls it.
+func ComputeEnvNotFound(ref string) error {
+	return fmt.Errorf("ComputeEnv %q does not exist; create it to start the task", ref)
 }

@@ -26,7 +26,7 @@ type outcomes struct {
 	unidentified []*corev1.Pod
 	// adopt and verify are those of the plan.
 	adopt, verify []resolve.Instance
-	// failures are the attempts that were found failed now, in order of time once settled.
+	// failures are the attempts that were found failed now, in order of time once the moves are applied.
 	failures []failure
 	retries  []Retries
 	waiting  waitingList
@@ -59,6 +59,8 @@ type failure struct {
 	v1alpha1.TaskInstanceFailure
 	pos   int
 	final bool
+	// spent is what the instance has spent of its budgets, for a retry after this failure as well.
+	spent history
 }
 
 // moves are where instances go whose attempts have ended.
@@ -213,7 +215,7 @@ func (o *outcomes) count(t *task, in resolve.Instance, h history, end *outcome, 
 		TaskName: t.Name, TaskInstanceIndex: int64(in.Index), Attempt: int64(in.Attempt),
 		Time: end.time, ExitCode: end.exitCode, Reason: end.reason, Message: end.message,
 		PodName: end.podName, NodeName: end.nodeName,
-	}, in.Task, next != retried})
+	}, in.Task, next != retried, after})
 }
 
 // spend counts a retry for the metrics.
@@ -231,11 +233,11 @@ func (o *outcomes) spend(before, after history, reason string) {
 	o.retries[at].Count++
 }
 
-// settle moves the instances whose attempts have ended to the lists where they belong, and orders the
+// applyMoves moves the instances whose attempts have ended to the lists where they belong, and orders the
 // failures.
-func (o *outcomes) settle(at []lists) {
+func (o *outcomes) applyMoves(at []lists) {
 	for i := range at {
-		at[i].settle(&o.tasks[i].moves)
+		at[i].apply(&o.tasks[i].moves)
 	}
 	slices.SortFunc(o.failures, func(a, b failure) int {
 		return cmp.Or(a.Time.Compare(b.Time.Time), cmp.Compare(a.pos, b.pos),
@@ -256,7 +258,7 @@ func (o *outcomes) settle(at []lists) {
 	slices.SortFunc(o.verify, inOrder)
 }
 
-func (l *lists) settle(m *moves) {
+func (l *lists) apply(m *moves) {
 	if m.len() == 0 {
 		return
 	}

@@ -301,7 +301,7 @@ func (a *attempt) slowStartReason() (reason, detail string) {
 	}
 	detail = fmt.Sprintf("node %s has been preparing the container for more than %d s: pulling %s, or mounting volumes",
 		pod.Spec.NodeName, int(slowStart/time.Second), image)
-	if names := needs(envOf(a.task.Task, a.obs.Envs)); names != "" {
+	if names := needs(a.task.Spec, envOf(a.task.Task, a.obs.Envs)); names != "" {
 		detail += "; kubectl describe pod says what fails of: " + names
 	}
 	return v1alpha1.ReasonContainerCreating, detail

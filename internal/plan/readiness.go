@@ -17,18 +17,18 @@ const (
 	impossible // the tasks before it have ended so that it never can
 )
 
-// admission says which tasks may start.
-type admission struct {
-	// ready is by the position of the task.
-	ready []readiness
+// taskReadiness says which tasks may start.
+type taskReadiness struct {
+	// tasks are by the position of the task.
+	tasks []readiness
 	// failed says that instances failed that were never to be started.
 	failed bool
 }
 
-// admit decides which tasks may start, in the order of the graph, since that depends on the tasks before.
+// computeReadiness decides which tasks may start, in the order of the graph, since that depends on the tasks before.
 // It fails the instances without a Pod that can no longer run or are terminated.
-func admit(j *job, at []lists, pods *outcomes) admission {
-	out := admission{ready: make([]readiness, len(j.tasks))}
+func computeReadiness(j *job, at []lists, pods *outcomes) taskReadiness {
+	out := taskReadiness{tasks: make([]readiness, len(j.tasks))}
 	order, _ := j.obs.Spec.Graph.Order()
 	for _, i := range order {
 		t, l, ended := &j.tasks[i], &at[i], ranges.Set{}
@@ -42,7 +42,7 @@ func admit(j *job, at []lists, pods *outcomes) admission {
 		case r == ready && !t.terminated.Empty():
 			ended = l.unclaimed(t.InstanceNum).Intersect(t.terminated)
 		}
-		if out.ready[i] = r; !ended.Empty() {
+		if out.tasks[i] = r; !ended.Empty() {
 			l.failed = l.failed.Union(ended)
 			l.retrying = l.retrying.minus(ended)
 			pods.tasks[i].terminated += ended.Len()

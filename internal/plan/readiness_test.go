@@ -40,33 +40,33 @@ func TestAllows(t *testing.T) {
 func TestAdmit(t *testing.T) {
 	w := newWorld(t, testutil.Job("j").Task("d").Task("c").Task("b", testutil.Instances(2)).Task("a").Edges("a->b b->c c->d"))
 	w.annotate("b/1")
-	at := func(change func(*job, []lists)) ([]lists, *outcomes, admission) {
+	at := func(change func(*job, []lists)) ([]lists, *outcomes, taskReadiness) {
 		j, at := w.stage()
 		change(j, at)
 		pods := newOutcomes(j)
-		return at, &pods, admit(j, at, &pods)
+		return at, &pods, computeReadiness(j, at, &pods)
 	}
 	const d, c, b, a = 0, 1, 2, 3
 	l, _, out := at(func(_ *job, l []lists) { l[a].failed = ranges.Of(0) })
-	if out.ready[a] != ready || out.ready[b] != impossible || out.ready[d] != impossible || !out.failed || l[b].failed.Len() != 2 || l[d].failed.Len() != 1 {
+	if out.tasks[a] != ready || out.tasks[b] != impossible || out.tasks[d] != impossible || !out.failed || l[b].failed.Len() != 2 || l[d].failed.Len() != 1 {
 		t.Errorf("after a failure: %+v, %+v", out, l)
 	}
 	l, pods, out := at(func(_ *job, l []lists) { l[a].succeeded = ranges.Of(0) })
-	if out.ready[b] != ready || out.ready[c] != waiting || l[b].failed.String() != "1" || pods.tasks[b].terminated != 1 {
+	if out.tasks[b] != ready || out.tasks[c] != waiting || l[b].failed.String() != "1" || pods.tasks[b].terminated != 1 {
 		t.Errorf("an instance that the annotation terminates: %+v, %+v", out, l)
 	}
 	l, _, out = at(func(_ *job, l []lists) {
 		l[a].failed = ranges.Of(0)
 		l[b].active = groups{{history{}, ranges.Of(0)}}
 	})
-	if out.ready[b] != ready || out.ready[c] != waiting {
+	if out.tasks[b] != ready || out.tasks[c] != waiting {
 		t.Errorf("a task that has claims: %+v, %+v", out, l)
 	}
 	l, _, out = at(func(j *job, _ []lists) { j.mode.terminating = true })
-	if out.ready[d] != ready || l[d].failed.Len() != 1 || !out.failed {
+	if out.tasks[d] != ready || l[d].failed.Len() != 1 || !out.failed {
 		t.Errorf("a job that is terminated: %+v, %+v", out, l)
 	}
-	if _, _, out = at(func(_ *job, _ []lists) {}); out.failed || out.ready[b] != waiting {
+	if _, _, out = at(func(_ *job, _ []lists) {}); out.failed || out.tasks[b] != waiting {
 		t.Errorf("nothing happened: %+v", out)
 	}
 }

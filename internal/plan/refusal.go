@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
 )
 
 // reason is the reason of the task that is refused.
@@ -26,7 +27,7 @@ func refusalMessage(r Refusal) string {
 	if advice := refusalAdvice(words); advice != "" {
 		words = advice + ": " + words
 	}
-	return cut("InternalError.CallCvm: the cluster refused to create a Pod: " + words)
+	return cut(string(errcode.CallCvm) + ": the cluster refused to create a Pod: " + words)
 }
 
 // refusedPod is how the API server's sentence starts: the Pod's name says nothing to the user.
@@ -41,6 +42,7 @@ var advices = []struct {
 	{regexp.MustCompile(`must specify (?:limits|requests)\.`), "set what is missing in computeEnv.kubernetes.resources"},
 	{regexp.MustCompile(`must be less than or equal to (\S+) limit`), "ask for less, or, if the namespace's LimitRange allows more, set computeEnv.kubernetes.resources.limits to at least the request"},
 	{regexp.MustCompile(`(?:maximum|minimum) \S+ usage per|max limit to request ratio per`), "change computeEnv.kubernetes.resources or the instanceType to fit the namespace's LimitRange"},
+	{regexp.MustCompile(`violates PodSecurity.*volume type`), "have the operator's catalogue name a csiDriver for nfs:// and cfs:// hosts (fileSystems), or use another namespace"},
 	{regexp.MustCompile(`violates PodSecurity`), "remove what asks for more rights (dockerRunOption, computeEnv.kubernetes.securityContext), or use another namespace"},
 	{regexp.MustCompile(`must specify a volume type`), "this cluster has no such volumes (image: Kubernetes 1.35); change computeEnv.kubernetes.volumes"},
 	{regexp.MustCompile(`no PriorityClass with name`), "name a PriorityClass that exists in computeEnv.kubernetes.priorityClassName"},

@@ -18,7 +18,7 @@ type summary struct {
 	*job
 	at     []lists
 	pods   *outcomes
-	ready  admission
+	ready  taskReadiness
 	claims claims
 	// tasks are by the position of the task.
 	tasks []taskSummary
@@ -35,7 +35,7 @@ type taskSummary struct {
 
 // summarize gives the tasks and the job their states and explains them: tasks in the order of the graph,
 // since some cannot start for what those before them are.
-func summarize(j *job, at []lists, pods *outcomes, ready admission, claims claims) summary {
+func summarize(j *job, at []lists, pods *outcomes, ready taskReadiness, claims claims) summary {
 	s := summary{job: j, at: at, pods: pods, ready: ready, claims: claims, tasks: make([]taskSummary, len(j.tasks))}
 	order, _ := j.obs.Spec.Graph.Order()
 	for _, i := range order {
@@ -58,7 +58,7 @@ func (s *summary) taskState(t *task) v1alpha1.TaskState {
 		return v1alpha1.TaskSucceed
 	case l.hasEnded(t.InstanceNum):
 		return v1alpha1.TaskFailed
-	case s.ready.ready[t.pos] == waiting:
+	case s.ready.tasks[t.pos] == waiting:
 		return v1alpha1.TaskPending
 	case l.isBlocked(t):
 		return v1alpha1.TaskFailedInterrupted
@@ -80,7 +80,7 @@ func (s *summary) explain(t *task) {
 		return
 	case x.state == v1alpha1.TaskSucceed:
 		return
-	case s.ready.ready[t.pos] == impossible:
+	case s.ready.tasks[t.pos] == impossible:
 		x.reason, x.message = v1alpha1.ReasonPredecessorFailed, s.predecessorMessage(t)
 		return
 	case x.state == v1alpha1.TaskFailed:
@@ -118,7 +118,7 @@ func (s *summary) explain(t *task) {
 // explainBlocked says why no instance of a task can be issued of which none is active.
 func (s *summary) explainBlocked(t *task) string {
 	reason := s.claims.blocked[t.pos]
-	detail := fmt.Sprintf("ComputeEnv %q does not exist; create it to start the task", t.EnvID)
+	detail := ComputeEnvNotFound(t.EnvID).Error()
 	if e, ok := s.obs.Envs[t.EnvID]; ok {
 		switch {
 		case e.Size == 0:
@@ -179,16 +179,21 @@ func (s *summary) interruptedMessage(t *task) string {
 	return cut(fmt.Sprintf("%s; to end what is interrupted, annotate the job with %s=%s/%s", out, v1alpha1.AnnotationTerminate, t.Name, interrupted.all()))
 }
 
-// words say which attempt failed and how: "instance 7: exit code 1, attempt 3 of 3",
-// without the instance where there is only one, and without the attempt likewise.
+// words say which attempt failed and how: "instance 7: exit code 1, attempt 3 of 3", without the instance where there is
+// only one, and without the attempt likewise. Where machines may fail as well, each budget is told apart: "exit code 1,
+// attempt 3; 2 of 2 retries and 0 of 4 machine retries used".
 func (f *failure) words(t *task) string {
 	out := f.Message
 	if t.InstanceNum > 1 {
 		out = fmt.Sprintf("instance %d: %s", f.TaskInstanceIndex, out)
 	}
-	// The budget may have been reduced since: with a ComputeEnv's, for instance.
-	if most := max(t.budget.attempts(), int(f.Attempt)+1); most > 1 {
-		out = fmt.Sprintf("%s, attempt %d of %d", out, f.Attempt+1, most)
+	// The budgets may have been reduced since: with a ComputeEnv's, for instance.
+	retries, machines := max(t.budget.retries, f.spent.retries), max(t.budget.machines, f.spent.machines)
+	switch n := int(f.Attempt) + 1; {
+	case machines > 0:
+		return fmt.Sprintf("%s, attempt %d; %d of %d retries and %d of %d machine retries used", out, n, f.spent.retries, retries, f.spent.machines, machines)
+	case retries > 0:
+		return fmt.Sprintf("%s, attempt %d of %d", out, n, max(retries+1, n))
 	}
 	return out
 }

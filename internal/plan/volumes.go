@@ -6,9 +6,11 @@ package plan
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/resolve"
 )
 
@@ -56,8 +58,8 @@ func configAdvice(message string) string {
 // maxNeeds is how many objects a sentence names.
 const maxNeeds = 4
 
-// needs lists the objects without which the volumes of a Pod cannot be mounted; "" for none.
-func needs(e *resolve.Env) string {
+// needs lists the objects and file systems without which the volumes of a Pod cannot be mounted; "" for none.
+func needs(t *v1alpha1.Task, e *resolve.Env) string {
 	if e == nil {
 		return ""
 	}
@@ -88,7 +90,30 @@ func needs(e *resolve.Env) string {
 			addProjected(s, add)
 		}
 	}
+	addData(t, e, add)
 	return few(names)
+}
+
+// addData adds what the data of a task are mounted from, and the keys of its stores. Those that the catalogue names are not
+// known here.
+func addData(t *v1alpha1.Task, e *resolve.Env, add func(kind, name string, optional bool)) {
+	for _, m := range slices.Concat(e.InputMappings, t.InputMappings) {
+		if !strings.HasPrefix(m.SourcePath, "cos://") {
+			add("file system", m.SourcePath, false)
+		}
+	}
+	if !podspec.HasData(t, e) {
+		return
+	}
+	keys := t.Authentications
+	if len(keys) == 0 {
+		keys = e.Authentications
+	}
+	for _, k := range keys {
+		if k.SecretKeySecretRef != nil {
+			add("Secret", k.SecretKeySecretRef.Name, false)
+		}
+	}
 }
 
 func addProjected(p *v1alpha1.ProjectedVolume, add func(kind, name string, optional bool)) {

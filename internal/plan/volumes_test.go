@@ -103,6 +103,10 @@ func TestWhatPodsWaitFor(t *testing.T) {
 		{Name: "c", ConfigMap: &v1alpha1.ConfigMapVolume{Name: "c"}}, {Name: "d", ConfigMap: &v1alpha1.ConfigMapVolume{Name: "d"}},
 		{Name: "e", ConfigMap: &v1alpha1.ConfigMapVolume{Name: "e"}}, {Name: "f", EmptyDir: &v1alpha1.EmptyDirVolume{}},
 	}})
+	data := func(t *v1alpha1.Task) {
+		t.InputMappings = []v1alpha1.InputMapping{{SourcePath: "nfs://10.0.0.9:/data/", DestinationPath: "/data"}, {SourcePath: "cos://b.example.com/in/", DestinationPath: "/in"}}
+		t.Authentications = []v1alpha1.Authentication{{Scene: "COS", SecretKeySecretRef: &v1alpha1.SecretRef{Name: "studio-key"}}}
+	}
 	starting := func(w *world) {
 		w.bind("a/0").do("a/0", func(pod *corev1.Pod) { pod.Status.Conditions[0].LastTransitionTime = metav1.NewTime(w.now) }).wait(slowStart)
 	}
@@ -118,6 +122,7 @@ func TestWhatPodsWaitFor(t *testing.T) {
 	}{
 		"volumes": {someVolumes, starting, slow + `; kubectl describe pod says what fails of: PersistentVolumeClaim "results", Secret "keys", ConfigMap "more"`},
 		"many":    {many, starting, slow + `; kubectl describe pod says what fails of: image "models:1", CSI driver "d", ConfigMap "c", ConfigMap "d", 1 more`},
+		"data":    {data, starting, slow + `; kubectl describe pod says what fails of: file system "nfs://10.0.0.9:/data/", Secret "studio-key"`},
 		"none":    {options(v1alpha1.KubernetesOptions{}), starting, slow},
 		"devices": {devices, func(w *world) { w.wait(slowStart) },
 			`no scheduler has looked at the Pod for more than 20 s: it waits until its claims exist: ResourceClaim "board", ResourceClaimTemplate "gpu"; or no running scheduler has the name "default-scheduler"`},

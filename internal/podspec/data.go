@@ -213,8 +213,8 @@ func (d *data) addPackage() error {
 	if a.DeliveryForm != v1alpha1.DeliveryFormPackage {
 		return nil
 	}
-	p := &agentapi.Package{Field: "application.packagePath", Source: a.PackagePath, Destination: packageDir}
-	if scheme, host, file := splitRemote(a.PackagePath); scheme == "cos" {
+	p := &agentapi.Package{Field: "application.packagePath", Source: d.names.Replace(a.PackagePath), Destination: packageDir}
+	if scheme, host, file := splitRemote(p.Source); scheme == "cos" {
 		store, key, err := d.store(p.Field, host, file, d.keys())
 		if err != nil {
 			return err

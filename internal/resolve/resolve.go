@@ -229,10 +229,13 @@ func check(t *Task) error {
 	return fmt.Errorf("task %q: failedAction %q is unknown", t.Name, t.FailedAction)
 }
 
+// TaskName returns the name of a task: the default one if it has none, which only the single task of a job may.
+func TaskName(spec *v1alpha1.Task) string { return cmp.Or(spec.TaskName, v1alpha1.DefaultTaskName) }
+
 func resolveTask(spec *v1alpha1.Task, placement *v1alpha1.Placement, tags tagSet) (Task, error) {
 	t := Task{
 		Spec:          spec,
-		Name:          cmp.Or(spec.TaskName, v1alpha1.DefaultTaskName),
+		Name:          TaskName(spec),
 		InstanceNum:   int(valueOr(spec.TaskInstanceNum, 1)),
 		MaxRetryCount: int(valueOr(spec.MaxRetryCount, 0)),
 

@@ -6,6 +6,7 @@ package staging
 import (
 	"time"
 
+	"batchcompute.dev/operator/internal/staging/fault"
 	"batchcompute.dev/operator/internal/staging/meter"
 )
 
@@ -23,10 +24,26 @@ type Progress struct {
 // time. It must not block.
 type Reporter interface {
 	Progress(Progress)
+	// Retrying is called, at most every 10 s and by any goroutine, with the reason why a request is tried again. The
+	// reason has no secret.
+	Retrying(reason string)
 }
 
 // interval is the time between two reports of a phase.
 const interval = 10 * time.Second
+
+// retrying tells the reporter why a request is tried again, if it was told nothing for a while.
+func (a *agent) retrying(err error) {
+	if a.report == nil {
+		return
+	}
+	a.told.Lock()
+	defer a.told.Unlock()
+	if now := time.Now(); a.toldAt.IsZero() || now.Sub(a.toldAt) >= interval {
+		a.toldAt = now
+		a.report.Retrying(fault.As(err).Error())
+	}
+}
 
 // phase reports what m counts until the function that it returns is called.
 func (a *agent) phase(name string, m *meter.Meter) (end func()) {

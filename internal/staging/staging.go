@@ -8,6 +8,7 @@ package staging
 import (
 	"cmp"
 	"net/http"
+	"sync"
 	"time"
 
 	"batchcompute.dev/operator/internal/agentapi"
@@ -46,6 +47,10 @@ type agent struct {
 	wrap    func(http.RoundTripper) http.RoundTripper
 	step    localdir.Step
 	report  Reporter
+
+	// told guards toldAt, the time of the last reason that the reporter was told.
+	told   sync.Mutex
+	toldAt time.Time
 }
 
 // limits are those of agentapi, with the defaults filled in.
@@ -67,6 +72,7 @@ func (a *agent) limits(l agentapi.Limits, noProgress time.Duration) limits {
 	if a.policy != nil {
 		out.policy = *a.policy
 	}
+	out.policy.Retrying = a.retrying
 	return out
 }
 

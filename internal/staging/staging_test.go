@@ -239,9 +239,33 @@ func TestStopped(t *testing.T) {
 }
 
 // reports collects what is reported.
-type reports struct{ last map[string]Progress }
+type reports struct {
+	last     map[string]Progress
+	retrying []string
+}
 
 func (r *reports) Progress(p Progress) { r.last[p.Phase] = p }
+
+func (r *reports) Retrying(reason string) { r.retrying = append(r.retrying, reason) }
+
+// TestRetrying: the log says why nothing happens while a store is away, and not for each of many requests.
+func TestRetrying(t *testing.T) {
+	w := newWorld(t)
+	check(t, w.push(t, sampleDir(t), "p/"))
+	r := &reports{last: map[string]Progress{}}
+	w.agent.report = r
+	refusals := 2
+	w.faults.Plan = func(int, *http.Request) s3test.Fault {
+		if refusals--; refusals >= 0 {
+			return s3test.Fault{Status: http.StatusServiceUnavailable}
+		}
+		return s3test.Fault{}
+	}
+	check(t, w.stage(t, "p/", t.TempDir()))
+	if len(r.retrying) != 1 || !strings.Contains(r.retrying[0], "the store cannot serve the request now") {
+		t.Errorf("told %q, want one reason", r.retrying)
+	}
+}
 
 func TestProgress(t *testing.T) {
 	w, src := newWorld(t), sampleDir(t)

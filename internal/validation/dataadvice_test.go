@@ -90,6 +90,30 @@ func TestDataWarnings(t *testing.T) {
 	}
 }
 
+// The policy restricts which Secrets are keys, and volumes of type nfs.
+func TestDataPolicy(t *testing.T) {
+	offers, err := catalog.Parse([]byte("apiVersion: config.batchcompute.dev/v1alpha1\nkind: Catalog\ndefaultImage: busybox\n" +
+		"instanceTypes: {S5.MEDIUM4: {cpu: 2, memory: 4Gi}}\nfileSystems: [{match: 10.0.0.20, csiDriver: nfs.csi.k8s.io}]\npolicy: {volumeTypes: [emptyDir], secretNames: [keys]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := request("a")
+	task := &job.Spec.Job.Tasks[0]
+	for _, source := range []string{"cos://b.c/", "nfs://10.0.0.20:/", "cfs://10.0.0.21:/"} {
+		task.InputMappings = append(task.InputMappings, v1alpha1.InputMapping{SourcePath: source, DestinationPath: "/" + source[:3] + source[len(source)-3:len(source)-2]})
+	}
+	for _, name := range []string{"keys", "others"} {
+		task.Authentications = append(task.Authentications, v1alpha1.Authentication{Scene: "COS", SecretID: "i", SecretKeySecretRef: &v1alpha1.SecretRef{Name: name}})
+	}
+	want := []string{
+		"UnauthorizedOperation spec.job.tasks[0].inputMappings[2].sourcePath",
+		"UnauthorizedOperation spec.job.tasks[0].authentications[1].secretKeySecretRef.name",
+	}
+	if diff := cmp.Diff(want, summary(Validator{Catalog: func() *catalog.Catalog { return offers }}.ValidateCreate(job))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // A cos:// path names a bucket of its own, or a store of the catalogue.
 func TestStoreIsKnown(t *testing.T) {
 	offers, err := catalog.Parse([]byte("apiVersion: config.batchcompute.dev/v1alpha1\nkind: Catalog\ndefaultImage: busybox\n" +

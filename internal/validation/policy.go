@@ -153,6 +153,17 @@ func (c *checker) checkVolumeType(v *v1alpha1.Volume, path *field.Path) {
 	}
 }
 
+// checkNFS checks whether a remote path may be mounted as a volume of type nfs, if it would be.
+func (c *checker) checkNFS(source string, path *field.Path) {
+	p := c.policy()
+	scheme, rest, _ := strings.Cut(source, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	if p == nil || p.VolumeTypes == nil || p.VolumeTypes.Has(catalog.VolumeNFS) || scheme == "cos" || c.offers.FileSystem(strings.TrimSuffix(host, ":")).CSIDriver != "" {
+		return
+	}
+	c.forbidden(path, "sourcePath", "volumeTypes", "must not be mounted as a volume of type nfs: it must begin with cos://, or the catalogue must have a csiDriver for its host,", "")
+}
+
 // checkDriver checks whether volumes may be of a CSI driver.
 func (c *checker) checkDriver(name string, path *field.Path) {
 	if p := c.policy(); p != nil {

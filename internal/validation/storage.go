@@ -58,6 +58,7 @@ func (c *checker) checkInputMappings(mappings []v1alpha1.InputMapping, path *fie
 		}
 		if c.required(m.SourcePath, p, "sourcePath") {
 			c.checkRemote(m.SourcePath, remoteDirectoryFault(m.SourcePath, schemes), p, "sourcePath")
+			c.checkNFS(m.SourcePath, p)
 		}
 		if c.checkMountPoint(m.DestinationPath, p, "destinationPath") {
 			c.checkMachinePath("job.tasks[].inputMappings[].destinationPath", m.DestinationPath, p, "destinationPath")
@@ -169,6 +170,9 @@ func (c *checker) checkAuthentication(a *v1alpha1.Authentication, path *field.Pa
 		c.fail(errcode.MissingParameter, path, "secretKeySecretRef", "must name the Secret that has the key")
 	}
 	c.checkSecretRef(a.SecretKeySecretRef, path, "secretKeySecretRef")
+	if a.SecretKeySecretRef != nil {
+		c.checkSecretName(a.SecretKeySecretRef.Name, path.Child("secretKeySecretRef"), "name")
+	}
 }
 
 // checkMountPoint checks a required local path that something is mounted at: nothing

@@ -6,9 +6,9 @@ package webhook
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -50,21 +50,8 @@ func (t tokens) find(ctx context.Context, job *v1alpha1.BatchJob) (*v1alpha1.Bat
 	if err != nil {
 		return nil, err
 	}
-	var first *v1alpha1.BatchJob
-	for i := range jobs {
-		other := &jobs[i]
-		conditions := other.Status.Conditions
-		switch {
-		case other.Name == job.Name:
-			// The same object: the API server answers that it exists.
-		case meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionAccepted):
-			return other, nil
-		case meta.IsStatusConditionFalse(conditions, v1alpha1.ConditionAccepted),
-			meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionDuplicate):
-			// Will never run.
-		case first == nil || other.CreationTimestamp.Before(&first.CreationTimestamp):
-			first = other
-		}
-	}
-	return first, nil
+	// Of the same name is the same object: the API server answers that it exists.
+	others := slices.DeleteFunc(jobs, func(other v1alpha1.BatchJob) bool { return other.Name == job.Name })
+	holder, _ := plan.TokenHolder(others, plan.IsAccepted)
+	return holder, nil
 }

@@ -40,6 +40,10 @@ type Target struct {
 	// Image is the operator's image for an existing cluster, which must be able to pull
 	// it. Empty: the one that is built and loaded.
 	Image string
+	// AgentImage is that of the agent, likewise.
+	AgentImage string
+	// Store has a local cluster with a real node run an object store, see Store.
+	Store bool
 	// FakeZones has a local cluster pretend one more node in each of these zones. Pods run
 	// there only if they tolerate the taint kwok.x-k8s.io/node.
 	FakeZones []string
@@ -69,6 +73,10 @@ type Cluster struct {
 	BinDir string `json:"binDir"`
 	// LogDir has its logs; empty where it is not ours.
 	LogDir string `json:"logDir"`
+	// HostIP is the address of this machine for Pods on a real node of a local cluster.
+	HostIP string `json:"hostIP"`
+	// Store is the object store beside the cluster; nil means that there is none.
+	Store *Store `json:"-"`
 	// ReadyURL is where a manager beside the cluster, once installed, says that it serves.
 	ReadyURL string `json:"-"`
 
@@ -104,12 +112,17 @@ func Up(ctx context.Context, t Target) (*Cluster, error) {
 	for _, a := range t.Args {
 		args = append(args, "--arg", a)
 	}
+	storeProgram := t.buildStore(ctx)
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Stdout, cmd.Stderr = io.Discard, t.Out
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("bringing the cluster up: %w", err)
 	}
-	return Find(ctx, t)
+	c, err := Find(ctx, t)
+	if err != nil || !t.Store || t.Cluster != "local" || c.NodeKind != "node" {
+		return c, err
+	}
+	return c, c.startStore(ctx, storeProgram)
 }
 
 // Find returns the target, which must be up.

@@ -38,14 +38,23 @@ func (c *Cluster) KillManager(ctx context.Context, kube client.Client) error {
 	return nil
 }
 
-// ManagerPID finds the manager's process on a real node of this machine: the one whose
-// control group belongs to the manager's Pod and which runs the manager.
+// ManagerPID finds the manager's process on a real node of this machine.
 func ManagerPID(ctx context.Context, kube client.Client) (int, error) {
 	var pods corev1.PodList
 	err := kube.List(ctx, &pods, client.InNamespace(Namespace), client.MatchingLabels{"control-plane": "controller-manager"})
 	if err != nil {
 		return 0, fmt.Errorf("listing the manager's pods: %w", err)
 	}
+	pid, err := PodPID(pods.Items, "/manager")
+	if pid == 0 && err == nil {
+		err = ErrNoManager
+	}
+	return pid, err
+}
+
+// PodPID finds a process on a real node of this machine: one whose control group belongs to one of the Pods and whose
+// command line begins with these words. It is 0 if there is none.
+func PodPID(pods []corev1.Pod, words ...string) (int, error) {
 	procs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return 0, err
@@ -53,16 +62,16 @@ func ManagerPID(ctx context.Context, kube client.Client) (int, error) {
 	for _, dir := range procs {
 		groups, _ := os.ReadFile(dir + "/cgroup")
 		cmdline, _ := os.ReadFile(dir + "/cmdline")
-		if !bytes.HasPrefix(cmdline, []byte("/manager\x00")) {
+		if !bytes.HasPrefix(cmdline, []byte(strings.Join(words, "\x00")+"\x00")) {
 			continue
 		}
-		for _, pod := range pods.Items {
+		for _, pod := range pods {
 			if uid := string(pod.UID); bytes.Contains(groups, []byte(uid)) || bytes.Contains(groups, []byte(strings.ReplaceAll(uid, "-", "_"))) {
 				return strconv.Atoi(filepath.Base(dir))
 			}
 		}
 	}
-	return 0, ErrNoManager
+	return 0, nil
 }
 
 // NodePart is the part of a local cluster that its Pods run on.

@@ -23,6 +23,8 @@ const (
 	deployment = "deployment/batchcompute-controller-manager"
 	image      = "batchcompute-operator:dev"
 	imageFile  = "bin/image.tar"
+	agentImage = "batchcompute-agent:dev"
+	agentFile  = "bin/agent.tar"
 )
 
 // configurations are what points the API server to the webhooks.
@@ -84,7 +86,11 @@ func (c *Cluster) installInside(ctx context.Context) error {
 	}
 	wasThere := c.Kubectl(ctx, "-n", Namespace, "get", deployment).Run() == nil
 	apply := c.Kubectl(ctx, "apply", "--server-side", "-f", "-")
-	apply.Stdin = strings.NewReader(c.withImage(string(manifests)))
+	text, err := c.edited(string(manifests))
+	if err != nil {
+		return err
+	}
+	apply.Stdin = strings.NewReader(text)
 	if err := c.show(apply, "kubectl apply --server-side -k config/default"); err != nil {
 		return err
 	}
@@ -96,17 +102,28 @@ func (c *Cluster) installInside(ctx context.Context) error {
 	return c.run(c.Kubectl(ctx, "-n", Namespace, "rollout", "status", deployment, "--timeout", serveTimeout.String()))
 }
 
-func (c *Cluster) withImage(manifests string) string {
-	if c.target.Image == "" {
-		return manifests
+// edited returns the manifests with the images of the target, and the store beside the cluster in the catalogue.
+func (c *Cluster) edited(manifests string) (string, error) {
+	for _, r := range []struct{ have, want string }{
+		{"image: " + image + "\n", "image: " + c.target.Image + "\n"},
+		{"value: " + agentImage + "\n", "value: " + c.target.AgentImage + "\n"},
+		{"\n    kind: Catalog\n", "\n    kind: Catalog\n" + c.Store.catalogue()},
+	} {
+		if strings.HasSuffix(r.want, ": \n") || r.have == r.want {
+			continue
+		}
+		if !strings.Contains(manifests, r.have) {
+			return "", fmt.Errorf("the manifests have no %q to replace", strings.TrimSpace(r.have))
+		}
+		manifests = strings.ReplaceAll(manifests, r.have, r.want)
 	}
-	return strings.ReplaceAll(manifests, "image: "+image, "image: "+c.target.Image)
+	return manifests, nil
 }
 
 func (c *Cluster) loadImage(ctx context.Context) error {
 	for _, cmd := range []*exec.Cmd{
 		exec.CommandContext(ctx, "make", "--no-print-directory", "image"),
-		exec.CommandContext(ctx, program, "load-image", "--name", c.target.Name, imageFile),
+		exec.CommandContext(ctx, program, "load-image", "--name", c.target.Name, imageFile, agentFile),
 	} {
 		if err := c.run(cmd); err != nil {
 			return err
@@ -156,7 +173,7 @@ func (c *Cluster) installBeside(ctx context.Context) error {
 }
 
 func (c *Cluster) waitForProbe(ctx context.Context, url string) error {
-	return eventually(ctx, func() error {
+	return eventually(ctx, "the operator", func() error {
 		res, err := http.Get(url)
 		if err != nil {
 			return err
@@ -173,7 +190,7 @@ func (c *Cluster) waitForProbe(ctx context.Context, url string) error {
 // waitForWebhook asks for a job without storing it, until the webhook has answered:
 // the API server and the Service may be a moment behind the manager.
 func (c *Cluster) waitForWebhook(ctx context.Context) error {
-	return eventually(ctx, func() error {
+	return eventually(ctx, "the operator", func() error {
 		out, err := c.Kubectl(ctx, "create", "--dry-run=server", "-f", "hack/internal/install/probe.yaml").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
@@ -182,8 +199,8 @@ func (c *Cluster) waitForWebhook(ctx context.Context) error {
 	})
 }
 
-// eventually calls try until it succeeds, and returns its last error when it never does.
-func eventually(ctx context.Context, try func() error) error {
+// eventually calls try until it succeeds, and returns its last error when it never does. who is what serves then.
+func eventually(ctx context.Context, who string, try func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, serveTimeout)
 	defer cancel()
 	for {
@@ -193,7 +210,7 @@ func eventually(ctx context.Context, try func() error) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the operator does not serve after %s: %w", serveTimeout, err)
+			return fmt.Errorf("%s does not serve after %s: %w", who, serveTimeout, err)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

@@ -29,6 +29,8 @@ type Policy struct {
 	// First and Most bound the backoff, which doubles from attempt to attempt and has a jitter of up to
 	// all of it. Zero means 200 ms and 20 s.
 	First, Most time.Duration
+	// Retrying is told why another attempt follows, by any goroutine; nil means nobody is. It must not block.
+	Retrying func(error)
 }
 
 // Watch is told of the progress of one attempt.
@@ -101,6 +103,9 @@ func (p *Policy) Do(ctx context.Context, f func(ctx context.Context, w *Watch) e
 			late := *e
 			late.Reason = fmt.Sprintf("%s (tried without progress for %s)", e.Reason, p.NoProgress)
 			return &late
+		}
+		if p.Retrying != nil {
+			p.Retrying(err)
 		}
 		sleep(ctx, delay/2+rand.N(delay/2+1)) //nolint:gosec // jitter is no secret
 		delay = min(2*delay, p.most())

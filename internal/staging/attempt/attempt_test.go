@@ -6,6 +6,7 @@ package attempt
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -152,6 +153,25 @@ func TestDoStopped(t *testing.T) {
 		}
 		if took := time.Since(start); took != time.Minute {
 			t.Errorf("stopped after %s", took)
+		}
+	})
+}
+
+// TestRetrying: each attempt but the first is announced with its reason; what ends the attempts is returned only.
+func TestRetrying(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		p := policy
+		p.Retrying = func(err error) { told = append(told, err.Error()) }
+		n := 0
+		err := p.Do(t.Context(), func(context.Context, *Watch) error {
+			if n++; n < 3 {
+				return busy()
+			}
+			return fault.Final(fault.Denied, "k", "denied", "")
+		})
+		if want := []string{`"k": busy; wait`, `"k": busy; wait`}; !slices.Equal(told, want) || !fault.Is(err, fault.Denied) {
+			t.Errorf("told %q, want %q; error %v", told, want, err)
 		}
 	})
 }
