@@ -33,8 +33,8 @@ type raw struct {
 	Store  agentapi.Store
 	Prefix string
 	Dir    string
-	// Files are the names below Prefix and Dir, all of Size bytes.
-	Files []string
+	// Files is the number of files below Prefix and Dir, all of Size bytes: see fileName.
+	Files int
 	Size  int64
 	// Put uploads; else it downloads.
 	Put       bool
@@ -43,6 +43,9 @@ type raw struct {
 
 	transport *http.Transport
 }
+
+// fileName is the name of a file: the key in a Synthetic, without its prefix.
+func fileName(i int) string { return s3test.Key(i)[len("p/"):] }
 
 // rawPart is one request.
 type rawPart struct {
@@ -81,7 +84,8 @@ func (r *raw) run() {
 			}
 		})
 	}
-	for _, file := range r.Files {
+	for i := range r.Files {
+		file := fileName(i)
 		n := int(max(1, (r.Size+r.PartBytes-1)/r.PartBytes))
 		var u *rawUpload
 		if r.Put && n > 1 {
@@ -196,8 +200,8 @@ func (r *raw) complete(file string, u *rawUpload) {
 // directories makes those of the files of a download.
 func (r *raw) directories() error {
 	var made []string
-	for _, file := range r.Files {
-		dir := filepath.Dir(filepath.Join(r.Dir, file))
+	for i := range r.Files {
+		dir := filepath.Dir(filepath.Join(r.Dir, fileName(i)))
 		if !slices.Contains(made, dir) {
 			if err := os.MkdirAll(dir, 0o755); err != nil {
 				return err
