@@ -109,7 +109,7 @@ func (r *raw) do(method, file, query string, body io.Reader, size int64, sum str
 	if query != "" {
 		target += "?" + query
 	}
-	request, err := http.NewRequest(method, target, body) //nolint:noctx // the process is the limit
+	request, err := http.NewRequest(method, target, body)
 	must(err)
 	if header != nil {
 		request.Header = header
@@ -174,9 +174,11 @@ const unsigned = "UNSIGNED-PAYLOAD"
 func (r *raw) begin(file string) string {
 	answer := r.do(http.MethodPost, file, "uploads=", nil, 0, emptySum, nil)
 	defer answer.Body.Close()
-	var started struct{ UploadId string } //nolint:revive // as the server writes it
+	var started struct {
+		UploadID string `xml:"UploadId"`
+	}
 	must(xml.NewDecoder(answer.Body).Decode(&started))
-	return started.UploadId
+	return started.UploadID
 }
 
 // emptySum is the SHA-256 of nothing.
