@@ -138,27 +138,24 @@ func stripPod(o any) (any, error) {
 	return out, nil
 }
 
-// readContainers returns the containers whose spec is read: those of the agent, and those that run beside the command. A Pod
-// without data has none.
+// readContainers returns what the planner reads of containers: which of them are the agent's, and which of the
+// others restart by themselves.
 func readContainers(all []corev1.Container) []corev1.Container {
 	var out []corev1.Container
 	for i := range all {
 		c := &all[i]
-		kept := corev1.Container{Name: interned(c.Name), RestartPolicy: c.RestartPolicy}
-		switch {
-		case c.Name == podspec.ContainerName && len(c.Command) > 0 && c.Command[0] == podspec.AgentProgram:
-			kept.Command = agentCommand
+		switch runsAgent := len(c.Command) > 0 && c.Command[0] == podspec.AgentProgram; {
+		case c.Name == podspec.ContainerName && runsAgent:
+			out = append(out, corev1.Container{Name: podspec.ContainerName, Command: agentCommand})
 		//mutation:cache-without-containers
 		case c.Name == podspec.OutputsContainer, c.RestartPolicy != nil:
-		default:
-			continue
+			out = append(out, corev1.Container{Name: interned(c.Name), RestartPolicy: c.RestartPolicy})
 		}
-		out = append(out, kept)
 	}
 	return out
 }
 
-// agentCommand is the command that stripped Pods share whose command the agent runs; nobody changes it in place.
+// agentCommand is the start of a command that the agent runs; stripped Pods share it, and nobody changes it in place.
 var agentCommand = []string{podspec.AgentProgram}
 
 // readStatuses returns the container statuses without the fields that are not read.

@@ -14,25 +14,23 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// systemVariables are the variables that say what an instance is.
-func systemVariables(spec *resolve.Job, t *resolve.Task, in resolve.Instance) []corev1.EnvVar {
-	return []corev1.EnvVar{
-		{Name: v1alpha1.EnvJobID, Value: spec.ID},
-		{Name: v1alpha1.EnvTaskName, Value: t.Name},
-		{Name: v1alpha1.EnvTaskInstanceNum, Value: strconv.Itoa(t.InstanceNum)},
-		{Name: v1alpha1.EnvTaskInstanceIndex, Value: strconv.Itoa(in.Index)},
-	}
-}
-
-// variables returns the user's variables of the API and then the system's, which therefore win.
-func variables(t *resolve.Task, system []corev1.EnvVar) []corev1.EnvVar {
-	out := make([]corev1.EnvVar, 0, len(t.Spec.EnvVars)+len(t.RunOptions.Env)+len(system))
+// variables returns the user's variables of the API and then the system's, which therefore win, and those alone:
+// they say what an instance is.
+func variables(spec *resolve.Job, t *resolve.Task, in resolve.Instance) (all, system []corev1.EnvVar) {
+	all = make([]corev1.EnvVar, 0, len(t.Spec.EnvVars)+len(t.RunOptions.Env)+4)
 	for _, list := range [][]v1alpha1.EnvVar{t.RunOptions.Env, t.Spec.EnvVars} {
 		for _, v := range list {
-			out = append(out, corev1.EnvVar{Name: v.Name, Value: literal(v.Value)})
+			all = append(all, corev1.EnvVar{Name: v.Name, Value: literal(v.Value)})
 		}
 	}
-	return append(out, system...)
+	users := len(all)
+	all = append(all,
+		corev1.EnvVar{Name: v1alpha1.EnvJobID, Value: spec.ID},
+		corev1.EnvVar{Name: v1alpha1.EnvTaskName, Value: t.Name},
+		corev1.EnvVar{Name: v1alpha1.EnvTaskInstanceNum, Value: strconv.Itoa(t.InstanceNum)},
+		corev1.EnvVar{Name: v1alpha1.EnvTaskInstanceIndex, Value: strconv.Itoa(in.Index)},
+	)
+	return all, all[users:]
 }
 
 // literal guards text against the expansion of $(NAME) and $$ that Kubernetes does in

@@ -84,7 +84,7 @@ func Meta(job *v1alpha1.BatchJob, spec *resolve.Job, in resolve.Instance, env *r
 // restricted. The error is of type *Error. Cost: some microseconds, whatever the job's size.
 func Build(job *v1alpha1.BatchJob, spec *resolve.Job, in resolve.Instance, env *resolve.Env, cluster Cluster) (*corev1.Pod, error) {
 	t := &spec.Tasks[in.Task]
-	system := systemVariables(spec, t, in)
+	all, system := variables(spec, t, in)
 	b := &builder{task: t, env: env, cluster: cluster, system: system, pod: &corev1.Pod{
 		ObjectMeta: Meta(job, spec, in, env),
 		Spec: corev1.PodSpec{
@@ -102,7 +102,7 @@ func Build(job *v1alpha1.BatchJob, spec *resolve.Job, in resolve.Instance, env *
 			Containers: []corev1.Container{{
 				Name:    ContainerName,
 				Command: []string{"/bin/sh", "-c", literal(t.Spec.Application.Command)},
-				Env:     variables(t, system),
+				Env:     all,
 				SecurityContext: &corev1.SecurityContext{
 					AllowPrivilegeEscalation: new(false),
 					Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},

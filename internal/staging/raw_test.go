@@ -33,8 +33,8 @@ type raw struct {
 	Store  agentapi.Store
 	Prefix string
 	Dir    string
-	// Files are the names below Prefix and Dir, all of Size bytes.
-	Files []string
+	// Files is the number of files below Prefix and Dir, all of Size bytes: see fileName.
+	Files int
 	Size  int64
 	// Put uploads; else it downloads.
 	Put       bool
@@ -43,6 +43,9 @@ type raw struct {
 
 	transport *http.Transport
 }
+
+// fileName is the name of a file: the key in a Synthetic, without its prefix.
+func fileName(i int) string { return s3test.Key(i)[len("p/"):] }
 
 // rawPart is one request.
 type rawPart struct {
@@ -81,7 +84,8 @@ func (r *raw) run() {
 			}
 		})
 	}
-	for _, file := range r.Files {
+	for i := range r.Files {
+		file := fileName(i)
 		n := int(max(1, (r.Size+r.PartBytes-1)/r.PartBytes))
 		var u *rawUpload
 		if r.Put && n > 1 {
@@ -105,7 +109,7 @@ func (r *raw) do(method, file, query string, body io.Reader, size int64, sum str
 	if query != "" {
 		target += "?" + query
 	}
-	request, err := http.NewRequest(method, target, body) //nolint:noctx // the process is the limit
+	request, err := http.NewRequest(method, target, body)
 	must(err)
 	if header != nil {
 		request.Header = header
@@ -170,9 +174,11 @@ const unsigned = "UNSIGNED-PAYLOAD"
 func (r *raw) begin(file string) string {
 	answer := r.do(http.MethodPost, file, "uploads=", nil, 0, emptySum, nil)
 	defer answer.Body.Close()
-	var started struct{ UploadId string } //nolint:revive // as the server writes it
+	var started struct {
+		UploadID string `xml:"UploadId"`
+	}
 	must(xml.NewDecoder(answer.Body).Decode(&started))
-	return started.UploadId
+	return started.UploadID
 }
 
 // emptySum is the SHA-256 of nothing.
@@ -196,8 +202,8 @@ func (r *raw) complete(file string, u *rawUpload) {
 // directories makes those of the files of a download.
 func (r *raw) directories() error {
 	var made []string
-	for _, file := range r.Files {
-		dir := filepath.Dir(filepath.Join(r.Dir, file))
+	for i := range r.Files {
+		dir := filepath.Dir(filepath.Join(r.Dir, fileName(i)))
 		if !slices.Contains(made, dir) {
 			if err := os.MkdirAll(dir, 0o755); err != nil {
 				return err

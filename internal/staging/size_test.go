@@ -153,7 +153,7 @@ func (s *sized) check(t testing.TB, dir string) {
 	t.Helper()
 	buf := make([]byte, 1<<20)
 	for i := range s.Objects {
-		f, err := os.Open(filepath.Join(dir, s3test.Key(i)[2:]))
+		f, err := os.Open(filepath.Join(dir, fileName(i)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,7 +213,7 @@ func TestLarge(t *testing.T) {
 			s := &sized{Synthetic: s3test.NewSynthetic(tc.objects, tc.size), dir: t.TempDir()}
 			source := t.TempDir()
 			for i := range tc.objects {
-				if err := s.Write(filepath.Join(source, s3test.Key(i)[2:])); err != nil {
+				if err := s.Write(filepath.Join(source, fileName(i))); err != nil {
 					t.Fatal(err)
 				}
 			}

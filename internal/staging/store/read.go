@@ -179,7 +179,8 @@ func Copy(w io.Writer, r io.Reader, n int64, buf []byte, watch *attempt.Watch) (
 	for {
 		chunk := buf[:min(int64(len(buf)), n-done)]
 		got := 0
-		for got < len(chunk) && err == nil {
+		// With less room than the connection's buffer the bytes would be copied twice.
+		for err == nil && (got == 0 && len(chunk) > 0 || len(chunk)-got >= bufferBytes) {
 			var more int
 			more, err = r.Read(chunk[got:])
 			if got += more; more > 0 {

@@ -186,6 +186,45 @@ func TestUploadThroughFaults(t *testing.T) {
 	}
 }
 
+// TestCompleteAnswerLost loses the answer to the end of an upload, and then those to the question whether it worked.
+func TestCompleteAnswerLost(t *testing.T) {
+	for name, f := range map[string]s3test.Fault{
+		"busy": {Status: 503, Code: "SlowDown"}, "reset": {Reset: true, After: -1}, "failed": {Status: 500, Code: "InternalError"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lost, asked := 0, 0
+			w := newWorld(t, func(_ int, r *http.Request) s3test.Fault {
+				switch {
+				case isPost(r) && r.URL.Query().Has("uploadId"):
+					if lost++; lost == 1 {
+						return s3test.Fault{Reset: true, After: -1}
+					}
+				case r.Method == http.MethodHead:
+					if asked++; asked <= 2 {
+						return f
+					}
+				}
+				return s3test.Fault{}
+			})
+			id, _, err := w.client.Begin(t.Context(), "k", Meta{PartBytes: 7000})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := w.client.PutPart(t.Context(), "k", id, 1, Source{File: bytes.NewReader(text(7000)), Size: 7000})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.client.Complete(t.Context(), "k", id, []Part{p}, 7000); err != nil {
+				t.Fatal(err)
+			}
+			if asked != 3 {
+				t.Errorf("asked %d times", asked)
+			}
+		})
+	}
+}
+
 func TestListThroughFaults(t *testing.T) {
 	for name, tc := range answers {
 		t.Run(name, func(t *testing.T) {

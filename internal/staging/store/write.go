@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"net/http"
 	"sync"
 	"sync/atomic"
 
@@ -97,8 +98,11 @@ func (c *Client) Complete(ctx context.Context, key, id string, parts []Part, siz
 		w.Allow()
 		_, err := c.core.CompleteMultipartUpload(ctx, c.bucket, key, id, all, minio.PutObjectOptions{})
 		if tries > 1 && code(err) == "NoSuchUpload" {
-			if o, statErr := c.core.StatObject(ctx, c.bucket, key, minio.StatObjectOptions{}); statErr == nil && o.Size == size {
+			switch o, statErr := c.core.StatObject(ctx, c.bucket, key, minio.StatObjectOptions{}); {
+			case statErr == nil && o.Size == size:
 				return nil
+			case statErr != nil && minio.ToErrorResponse(statErr).StatusCode != http.StatusNotFound:
+				return statErr // whether it worked is not known yet
 			}
 		}
 		if code(err) == "NoSuchUpload" {
