@@ -95,7 +95,7 @@ func (s *simulation) checkMove(job, was *v1alpha1.BatchJob, task, index int, bef
 		ok = end.any
 	case after.where == simFailed:
 		ok = end.command && !mayRetry && spec.FailedAction == v1alpha1.FailedActionTerminate || end.machine && machineUsedUp && !mayRetry ||
-			end.permanent && step == simRecord{}
+			end.permanent
 	case after.where == simInterrupted:
 		ok = end.command && !mayRetry && spec.FailedAction != v1alpha1.FailedActionTerminate && step == simRecord{}
 	case again && step == simRecord{}: // stopped for a suspension

@@ -126,6 +126,7 @@ func Build(job *v1alpha1.BatchJob, spec *resolve.Job, in resolve.Instance, env *
 	if err := b.addData(spec, in); err != nil {
 		return nil, err
 	}
+	b.nameServiceAccount()
 	return b.pod, nil
 }
 

@@ -32,8 +32,12 @@ func (b *builder) addVolumes() {
 	if k.ServiceAccountToken != nil {
 		b.addToken(k.ServiceAccountToken)
 	}
+}
+
+// nameServiceAccount names the default account of a Pod that has a token: the API server wants it to be said.
+func (b *builder) nameServiceAccount() {
 	if b.pod.Spec.ServiceAccountName == "" && slices.ContainsFunc(b.pod.Spec.Volumes, hasToken) {
-		b.pod.Spec.ServiceAccountName = defaultServiceAccount // the API server wants it to be said
+		b.pod.Spec.ServiceAccountName = defaultServiceAccount
 	}
 }
 
