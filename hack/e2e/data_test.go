@@ -194,8 +194,8 @@ tasks:
 	s.released()
 }
 
-// TestDataThatCannotBeMoved: what is wrong with a key, a bucket or an object ends the instance without a retry, and is told
-// apart; nothing of it is a success; and the key is nowhere.
+// TestDataThatCannotBeMoved: a wrong key, bucket or object ends the instance without a retry, and the message says which it is;
+// nothing of it is a success; and the key is nowhere.
 func TestDataThatCannotBeMoved(t *testing.T) {
 	s := beginData(t)
 	const wrong = "a-wrong-key-that-nobody-may-see"
@@ -360,7 +360,7 @@ tasks:
     deliveryForm: LOCAL
     command: |
       awk 'BEGIN {for (i = 1; i <= 100; i++) printf "line %04d of a command that has a lot to say about itself\n", i; printf "no newline"}'
-      { awk 'BEGIN {for (i = 1; i <= 100; i++) printf "trouble %04d that is told in a sentence as long as it is dull\n", i}'; printf '\303\050<&>"\\'; } >&2
+      { awk 'BEGIN {for (i = 1; i <= 100; i++) printf "message %04d of a long log with nothing of interest to anyone\n", i}'; printf '\303\050<&>"\\'; } >&2
   computeEnv: {}
   redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: out, stderrRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stderrRedirectFileName: err}
 `, "HOST", host)))
@@ -368,7 +368,7 @@ tasks:
 	var stdout, stderr strings.Builder
 	for i := 1; i <= 100; i++ {
 		fmt.Fprintf(&stdout, "line %04d of a command that has a lot to say about itself\n", i)
-		fmt.Fprintf(&stderr, "trouble %04d that is told in a sentence as long as it is dull\n", i)
+		fmt.Fprintf(&stderr, "message %04d of a long log with nothing of interest to anyone\n", i)
 	}
 	stdout.WriteString("no newline")
 	stderr.WriteString("\xc3\x28<&>\"\\")

@@ -43,7 +43,7 @@ type Series struct {
 	N int
 	// Call makes call i, of 0 to N-1. Do calls it concurrently.
 	Call func(i int) error
-	// Answered is told the result of call i, and returns what that does to the window.
+	// Answered receives the result of call i, and returns what that does to the window.
 	Answered func(i int, err error) Effect
 	// Skip reports whether call i must not be made after the answers so far.
 	Skip func(i int) bool

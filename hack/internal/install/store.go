@@ -66,7 +66,7 @@ func (t Target) buildStore(ctx context.Context) func() (string, error) {
 	}
 }
 
-// startStore runs the store as a part of the cluster, in the place of one that runs there already.
+// startStore runs the store as a part of the cluster. It replaces one that runs already.
 func (c *Cluster) startStore(ctx context.Context, built func() (string, error)) error {
 	exe, err := built()
 	if err != nil {
