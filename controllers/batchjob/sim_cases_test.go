@@ -101,6 +101,10 @@ func TestSimCases(t *testing.T) {
 			testutil.Job("sim").Task("a"),
 			[]string{"running", "suspend or resume", "idle", "crash after"},
 		},
+		"a job is suspended before its Pod is created, and the other process forgets the Pod": {
+			testutil.Job("sim").Task("a"),
+			[]string{"pending create", "suspend or resume", "the other starts a pass"},
+		},
 		"a Pod on a lost node is deleted": {
 			testutil.Job("sim").Task("a", testutil.Retries(1)),
 			[]string{"node lost of", "a user deletes", "much time passes", "its node comes back"},

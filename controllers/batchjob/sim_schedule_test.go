@@ -53,7 +53,8 @@ type simulation struct {
 	// tracking label. The next Pod has the same name, and an older view would be an event of the wrong Pod.
 	floor int
 	// script has prefixes of labels of options. Each is chosen in this order, as soon as there is such an option. "running"
-	// waits until a command runs, and "idle" until no pass is due. With a script choose is not called.
+	// waits until a command runs, "idle" until no pass is due, and "pending create" until a controller is about to create a Pod.
+	// With a script choose is not called.
 	script []string
 	// foreignPod is the name of a Pod that a user has created; "" for none.
 	foreignPod string
@@ -414,17 +415,13 @@ func (s *simulation) pick(list []simOption) int {
 	if s.script == nil {
 		return s.choose(len(list) + 1)
 	}
-	if len(s.script) > 0 && s.script[0] == "running" {
-		if !slices.ContainsFunc(s.simPods, func(b *simPod) bool { return b.ran && b.live }) {
-			return 0
+	if len(s.script) > 0 {
+		if reached, waits := s.conditions()[s.script[0]]; waits {
+			if !reached() {
+				return 0
+			}
+			s.script = s.script[1:]
 		}
-		s.script = s.script[1:]
-	}
-	if len(s.script) > 0 && s.script[0] == "idle" {
-		if !s.idle() {
-			return 0
-		}
-		s.script = s.script[1:]
 	}
 	for i, o := range list {
 		if len(s.script) > 0 && strings.HasPrefix(o.label, s.script[0]) {
@@ -433,6 +430,21 @@ func (s *simulation) pick(list []simOption) int {
 		}
 	}
 	return 0
+}
+
+// conditions returns what a script can wait for.
+func (s *simulation) conditions() map[string]func() bool {
+	return map[string]func() bool{
+		"running": func() bool {
+			return slices.ContainsFunc(s.simPods, func(b *simPod) bool { return b.ran && b.live })
+		},
+		"idle": s.idle,
+		"pending create": func() bool {
+			return slices.ContainsFunc(s.controllers, func(c *simController) bool {
+				return c.pending != nil && strings.HasPrefix(c.pending.name, "create ")
+			})
+		},
+	}
 }
 
 // idle reports whether the caches of the first controller are up to date, and no pass is due now.
