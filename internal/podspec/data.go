@@ -446,12 +446,10 @@ func configuration(config any) []corev1.EnvVar {
 	return out
 }
 
-// diskBytes is the size of the machine's disk, 0 where the request gives none. Unit: bytes.
+// diskBytes is what the kubelet lets the Pod write to its node's disk, 0 where nothing is limited: only the container of
+// the command has a limit. Unit: bytes.
 func (d *data) diskBytes() int64 {
-	if gb, limited := d.storage(); limited {
-		return gb * gib
-	}
-	return 0
+	return d.container.Resources.Limits.StorageEphemeral().Value()
 }
 
 // splitRemote splits scheme://host/file; file begins with a slash.
