@@ -84,28 +84,42 @@ func stageEnd(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	return nil
 }
 
-// agentFailure says why a container of the agent failed, and whether trying again can help.
-func agentFailure(t *corev1.ContainerStateTerminated) (message string, permanent bool) {
+// agentFailure says why the container of the agent with this name failed, and whether trying again cannot help.
+func agentFailure(name string, t *corev1.ContainerStateTerminated) (message string, permanent bool) {
 	r := agentapi.ParseResult(t.Message)
 	if message = r.Message; message == "" {
 		message = fmt.Sprintf("exit code %d", t.ExitCode)
 		if t.Reason != "" && t.Reason != "Error" {
 			message += ", " + t.Reason
 		}
+		if t.Reason == "OOMKilled" {
+			message += fmt.Sprintf(": container %s exceeded its memory limit; transfer fewer files, such as archives, or raise the limit if a policy lowers it", name)
+		}
 	}
 	return message, r.Class == agentapi.Permanent || t.ExitCode == agentapi.ExitUsage
 }
 
+// isStaging reports whether the Pod has inputs that have not all been copied.
+func isStaging(pod *corev1.Pod) bool {
+	return startedAt(pod) == nil && slices.ContainsFunc(pod.Status.InitContainerStatuses, func(s corev1.ContainerStatus) bool {
+		return s.Name == podspec.StageContainer && (s.State.Terminated == nil || s.State.Terminated.ExitCode != 0)
+	})
+}
+
+// runsInAgent reports whether the agent runs the command.
+func runsInAgent(pod *corev1.Pod) bool {
+	i := slices.IndexFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == podspec.ContainerName })
+	return i >= 0 && len(pod.Spec.Containers[i].Command) > 0 && pod.Spec.Containers[i].Command[0] == podspec.AgentProgram
+}
+
 // execFailed reports whether the container of the command ended since the agent itself failed in it.
 func execFailed(pod *corev1.Pod, ended *corev1.ContainerStateTerminated) bool {
-	i := slices.IndexFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == podspec.ContainerName })
-	return i >= 0 && len(pod.Spec.Containers[i].Command) > 0 && pod.Spec.Containers[i].Command[0] == podspec.AgentProgram &&
-		agentapi.ParseResult(ended.Message).Class != ""
+	return runsInAgent(pod) && agentapi.ParseResult(ended.Message).Class != ""
 }
 
 // stageFailed sets the outcome of an attempt whose inputs could not be copied.
 func (o *outcome) stageFailed(t *corev1.ContainerStateTerminated) {
-	message, permanent := agentFailure(t)
+	message, permanent := agentFailure(podspec.StageContainer, t)
 	o.permanent = permanent
 	//mutation:inputs-spend-command-budget
 	o.by(byMachine, v1alpha1.ReasonStageInFailed, "the data of the task could not be copied to its node: %s", message)
@@ -114,9 +128,12 @@ func (o *outcome) stageFailed(t *corev1.ContainerStateTerminated) {
 // outputsFailed sets the outcome of an attempt whose command ended with 0 and whose outputs are not stored.
 func (a *attempt) outputsFailed(end *outcome) {
 	t := outputsState(a.pod).Terminated
+	message := ""
+	if t != nil {
+		message, _ = agentFailure(podspec.OutputsContainer, t)
+	}
 	switch {
 	case t != nil && agentapi.ParseResult(t.Message).Class == agentapi.Permanent:
-		message, _ := agentFailure(t)
 		end.permanent = true
 		end.by(byMachine, v1alpha1.ReasonOutputFailed, "the command succeeded, but its outputs could not be stored: %s", message)
 	case a.pod.DeletionTimestamp != nil, disruption(a.pod) != nil, a.pod.Status.Reason != "":
@@ -125,7 +142,6 @@ func (a *attempt) outputsFailed(end *outcome) {
 	case t == nil || isUnknown(t):
 		end.by(byMachine, v1alpha1.ReasonPodFailed, "the command succeeded, but the Pod failed before its outputs were stored")
 	default:
-		message, _ := agentFailure(t)
 		end.by(byMachine, v1alpha1.ReasonOutputFailed, "the command succeeded, but its outputs could not be stored: %s", message)
 	}
 }
@@ -152,7 +168,7 @@ func withOutputs(pod *corev1.Pod, sentence string) string {
 	if !hasOutputs(pod) || t == nil || t.ExitCode == 0 {
 		return sentence
 	}
-	message, _ := agentFailure(t)
+	message, _ := agentFailure(podspec.OutputsContainer, t)
 	return sentence + "; its outputs and logs could not be stored: " + message
 }
 

@@ -215,6 +215,65 @@ func TestExecFailed(t *testing.T) {
 	}
 }
 
+// TestCommandThatCannotStart: the agent says why a command could not be started.
+func TestCommandThatCannotStart(t *testing.T) {
+	for code, tc := range map[int32]struct{ message, want string }{
+		126: {result("", "/bin/sh is a program for arm64"), "CommandFailed: exit code 126: /bin/sh is a program for arm64"},
+		127: {result("", "the image has no /bin/sh"), "CommandFailed: exit code 127: the image has no /bin/sh"},
+		2:   {result("", "what the command says"), "CommandFailed: exit code 2"},
+		255: {result("", ""), "CommandFailed: exit code 255"},
+	} {
+		w := newWorld(t, testutil.Job("j").Task("a")).step()
+		withOutputsContainer(code, outputsEnd(0, result("", "")))(w)
+		w.do("a/0", func(pod *corev1.Pod) {
+			pod.Spec.Containers[0].Command = []string{podspec.AgentProgram, "exec"}
+			stateOf(pod).Terminated.Message = tc.message
+		}).step()
+		if f := w.job.Status.Failures; len(f) != 1 || f[0].Reason+": "+f[0].Message != tc.want {
+			t.Errorf("failures are %+v, want %q", f, tc.want)
+		}
+	}
+}
+
+// TestAgentOutOfMemory: a container of the agent that exceeds its memory limit costs a machine, and the message says what to do.
+func TestAgentOutOfMemory(t *testing.T) {
+	const advice = "; transfer fewer files, such as archives, or raise the limit if a policy lowers it"
+	killed := func(s *corev1.ContainerState) { s.Terminated.Reason = "OOMKilled" }
+	for name, tc := range map[string]struct {
+		end    func(*world)
+		change func(*corev1.Pod)
+		want   string
+	}{
+		"outputs": {withOutputsContainer(0, outputsEnd(137, "")), func(pod *corev1.Pod) { killed(&pod.Status.ContainerStatuses[1].State) },
+			"OutputFailed: the command succeeded, but its outputs could not be stored: exit code 137, OOMKilled: container batchcompute-outputs exceeded its memory limit" + advice},
+		"stage": {stageFails(137, ""), func(pod *corev1.Pod) { killed(&pod.Status.InitContainerStatuses[0].State) },
+			"StageInFailed: the data of the task could not be copied to its node: exit code 137, OOMKilled: container batchcompute-stage exceeded its memory limit" + advice},
+	} {
+		w := newWorld(t, testutil.Job("j").Task("a", testutil.ResourceRetries(1))).step()
+		tc.end(w)
+		w.do("a/0", tc.change).step().step().wantActive("m1:0")
+		if f := w.job.Status.Failures; len(f) != 1 || !strings.HasPrefix(f[0].Reason+": "+f[0].Message, tc.want) {
+			t.Errorf("%s: failures are %+v, want %q", name, f, tc.want)
+		}
+	}
+}
+
+// TestInputsExceedDisk: inputs that exceed a limit of the Pod fail the instance, since they would again.
+func TestInputsExceedDisk(t *testing.T) {
+	const said = `Usage of EmptyDir volume "batchcompute-input-1" exceeds the limit "1Mi". `
+	w := newWorld(t, testutil.Job("j").Task("a", testutil.Retries(1), testutil.ResourceRetries(1))).step()
+	doA(func(w *world, pod *corev1.Pod) {
+		initContainer(pod, exited(137, w.now))
+		pod.Status.InitContainerStatuses[0].Name = podspec.StageContainer
+		testutil.Fail(pod, "Evicted", said)
+		testutil.Disrupt(pod, corev1.PodReasonTerminationByKubelet, said)
+	})(w)
+	w.step().want("FAILED", "a FAILED failed=0 (TaskInstanceFailed)")
+	if f := w.job.Status.Failures; len(f) != 1 || f[0].Reason != v1alpha1.ReasonStageInFailed || !strings.Contains(f[0].Message, `the data of the task are more than its disks hold; raise their diskSize`) || f[0].ExitCode != nil {
+		t.Errorf("failures are %+v", f)
+	}
+}
+
 // commandHeld is a/0 whose command ended with a code: its container still runs, and the outputs are stored.
 func commandHeld(code int) func(*world) {
 	return func(w *world) {

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/agentapi"
 	"batchcompute.dev/operator/internal/podspec"
 )
 
@@ -86,9 +87,12 @@ func (a *attempt) outcome() *outcome {
 		end.by(byCommand, v1alpha1.ReasonTimeout, "took longer than the timeout of %d s and was stopped", int64(a.task.Timeout/time.Second))
 	case stopped:
 		a.blameMachine(end)
+	case exceededStorage(pod) && isStaging(pod):
+		end.permanent = true // the inputs are as large the next time
+		end.by(byMachine, v1alpha1.ReasonStageInFailed, "the data of the task are more than its disks hold; %s%s", largerDisks, because("", pod.Status.Message))
 	case exceededStorage(pod):
 		end.ran = true
-		end.by(byCommand, v1alpha1.ReasonStorageExceeded, "stopped: it wrote more than its disks hold; raise their diskSize%s", because("", pod.Status.Message))
+		end.by(byCommand, v1alpha1.ReasonStorageExceeded, "stopped: it wrote more than its disks hold; %s%s", largerDisks, because("", pod.Status.Message))
 	//mutation:evicted-is-success
 	case commandSucceeded(pod) && !endedAfterEviction(pod) && storedOutputs(pod):
 		end.kind = success
@@ -117,11 +121,11 @@ func (a *attempt) outcome() *outcome {
 	case isStartError(ended):
 		end.by(byCommand, v1alpha1.ReasonStartError, "the container could not start%s", because("", ended.Message))
 	case execFailed(pod, ended):
-		message, permanent := agentFailure(ended)
+		message, permanent := agentFailure(podspec.ContainerName, ended)
 		end.permanent = permanent
 		end.by(byMachine, v1alpha1.ReasonStartError, "the command could not be run: %s", message)
 	default:
-		end.by(byCommand, v1alpha1.ReasonCommandFailed, "%s", withOutputs(pod, withSidecars(pod, exitMessage(ended.ExitCode))))
+		end.by(byCommand, v1alpha1.ReasonCommandFailed, "%s", withOutputs(pod, withSidecars(pod, endMessage(pod, ended))))
 	}
 	return end
 }
@@ -183,6 +187,19 @@ func HasFinished(pod *corev1.Pod) bool {
 // isStuck reports whether the Pod should have ended by now.
 func isStuck(pod *corev1.Pod, now time.Time) bool {
 	return pod.DeletionTimestamp != nil && !now.Before(pod.DeletionTimestamp.Add(confirmWait))
+}
+
+// endMessage explains how a command ended that failed. The agent says why it could not start one. Without it the
+// runtime prints that to the log of the container.
+func endMessage(pod *corev1.Pod, ended *corev1.ContainerStateTerminated) string {
+	agent, code := runsInAgent(pod), ended.ExitCode
+	if text := agentapi.ParseResult(ended.Message).Message; agent && (code == 126 || code == 127) && text != "" {
+		return fmt.Sprintf("exit code %d: %s", code, text)
+	}
+	if !agent && code == 255 {
+		return "exit code 255; if kubectl logs says \"exec format error\", the image is for another architecture than its node"
+	}
+	return exitMessage(code)
 }
 
 // exitMessage explains an exit code as a shell gives it.
@@ -349,6 +366,9 @@ func endedBeforeDisruption(pod *corev1.Pod) bool {
 	return d != nil && ended != nil && ended.FinishedAt.Before(&d.LastTransitionTime)
 }
 
+// largerDisks is what to do about a Pod that wrote more than a limit of its own allows.
+const largerDisks = "raise their diskSize, or in computeEnv.kubernetes the limit of ephemeral-storage or the sizeLimit of the volume"
+
 // exceededStorage reports whether the kubelet evicted the Pod because it wrote more than its
 // own limits allow, and not because the node was short of disk. Only the text tells the two
 // apart.
@@ -362,7 +382,7 @@ func nodeOf(pod *corev1.Pod) string { return "node " + pod.Spec.NodeName }
 // because is what is appended to a sentence to say why: a colon, and what is known.
 func because(reason, message string) string {
 	out := ""
-	for _, s := range []string{reason, message} {
+	for _, s := range []string{reason, strings.TrimRight(message, ". ")} { // more may follow
 		if s != "" {
 			out += ": " + s
 		}

@@ -53,7 +53,7 @@ func TestOutcome(t *testing.T) {
 		"exit 126":                            {func(s story) { testutil.Finish(s.Pod, 126, begin) }, "CommandFailed: exit code 126: the command cannot be executed", 126, 0},
 		"exit 127":                            {func(s story) { testutil.Finish(s.Pod, 127, begin) }, "CommandFailed: exit code 127: the command was not found", 127, 0},
 		"exit 139":                            {func(s story) { testutil.Finish(s.Pod, 139, begin) }, "CommandFailed: exit code 139: ended by signal 11", 139, 0},
-		"exit 255":                            {func(s story) { testutil.Finish(s.Pod, 255, begin) }, "CommandFailed: exit code 255", 255, 0},
+		"exit 255":                            {func(s story) { testutil.Finish(s.Pod, 255, begin) }, `CommandFailed: exit code 255; if kubectl logs says "exec format error", the image is for another architecture than its node`, 255, 0},
 		"out of memory": {func(s story) {
 			testutil.Finish(s.Pod, 137, begin)
 			s.terminated().Reason = "OOMKilled"
@@ -71,17 +71,17 @@ func TestOutcome(t *testing.T) {
 		"evicted": {func(s story) {
 			testutil.Finish(s.Pod, 137, begin)
 			s.Status.Reason, s.Status.Message = "Evicted", "The node was low on memory."
-		}, "Evicted: evicted: The node was low on memory.", 137, 0},
+		}, "Evicted: evicted: The node was low on memory", 137, 0},
 		"evicted, and its container is forgotten": {func(s story) {
 			testutil.Fail(s.Pod, "Evicted", "The node was low on memory.")
 			testutil.Disrupt(s.Pod, corev1.PodReasonTerminationByKubelet, "")
-		}, "Evicted: evicted: The node was low on memory.", -1, 0},
+		}, "Evicted: evicted: The node was low on memory", -1, 0},
 		"the node has no disk left": {func(s story) {
 			testutil.Fail(s.Pod, "Evicted", "The node had condition: [DiskPressure].")
-		}, "MachineRefused: node node-1 rejected the Pod: Evicted: The node had condition: [DiskPressure].", -1, 0},
+		}, "MachineRefused: node node-1 rejected the Pod: Evicted: The node had condition: [DiskPressure]", -1, 0},
 		"did not fit after all": {func(s story) {
 			testutil.Fail(s.Pod, "OutOfcpu", "Node didn't have enough cpu.")
-		}, "MachineRefused: node node-1 rejected the Pod: OutOfcpu: Node didn't have enough cpu.", -1, 0},
+		}, "MachineRefused: node node-1 rejected the Pod: OutOfcpu: Node didn't have enough cpu", -1, 0},
 		"taken by a node autoscaler": {func(s story) {
 			testutil.Start(s.Pod, begin)
 			testutil.Disrupt(s.Pod, "KarpenterSpot", "spot-interrupted")
@@ -112,12 +112,12 @@ func TestOutcome(t *testing.T) {
 			testutil.Start(s.Pod, begin)
 			evictByNode(s, after(4*time.Second))
 			testutil.Finish(s.Pod, 0, after(5*time.Second))
-		}, "Evicted: evicted: The node was low on resource: memory.", 0, 5 * time.Second},
+		}, "Evicted: evicted: The node was low on resource: memory", 0, 5 * time.Second},
 		"evicted by its node, and it heeds the signal with exit 0 at once": {func(s story) {
 			testutil.Start(s.Pod, begin)
 			evictByNode(s, after(4*time.Second))
 			testutil.Finish(s.Pod, 0, after(4*time.Second))
-		}, "Evicted: evicted: The node was low on resource: memory.", 0, 4 * time.Second},
+		}, "Evicted: evicted: The node was low on resource: memory", 0, 4 * time.Second},
 		"done before its node evicts it": {func(s story) {
 			testutil.Start(s.Pod, begin)
 			testutil.Finish(s.Pod, 0, after(3*time.Second))
@@ -165,7 +165,7 @@ func TestOutcome(t *testing.T) {
 		"the node shut down": {func(s story) {
 			testutil.Finish(s.Pod, 143, begin)
 			s.Status.Reason, s.Status.Message = "Terminated", "Pod was terminated in response to imminent node shutdown."
-		}, "PodFailed: the Pod failed: Terminated: Pod was terminated in response to imminent node shutdown.", 143, 0},
+		}, "PodFailed: the Pod failed: Terminated: Pod was terminated in response to imminent node shutdown", 143, 0},
 		"failed without a word": {func(s story) { testutil.Fail(s.Pod, "", "") }, "MachineRefused: node node-1 rejected the Pod", -1, 0},
 		"the kubelet lost the container": {func(s story) {
 			testutil.Finish(s.Pod, 137, begin)
