@@ -301,8 +301,12 @@ func (a *attempt) slowStartReason() (reason, detail string) {
 	}
 	detail = fmt.Sprintf("node %s has been preparing the container for more than %d s: pulling %s, or mounting volumes",
 		pod.Spec.NodeName, int(slowStart/time.Second), image)
-	if names := needs(a.task.Spec, envOf(a.task.Task, a.obs.Envs)); names != "" {
+	env := envOf(a.task.Task, a.obs.Envs)
+	if names := needs(a.task.Spec, env); names != "" {
 		detail += "; kubectl describe pod says what fails of: " + names
+	}
+	if mountsFileSystem(a.task.Spec, env) {
+		detail += "; without such an event the file server does not answer"
 	}
 	return v1alpha1.ReasonContainerCreating, detail
 }

@@ -98,7 +98,7 @@ func needs(t *v1alpha1.Task, e *resolve.Env) string {
 // known here.
 func addData(t *v1alpha1.Task, e *resolve.Env, add func(kind, name string, optional bool)) {
 	for _, m := range slices.Concat(e.InputMappings, t.InputMappings) {
-		if !strings.HasPrefix(m.SourcePath, "cos://") {
+		if isFileSystem(m) {
 			add("file system", m.SourcePath, false)
 		}
 	}
@@ -114,6 +114,15 @@ func addData(t *v1alpha1.Task, e *resolve.Env, add func(kind, name string, optio
 			add("Secret", k.SecretKeySecretRef.Name, false)
 		}
 	}
+}
+
+// isFileSystem reports whether an input is mounted, and not copied.
+func isFileSystem(m v1alpha1.InputMapping) bool { return !strings.HasPrefix(m.SourcePath, "cos://") }
+
+// mountsFileSystem reports whether a task has an input that is mounted. A kubelet waits for a file server without a limit,
+// and tells nobody meanwhile.
+func mountsFileSystem(t *v1alpha1.Task, e *resolve.Env) bool {
+	return slices.ContainsFunc(t.InputMappings, isFileSystem) || e != nil && slices.ContainsFunc(e.InputMappings, isFileSystem)
 }
 
 func addProjected(p *v1alpha1.ProjectedVolume, add func(kind, name string, optional bool)) {

@@ -122,7 +122,7 @@ func TestWhatPodsWaitFor(t *testing.T) {
 	}{
 		"volumes": {someVolumes, starting, slow + `; kubectl describe pod says what fails of: PersistentVolumeClaim "results", Secret "keys", ConfigMap "more"`},
 		"many":    {many, starting, slow + `; kubectl describe pod says what fails of: image "models:1", CSI driver "d", ConfigMap "c", ConfigMap "d", 1 more`},
-		"data":    {data, starting, slow + `; kubectl describe pod says what fails of: file system "nfs://10.0.0.9:/data/", Secret "studio-key"`},
+		"data":    {data, starting, slow + `; kubectl describe pod says what fails of: file system "nfs://10.0.0.9:/data/", Secret "studio-key"; without such an event the file server does not answer`},
 		"none":    {options(v1alpha1.KubernetesOptions{}), starting, slow},
 		"devices": {devices, func(w *world) { w.wait(slowStart) },
 			`no scheduler has looked at the Pod for more than 20 s: it waits until its claims exist: ResourceClaim "board", ResourceClaimTemplate "gpu"; or no running scheduler has the name "default-scheduler"`},
