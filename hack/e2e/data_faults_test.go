@@ -8,6 +8,7 @@ package e2e
 import (
 	"cmp"
 	"errors"
+	"flag"
 	"fmt"
 	"strings"
 	"syscall"
@@ -21,6 +22,9 @@ import (
 	"batchcompute.dev/operator/internal/podspec"
 )
 
+// outage is how long the store is away in TestStoreDown. Such a test is longer than all others.
+var outage = flag.Duration("outage", 0, "how long the store is away, at least; 0 means a few requests")
+
 // TestStoreDown: a store that is away for a while when the inputs are copied, and again when the outputs are stored, costs
 // time and nothing else: the command runs once.
 func TestStoreDown(t *testing.T) {
@@ -28,35 +32,49 @@ func TestStoreDown(t *testing.T) {
 	g := gates["down"]
 	s.put("down/in/file", "text\n")
 	g.shut()
-	defer g.closed.Store(false)
+	defer g.open()
 	s.apply(job("down", strings.ReplaceAll(`
 tasks:
 - taskName: copy
-  application: {deliveryForm: LOCAL, command: "cat /in/file >/out/copy; sleep 3"}
+  application: {deliveryForm: LOCAL, command: "echo ran; cat /in/file >/out/copy; until [ -e /tmp/end ]; do sleep 0.1; done"}
   computeEnv: {}
   inputMappings: [{sourcePath: "cos://HOST/down/in/", destinationPath: /in}]
   outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/"}]
 `, "HOST", bucket+".down.gate.test")))
 	s.eventually(3*time.Minute, "the inputs to be asked for", g.knocked)
-	s.eventually(30*time.Second, "the status to say so", func() error {
-		if st := task(s.get("down"), "copy"); st.Reason != v1alpha1.ReasonStagingData {
-			return fmt.Errorf("it says %s: %s", st.Reason, st.Message)
-		}
-		return nil
-	})
-	g.closed.Store(false)
+	says := func(reason string) {
+		s.eventually(30*time.Second, "the status to say so", func() error {
+			if st := task(s.get("down"), "copy"); st.Reason != reason {
+				return fmt.Errorf("it says %s: %s", st.Reason, st.Message)
+			}
+			return nil
+		})
+		s.Logf("%s: %s", reason, task(s.get("down"), "copy").Message)
+	}
+	says(v1alpha1.ReasonStagingData)
+	time.Sleep(*outage)
+	g.open()
 	s.eventually(3*time.Minute, "the command to start", func() error {
-		if c := container(s.pods("copy")[0], podspec.ContainerName); c.Running == nil && c.Terminated == nil {
+		if container(s.pods("copy")[0], podspec.ContainerName).Running == nil {
 			return errors.New("it has not")
 		}
 		return nil
 	})
 	g.shut()
+	s.must("exec", s.pods("copy")[0].Name, "-c", podspec.ContainerName, "--", "touch", "/tmp/end")
 	s.eventually(time.Minute, "the outputs to be stored", g.knocked)
-	g.closed.Store(false)
+	if *outage > 0 {
+		says(v1alpha1.ReasonStoringOutputs)
+		time.Sleep(*outage)
+	}
+	g.open()
 	done := s.end("down", v1alpha1.JobSucceed)
 	s.stored(done.Status.JobID, map[string]string{"copy": "text\n"})
 	pods := s.pods("copy")
+	t.Logf("log of the command: %q; what the agent tried: %s", s.log(pods[0]), s.must("logs", pods[0].Name, "-c", podspec.OutputsContainer))
+	if got := s.log(pods[0]); got != "ran\n" {
+		t.Errorf("log = %q, want that the command ran once", got)
+	}
 	if len(pods) != 1 || len(done.Status.Failures) != 0 {
 		t.Errorf("there are %d Pods and the failures %+v, want one Pod and no failure", len(pods), done.Status.Failures)
 	}
@@ -134,7 +152,7 @@ func TestAgentKilled(t *testing.T) {
 	g := gates["staged"]
 	s.put("killed/in/file", "text\n")
 	g.shut()
-	defer g.closed.Store(false)
+	defer g.open()
 	s.apply(job("killed", strings.NewReplacer("STAGED", bucket+".staged.gate.test", "HOST", host).Replace(`
 tasks:
 - taskName: exec
@@ -156,7 +174,7 @@ tasks:
 `)))
 	s.eventually(3*time.Minute, "the inputs to be asked for", g.knocked)
 	s.kill("stage", "/agent", "stage")
-	g.closed.Store(false)
+	g.open()
 	s.eventually(3*time.Minute, "the log of exec", func() error {
 		pods := s.pods("exec")
 		if len(pods) == 0 || container(pods[0], podspec.OutputsContainer).Running == nil {

@@ -9,10 +9,14 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +26,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/hack/internal/install"
 	"batchcompute.dev/operator/internal/agentapi"
 	"batchcompute.dev/operator/internal/podspec"
 )
@@ -249,15 +254,26 @@ func TestDataThatCannotBeMoved(t *testing.T) {
 	s.released()
 }
 
-// nowhere looks for a secret in all objects but Secrets, and in the logs of the manager and of all containers.
+// nowhere looks for a secret in all objects of the cluster but Secrets, in the logs of the manager and of all containers of the
+// story, and in the logs of the cluster's own programs, the audit log among them.
 func (s *story) nowhere(secret string) {
 	s.Helper()
+	places, bytes := 0, 0
 	look := func(where, text string) {
-		if strings.Contains(text, secret) {
-			s.Errorf("the secret is in %s", where)
+		places, bytes = places+1, bytes+len(text)
+		for _, form := range []string{secret, base64.StdEncoding.EncodeToString([]byte(secret))} {
+			if strings.Contains(text, form) {
+				s.Errorf("the secret is in %s", where)
+			}
 		}
 	}
-	look("the objects", s.must("get", "batchjobs,pods,events,configmaps", "-o", "yaml"))
+	var kinds []string
+	for _, kind := range strings.Fields(s.must("api-resources", "--verbs=list", "-o", "name")) {
+		if kind != "secrets" {
+			kinds = append(kinds, kind)
+		}
+	}
+	look("the objects", s.must("get", strings.Join(kinds, ","), "-A", "-o", "yaml", "--show-managed-fields"))
 	log, err := cluster.Kubectl(s.ctx, "-n", "batchcompute-system", "logs", "deployment/batchcompute-controller-manager").CombinedOutput()
 	if err != nil {
 		s.Errorf("reading the manager's log: %v", err)
@@ -270,6 +286,18 @@ func (s *story) nowhere(secret string) {
 			}
 		}
 	}
+	files, err := filepath.Glob(cluster.LogDir + "/*.log")
+	if err != nil || len(files) == 0 {
+		s.Errorf("there are no logs of the cluster: %v", err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			s.Error(err)
+		}
+		look(file, string(text))
+	}
+	s.Logf("the secret is in none of %d places with %d bytes: the objects of %d kinds of all namespaces, and logs", places, bytes, len(kinds))
 }
 
 // TestKeysAreOutOfReach: the command finds the keys of the store neither in its environment nor in its files, nor in
@@ -277,30 +305,88 @@ func (s *story) nowhere(secret string) {
 func TestKeysAreOutOfReach(t *testing.T) {
 	s := beginData(t)
 	s.put("secret/in/file", "text")
-	s.apply(job("nosy", fmt.Sprintf(`
+	s.must("create", "secret", "generic", "own", "--from-literal=secretKey="+cluster.Store.Key)
+	s.apply(job("nosy", strings.ReplaceAll(`
 tasks:
 - taskName: look
   application:
     deliveryForm: LOCAL
     command: |
-      env; cat /proc/*/environ | tr '\0' '\n'; cat /proc/*/cmdline | tr '\0' ' '; cat /proc/self/mounts
+      env; cat /proc/*/environ | tr '\0' '\n'; cat /proc/*/cmdline | tr '\0' ' '; cat /proc/*/mounts
       find / -name 'secret[K]ey' 2>/dev/null
       ls -R /.batchcompute; cat /.batchcompute/state/* 2>/dev/null; id
+      touch /out/looked; while [ -e /out/looked ]; do sleep 0.1; done
   computeEnv: {}
-  inputMappings: [{sourcePath: "cos://%[1]s/secret/in/", destinationPath: /in}]
-  outputMappings: [{sourcePath: /out/, destinationPath: "cos://%[1]s/${BATCH_JOB_ID}/out/"}]
-  redirectInfo: {stdoutRedirectPath: "cos://%[1]s/${BATCH_JOB_ID}/", stderrRedirectPath: "cos://%[1]s/${BATCH_JOB_ID}/"}
-`, host)))
+  inputMappings: [{sourcePath: "cos://HOST/secret/in/", destinationPath: /in}]
+  outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/out/"}]
+  redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stderrRedirectPath: "cos://HOST/${BATCH_JOB_ID}/"}
+- taskName: own
+  application: {deliveryForm: LOCAL, command: "env; cat /proc/*/environ | tr '\\0' '\\n'; cat /proc/*/mounts"}
+  computeEnv: {}
+  inputMappings: [{sourcePath: "cos://HOST/secret/in/", destinationPath: /in}]
+  redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/"}
+  authentications: [{scene: COS, secretId: demo, secretKeySecretRef: {name: own}}]
+`, "HOST", host)))
+	seen := s.seenByCommand("look")
+	s.must("exec", s.pods("look")[0].Name, "-c", podspec.ContainerName, "--", "rm", "/out/looked")
 	id := s.end("nosy", v1alpha1.JobSucceed).Status.JobID
 	s.nowhere(cluster.Store.Key)
-	for key, text := range s.objects(id) {
+	texts := s.objects(id)
+	if len(texts) != 3 {
+		t.Errorf("the store has %d objects of the job, want 3 logs", len(texts))
+	}
+	maps.Copy(texts, seen)
+	for key, text := range texts {
 		for _, word := range []string{cluster.Store.Key, "secretKey", agentapi.CredentialsDir, agentapi.ConfigVariable + "="} {
-			if strings.Contains(text, word) {
+			// The machine sees the configuration that the wrapper was started with, and the command does not.
+			if strings.Contains(text, word) && (word != agentapi.ConfigVariable+"=" || seen[key] == "") {
 				t.Errorf("%s has %q:\n%s", key, word, text)
 			}
 		}
 	}
 	s.released()
+}
+
+// seenByCommand returns the environment and the mounts of each process in the container of a task's command, once that has made the file
+// /out/looked, as the node's machine sees them.
+func (s *story) seenByCommand(task string) map[string]string {
+	s.Helper()
+	var pid int
+	s.eventually(3*time.Minute, "the command to have looked", func() error {
+		pods := s.pods(task)
+		if len(pods) == 0 {
+			return errors.New("there is no Pod")
+		}
+		if out, err := s.kubectl("", "exec", pods[0].Name, "-c", podspec.ContainerName, "--", "ls", "/out/looked"); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		var err error
+		if pid, err = install.PodPID(pods, podspec.AgentProgram, "exec"); pid == 0 {
+			return fmt.Errorf("there is no process of it: %w", err)
+		}
+		return nil
+	})
+	out := map[string]string{}
+	processes := []string{fmt.Sprint(pid)}
+	for i := 0; i < len(processes); i++ { // and what they have started
+		p := processes[i]
+		threads, _ := filepath.Glob("/proc/" + p + "/task/*/children")
+		for _, file := range threads {
+			if children, err := os.ReadFile(file); err == nil {
+				processes = append(processes, strings.Fields(string(children))...)
+			}
+		}
+		for _, name := range []string{"environ", "mountinfo", "cmdline"} {
+			if text, err := os.ReadFile("/proc/" + p + "/" + name); err == nil {
+				out["/proc/"+p+"/"+name] = string(text)
+			}
+		}
+	}
+	if len(processes) < 2 {
+		s.Errorf("the container has the processes %v, want the agent and the command", processes)
+	}
+	s.Logf("searched %d files of the processes %v", len(out), processes)
+	return out
 }
 
 // TestCommandsThatFail: a failed command keeps its exit code, and its log and its files are stored; and so they are of one
@@ -315,8 +401,9 @@ tasks:
   outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/code/"}]
   redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: "${BATCH_TASK_NAME}.${BATCH_TASK_INSTANCE_INDEX}.out", stderrRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stderrRedirectFileName: "${BATCH_TASK_NAME}.err"}
 - taskName: memory
-  application: {deliveryForm: LOCAL, command: "echo started; exec awk 'BEGIN {for (s = \"x\"; ; ) s = s s}'"}
+  application: {deliveryForm: LOCAL, command: "echo started; echo half >/out/half; exec awk 'BEGIN {for (s = \"x\"; ; ) s = s s}'"}
   computeEnv: {kubernetes: {resources: {limits: {memory: 64Mi}}}}
+  outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/memory/"}]
   redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: "${BATCH_TASK_NAME}.out"}
 - taskName: time
   timeout: 15
@@ -344,7 +431,7 @@ tasks:
 		t.Logf("%s: %s: %s", name, f[0].Reason, f[0].Message)
 	}
 	s.stored(failed.Status.JobID, map[string]string{
-		"code/half": "half\n", "code.0.out": "started\n", "code.err": "oops\n", "memory.out": "started\n", "time.out": "started\n", "shell.out": "",
+		"code/half": "half\n", "memory/half": "half\n", "code.0.out": "started\n", "code.err": "oops\n", "memory.out": "started\n", "time.out": "started\n", "shell.out": "",
 	})
 	s.released()
 }
@@ -378,6 +465,55 @@ tasks:
 		if got, want := s.result(pod, name).Tail, agentapi.CutTail([]byte(text)); got != want {
 			t.Errorf("the tail of %s has %d bytes and is %q, want %q", name, len(got), got, want)
 		}
+	}
+	s.released()
+}
+
+// TestRedirectNames: names of logs have the placeholders. Where several logs get one name, kubectl says so when the job is
+// submitted, and the object is the whole of one of them; a local file gets both streams.
+func TestRedirectNames(t *testing.T) {
+	s := beginData(t)
+	out, err := s.kubectl(job("names", strings.ReplaceAll(`
+tasks:
+- taskName: apart
+  taskInstanceNum: 2
+  application: {deliveryForm: LOCAL, command: "echo out; echo err >&2"}
+  computeEnv: {}
+  redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/${BATCH_TASK_NAME}/", stdoutRedirectFileName: "${BATCH_TASK_INSTANCE_INDEX}.${BATCH_JOB_ID}.${BATCH_TASK_NAME}.out", stderrRedirectPath: "cos://HOST/${BATCH_JOB_ID}/"}
+- taskName: streams
+  application: {deliveryForm: LOCAL, command: "echo out; echo err >&2"}
+  computeEnv: {}
+  redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: streams, stderrRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stderrRedirectFileName: streams}
+- taskName: instances
+  taskInstanceNum: 2
+  application: {deliveryForm: LOCAL, command: "echo a line of an instance"}
+  computeEnv: {}
+  redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: instances}
+- taskName: files
+  application: {deliveryForm: LOCAL, command: "echo out; echo err >&2"}
+  computeEnv: {}
+  redirectLocalInfo: {stdoutLocalPath: /out, stdoutLocalFileName: both, stderrLocalPath: /out, stderrLocalFileName: both}
+  outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/files/"}]
+`, "HOST", host)), "apply", "-f", "-")
+	if err != nil {
+		t.Fatalf("kubectl apply: %v\n%s", err, out)
+	}
+	t.Log(out)
+	if warning := "spec.job.tasks[1].redirectInfo (and in 1 more task) gives the logs of several instances, or stdout and stderr, the name of one object"; !strings.Contains(out, warning) {
+		t.Errorf("kubectl apply does not say %q", warning)
+	}
+	id := s.end("names", v1alpha1.JobSucceed).Status.JobID
+	want := map[string]string{"streams": "err\n", "instances": "a line of an instance\n", "files/both": "~err\n"}
+	for i := range 2 {
+		want[fmt.Sprintf("apart/%d.ID.apart.out", i)] = "out\n"
+		want[fmt.Sprintf("stderr.ID.apart.%d.log", i)] = "err\n"
+	}
+	s.stored(id, want)
+	if text := s.objects(id)["files/both"]; len(text) != len("out\nerr\n") || !strings.Contains(text, "out\n") {
+		t.Errorf("the local file has %q, want both lines", text)
+	}
+	if got := s.log(s.pods("streams")[0]); !strings.Contains(got, "out\n") || !strings.Contains(got, "err\n") {
+		t.Errorf("log = %q, want both lines", got)
 	}
 	s.released()
 }

@@ -26,7 +26,7 @@ type gate struct {
 
 // gates are those that the catalogue knows, by the first label of their hosts: cos://BUCKET.NAME.gate.test/ goes
 // through the gate NAME.
-var gates = map[string]*gate{"down": nil, "slow": nil, "staged": nil}
+var gates = map[string]*gate{"down": nil, "slow": nil, "staged": nil, "disks": nil, "long": nil, "node": nil}
 
 // openGates opens the gates and adds them to the catalogue of the cluster, and a store that nobody answers for.
 func openGates() error {
@@ -62,6 +62,9 @@ func (g *gate) shut() {
 	g.refused.Store(0)
 	g.closed.Store(true)
 }
+
+// open opens it again.
+func (g *gate) open() { g.closed.Store(false) }
 
 // knocked fails while the closed gate has not refused several connections.
 func (g *gate) knocked() error {

@@ -13,11 +13,28 @@ import (
 	"time"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/naming"
 )
 
 // policy has every Pod that is made in the story's namespace changed, as a service mesh or a policy
 // engine would: path is where, and value a container as CEL.
 func (s *story) policy(path, value string) {
+	s.Helper()
+	s.mutate(fmt.Sprintf("[JSONPatch{op: \"add\", path: %q, value: %s}]", path, value))
+}
+
+// policyOf has the Pods of tasks changed likewise: of each task its patches as CEL, separated by commas.
+func (s *story) policyOf(patches map[string]string) {
+	s.Helper()
+	all := `[JSONPatch{op: "add", path: "/metadata/labels/added", value: "yes"}]`
+	for task, list := range patches {
+		all += fmt.Sprintf("\n        + (%[1]q in object.metadata.labels && object.metadata.labels[%[1]q] == %[2]q ? [%[3]s] : [])", v1alpha1.LabelTaskName, naming.TaskLabel(task), list)
+	}
+	s.mutate(all)
+}
+
+// mutate makes a policy for the story's namespace. What it changes has the word "added" in it.
+func (s *story) mutate(patches string) {
 	s.Helper()
 	name := s.namespace
 	manifest := fmt.Sprintf(`
@@ -33,7 +50,7 @@ spec:
   - patchType: JSONPatch
     jsonPatch:
       expression: |
-        [JSONPatch{op: "add", path: "%[2]s", value: %[3]s}]
+        %[2]s
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: MutatingAdmissionPolicyBinding
@@ -41,7 +58,7 @@ metadata: {name: %[1]s}
 spec:
   policyName: %[1]s
   matchResources: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: %[1]s}}}
-`, name, path, value)
+`, name, patches)
 	if out, err := s.kubectl(manifest, "apply", "-f", "-"); err != nil {
 		s.Fatalf("making the policy: %v\n%s", err, out)
 	}
