@@ -65,8 +65,8 @@ func TestNFS(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	t.Cleanup(func() {
-		if err := s.inNode(context.Background(), "umount /usr/sbin"); err != nil {
+	t.Cleanup(func() { // lazily, since programs of it may run: kube-proxy has some
+		if err := s.inNode(context.Background(), "umount --lazy /usr/sbin"); err != nil {
 			t.Error(err)
 		}
 	})
