@@ -45,6 +45,8 @@ CONTROLLER_GEN := hack/tools/run.sh . controller-gen
 CRD_REF_DOCS := hack/tools/run.sh crd-ref-docs crd-ref-docs
 GOLANGCI_LINT := hack/tools/run.sh golangci-lint golangci-lint
 VERSITYGW := hack/tools/run.sh --path versitygw versitygw
+# It is licensed under the AGPL: tests run it as a process, and nothing links it.
+MINIO := hack/tools/run.sh --path minio minio
 # A webhook has a URL (make run) or a service (make deploy). The manager may own the one that
 # is there, and server-side apply does not take that away, so between the two it is deleted and created again.
 WEBHOOK_CONFIGURATIONS := validatingwebhookconfiguration/batchcompute-validating-webhook-configuration \
@@ -176,6 +178,11 @@ data: ## Run the agent's tests with 5 GiB, 100,000 files and 1 GiB of output: so
 	@s3=$$($(VERSITYGW)); export VERSITYGW="$$s3" CI_REQUIRE_INTEGRATION=1; \
 	go test -count=1 -timeout=0 -v -run='^(TestMemory|TestAllocations|TestLarge)' ./internal/staging -args -staging.large=5120 -staging.many=100000; \
 	go test -count=1 -timeout=0 ./internal/wrapper -args -wrapper.bytes=1073741824
+
+# Not a part of test, since the server takes more than 300 s of CPU time to build.
+.PHONY: data-minio
+data-minio: ## Run the agent's tests with a store against MinIO, over HTTP and HTTPS, with the bucket in the host and in the path.
+	@minio=$$($(MINIO)); MINIO="$$minio" go test -count=1 -timeout=30m -v -run='MinIO$$' ./internal/staging/... ./cmd/agent
 
 .PHONY: demos
 demos: bin/cluster ## Run the demo on a real node, where one can run, and on the process node.

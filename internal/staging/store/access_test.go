@@ -330,8 +330,13 @@ func TestUnsigned(t *testing.T) {
 }
 
 // TestVersitygw does everything with a real server, which checks signatures.
-func TestVersitygw(t *testing.T) {
-	s := s3test.Versitygw(t, bucket)
+func TestVersitygw(t *testing.T) { checkServer(t, s3test.Versitygw(t, bucket)) }
+
+// TestMinIO does it with another, which also finds the bucket in the host.
+func TestMinIO(t *testing.T) { s3test.MinIO(t, bucket, checkServer) }
+
+func checkServer(t *testing.T, s agentapi.Store) {
+	t.Helper()
 	c := newClient(t, s, Options{Policy: attempt.Policy{Stall: quick.NoProgress, NoProgress: quick.NoProgress}})
 	if err := requests["put"](t.Context(), c, "there"); err != nil {
 		t.Fatal(err)
@@ -358,6 +363,31 @@ func TestVersitygw(t *testing.T) {
 			}
 			if err := requests["get"](t.Context(), c, key); err != nil || !found {
 				t.Errorf("%q: found %t, %v", key, found, err)
+			}
+		}
+	})
+	t.Run("changed object", func(t *testing.T) {
+		put := func(text string) Info {
+			if _, err := c.Put(t.Context(), "changed", Source{File: strings.NewReader(text), Size: int64(len(text))}, Meta{}); err != nil {
+				t.Fatal(err)
+			}
+			i, err := c.Stat(t.Context(), "changed")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return i
+		}
+		before := put("12345")
+		after := put("54321")
+		for _, offset := range []int64{0, 3} {
+			r := Range{Key: "changed", Size: 5, Offset: offset, Length: 5 - offset}
+			r.ETag = before.ETag
+			if _, err := c.Get(t.Context(), r, io.Discard, make([]byte, 100)); !fault.Is(err, fault.Changed) {
+				t.Errorf("from %d: %v", offset, err)
+			}
+			r.ETag = after.ETag
+			if _, err := c.Get(t.Context(), r, io.Discard, make([]byte, 100)); err != nil {
+				t.Errorf("from %d, as it is: %v", offset, err)
 			}
 		}
 	})
