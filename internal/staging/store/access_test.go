@@ -68,7 +68,7 @@ func (c counter) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // checkRefusals checks that what fails for good is told apart, at once, and without secrets.
-func checkRefusals(t *testing.T, s agentapi.Store) {
+func checkRefusals(t *testing.T, s agentapi.Store, policy attempt.Policy) {
 	t.Helper()
 	bad := func(change func(*agentapi.Store)) agentapi.Store {
 		out := s
@@ -96,7 +96,7 @@ func checkRefusals(t *testing.T, s agentapi.Store) {
 			}
 			t.Run(name+"/"+request, func(t *testing.T) {
 				var n atomic.Int32
-				c := newClient(t, tc.store, Options{Policy: quick, Wrap: func(rt http.RoundTripper) http.RoundTripper { return counter{rt, &n} }})
+				c := newClient(t, tc.store, Options{Policy: policy, Wrap: func(rt http.RoundTripper) http.RoundTripper { return counter{rt, &n} }})
 				err := do(t.Context(), c, tc.key)
 				e := fault.As(err)
 				if err == nil || e.Kind != want || e.Class != agentapi.Permanent || e.Key != tc.key && want != fault.Credentials {
@@ -118,7 +118,7 @@ func TestRefusals(t *testing.T) {
 	w := newWorld(t, nil)
 	w.SetKeys(s3test.AccessKey, "")
 	w.Set("there", []byte("12345"), nil)
-	checkRefusals(t, w.store)
+	checkRefusals(t, w.store, quick)
 }
 
 func TestDenied(t *testing.T) {
@@ -337,11 +337,12 @@ func TestMinIO(t *testing.T) { s3test.MinIO(t, bucket, checkServer) }
 
 func checkServer(t *testing.T, s agentapi.Store) {
 	t.Helper()
-	c := newClient(t, s, Options{Policy: attempt.Policy{Stall: quick.NoProgress, NoProgress: quick.NoProgress}})
+	patient := attempt.Policy{Stall: quick.NoProgress, NoProgress: quick.NoProgress}
+	c := newClient(t, s, Options{Policy: patient})
 	if err := requests["put"](t.Context(), c, "there"); err != nil {
 		t.Fatal(err)
 	}
-	t.Run("refusals", func(t *testing.T) { checkRefusals(t, s) })
+	t.Run("refusals", func(t *testing.T) { checkRefusals(t, s, patient) })
 	t.Run("wrong secret", func(t *testing.T) {
 		bad := s
 		bad.Credentials = s3test.Credentials(t, s3test.AccessKey, "wrong", "")
