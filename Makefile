@@ -182,7 +182,7 @@ data: ## Run the agent's tests with 5 GiB, 100,000 files and 1 GiB of output: so
 # Not a part of test, since the server takes more than 300 s of CPU time to build.
 .PHONY: data-minio
 data-minio: ## Run the agent's tests with a store against MinIO, over HTTP and HTTPS, with the bucket in the host and in the path.
-	@minio=$$($(MINIO)); MINIO="$$minio" go test -count=1 -timeout=30m -v -run='MinIO$$' ./internal/staging/... ./cmd/agent
+	@minio=$$($(MINIO)); MINIO="$$minio" go test -count=1 -timeout=30m -v -run='MinIO$$' ./internal/staging ./internal/staging/store ./cmd/agent
 
 .PHONY: demos
 demos: bin/cluster ## Run the demo on a real node, where one can run, and on the process node.
