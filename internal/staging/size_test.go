@@ -92,6 +92,7 @@ type usage struct {
 	rss     int64 // peak, in bytes
 	mallocs uint64
 	cpu     time.Duration
+	server  time.Duration // CPU time of the server meanwhile, if it is measured
 	elapsed time.Duration
 }
 

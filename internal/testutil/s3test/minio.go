@@ -72,7 +72,7 @@ func startMinIO(t *testing.T, program, scheme, bucket string) agentapi.Store {
 	if scheme == "https" {
 		cert, key := certificate(t, minioDomain, "*."+minioDomain)
 		s.CA = string(cert)
-		transport.TLSClientConfig.InsecureSkipVerify = true //nolint:gosec // it is a server of the test, whose bucket is made
+		transport.TLSClientConfig.InsecureSkipVerify = true // it is a server of the test, whose bucket is made
 		for name, text := range map[string][]byte{"public.crt": cert, "private.key": key} {
 			if err := os.WriteFile(filepath.Join(certs, name), text, 0o600); err != nil {
 				t.Fatal(err)
