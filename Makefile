@@ -23,8 +23,9 @@ FUZZTIME ?= 60s
 SOAK ?= 90s
 # Flags of `make bench`, such as --shapes=S1-2000,S4 --rounds=5, or --small, or --check for CI.
 BENCH ?=
-# What `make bench-data` measures: short or long.
+# What `make bench-data` measures: short or long; and in how many rounds.
 DATA ?= short
+ROUNDS ?= 5
 # How many random runs `make sim` plays, their seed, and how long it searches. The seed is the time of the commit, so that a
 # commit that has passed passes again; SIM_SEED=0 takes one from the clock, for long runs such as
 # make sim SIM_SEED=0 SIM_RUNS=200000.
@@ -44,6 +45,8 @@ CONTROLLER_GEN := hack/tools/run.sh . controller-gen
 CRD_REF_DOCS := hack/tools/run.sh crd-ref-docs crd-ref-docs
 GOLANGCI_LINT := hack/tools/run.sh golangci-lint golangci-lint
 VERSITYGW := hack/tools/run.sh --path versitygw versitygw
+# It is licensed under the AGPL: tests run it as a process, and nothing links it.
+MINIO := hack/tools/run.sh --path minio minio
 # A webhook has a URL (make run) or a service (make deploy). The manager may own the one that
 # is there, and server-side apply does not take that away, so between the two it is deleted and created again.
 WEBHOOK_CONFIGURATIONS := validatingwebhookconfiguration/batchcompute-validating-webhook-configuration \
@@ -164,10 +167,10 @@ bench-check: bin/cluster bin/bench/bench ## Measure a little, and fail if the op
 .PHONY: bench-data
 bench-data: ## Measure the agent's transfers beside raw requests; DATA=long measures more, and rclone as well.
 	@s3=$$($(VERSITYGW)); rclone=; [ $(DATA) != long ] || rclone=$$(hack/tools/run.sh --path rclone rclone); \
-	for size in $(if $(filter long,$(DATA)),'1024 10000' '5120 100','256 1000'); do set -- $$size; \
-		VERSITYGW="$$s3" RCLONE="$$rclone" go test -run='^$$' -bench='^BenchmarkTransfer$$' -benchtime=5x -timeout=0 ./internal/staging \
-			-args -staging.large=$$1 -staging.many=$$2; \
-	done
+	rc=0; for size in $(if $(filter long,$(DATA)),'1024 10000' '5120 100','256 1000'); do set -- $$size; \
+		VERSITYGW="$$s3" RCLONE="$$rclone" go test -run='^$$' -bench='^BenchmarkTransfer$$' -benchtime=$(ROUNDS)x -timeout=0 ./internal/staging \
+			-args -staging.large=$$1 -staging.many=$$2 || rc=1; \
+	done; exit $$rc
 
 # Unit and integration have the short form of these tests.
 .PHONY: data
@@ -175,6 +178,11 @@ data: ## Run the agent's tests with 5 GiB, 100,000 files and 1 GiB of output: so
 	@s3=$$($(VERSITYGW)); export VERSITYGW="$$s3" CI_REQUIRE_INTEGRATION=1; \
 	go test -count=1 -timeout=0 -v -run='^(TestMemory|TestAllocations|TestLarge)' ./internal/staging -args -staging.large=5120 -staging.many=100000; \
 	go test -count=1 -timeout=0 ./internal/wrapper -args -wrapper.bytes=1073741824
+
+# Not a part of test, since the server takes more than 300 s of CPU time to build.
+.PHONY: data-minio
+data-minio: ## Run the agent's tests with a store against MinIO, over HTTP and HTTPS, with the bucket in the host and in the path.
+	@minio=$$($(MINIO)); MINIO="$$minio" go test -count=1 -timeout=30m -v -run='MinIO$$' ./internal/staging ./internal/staging/store ./cmd/agent
 
 .PHONY: demos
 demos: bin/cluster ## Run the demo on a real node, where one can run, and on the process node.
@@ -184,8 +192,8 @@ demos: bin/cluster ## Run the demo on a real node, where one can run, and on the
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME.
-	for p in $$(go list ./...); do \
-		for f in $$(go test -list '^Fuzz' "$$p" | grep '^Fuzz' || true); do \
+	packages=$$(go list ./...); for p in $$packages; do \
+		list=$$(go test -list '^Fuzz' "$$p"); for f in $$(echo "$$list" | grep '^Fuzz' || true); do \
 			echo "== $$p $$f"; go test -run='^$$' -fuzz="^$$f\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=50x "$$p"; \
 		done; \
 	done

@@ -40,10 +40,22 @@ const (
 // beginData begins a story with data: the Secret with the keys of the store is in its namespace.
 func beginData(t *testing.T) *story {
 	t.Helper()
+	needsStore(t)
+	t.Parallel()
+	return beginWithStore(t)
+}
+
+// needsStore skips a story where there is no object store.
+func needsStore(t *testing.T) {
+	t.Helper()
 	if cluster.Store == nil {
 		t.Skip("left out: it needs the object store beside a local cluster with a real node")
 	}
-	t.Parallel()
+}
+
+// beginWithStore begins a story that has the keys of the store, and the bucket.
+func beginWithStore(t *testing.T) *story {
+	t.Helper()
 	s := begin(t)
 	if err := kube.Create(s.ctx, cluster.Store.Secret(s.namespace)); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -51,26 +53,7 @@ func TestDependenceLatency(t *testing.T) {
 	defer w.Stop()
 	s.apply(job("chain", spec.String()))
 
-	created, ended := map[string]time.Time{}, map[string]time.Time{}
-	deadline := time.After(3 * time.Minute)
-	for len(ended) <= hops {
-		select {
-		case event := <-w.ResultChan():
-			pod, ok := event.Object.(*corev1.Pod)
-			if !ok {
-				t.Fatalf("the watch ended: %v", event.Object)
-			}
-			now, name := time.Now(), pod.Labels[v1alpha1.LabelTaskName]
-			if _, ok := created[name]; !ok {
-				created[name] = now
-			}
-			if _, ok := ended[name]; !ok && pod.Status.Phase == corev1.PodSucceeded {
-				ended[name] = now
-			}
-		case <-deadline:
-			t.Fatalf("only %d tasks of the chain ended", len(ended))
-		}
-	}
+	created, ended := s.times(w, hops+1)
 	var hop []time.Duration
 	for i := range hops {
 		hop = append(hop, created[fmt.Sprintf("t%d", i+1)].Sub(ended[fmt.Sprintf("t%d", i)]))
@@ -84,6 +67,90 @@ func TestDependenceLatency(t *testing.T) {
 		t.Errorf("median = %s, want under %s", hop[hops/2], limit)
 	}
 	s.end("chain", v1alpha1.JobSucceed)
+}
+
+// times returns when a watch told that the Pods of n tasks are there, and that they have succeeded, by the names of the
+// tasks.
+func (s *story) times(w watch.Interface, n int) (created, ended map[string]time.Time) {
+	s.Helper()
+	created, ended = map[string]time.Time{}, map[string]time.Time{}
+	deadline := time.After(time.Minute + time.Duration(n)*12*time.Second)
+	for len(ended) < n {
+		select {
+		case event := <-w.ResultChan():
+			pod, ok := event.Object.(*corev1.Pod)
+			if !ok {
+				s.Fatalf("the watch ended: %v", event.Object)
+			}
+			now, name := time.Now(), pod.Labels[v1alpha1.LabelTaskName]
+			if _, ok := created[name]; !ok {
+				created[name] = now
+			}
+			if _, ok := ended[name]; !ok && pod.Status.Phase == corev1.PodSucceeded {
+				ended[name] = now
+			}
+		case <-deadline:
+			s.Fatalf("only %d of %d tasks ended", len(ended), n)
+		}
+	}
+	return created, ended
+}
+
+var latencyRounds = flag.Int("latency-rounds", 3, "how many Pods of each kind TestDataLatency measures")
+
+// TestDataLatency measures how much longer a Pod takes, from its creation to its end, if the task has data. The tasks
+// are one chain, in which each kind has its turn in each round, so that what else the machine does meets all of
+// them. It reports, and judges nothing.
+func TestDataLatency(t *testing.T) {
+	needsStore(t)
+	s := beginWithStore(t)
+	s.put("latency/in/file", "x")
+	rounds := max(1, *latencyRounds)
+	url := "cos://" + host + "/latency/"
+	redirects := "redirectInfo: {stdoutRedirectPath: '" + url + "logs/', stderrRedirectPath: '" + url + "logs/'}"
+	inputs := "inputMappings: [{sourcePath: '" + url + "in/', destinationPath: /in/}]"
+	outputs := "outputMappings: [{sourcePath: /out/, destinationPath: '" + url + "out/'}]"
+	kinds := []struct{ name, text, fields string }{
+		{"plain", "without data", ""},
+		{"redirects", "redirects", redirects},
+		{"inputs", "inputs", inputs},
+		{"all", "inputs, outputs and redirects", inputs + ", " + outputs + ", " + redirects},
+	}
+	var spec, edges strings.Builder
+	last := ""
+	for i := range rounds {
+		for _, k := range kinds {
+			name := fmt.Sprint(k.name, i)
+			fmt.Fprintf(&spec, "- {taskName: %s, application: {deliveryForm: LOCAL, command: 'true'}, computeEnv: {}, %s}\n", name, k.fields)
+			if last != "" {
+				fmt.Fprintf(&edges, "- {startTask: %s, endTask: %s}\n", last, name)
+			}
+			last = name
+		}
+	}
+	w, err := kube.Watch(s.ctx, &corev1.PodList{}, client.InNamespace(s.namespace))
+	if err != nil {
+		t.Fatalf("watching pods: %v", err)
+	}
+	defer w.Stop()
+	s.apply(job("latency", "tasks:\n"+spec.String()+"dependences:\n"+edges.String()))
+	created, ended := s.times(w, rounds*len(kinds))
+	var plain time.Duration
+	for _, k := range kinds {
+		var took []time.Duration
+		for i := range rounds {
+			name := fmt.Sprint(k.name, i)
+			took = append(took, ended[name].Sub(created[name]))
+		}
+		slices.Sort(took)
+		median := took[rounds/2]
+		if k.name == "plain" {
+			plain = median
+		}
+		t.Logf("LATENCY of a Pod, %d of them, %s, %s: median %.2f s, min %.2f s, max %.2f s; median %+.2f s and %.2f times that without data",
+			rounds, nodeKind(), k.text, median.Seconds(), took[0].Seconds(), took[rounds-1].Seconds(), (median - plain).Seconds(), median.Seconds()/plain.Seconds())
+	}
+	s.end("latency", v1alpha1.JobSucceed)
 }
 
 // roundTrip is the median time from the creation of a ConfigMap to the event that tells of it.

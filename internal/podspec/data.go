@@ -92,7 +92,8 @@ func (b *builder) addData(spec *resolve.Job, in resolve.Instance) error {
 	if !HasData(b.task.Spec, b.env) && !hold {
 		return nil
 	}
-	d := &data{builder: b, in: in, secrets: map[string]string{}, names: strings.NewReplacer(
+	own := *b // what is reached by functions is allocated, and most tasks have no data
+	d := &data{builder: &own, in: in, secrets: map[string]string{}, names: strings.NewReplacer(
 		"${"+v1alpha1.EnvJobID+"}", spec.ID,
 		"${"+v1alpha1.EnvTaskName+"}", b.task.Name,
 		"${"+v1alpha1.EnvTaskInstanceIndex+"}", strconv.Itoa(in.Index),

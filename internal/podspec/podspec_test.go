@@ -51,6 +51,44 @@ type input struct {
 }
 
 func TestGolden(t *testing.T) {
+	eachInput(t, func(t *testing.T, name string, in input, job *v1alpha1.BatchJob) {
+		compare(t, "testdata/"+name+".out.yaml", build(t, job, in.instance(), in.ComputeEnv))
+	})
+}
+
+// TestWithoutData: a task without data has the Pod that it would have if there were no agent.
+func TestWithoutData(t *testing.T) {
+	defer func(a podspec.Agent) { cluster.Agent = a }(cluster.Agent)
+	with, n := cluster.Agent, 0
+	eachInput(t, func(t *testing.T, _ string, in input, job *v1alpha1.BatchJob) {
+		if podspec.HasData(&job.Spec.Job.Tasks[in.Instance.Task], nil) || in.ComputeEnv != nil && len(in.ComputeEnv.InputMappings) > 0 {
+			return
+		}
+		n++
+		cluster.Agent = podspec.Agent{}
+		want := build(t, job, in.instance(), in.ComputeEnv)
+		cluster.Agent = with
+		got := build(t, job, in.instance(), in.ComputeEnv)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-without an agent +with one):\n%s", diff)
+		}
+		if len(got.Spec.Containers) != 1 || len(got.Spec.InitContainers) != 0 {
+			t.Errorf("the Pod has %d containers and %d init containers", len(got.Spec.Containers), len(got.Spec.InitContainers))
+		}
+	})
+	if n < 20 {
+		t.Errorf("%d inputs are without data", n)
+	}
+}
+
+// instance is the instance of an input.
+func (in *input) instance() resolve.Instance {
+	return resolve.Instance{Task: in.Instance.Task, Index: in.Instance.Index, Attempt: in.Instance.Attempt, Machine: in.Instance.Machine}
+}
+
+// eachInput runs a test for each testdata/*.in.yaml, with its job.
+func eachInput(t *testing.T, test func(t *testing.T, name string, in input, job *v1alpha1.BatchJob)) {
+	t.Helper()
 	files, err := filepath.Glob("testdata/*.in.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("found %d inputs: %v", len(files), err)
@@ -68,9 +106,7 @@ func TestGolden(t *testing.T) {
 			}
 			job := testutil.Job(in.Metadata.Name).Obj()
 			job.UID, job.Spec = types.UID("00000000-0000-4000-8000-000000000001"), in.Spec
-			instance := resolve.Instance{Task: in.Instance.Task, Index: in.Instance.Index, Attempt: in.Instance.Attempt, Machine: in.Instance.Machine}
-			pod := build(t, job, instance, in.ComputeEnv)
-			compare(t, strings.TrimSuffix(file, ".in.yaml")+".out.yaml", pod)
+			test(t, name, in, job)
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,9 @@ const (
 // BenchmarkTransfer measures a large object and many small files, both ways, against versitygw on the loopback
 // interface. In each round the agent's library, raw parallel requests and rclone do the same, one after the
 // other. of-raw and of-rclone are quotients of the shortest times of all rounds, so that what else the machine does
-// counts little: 1 means that both take the same, and more that the agent is faster. It fails if a bar is not reached.
+// counts little: 1 means that both take the same, and more that the agent is faster. cpu-of-raw and cpu-of-rclone are
+// those of the CPU time that client and server take together, which say the same on a machine that is too busy to
+// measure times. It fails if a bar is not reached.
 func BenchmarkTransfer(b *testing.B) {
 	for _, scheme := range []string{"http", "https"} {
 		b.Run(scheme+"-large", func(b *testing.B) { transfer(b, scheme, 1, *largeMiB<<20) })
@@ -134,20 +137,47 @@ func (tr *transfers) once(b *testing.B, put bool, do func(prefix, dir string) us
 	if put {
 		prefix := fmt.Sprintf("out-%d/", tr.round)
 		defer tr.empty(b, prefix)
-		return do(prefix, tr.source)
+		return tr.measure(do, prefix, tr.source)
 	}
 	dir := filepath.Join(tr.dir, fmt.Sprint("in-", tr.round))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		b.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	u := do("source/", dir)
+	u := tr.measure(do, "source/", dir)
 	for i := range tr.files {
 		if info, err := os.Stat(filepath.Join(dir, fileName(i))); err != nil || info.Size() != tr.size {
 			b.Fatalf("%s: %v", fileName(i), err)
 		}
 	}
 	return u
+}
+
+// measure adds what the server takes meanwhile.
+func (tr *transfers) measure(do func(prefix, dir string) usage, prefix, dir string) usage {
+	before := serverTime()
+	u := do(prefix, dir)
+	u.server = serverTime() - before
+	return u
+}
+
+// serverTime returns the CPU time of the processes that this one has started and that still run, which is the server.
+func serverTime() time.Duration {
+	var sum time.Duration
+	files, _ := filepath.Glob("/proc/[0-9]*/stat") // other systems do not have it
+	for _, name := range files {
+		text, _ := os.ReadFile(name) // it may have ended
+		_, rest, _ := strings.Cut(string(text), ") ")
+		var user, system int64 // in hundredths of a second
+		fields := strings.Fields(rest)
+		if len(fields) < 13 || fields[1] != strconv.Itoa(os.Getpid()) {
+			continue
+		}
+		if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err == nil {
+			sum += time.Duration(user+system) * 10 * time.Millisecond
+		}
+	}
+	return sum
 }
 
 // ours, raw and rclone are the subjects.
@@ -225,12 +255,14 @@ func (tr *transfers) compare(b *testing.B, put bool) {
 			rclones, rcloneSum = append(rclones, c.elapsed), rcloneSum.plus(c)
 		}
 	}
-	b.Logf("times of the agent %v, of raw requests %v, of rclone %v; CPU time %v, %v, %v", ours, raws, rclones, sum.cpu, rawSum.cpu, rcloneSum.cpu)
+	b.Logf("times of the agent %v, of raw requests %v, of rclone %v; CPU time %v, %v, %v, and of the server %v, %v, %v",
+		ours, raws, rclones, sum.cpu, rawSum.cpu, rcloneSum.cpu, sum.server, rawSum.server, rcloneSum.server)
 	gib := float64(b.N) * float64(tr.files) * float64(tr.size) / (1 << 30)
 	b.ReportMetric(0, "ns/op") // it has all subjects in it
 	b.ReportMetric(slices.Min(ours).Seconds(), "s")
 	b.ReportMetric(float64(peak)/(1<<20), "peak-MiB")
 	b.ReportMetric(quotient(raws, ours), "of-raw")
+	b.ReportMetric((rawSum.cpu+rawSum.server).Seconds()/(sum.cpu+sum.server).Seconds(), "cpu-of-raw")
 	if tr.files == 1 {
 		b.ReportMetric(sum.cpu.Seconds()/gib, "cpu-s/GiB")
 		b.ReportMetric(rawSum.cpu.Seconds()/gib, "raw-cpu-s/GiB")
@@ -252,6 +284,7 @@ func (tr *transfers) compare(b *testing.B, put bool) {
 	if program != "" {
 		b.ReportMetric(quotient(rclones, ours), "of-rclone")
 		b.ReportMetric(rcloneSum.cpu.Seconds()/sum.cpu.Seconds(), "rclone-cpu")
+		b.ReportMetric((rcloneSum.cpu+rcloneSum.server).Seconds()/(sum.cpu+sum.server).Seconds(), "cpu-of-rclone")
 		least(b, "of the speed of rclone", quotient(rclones, ours), leastOfRclone)
 	}
 }
@@ -273,7 +306,7 @@ func most(b *testing.B, what string, got, bar float64) {
 
 // plus adds what another process took.
 func (u usage) plus(v usage) usage {
-	return usage{elapsed: u.elapsed + v.elapsed, cpu: u.cpu + v.cpu, mallocs: u.mallocs + v.mallocs}
+	return usage{elapsed: u.elapsed + v.elapsed, cpu: u.cpu + v.cpu, server: u.server + v.server, mallocs: u.mallocs + v.mallocs}
 }
 
 // quotient returns how many times as long the shortest of one subject takes as that of another.

@@ -54,7 +54,7 @@ func TestCalls(t *testing.T) {
 
 	tree{"large": {string(text(5*partBytes + 1)), 0o644, when.UnixNano()}}.write(t, src)
 	check(t, w.push(t, src, "q/"))
-	want("with a large file: its start, its parts and its end", "map[GET:2 POST:2 PUT:56]")
+	want("with a large file: its uploads, its start, its parts and its end", "map[GET:3 POST:2 PUT:56]")
 	check(t, w.stage(t, "q/", t.TempDir()))
 	want("with a large file: its parts", "map[GET:59]")
 }

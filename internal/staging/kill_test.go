@@ -78,7 +78,8 @@ func (m *mortalBody) Read(p []byte) (int, error) {
 }
 
 // killEverywhere runs start, which returns a run, killed at each step, then whole, and calls check at the
-// end of each; with one worker, so that each step is found, and with several, so that others are in flight.
+// end of each; with one worker, so that each step is found, and with several, so that others are in flight; the store
+// of those lists uploads of whole keys only.
 func killEverywhere(t *testing.T, start func(t *testing.T) (w *world, run func() agentapi.Result, check func(t *testing.T))) {
 	for _, workers := range []int{1, 3} {
 		t.Run(fmt.Sprint(workers, " workers"), func(t *testing.T) { killEach(t, workers, start) })
@@ -89,7 +90,7 @@ func killEach(t *testing.T, workers int, start func(t *testing.T) (w *world, run
 	kinds := map[string]int{}
 	for at := 1; ; at++ {
 		w, run, verify := start(t)
-		w.limits.Workers = workers
+		w.limits.Workers, w.WholeKeys = workers, workers > 1
 		k := &killer{at: at}
 		w.agent.step, w.agent.wrap = k.step, k.wrap
 		r := run()
@@ -172,7 +173,7 @@ func TestKillStoreAtEveryStep(t *testing.T) {
 		w, src := newWorld(t), t.TempDir()
 		little.write(t, src)
 		tree{"stdout": {string(text(partBytes + 3)), 0o600, 1}}.write(t, w.agent.stateDir)
-		w.Set("p/big", text(2*partBytes+5), nil) // there already, and not ours: it is replaced
+		w.Set("p/big", make([]byte, 2*partBytes+5), nil) // there already, with other contents: it is replaced
 		w.Set("other", []byte("x"), nil)
 		c := agentapi.Outputs{
 			Outputs: []agentapi.Output{w.output(src, "p/")},

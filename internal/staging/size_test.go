@@ -92,6 +92,7 @@ type usage struct {
 	rss     int64 // peak, in bytes
 	mallocs uint64
 	cpu     time.Duration
+	server  time.Duration // CPU time of the server meanwhile, if it is measured
 	elapsed time.Duration
 }
 
@@ -200,6 +201,18 @@ func TestMemory(t *testing.T) {
 
 // TestLarge copies a large object, and many small files, to a real server and back, whole and in little memory.
 func TestLarge(t *testing.T) {
+	checkLarge(t, func(t *testing.T) agentapi.Store { return s3test.Versitygw(t, bucket) })
+}
+
+// TestLargeMinIO does it with another server.
+func TestLargeMinIO(t *testing.T) {
+	s3test.MinIO(t, bucket, func(t *testing.T, s agentapi.Store) {
+		checkLarge(t, func(*testing.T) agentapi.Store { return s })
+	})
+}
+
+func checkLarge(t *testing.T, server func(*testing.T) agentapi.Store) {
+	t.Helper()
 	const mib = 1 << 20
 	for name, tc := range map[string]struct {
 		objects int
@@ -217,10 +230,10 @@ func TestLarge(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			to := s3test.Versitygw(t, bucket)
+			to, prefix := server(t), name+"/"
 			u := map[string]usage{
-				"store": child{Store: &agentapi.Outputs{Outputs: []agentapi.Output{{Field: "out", Store: to, Prefix: "p/", Source: source}}}}.do(t),
-				"stage": child{Stage: &agentapi.Stage{Inputs: []agentapi.Input{{Field: "in", Store: to, Prefix: "p/", Destination: s.dir}}}}.do(t),
+				"store": child{Store: &agentapi.Outputs{Outputs: []agentapi.Output{{Field: "out", Store: to, Prefix: prefix, Source: source}}}}.do(t),
+				"stage": child{Stage: &agentapi.Stage{Inputs: []agentapi.Input{{Field: "in", Store: to, Prefix: prefix, Destination: s.dir}}}}.do(t),
 			}
 			s.check(t, s.dir)
 			for way, u := range u {

@@ -17,6 +17,7 @@ import (
 
 	"batchcompute.dev/operator/internal/agentapi"
 	"batchcompute.dev/operator/internal/staging/attempt"
+	"batchcompute.dev/operator/internal/staging/store"
 	"batchcompute.dev/operator/internal/testutil/s3test"
 )
 
@@ -69,22 +70,62 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestVersitygw does it with a server that checks signatures. Its parts have at least 5 MiB.
-func TestVersitygw(t *testing.T) {
-	w := &world{store: s3test.Versitygw(t, bucket), agent: newAgent(t), limits: small}
+// TestVersitygw does it with a server that checks signatures.
+func TestVersitygw(t *testing.T) { checkServer(t, s3test.Versitygw(t, bucket)) }
+
+// TestMinIO does it with another.
+func TestMinIO(t *testing.T) { s3test.MinIO(t, bucket, checkServer) }
+
+// checkServer does with a real server what its protocol is needed for. Its parts have at least 5 MiB.
+func checkServer(t *testing.T, s agentapi.Store) {
+	t.Helper()
+	w := &world{store: s, agent: newAgent(t), limits: small}
 	w.agent.policy = &attempt.Policy{Stall: 20 * time.Second, NoProgress: 20 * time.Second}
 	w.agent.minPart = 5 << 20
 	checkRoundTrip(t, w)
+	src := t.TempDir()
+	want := tree{"large": {string(text(23<<20 + 5)), 0o644, when.UnixNano()}}
+	want.write(t, src)
 	t.Run("parts", func(t *testing.T) {
-		src, dst := t.TempDir(), t.TempDir()
-		want := tree{"large": {string(text(23<<20 + 5)), 0o644, when.UnixNano()}}
-		want.write(t, src)
+		dst := t.TempDir()
 		r := w.push(t, src, "large/")
 		check(t, r)
 		check(t, w.stage(t, "large/", dst))
 		checkTree(t, dst, want)
 		if again := w.push(t, src, "large/"); again.Bytes != 0 || again.Digest != r.Digest {
 			t.Errorf("stored again: %+v", again)
+		}
+	})
+	t.Run("old uploads", func(t *testing.T) {
+		c, err := store.New(s, store.Options{Policy: *w.agent.policy})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Those of an object that is not there, of one that is, and of one that is somebody else's.
+		for _, key := range []string{"old/large", "large/large", "old/other"} {
+			for range 2 {
+				id, _, err := c.Begin(t.Context(), key, store.Meta{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := c.PutPart(t.Context(), key, id, 1, store.Source{File: strings.NewReader("12345"), Size: 5}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		check(t, w.push(t, src, "old/"))
+		check(t, w.push(t, src, "large/"))
+		for key, want := range map[string]int{"old/large": 0, "large/large": 0, "old/other": 2} {
+			left := 0
+			for _, err := range c.Uploads(t.Context(), key) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				left++
+			}
+			if left != want {
+				t.Errorf("%d uploads of %s are left, want %d", left, key, want)
+			}
 		}
 	})
 }

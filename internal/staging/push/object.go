@@ -191,7 +191,7 @@ func (p *pusher) begin(e entry, done func(size int64, sum uint64)) (*upload, err
 		return nil, nil //nolint:nilnil // it is noted
 	}
 	u := &upload{p: p, e: e, key: key, f: f, done: done}
-	if err := p.abortOld(key); err != nil {
+	if err := p.abortOldOf(key); err != nil {
 		u.close()
 		return nil, err
 	}

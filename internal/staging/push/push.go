@@ -158,6 +158,11 @@ func (p *pusher) look(prefix string) error {
 
 // lookUploads notes what an earlier run did not end.
 func (p *pusher) lookUploads(prefix string) error {
+	return p.eachUpload(prefix, func(u store.Upload) { p.uploads[u.Key] = append(p.uploads[u.Key], u.ID) })
+}
+
+// eachUpload calls f for the uploads under a prefix, if the store lists them.
+func (p *pusher) eachUpload(prefix string, f func(store.Upload)) error {
 	for u, err := range p.To.Uploads(p.ctx, prefix) {
 		if fault.Is(err, fault.Denied) || fault.Is(err, fault.Refused) {
 			break // not every store lists them
@@ -165,7 +170,7 @@ func (p *pusher) lookUploads(prefix string) error {
 		if err != nil {
 			return err
 		}
-		p.uploads[u.Key] = append(p.uploads[u.Key], u.ID)
+		f(u)
 	}
 	return nil
 }
@@ -242,8 +247,25 @@ func (p *pusher) visit(e entry) error {
 }
 
 // abortOld ends what an earlier run left of a key.
-func (p *pusher) abortOld(key string) error {
-	for _, id := range p.uploads[key] {
+func (p *pusher) abortOld(key string) error { return p.abort(key, p.uploads[key]) }
+
+// abortOldOf ends what an earlier run left of the key of a large file. It asks for this key: MinIO lists no uploads for
+// a prefix that is not a whole key, and with a large file one request more does not count.
+func (p *pusher) abortOldOf(key string) error {
+	var ids []string
+	err := p.eachUpload(key, func(u store.Upload) {
+		if u.Key == key {
+			ids = append(ids, u.ID)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return p.abort(key, ids)
+}
+
+func (p *pusher) abort(key string, ids []string) error {
+	for _, id := range ids {
 		if err := p.To.Abort(p.ctx, key, id); err != nil && !fault.Is(err, fault.Denied) {
 			return err
 		}

@@ -68,7 +68,7 @@ func (c counter) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // checkRefusals checks that what fails for good is told apart, at once, and without secrets.
-func checkRefusals(t *testing.T, s agentapi.Store) {
+func checkRefusals(t *testing.T, s agentapi.Store, policy attempt.Policy) {
 	t.Helper()
 	bad := func(change func(*agentapi.Store)) agentapi.Store {
 		out := s
@@ -96,7 +96,7 @@ func checkRefusals(t *testing.T, s agentapi.Store) {
 			}
 			t.Run(name+"/"+request, func(t *testing.T) {
 				var n atomic.Int32
-				c := newClient(t, tc.store, Options{Policy: quick, Wrap: func(rt http.RoundTripper) http.RoundTripper { return counter{rt, &n} }})
+				c := newClient(t, tc.store, Options{Policy: policy, Wrap: func(rt http.RoundTripper) http.RoundTripper { return counter{rt, &n} }})
 				err := do(t.Context(), c, tc.key)
 				e := fault.As(err)
 				if err == nil || e.Kind != want || e.Class != agentapi.Permanent || e.Key != tc.key && want != fault.Credentials {
@@ -118,7 +118,7 @@ func TestRefusals(t *testing.T) {
 	w := newWorld(t, nil)
 	w.SetKeys(s3test.AccessKey, "")
 	w.Set("there", []byte("12345"), nil)
-	checkRefusals(t, w.store)
+	checkRefusals(t, w.store, quick)
 }
 
 func TestDenied(t *testing.T) {
@@ -330,13 +330,19 @@ func TestUnsigned(t *testing.T) {
 }
 
 // TestVersitygw does everything with a real server, which checks signatures.
-func TestVersitygw(t *testing.T) {
-	s := s3test.Versitygw(t, bucket)
-	c := newClient(t, s, Options{Policy: attempt.Policy{Stall: quick.NoProgress, NoProgress: quick.NoProgress}})
+func TestVersitygw(t *testing.T) { checkServer(t, s3test.Versitygw(t, bucket)) }
+
+// TestMinIO does it with another, which also finds the bucket in the host.
+func TestMinIO(t *testing.T) { s3test.MinIO(t, bucket, checkServer) }
+
+func checkServer(t *testing.T, s agentapi.Store) {
+	t.Helper()
+	patient := attempt.Policy{Stall: quick.NoProgress, NoProgress: quick.NoProgress}
+	c := newClient(t, s, Options{Policy: patient})
 	if err := requests["put"](t.Context(), c, "there"); err != nil {
 		t.Fatal(err)
 	}
-	t.Run("refusals", func(t *testing.T) { checkRefusals(t, s) })
+	t.Run("refusals", func(t *testing.T) { checkRefusals(t, s, patient) })
 	t.Run("wrong secret", func(t *testing.T) {
 		bad := s
 		bad.Credentials = s3test.Credentials(t, s3test.AccessKey, "wrong", "")
@@ -358,6 +364,31 @@ func TestVersitygw(t *testing.T) {
 			}
 			if err := requests["get"](t.Context(), c, key); err != nil || !found {
 				t.Errorf("%q: found %t, %v", key, found, err)
+			}
+		}
+	})
+	t.Run("changed object", func(t *testing.T) {
+		put := func(text string) Info {
+			if _, err := c.Put(t.Context(), "changed", Source{File: strings.NewReader(text), Size: int64(len(text))}, Meta{}); err != nil {
+				t.Fatal(err)
+			}
+			i, err := c.Stat(t.Context(), "changed")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return i
+		}
+		before := put("12345")
+		after := put("54321")
+		for _, offset := range []int64{0, 3} {
+			r := Range{Key: "changed", Size: 5, Offset: offset, Length: 5 - offset}
+			r.ETag = before.ETag
+			if _, err := c.Get(t.Context(), r, io.Discard, make([]byte, 100)); !fault.Is(err, fault.Changed) {
+				t.Errorf("from %d: %v", offset, err)
+			}
+			r.ETag = after.ETag
+			if _, err := c.Get(t.Context(), r, io.Discard, make([]byte, 100)); err != nil {
+				t.Errorf("from %d, as it is: %v", offset, err)
 			}
 		}
 	})

@@ -19,7 +19,7 @@ import (
 
 // TransportOptions are those of Transport.
 type TransportOptions struct {
-	// CA is a file with certificates of authorities; empty means the system's.
+	// CA are certificates of authorities in PEM form; empty means the system's.
 	CA string
 	// Connections is how many connections are kept open; 0 means 32.
 	Connections int

@@ -38,6 +38,8 @@ type Memory struct {
 	serial  int
 	// PageSize is that of listings; 0 means 1000.
 	PageSize int
+	// WholeKeys says that uploads are listed only for a prefix that is the whole key, as MinIO does.
+	WholeKeys bool
 	// Requests counts requests by method.
 	Requests map[string]int
 }
@@ -256,7 +258,7 @@ func (m *Memory) listUploads(w http.ResponseWriter, q url.Values) {
 	}
 	answer.EncodingType = "url"
 	for id, u := range m.uploads {
-		if strings.HasPrefix(u.key, q.Get("prefix")) {
+		if prefix := q.Get("prefix"); strings.HasPrefix(u.key, prefix) && (u.key == prefix || !m.WholeKeys) {
 			answer.Upload = append(answer.Upload, listedUpload{Key: url.QueryEscape(u.key), UploadID: id})
 		}
 	}

@@ -64,7 +64,6 @@ func versitygw(t testing.TB, bucket string, secure bool) agentapi.Store {
 		}
 	}
 	address := freeAddress(t)
-	var log bytes.Buffer
 	args := []string{"--port", address, "--access", AccessKey, "--secret", SecretKey, "--quiet", "--keep-alive"}
 	s := agentapi.Store{
 		Endpoint: "http://" + address, Bucket: bucket, Region: "us-east-1", PathStyle: true,
@@ -80,7 +79,16 @@ func versitygw(t testing.TB, bucket string, secure bool) agentapi.Store {
 			args = append(args, "--"+name, filepath.Join(root, name))
 		}
 	}
-	cmd := exec.Command(program, append(args, "posix", "--sidecar", filepath.Join(root, "meta"), filepath.Join(root, "data"))...)
+	run(t, address, exec.Command(program, append(args, "posix", "--sidecar", filepath.Join(root, "meta"), filepath.Join(root, "data"))...))
+	return s
+}
+
+// run starts a server, waits until it listens at address, and ends it with the test. A test that fails shows what
+// the server has printed.
+func run(t testing.TB, address string, cmd *exec.Cmd) {
+	t.Helper()
+	name := filepath.Base(cmd.Path)
+	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	cmd.SysProcAttr = dieWithParent()
 	if err := cmd.Start(); err != nil {
@@ -90,23 +98,23 @@ func versitygw(t testing.TB, bucket string, secure bool) agentapi.Store {
 		_ = cmd.Process.Signal(syscall.SIGKILL) // it may have ended already
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("versitygw: %s", log.String())
+			t.Logf("%s: %s", name, log.String())
 		}
 	})
 	for range 600 {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			_ = conn.Close()
-			return s
+			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	t.Fatalf("versitygw does not answer: %s", cmp.Or(log.String(), "it says nothing"))
-	return s
+	t.Fatalf("%s does not answer: %s", name, cmp.Or(log.String(), "it says nothing"))
 }
 
-// certificate returns a certificate for the loopback interface, which signs itself, and its key, in PEM form.
-func certificate(t testing.TB) (cert, key []byte) {
+// certificate returns a certificate for the loopback interface and for names, which signs itself, and its key, in
+// PEM form.
+func certificate(t testing.TB, names ...string) (cert, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -114,7 +122,7 @@ func certificate(t testing.TB) (cert, key []byte) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: names, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
