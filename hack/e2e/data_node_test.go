@@ -18,6 +18,10 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"batchcompute.dev/operator/api/v1alpha1"
 )
 
@@ -151,5 +155,58 @@ func foreignImage(t *testing.T, name string) {
 		if out, err := exec.CommandContext(t.Context(), "bin/cluster", args...).CombinedOutput(); err != nil {
 			t.Fatalf("cluster %v: %v\n%s", args, err, out)
 		}
+	}
+}
+
+// TestAgentOnOldNodes: while a node of the cluster cannot mount images as volumes, Pods get the agent from an init container;
+// otherwise they mount its image. It is not parallel to others, which would be slower meanwhile.
+func TestAgentOnOldNodes(t *testing.T) {
+	needsStore(t)
+	s := beginWithStore(t)
+	old := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "old"}, Spec: corev1.NodeSpec{Unschedulable: true},
+		Status: corev1.NodeStatus{NodeInfo: corev1.NodeSystemInfo{KubeletVersion: "v1.34.1", ContainerRuntimeVersion: "containerd://2.4.2"}},
+	}
+	if err := kube.Create(s.ctx, old); err != nil {
+		t.Fatal(err)
+	}
+	gone := func() error { return client.IgnoreNotFound(kube.Delete(s.ctx, old)) }
+	defer func() {
+		if err := gone(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for i, step := range []struct {
+		before func() error
+		want   string
+	}{
+		{func() error { return nil }, "an init container"}, {gone, "a volume"},
+	} {
+		if err := step.before(); err != nil {
+			t.Fatal(err)
+		}
+		// The manager learns of nodes by a watch, so the first Pod may be of the kind before.
+		s.eventually(3*time.Minute, "a Pod with the agent in "+step.want, func() error {
+			name := fmt.Sprintf("old-%d-%d", i, time.Now().UnixNano())
+			s.apply(job(name, strings.ReplaceAll(`
+tasks:
+- taskName: log
+  application: {deliveryForm: LOCAL, command: "echo text"}
+  computeEnv: {}
+  redirectInfo: {stdoutRedirectPath: "cos://HOST/${BATCH_JOB_ID}/", stdoutRedirectFileName: out}
+`, "HOST", host)))
+			done := s.end(name, v1alpha1.JobSucceed)
+			s.stored(done.Status.JobID, map[string]string{"out": "text\n"})
+			got := "a volume"
+			for _, pod := range s.pods("log") {
+				if pod.Labels[v1alpha1.LabelJobID] == done.Status.JobID && len(pod.Spec.InitContainers) > 0 {
+					got = "an init container"
+				}
+			}
+			if got != step.want {
+				return fmt.Errorf("it has it in %s", got)
+			}
+			return nil
+		})
 	}
 }
