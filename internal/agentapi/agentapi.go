@@ -118,6 +118,9 @@ type Outputs struct {
 	// OnFailure says that Outputs are stored after a failed command, too. The streams always are.
 	OnFailure bool   `json:"onFailure,omitempty"`
 	Limits    Limits `json:"limits"`
+	// GraceSeconds is how long storing may continue after SIGTERM. Then transfers are stopped, and uploads in parts
+	// aborted, so that nothing of them is left in the store. 0 means that they are stopped at once.
+	GraceSeconds int `json:"graceSeconds,omitempty"`
 	// MessageBytes is as in Stage.
 	MessageBytes int `json:"messageBytes,omitempty"`
 }

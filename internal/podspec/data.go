@@ -48,9 +48,12 @@ const (
 	packageDir = "/.batchcompute/package"
 )
 
-// execGrace is how long a command may take to end after SIGTERM. The rest of the Pod's grace period, 30 s, is
-// for storing its output. Unit: seconds.
-const execGrace = 10
+// The Pod's grace period is 30 s. A command may take execGrace to end after SIGTERM, outputs are stored until outputsGrace
+// is over, and the rest is for aborting what is not stored by then. Unit: seconds.
+const (
+	execGrace    = 10
+	outputsGrace = 22
+)
 
 // AgentProgram is the agent in the container of the command.
 const AgentProgram = agentapi.AgentDir + "/agent"
@@ -403,7 +406,7 @@ func (d *data) addContainers() {
 	if !stores {
 		return
 	}
-	d.outputs.Version = agentapi.Version
+	d.outputs.Version, d.outputs.GraceSeconds = agentapi.Version, outputsGrace
 	d.outputs.OnFailure = d.env.Kubernetes.OutputsOnFailure == nil || *d.env.Kubernetes.OutputsOnFailure
 	c := d.agent(OutputsContainer, "outputs", d.outputs, append(used(d.outputMounts, d.outputs), state), "128Mi")
 	spec.Containers = append(spec.Containers, c)

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"batchcompute.dev/operator/internal/staging/fault"
 	"batchcompute.dev/operator/internal/staging/meter"
@@ -57,9 +58,12 @@ const (
 	bufferBytes = 128 << 10
 )
 
+// AbortTime is how long it may take at most to abort the uploads of a transfer that has failed or was stopped.
+const AbortTime = 5 * time.Second
+
 // Dir copies the files below a directory to objects under a prefix, which is empty or ends with /. Files that
 // are there with the same contents are not sent again, and uploads of the same keys that an earlier run did
-// not end are aborted. A file that cannot be an object is an error at the end, and the others are stored.
+// not end are aborted. So are those of this run if it fails or its ctx ends, within AbortTime. A file that cannot be an object is an error at the end, and the others are stored.
 func Dir(ctx context.Context, dir, prefix string, o Options) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -127,6 +131,8 @@ type pusher struct {
 	err  error
 	bad  []error
 	nBad int
+	// unfinished are the uploads that were started and not completed; see leaves.
+	unfinished []store.Upload
 }
 
 func newPusher(ctx context.Context, root *os.Root, prefix string, o Options) *pusher {
@@ -188,6 +194,14 @@ func (p *pusher) failed(err error) {
 	}
 }
 
+// leaves notes an upload that is not completed, so that it is aborted in the end. Without an id it is not known whether
+// the store has any of the key.
+func (p *pusher) leaves(key, id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unfinished = append(p.unfinished, store.Upload{Key: key, ID: id})
+}
+
 // refused notes a file that cannot be stored.
 func (p *pusher) refused(err error) {
 	p.Digest.Break()
@@ -201,6 +215,7 @@ func (p *pusher) refused(err error) {
 // wait waits for everything, and returns the error.
 func (p *pusher) wait() error {
 	p.running.Wait()
+	p.abortUnfinished()
 	if p.err == nil && p.ctx.Err() != nil {
 		p.err = fault.OfFile("", p.ctx.Err())
 	}
@@ -271,6 +286,27 @@ func (p *pusher) abort(key string, ids []string) error {
 		}
 	}
 	return nil
+}
+
+// abortUnfinished removes from the store what was sent of files that are not stored, as well as it can: the transfer may
+// have failed since the store does not answer, and little time is left if the Pod is being stopped.
+func (p *pusher) abortUnfinished() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), AbortTime)
+	defer cancel()
+	var running sync.WaitGroup
+	slots := make(chan struct{}, cap(p.slots))
+	for _, u := range p.unfinished {
+		slots <- struct{}{}
+		running.Go(func() {
+			defer func() { <-slots }()
+			if u.ID == "" {
+				_ = p.To.AbortOthers(ctx, u.Key, "") // best effort: the next run aborts it, or the store's lifecycle rule
+				return
+			}
+			_ = p.To.Abort(ctx, u.Key, u.ID) // likewise
+		})
+	}
+	running.Wait()
 }
 
 // isKnown tells whether an object of a key and size may be there.
