@@ -68,7 +68,7 @@ func (o *outputs) failed(field string, err error) {
 
 // options starts a phase, and returns the options and the phase's end.
 func (o *outputs) options(field string, s agentapi.Store) (push.Options, func(), error) {
-	client, err := o.client(s, o.limits)
+	client, err := o.client(field, s, o.limits)
 	if err != nil {
 		return push.Options{}, nil, err
 	}

@@ -84,7 +84,7 @@ func (s *staging) inputs(ctx context.Context, inputs []agentapi.Input) error {
 
 // planInput lists an input.
 func (s *staging) planInput(ctx context.Context, in agentapi.Input) error {
-	client, err := s.client(in.Store, s.limits)
+	client, err := s.client(in.Field, in.Store, s.limits)
 	if err != nil {
 		return err
 	}
@@ -168,9 +168,9 @@ func (s *staging) source(p *agentapi.Package) (archive.Source, error) {
 		if s.wrap != nil {
 			wrapped = s.wrap(transport)
 		}
-		return archive.Web(&http.Client{Transport: wrapped}, p.Source, s.limits.policy), nil
+		return archive.Web(&http.Client{Transport: wrapped}, p.Source, s.policyOf(p.Field, s.limits)), nil
 	}
-	client, err := s.client(*p.Store, s.limits)
+	client, err := s.client(p.Field, *p.Store, s.limits)
 	if err != nil {
 		return nil, err
 	}
