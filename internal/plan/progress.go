@@ -80,6 +80,7 @@ func (a *attempt) progress() progress {
 	}
 	if stateOf(pod).Terminated != nil {
 		switch {
+		//mutation:lost-sandbox-awaited
 		case lostSandbox(pod), isHeld(pod) && a.task.FailedAction != v1alpha1.FailedActionTerminate: // and another attempt follows
 			p.stop = true
 		case !p.awaitOutputs(a):
