@@ -155,6 +155,11 @@ type Store struct {
 	Credentials string `json:"credentials,omitempty"`
 	// SecretID is what SecretIDFile would have; empty means that the file has it. It is not a secret.
 	SecretID string `json:"secretId,omitempty"`
+	// KeyField is the field that gives the key, such as authentications[0]; empty means that the operator's catalogue
+	// gives it, or that there is none. KeySecret is the name of the Secret that Credentials has; empty without one.
+	// Both are for messages.
+	KeyField  string `json:"keyField,omitempty"`
+	KeySecret string `json:"keySecret,omitempty"`
 	// Identity is the URL of an STS service that exchanges the token of Credentials (AssumeRoleWithWebIdentity).
 	Identity string `json:"identity,omitempty"`
 	// Role is the role that Identity is asked for.

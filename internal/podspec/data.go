@@ -44,6 +44,8 @@ const (
 	packageVolume = "batchcompute-package"
 	inputDir      = "/.batchcompute/inputs"
 	outputDir     = "/.batchcompute/outputs"
+	// keysPrefix begins the names of volumes with keys.
+	keysPrefix = "batchcompute-keys-"
 	// packageDir is where the package is unpacked, in the container of the command.
 	packageDir = "/.batchcompute/package"
 )
@@ -141,9 +143,9 @@ func (d *data) addInputs() error {
 	for _, list := range []struct {
 		field    string
 		mappings []v1alpha1.InputMapping
-		keys     []v1alpha1.Authentication
+		keys     keys
 	}{
-		{"ComputeEnv " + d.env.Name + ": inputMappings", d.env.InputMappings, d.env.Authentications},
+		{d.ofEnv("inputMappings"), d.env.InputMappings, keys{d.ofEnv("authentications"), d.env.Authentications}},
 		{"inputMappings", d.task.Spec.InputMappings, d.keys()},
 	} {
 		for i := range list.mappings {
@@ -155,15 +157,29 @@ func (d *data) addInputs() error {
 	return nil
 }
 
-// keys are the authentications that count for the task.
-func (d *data) keys() []v1alpha1.Authentication {
-	if len(d.task.Spec.Authentications) > 0 {
-		return d.task.Spec.Authentications
-	}
-	return d.env.Authentications
+// ofEnv is a field of the ComputeEnv in a message.
+func (d *data) ofEnv(field string) string { return "ComputeEnv " + d.env.Name + ": " + field }
+
+// keys are authentications, and the field that has them.
+type keys struct {
+	field string
+	list  []v1alpha1.Authentication
 }
 
-func (d *data) addInput(field string, m *v1alpha1.InputMapping, keys []v1alpha1.Authentication) error {
+// Key returns the index of the authentication whose key is used; negative for none.
+func Key(list []v1alpha1.Authentication) int {
+	return slices.IndexFunc(list, func(a v1alpha1.Authentication) bool { return a.Scene == "COS" && a.SecretKeySecretRef != nil })
+}
+
+// keys are the authentications that count for the task.
+func (d *data) keys() keys {
+	if len(d.task.Spec.Authentications) > 0 {
+		return keys{"authentications", d.task.Spec.Authentications}
+	}
+	return keys{d.ofEnv("authentications"), d.env.Authentications}
+}
+
+func (d *data) addInput(field string, m *v1alpha1.InputMapping, keys keys) error {
 	name := fmt.Sprintf("batchcompute-input-%d", len(d.pod.Spec.Volumes))
 	scheme, host, dir := splitRemote(d.names.Replace(m.SourcePath))
 	if scheme != "cos" {
@@ -331,19 +347,21 @@ func (d *data) fileName(name, stream string) string {
 }
 
 // store returns the store of a cos:// path and the key that its directory, or file, begins with.
-func (d *data) store(field, host, file string, keys []v1alpha1.Authentication) (agentapi.Store, string, error) {
+func (d *data) store(field, host, file string, keys keys) (agentapi.Store, string, error) {
 	s, ok := d.cluster.Catalog.Store(host)
 	if !ok {
 		return agentapi.Store{}, "", failure(v1alpha1.ReasonStoreUnknown, "%s: %q is no host with a bucket, and the operator's catalogue has no store for it", field, host)
 	}
 	out := agentapi.Store{Endpoint: s.Endpoint, Bucket: s.Bucket, Region: s.Region, PathStyle: s.PathStyle, CA: s.CA}
-	switch i := slices.IndexFunc(keys, func(a v1alpha1.Authentication) bool { return a.Scene == "COS" && a.SecretKeySecretRef != nil }); {
+	switch i := Key(keys.list); {
 	case i >= 0:
-		out.SecretID = keys[i].SecretID
-		out.Credentials = d.credentials("key/"+keys[i].SecretKeySecretRef.Name, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
-			SecretName: keys[i].SecretKeySecretRef.Name, Items: []corev1.KeyToPath{{Key: agentapi.SecretKeyFile, Path: agentapi.SecretKeyFile}},
+		key := &keys.list[i]
+		out.KeyField, out.KeySecret, out.SecretID = fmt.Sprintf("%s[%d]", keys.field, i), key.SecretKeySecretRef.Name, key.SecretID
+		out.Credentials = d.credentials("key/"+out.KeySecret, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+			SecretName: out.KeySecret, Items: []corev1.KeyToPath{{Key: agentapi.SecretKeyFile, Path: agentapi.SecretKeyFile}},
 		}})
 	case s.SecretName != "":
+		out.KeySecret = s.SecretName
 		out.Credentials = d.credentials("all/"+s.SecretName, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: s.SecretName}})
 	case s.Identity != nil:
 		out.Identity, out.Role = s.Identity.Endpoint, s.Identity.Role
@@ -360,13 +378,25 @@ func (d *data) store(field, host, file string, keys []v1alpha1.Authentication) (
 func (d *data) credentials(what string, source corev1.VolumeSource) string {
 	name, ok := d.secrets[what]
 	if !ok {
-		name = fmt.Sprintf("batchcompute-keys-%d", len(d.secrets))
+		name = fmt.Sprintf("%s%d", keysPrefix, len(d.secrets))
 		d.secrets[what] = name
 		d.pod.Spec.Volumes = append(d.pod.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: source})
 		m := corev1.VolumeMount{Name: name, MountPath: path.Join(agentapi.CredentialsDir, name), ReadOnly: true}
 		d.stageMounts, d.outputMounts = append(d.stageMounts, m), append(d.outputMounts, m)
 	}
 	return path.Join(agentapi.CredentialsDir, name)
+}
+
+// CatalogSecrets are the Secrets with keys of stores that the operator's catalogue has named for a Pod.
+func CatalogSecrets(pod *corev1.Pod) []string {
+	var names []string
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		if strings.HasPrefix(v.Name, keysPrefix) && v.Secret != nil && len(v.Secret.Items) == 0 {
+			names = append(names, v.Secret.SecretName)
+		}
+	}
+	return names
 }
 
 // addContainers adds the containers of the agent, and has it run the command.

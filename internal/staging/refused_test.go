@@ -84,7 +84,7 @@ func TestRefusals(t *testing.T) {
 		want   string
 	}{
 		"wrong key":      {func(s *agentapi.Store) { s.Credentials = s3test.Credentials(t, "nobody", "planted-secret", "") }, s3test.Fault{}, "does not accept the key"},
-		"denied":         {nil, s3test.Fault{Status: 403, Code: "AccessDenied"}, "may not do this"},
+		"denied":         {nil, s3test.Fault{Status: 403, Code: "AccessDenied"}, "does not allow this in bucket"},
 		"missing bucket": {func(s *agentapi.Store) { s.Bucket = "missing" }, s3test.Fault{}, `bucket "missing" does not exist`},
 		"wrong region":   {nil, s3test.Fault{Status: 400, Code: "AuthorizationHeaderMalformed"}, "another region"},
 	} {
