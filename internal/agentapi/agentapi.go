@@ -73,8 +73,9 @@ type Input struct {
 	// Prefix is that of the keys; it is empty or ends with /.
 	Prefix string `json:"prefix,omitempty"`
 	// Destination is the local directory, an absolute path. It exists, and nobody else writes to it
-	// meanwhile.
+	// meanwhile. Path is what the job and its command call it: for messages.
 	Destination string `json:"destination"`
+	Path        string `json:"path"`
 }
 
 // Package is an archive, .tgz or .tar.gz, to be unpacked into a local directory.
@@ -126,8 +127,10 @@ type Outputs struct {
 type Output struct {
 	Field       string `json:"field"`
 	Destination string `json:"destination"`
-	// Source is the local directory, an absolute path.
+	// Source is the local directory, an absolute path. Path is what the job and its command call it: for
+	// messages, and for absolute links in it.
 	Source string `json:"source"`
+	Path   string `json:"path"`
 	Store  Store  `json:"store"`
 	// Prefix is that of the keys; it is empty or ends with /.
 	Prefix string `json:"prefix,omitempty"`

@@ -193,7 +193,7 @@ func (d *data) addInput(field string, m *v1alpha1.InputMapping, keys keys) error
 	d.mount(corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}, m.DestinationPath)
 	to := path.Join(inputDir, name)
 	d.stageMounts = append(d.stageMounts, corev1.VolumeMount{Name: name, MountPath: to})
-	d.stage.Inputs = append(d.stage.Inputs, agentapi.Input{Field: field, Source: m.SourcePath, Store: store, Prefix: prefix, Destination: to})
+	d.stage.Inputs = append(d.stage.Inputs, agentapi.Input{Field: field, Source: m.SourcePath, Store: store, Prefix: prefix, Destination: to, Path: path.Clean(m.DestinationPath)})
 	return nil
 }
 
@@ -270,7 +270,9 @@ func (d *data) addOutputs() error {
 		if !slices.ContainsFunc(d.outputMounts, func(v corev1.VolumeMount) bool { return v.MountPath == from }) {
 			d.outputMounts = append(d.outputMounts, corev1.VolumeMount{Name: volume.Name, MountPath: from, SubPath: volume.SubPath, ReadOnly: true})
 		}
-		d.outputs.Outputs[i] = agentapi.Output{Field: field, Destination: m.DestinationPath, Source: path.Join(from, below), Store: store, Prefix: prefix}
+		d.outputs.Outputs[i] = agentapi.Output{
+			Field: field, Destination: m.DestinationPath, Source: path.Join(from, below), Path: path.Clean(m.SourcePath), Store: store, Prefix: prefix,
+		}
 	}
 	if len(order) == 0 {
 		d.outputs.Outputs = nil

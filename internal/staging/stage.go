@@ -4,6 +4,7 @@
 package staging
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -88,7 +89,7 @@ func (s *staging) planInput(ctx context.Context, in agentapi.Input) error {
 	if err != nil {
 		return err
 	}
-	dir, err := localdir.Open(in.Destination, s.step)
+	dir, err := localdir.Open(in.Destination, cmp.Or(in.Path, in.Destination), s.step)
 	if err != nil {
 		return err
 	}
@@ -137,7 +138,7 @@ func (s *staging) unpack(ctx context.Context, p *agentapi.Package) error {
 	if err != nil {
 		return fault.At(p.Field, err)
 	}
-	dir, err := localdir.Open(p.Destination, s.step)
+	dir, err := localdir.Open(p.Destination, "", s.step) // errors have the names in the archive
 	if err != nil {
 		return fault.At(p.Field, err)
 	}

@@ -86,7 +86,7 @@ func unpack(t testing.TB, data []byte, l Limits) (string, error) {
 	if err := os.Mkdir(to, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	d, err := localdir.Open(to, nil)
+	d, err := localdir.Open(to, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestLinksFromBefore(t *testing.T) {
 	if err := os.Symlink("../victim", filepath.Join(to, "f")); err != nil {
 		t.Fatal(err)
 	}
-	d, err := localdir.Open(to, nil)
+	d, err := localdir.Open(to, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestLinksFromBefore(t *testing.T) {
 func TestSourceError(t *testing.T) {
 	data := pack(t, file("a", strings.Repeat("text", 10000)))
 	want := fault.Temporary(fault.Network, "k", "the network", "")
-	d, err := localdir.Open(t.TempDir(), nil)
+	d, err := localdir.Open(t.TempDir(), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

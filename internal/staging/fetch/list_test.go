@@ -63,7 +63,7 @@ func TestConflicts(t *testing.T) {
 
 // TestTooLargeForDisk compares with the disk before the first request.
 func TestTooLargeForDisk(t *testing.T) {
-	dir, err := localdir.Open(t.TempDir(), nil)
+	dir, err := localdir.Open(t.TempDir(), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestLocalConflicts(t *testing.T) {
 	if err := os.WriteFile(name+"/file", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	dir, err := localdir.Open(name, nil)
+	dir, err := localdir.Open(name, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
