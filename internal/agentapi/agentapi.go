@@ -177,9 +177,11 @@ type Limits struct {
 	// part. Source: BatchCompute, OutputMappingConfig.WorkerNum, WorkerPartSize.
 	Workers   int   `json:"workers,omitempty"`
 	PartBytes int64 `json:"partBytes,omitempty"`
-	// MaxBytes bounds what is stored locally, archives unpacked; MaxFiles the number of files.
-	MaxBytes int64 `json:"maxBytes,omitempty"`
-	MaxFiles int   `json:"maxFiles,omitempty"`
+	// MaxBytes bounds what is stored locally, archives unpacked, and MaxBytesField is the field that sets it: for
+	// messages. MaxFiles bounds the number of files.
+	MaxBytes      int64  `json:"maxBytes,omitempty"`
+	MaxBytesField string `json:"maxBytesField,omitempty"`
+	MaxFiles      int    `json:"maxFiles,omitempty"`
 	// StallSeconds is how long a transfer may make no progress before it is tried again, and
 	// NoProgressSeconds how long it is tried without progress before it fails.
 	StallSeconds      int `json:"stallSeconds,omitempty"`

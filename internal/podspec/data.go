@@ -409,7 +409,7 @@ func (d *data) addContainers() {
 	d.stage.MessageBytes, d.exec.MessageBytes, d.outputs.MessageBytes = bytes, bytes, bytes
 	if len(d.stage.Inputs) > 0 || d.stage.Package != nil {
 		d.stage.Version = agentapi.Version
-		d.stage.Limits.MaxBytes = d.diskBytes()
+		d.stage.Limits.MaxBytes, d.stage.Limits.MaxBytesField = d.diskBytes()
 		spec.InitContainers = append(spec.InitContainers, d.agent(StageContainer, "stage", d.stage, used(d.stageMounts, d.stage), "256Mi"))
 	}
 	stores := len(d.outputs.Outputs) > 0 || d.outputs.Stdout != nil || d.outputs.Stderr != nil || d.exec.HoldSeconds > 0
@@ -479,10 +479,31 @@ func configuration(config any) []corev1.EnvVar {
 	return out
 }
 
-// diskBytes is what the kubelet lets the Pod write to its node's disk, 0 where nothing is limited: only the container of
-// the command has a limit. Unit: bytes.
-func (d *data) diskBytes() int64 {
-	return d.container.Resources.Limits.StorageEphemeral().Value()
+// diskBytes is what the kubelet lets the Pod write to its node's disk, and the field that says so; 0 where nothing is
+// limited: only the container of the command has a limit. Unit: bytes.
+func (d *data) diskBytes() (n int64, field string) {
+	limit, ok := d.container.Resources.Limits[corev1.ResourceEphemeralStorage]
+	if !ok || limit.Value() <= 0 {
+		return 0, ""
+	}
+	of := "computeEnv."
+	if d.env.Name != "" {
+		of = d.ofEnv("")
+	}
+	switch k := d.env.Kubernetes.Resources; {
+	case k != nil && hasKey(k.Limits, corev1.ResourceEphemeralStorage):
+		field = of + "kubernetes.resources.limits.ephemeral-storage"
+	case d.env.Data.SystemDisk != nil:
+		field = of + "envData.systemDisk.diskSize"
+	default:
+		field = "the machine type"
+	}
+	return limit.Value(), field
+}
+
+func hasKey(list corev1.ResourceList, name corev1.ResourceName) bool {
+	_, ok := list[name]
+	return ok
 }
 
 // splitRemote splits scheme://host/file; file begins with a slash.

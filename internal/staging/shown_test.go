@@ -46,7 +46,7 @@ func TestShownPaths(t *testing.T) {
 			in := w.input("p/", dir)
 			in.Path = "/scenes"
 			return w.agent.stage(t.Context(), agentapi.Stage{Limits: w.limits, Inputs: []agentapi.Input{in}})
-		}, `inputMappings[0]: "/scenes/sub/a": the disk is full`},
+		}, `inputMappings[0]: "/scenes/sub/a": the disk of the cluster node is full`},
 		"no input": {func(w *world, dir string) agentapi.Result {
 			in := w.input("p/", filepath.Join(dir, "missing"))
 			in.Path = "/scenes"
@@ -57,7 +57,7 @@ func TestShownPaths(t *testing.T) {
 			full(w)
 			p := &agentapi.Package{Field: "application.packagePath", Destination: dir, Store: &w.store, Key: "p.tgz"}
 			return w.agent.stage(t.Context(), agentapi.Stage{Limits: small, Package: p})
-		}, `application.packagePath: "bin/run": the disk is full`},
+		}, `application.packagePath: "bin/run": the disk of the cluster node is full`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, dir := newWorld(t), filepath.Join(t.TempDir(), "agent")

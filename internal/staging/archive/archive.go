@@ -26,6 +26,8 @@ import (
 type Limits struct {
 	// Bytes is of all files together, unpacked. Default: 64 GiB.
 	Bytes int64
+	// Field is the field that sets Bytes; empty means that none does.
+	Field string
 	// Files is of all entries. Default: 1,000,000.
 	Files int
 	// Depth is of directories. Default: 100.
@@ -236,7 +238,7 @@ func (u *unpacker) file(name string, h *tar.Header, t io.Reader, in *input) erro
 // count adds bytes.
 func (u *unpacker) count(name string, n int64) error {
 	if u.bytes += n; u.bytes > u.limits.Bytes {
-		return fault.Final(fault.Limit, name, fmt.Sprintf("the archive has more than %d bytes, unpacked", u.limits.Bytes), "pack less, or ask for a larger disk")
+		return fault.TooLarge(name, "the archive has, unpacked,", u.limits.Bytes, u.limits.Field)
 	}
 	return nil
 }

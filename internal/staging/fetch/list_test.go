@@ -72,7 +72,7 @@ func TestTooLargeForDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := dir.CheckSpace(p.Bytes - p.Present(dir)); !fault.Is(err, fault.Disk) || fault.As(err).Class != "permanent" {
+	if err := dir.CheckSpace(p.Bytes - p.Present(dir)); !fault.Is(err, fault.Disk) || fault.As(err).Class != "permanent" || !strings.HasPrefix(err.Error(), "1.0 EiB are needed, and ") || fault.As(err).Advice != fault.MoreDisk {
 		t.Errorf("error %v", err)
 	}
 	free, size, err := dir.Space()

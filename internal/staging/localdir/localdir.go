@@ -280,11 +280,11 @@ func (d *Dir) CheckSpace(need int64) error {
 	if err != nil || need <= free {
 		return err
 	}
-	reason := fmt.Sprintf("%d bytes are needed, and %d of %d are free on the disk", need, free, size)
+	reason := fmt.Sprintf("%s are needed, and %s of %s are free on the disk of the cluster node", fault.FormatBytes(need), fault.FormatBytes(free), fault.FormatBytes(size))
 	if need > size {
-		return fault.Final(fault.Disk, d.shown, reason, "ask for a larger disk")
+		return fault.Final(fault.Disk, d.shown, reason, fault.MoreDisk)
 	}
-	return fault.Temporary(fault.Disk, d.shown, reason, "ask for a larger disk")
+	return fault.Temporary(fault.Disk, d.shown, reason, fault.MoreDisk)
 }
 
 // Remove removes a file or a link.
