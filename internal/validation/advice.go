@@ -26,6 +26,8 @@ type adviceRow struct {
 	// asks, if given, is when with the subject.
 	asks func(*subject, reflect.Value) bool
 	text string
+	// says, if given, is put behind text: what depends on the value.
+	says func(*subject, reflect.Value) string
 }
 
 const derivedText = "is not in the operator's catalogue: its size was derived from its name"

@@ -5,6 +5,7 @@ package validation
 
 import (
 	"cmp"
+	"fmt"
 	"path"
 	"reflect"
 	"slices"
@@ -29,8 +30,22 @@ var sourceAdvice = []adviceRow{
 	{field: "inputMappings[].sourcePath", when: hasPlaceholder, text: placeholderText},
 }
 
+// insideOutput is the row of a field whose path is a mount.
+func insideOutput(field string) adviceRow {
+	return adviceRow{
+		field: field, asks: func(s *subject, v reflect.Value) bool { return s.outputAround(v.String()) >= 0 },
+		text: "lies inside ",
+		says: func(s *subject, v reflect.Value) string {
+			return fmt.Sprintf("outputMappings[%d].sourcePath, which does not store it: it is another file system", s.outputAround(v.String()))
+		},
+	}
+}
+
 // dataAdvice are the rows about what tasks read and store.
 var dataAdvice = slices.Concat(ofTasks(sourceAdvice), []adviceRow{
+	insideOutput("job.tasks[].inputMappings[].destinationPath"),
+	insideOutput("job.tasks[].computeEnv.mountDataDisks[].localPath"),
+	insideOutput("job.tasks[].computeEnv.kubernetes.volumeMounts[].mountPath"),
 	{
 		field: "job.tasks[].outputMappings[]",
 		asks:  (*subject).sharesOutput,
@@ -68,6 +83,19 @@ func hasPlaceholder(v reflect.Value) bool {
 		rest = strings.ReplaceAll(rest, p, "")
 	}
 	return strings.Contains(rest, "${")
+}
+
+// outputAround returns the index of the first OutputMapping of the task whose directory has a path inside it;
+// negative if none has. What is mounted there is no part of what is stored.
+func (s *subject) outputAround(inside string) int {
+	if s.task == nil || inside == "" {
+		return -1
+	}
+	inside = samePlace(inside)
+	return slices.IndexFunc(s.task.OutputMappings, func(m v1alpha1.OutputMapping) bool {
+		dir := samePlace(m.SourcePath)
+		return m.SourcePath != "" && inside != dir && isBelow(inside, dir)
+	})
 }
 
 // indexPlaceholder makes names differ between the instances of a task.

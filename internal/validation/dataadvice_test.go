@@ -27,6 +27,7 @@ func TestDataWarnings(t *testing.T) {
 	output := func(to string) []v1alpha1.OutputMapping {
 		return []v1alpha1.OutputMapping{{SourcePath: "/out", DestinationPath: to}}
 	}
+	const notStored = ", which does not store it: it is another file system"
 	const shared = "stores the files of all instances in one place, where they overwrite each other's: put ${BATCH_TASK_INSTANCE_INDEX} into destinationPath, or into the names"
 	const noOptions = "has a mountOptionParameter without effect: objects are copied, and NFS takes options only with a csiDriver of the operator's catalogue"
 	const oneLog = "gives the logs of several instances, or stdout and stderr, the name of one object, which has the last of them: use the placeholders, or no file name"
@@ -66,6 +67,24 @@ func TestDataWarnings(t *testing.T) {
 		"both logs": {1, func(t *v1alpha1.Task) {
 			t.RedirectInfo = &v1alpha1.RedirectInfo{StdoutRedirectPath: "cos://b.c/", StdoutRedirectFileName: "log", StderrRedirectPath: "cos://b.c/", StderrRedirectFileName: "log"}
 		}, []string{task + "redirectInfo " + oneLog}},
+		"mounts inside an output": {1, func(t *v1alpha1.Task) {
+			t.OutputMappings = append(output("cos://b.c/"), v1alpha1.OutputMapping{SourcePath: "/results/", DestinationPath: "cos://b.c/2/"})
+			t.InputMappings = append(input("cos://b.c/in/", ""), v1alpha1.InputMapping{SourcePath: "cos://b.c/x/", DestinationPath: "/results/in/"})
+			t.ComputeEnv.EnvData = &v1alpha1.EnvData{DataDisks: []v1alpha1.DataDisk{{DiskType: "LOCAL_SSD", DiskSize: ptr(int64(10))}}}
+			t.ComputeEnv.MountDataDisks = []v1alpha1.MountDataDisk{{LocalPath: "/out/scratch"}}
+			t.ComputeEnv.Kubernetes = &v1alpha1.KubernetesOptions{
+				Volumes:      []v1alpha1.Volume{{Name: "v", EmptyDir: &v1alpha1.EmptyDirVolume{}}},
+				VolumeMounts: []v1alpha1.VolumeMount{{Name: "v", MountPath: "/outside"}, {Name: "v", MountPath: "/results/a/b"}},
+			}
+		}, []string{
+			task + "computeEnv.mountDataDisks[0].localPath lies inside outputMappings[0].sourcePath" + notStored,
+			task + "computeEnv.kubernetes.volumeMounts[1].mountPath lies inside outputMappings[1].sourcePath" + notStored,
+			task + "inputMappings[1].destinationPath lies inside outputMappings[1].sourcePath" + notStored,
+		}},
+		"mounts that are an output": {1, func(t *v1alpha1.Task) {
+			t.OutputMappings = output("cos://b.c/")
+			t.InputMappings = []v1alpha1.InputMapping{{SourcePath: "cos://b.c/in/", DestinationPath: "/out/"}, {SourcePath: "cos://b.c/x/", DestinationPath: "/ou"}}
+		}, nil},
 		"keys": {1, func(t *v1alpha1.Task) {
 			a := v1alpha1.Authentication{Scene: "COS", SecretID: "id", SecretKeySecretRef: &v1alpha1.SecretRef{Name: "keys"}}
 			t.Authentications = []v1alpha1.Authentication{a, a}
