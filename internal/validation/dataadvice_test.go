@@ -53,6 +53,30 @@ func TestDataWarnings(t *testing.T) {
 			[]string{task + "inputMappings[0] " + noOptions}},
 		"one place": {2, func(t *v1alpha1.Task) { t.OutputMappings = output("cos://b.c/${BATCH_JOB_ID}/") },
 			[]string{task + "outputMappings[0] " + shared}},
+		"names without braces": {1, func(t *v1alpha1.Task) {
+			t.Application.DeliveryForm, t.Application.PackagePath = "PACKAGE", "https://h.example/$(BATCH_JOB_ID)/p.tgz"
+			t.InputMappings = []v1alpha1.InputMapping{{SourcePath: "cos://b.c/$BATCH_JOB_ID/", DestinationPath: "/in/${BATCH_TASK_NAME}"}}
+			t.OutputMappings = []v1alpha1.OutputMapping{{SourcePath: "/out/$BATCH_TASK_INSTANCE_INDEX", DestinationPath: "cos://b.c/${BATCH_JOB_ID}/$BATCH_TASK_INSTANCE_INDEX/"}}
+			t.RedirectInfo = &v1alpha1.RedirectInfo{StdoutRedirectPath: "cos://b.c/$$BATCH_JOB_ID/", StderrRedirectPath: "cos://b.c/", StderrRedirectFileName: "$BATCH_JOB_ID.log"}
+			t.RedirectLocalInfo = &v1alpha1.RedirectLocalInfo{StdoutLocalPath: "/log/$X"}
+			t.ComputeEnv.Kubernetes = &v1alpha1.KubernetesOptions{
+				Volumes:      []v1alpha1.Volume{{Name: "v", EmptyDir: &v1alpha1.EmptyDirVolume{}}},
+				VolumeMounts: []v1alpha1.VolumeMount{{Name: "v", MountPath: "/v", SubPath: "$BATCH_TASK_INSTANCE_NUM/${BATCH_TASK_INSTANCE_NUM}"}},
+			}
+		}, []string{
+			task + "application.packagePath " + placeholderText,
+			task + "computeEnv.kubernetes.volumeMounts[0].subPath has a $ that is not replaced: write ${NAME} for a variable of the instance",
+			task + "inputMappings[0].sourcePath " + placeholderText,
+			task + "inputMappings[0].destinationPath " + localText,
+			task + "outputMappings[0].sourcePath " + localText,
+			task + "outputMappings[0].destinationPath " + placeholderText,
+			task + "redirectInfo.stdoutRedirectPath " + placeholderText,
+			task + "redirectInfo.stderrRedirectFileName " + placeholderText,
+			task + "redirectLocalInfo.stdoutLocalPath " + localText,
+		}},
+		"a dollar is no placeholder": {1, func(t *v1alpha1.Task) {
+			t.OutputMappings = []v1alpha1.OutputMapping{{SourcePath: "/out$/5$", DestinationPath: "cos://b.c/$/5$/${BATCH_JOB_ID}$/"}}
+		}, nil},
 		"placeholders that are none": {1, func(t *v1alpha1.Task) {
 			t.InputMappings = input("cos://b.c/${HOME}/", "")
 			t.OutputMappings = output("cos://b.c/${BATCH_TASK_INSTANCE_NUM}/")
