@@ -654,8 +654,8 @@ func TestRules(t *testing.T) {
 			[]string{
 				"MissingParameter " + task + ".inputMappings[0].sourcePath: must be given",
 				"MissingParameter " + task + ".inputMappings[0].destinationPath: must be given",
-				"InvalidParameterValue.RemoteStorageSchemeType " + task + ".inputMappings[1].sourcePath: cfs:// or nfs://, got",
 				"UnsupportedOperation " + task + ".inputMappings[1].destinationPath: has no Windows machines",
+				"InvalidParameterValue.RemoteStorageSchemeType " + task + ".inputMappings[1].sourcePath: cfs:// or nfs:// for a destinationPath of Windows, got",
 				"MissingParameter " + task + ".outputMappings[0].sourcePath: must be given",
 				"MissingParameter " + task + ".outputMappings[0].destinationPath: must be given",
 				"InvalidParameterValue.LocalPath " + task + ".outputMappings[1].sourcePath: absolute path",
