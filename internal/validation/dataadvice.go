@@ -29,6 +29,51 @@ var sourceAdvice = []adviceRow{
 	},
 	{field: "inputMappings[].sourcePath", when: hasPlaceholder, text: placeholderText},
 	{field: "inputMappings[].destinationPath", when: hasAnyPlaceholder, text: localText},
+	unknownStore("inputMappings[].sourcePath"),
+}
+
+// unknownStore is the row of a remote path.
+func unknownStore(field string) adviceRow {
+	return adviceRow{
+		field: field, asks: (*subject).isUnknownStore,
+		text: "has a host that is not BUCKET-APPID.cos.REGION.myqcloud.com, and the operator's catalogue has no store for it: ",
+		says: func(s *subject, v reflect.Value) string {
+			bucket, _, _ := strings.Cut(cosHost(v.String()), ".")
+			store, _ := s.offers.Store(cosHost(v.String()))
+			text := fmt.Sprintf("bucket %s of %s is used", bucket, store.Endpoint)
+			if len(text) > maxStoreText {
+				text = text[:maxStoreText-3] + "..."
+			}
+			return text
+		},
+	}
+}
+
+// maxStoreText bounds what a warning repeats of a host. Unit: bytes.
+const maxStoreText = 60
+
+// cosHost returns the host of a cos:// path; "" of any other.
+func cosHost(remote string) string {
+	rest, ok := strings.CutPrefix(remote, "cos://")
+	if !ok {
+		return ""
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	return host
+}
+
+// isUnknownStore reports whether neither the catalogue nor the vendor's form says which store a remote path means. It
+// does so once for a host: all paths of a job may have the same one.
+func (s *subject) isUnknownStore(v reflect.Value) bool {
+	host := cosHost(v.String())
+	if !isHost(host) || s.offers == nil || s.hosts[host] || s.offers.KnowsHost(host) {
+		return false
+	}
+	if s.hosts == nil {
+		s.hosts = map[string]bool{}
+	}
+	s.hosts[host] = true
+	return true
 }
 
 // insideOutput is the row of a field whose path is a mount.
@@ -44,6 +89,10 @@ func insideOutput(field string) adviceRow {
 
 // dataAdvice are the rows about what tasks read and store.
 var dataAdvice = slices.Concat(ofTasks(sourceAdvice), placeholderAdvice(), []adviceRow{
+	unknownStore("job.tasks[].application.packagePath"),
+	unknownStore("job.tasks[].outputMappings[].destinationPath"),
+	unknownStore("job.tasks[].redirectInfo.stdoutRedirectPath"),
+	unknownStore("job.tasks[].redirectInfo.stderrRedirectPath"),
 	insideOutput("job.tasks[].inputMappings[].destinationPath"),
 	insideOutput("job.tasks[].computeEnv.mountDataDisks[].localPath"),
 	insideOutput("job.tasks[].computeEnv.kubernetes.volumeMounts[].mountPath"),

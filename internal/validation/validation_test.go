@@ -874,6 +874,8 @@ type fake struct {
 
 func (*fake) FileSystem(string) catalog.FileSystem { return catalog.FileSystem{} }
 
+func (*fake) KnowsHost(string) bool { return true }
+
 func (*fake) Store(string) (s catalog.Store, ok bool) { return s, true }
 
 func (f *fake) Policy() *catalog.Policy { return &f.policy }

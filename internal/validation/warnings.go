@@ -72,6 +72,8 @@ type subject struct {
 	task    *v1alpha1.Task
 	machine machine
 	offers  offers
+	// hosts are those of which it was said that nobody knows their store.
+	hosts map[string]bool
 }
 
 // concerns says whether a rule has anything to do with the subject.
