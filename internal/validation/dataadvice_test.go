@@ -145,6 +145,26 @@ func TestDataWarnings(t *testing.T) {
 	}
 }
 
+// What kubectl keeps of a manifest is in the object, though the fields are not.
+func TestAppliedSecrets(t *testing.T) {
+	const applied = `{"spec":{"job":{"tasks":[{"application":{"docker":{"password":"planted"}},"authentications":[{"secretKey":"planted"}]}]}}}`
+	job := request("a")
+	job.Annotations = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": applied}
+	want := []string{
+		"metadata.annotations[kubectl.kubernetes.io/last-applied-configuration] has a secretKey, which everybody who may read this object can see: replace that credential, and use secretKeySecretRef",
+		"metadata.annotations[kubectl.kubernetes.io/last-applied-configuration] has a password, which everybody who may read this object can see: replace that credential, and use passwordSecretRef",
+	}
+	got := Validator{}.Warnings(job)
+	checkWarnings(t, got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	job.Annotations["kubectl.kubernetes.io/last-applied-configuration"] = `{"secretKeySecretRef":{"name":"secretKey"},"passwordSecretRef":{}}`
+	if got := (Validator{}).Warnings(job); got != nil {
+		t.Errorf("references are no secrets: %q", got)
+	}
+}
+
 // The policy restricts which Secrets are keys, and volumes of type nfs.
 func TestDataPolicy(t *testing.T) {
 	offers, err := catalog.Parse([]byte("apiVersion: config.batchcompute.dev/v1alpha1\nkind: Catalog\ndefaultImage: busybox\n" +

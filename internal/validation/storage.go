@@ -182,7 +182,8 @@ func (c *checker) checkAuthentication(a *v1alpha1.Authentication, path *field.Pa
 	}
 	c.required(a.SecretID, path, "secretId")
 	if a.SecretKeySecretRef == nil {
-		c.fail(errcode.MissingParameter, path, "secretKeySecretRef", "must name the Secret that has the key")
+		c.fail(errcode.MissingParameter, path, "secretKeySecretRef", "must name the Secret that has the key; the key itself, secretKey, is no field of a job: "+
+			"kubectl create secret generic cos-key --from-file=secretKey=FILE in the job's namespace makes the Secret for secretKeySecretRef: {name: cos-key}")
 	}
 	c.checkSecretRef(a.SecretKeySecretRef, path, "secretKeySecretRef")
 	if a.SecretKeySecretRef != nil {

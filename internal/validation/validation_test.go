@@ -721,7 +721,7 @@ func TestRules(t *testing.T) {
 			[]string{
 				"MissingParameter " + task + ".authentications[0].scene: must be given",
 				"MissingParameter " + task + ".authentications[0].secretId: must be given",
-				"MissingParameter " + task + ".authentications[0].secretKeySecretRef: Secret that has the key",
+				"MissingParameter " + task + ".authentications[0].secretKeySecretRef: kubectl create secret generic cos-key --from-file=secretKey=FILE in the job's namespace makes the Secret for secretKeySecretRef: {name: cos-key}",
 				"InvalidParameterValue " + task + ".authentications[1].scene: must be COS",
 				"InvalidParameterValue " + task + ".authentications[1].secretKeySecretRef.name: name of a Secret",
 			},

@@ -34,7 +34,7 @@ func (v Validator) Warnings(job *v1alpha1.BatchJob) []string {
 
 func jobWarnings(job *v1alpha1.BatchJob, o offers) []string {
 	spec := reflect.ValueOf(&job.Spec).Elem()
-	w := &warner{subject: subject{job: &job.Spec.Job, offers: o}}
+	w := &warner{subject: subject{job: &job.Spec.Job, offers: o}, lines: appliedSecrets(job.Annotations)}
 	for _, r := range warningRules.before {
 		w.apply(r, spec)
 	}
@@ -53,7 +53,7 @@ func jobWarnings(job *v1alpha1.BatchJob, o offers) []string {
 
 func envWarnings(env *v1alpha1.ComputeEnv, o offers) []string {
 	spec := reflect.ValueOf(&env.Spec).Elem()
-	w := &warner{subject: subject{machine: machine{env.Spec.EnvData, env.Spec.MountDataDisks}, offers: o}}
+	w := &warner{subject: subject{machine: machine{env.Spec.EnvData, env.Spec.MountDataDisks}, offers: o}, lines: appliedSecrets(env.Annotations)}
 	for _, r := range envRules {
 		w.apply(r, spec)
 	}
