@@ -72,6 +72,22 @@ func TestShownPaths(t *testing.T) {
 	}
 }
 
+// TestEmptyOutput: a directory that the command left empty stores nothing, and is no failure.
+func TestEmptyOutput(t *testing.T) {
+	w := newWorld(t)
+	if r := w.push(t, t.TempDir(), "p/"); r.Class != "" || r.Message != "" || r.Files != 0 || len(w.Keys()) != 0 {
+		t.Errorf("empty: %+v, objects %q", r, w.Keys())
+	}
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "a/b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := w.push(t, dir, "p/")
+	if keys := w.Keys(); r.Class != "" || len(keys) != 1 || keys[0] != "p/a/b/" {
+		t.Errorf("empty directories: %+v, objects %q", r, keys)
+	}
+}
+
 // TestAbsoluteLinks: a command writes links with the paths that it knows, which the agent does not have.
 func TestAbsoluteLinks(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
