@@ -318,7 +318,7 @@ func (a *attempt) slowStartReason() (reason, detail string) {
 	detail = fmt.Sprintf("node %s has been preparing the container for more than %d s: pulling %s, or mounting volumes",
 		pod.Spec.NodeName, int(slowStart/time.Second), image)
 	env := envOf(a.task.Task, a.obs.Envs)
-	if names := needs(a.task.Spec, env); names != "" {
+	if names := needs(a.task.Spec, env, pod); names != "" {
 		detail += "; kubectl describe pod says what fails of: " + names
 	}
 	if mountsFileSystem(a.task.Spec, env) {

@@ -6,6 +6,7 @@ package push
 import (
 	"cmp"
 	"context"
+	"errors"
 	"hash/maphash"
 	"io/fs"
 	"iter"
@@ -42,6 +43,9 @@ type Options struct {
 	Workers   int
 	PartBytes int64
 	Meter     *meter.Meter
+	// Shown is what errors call the directory or the file, and where the absolute links in it lead: the command
+	// knows it by another path than the agent. Empty means its name.
+	Shown string
 	// Digest gets what is stored, in the order of the keys; nil means that nobody needs it.
 	Digest *Digest
 }
@@ -65,14 +69,18 @@ const AbortTime = 5 * time.Second
 // are there with the same contents are not sent again, and uploads of the same keys that an earlier run did
 // not end are aborted. So are those of this run if it fails or its ctx ends, within AbortTime. A file that cannot be an object is an error at the end, and the others are stored.
 func Dir(ctx context.Context, dir, prefix string, o Options) error {
+	o.Shown = filepath.Clean(cmp.Or(o.Shown, dir))
 	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.Final(fault.Local, o.Shown, "the directory does not exist", "have the command create it").Because(err)
+	}
 	if err != nil {
-		return fault.OfFile(dir, err)
+		return fault.OfFile(o.Shown, err)
 	}
 	defer root.Close()
 	above, err := root.Stat(".")
 	if err != nil {
-		return fault.OfFile(dir, err)
+		return fault.OfFile(o.Shown, err)
 	}
 	p := newPusher(ctx, root, prefix, o)
 	defer p.cancel(nil)
@@ -80,7 +88,7 @@ func Dir(ctx context.Context, dir, prefix string, o Options) error {
 		return err
 	}
 	w := &walker{
-		root: root, name: filepath.Clean(dir), prefix: prefix, visit: p.visit, bad: p.refused,
+		root: root, name: o.Shown, prefix: prefix, visit: p.visit, bad: p.refused,
 		skipped: func() { o.Meter.Skipped.Add(1) },
 	}
 	_ = w.walk(".", "", []fs.FileInfo{above}) // the pusher has the error
@@ -89,15 +97,17 @@ func Dir(ctx context.Context, dir, prefix string, o Options) error {
 
 // File copies one file to an object.
 func File(ctx context.Context, name, key string, o Options) error {
+	o.Shown = cmp.Or(o.Shown, name)
 	root, err := os.OpenRoot(filepath.Dir(name))
 	if err != nil {
-		return fault.OfFile(name, err)
+		return fault.OfFile(o.Shown, err)
 	}
 	defer root.Close()
 	info, err := root.Stat(filepath.Base(name))
 	if err != nil {
-		return fault.OfFile(name, err)
+		return fault.OfFile(o.Shown, err)
 	}
+	o.Shown = filepath.Dir(o.Shown)
 	p := newPusher(ctx, root, "", o)
 	defer p.cancel(nil)
 	p.known = nil // other objects may start with the key
@@ -319,7 +329,7 @@ func (p *pusher) isKnown(key string, size int64) bool {
 }
 
 // display returns an entry's path for errors.
-func (p *pusher) display(e entry) string { return path.Join(p.root.Name(), e.name) }
+func (p *pusher) display(e entry) string { return path.Join(p.Shown, e.name) }
 
 // partBytes returns the size of the parts of a file.
 func (p *pusher) partBytes(size int64) int64 {
