@@ -116,7 +116,7 @@ func init() {
 	troubles["the node dies after it started the command and before it started the container that stores the outputs"] = []trouble{{
 		begin: func(w *world) { withOutputsContainer(255, notCreated)(w); doA(loseSandbox)(w) },
 		end:   func(w *world) { w.step(); outputsReport(137, "")(w) },
-		state: v1alpha1.TaskInstanceStarting, reason: v1alpha1.ReasonPodDeleted, after: "m1",
+		state: v1alpha1.TaskInstanceStarting, reason: v1alpha1.ReasonPodFailed, after: "m1",
 	}}
 	troubles["the Pod is stopped while the outputs of its command, which has ended, are being stored"] = []trouble{{
 		begin: func(w *world) { withOutputsContainer(0, outputsRun)(w); w.step().stop("a/0").step() },

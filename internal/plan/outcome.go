@@ -171,6 +171,8 @@ func (a *attempt) blameMachine(end *outcome) {
 		// Whether the addresses are of other nodes at this moment is no matter.
 		end.outdated = true
 		end.by(byMachine, v1alpha1.ReasonHostNotFound, "the nodes that the Pod waited for no longer have the addresses of placement.hostIps; another Pod is created")
+	case endIsUnknown(pod) && stateOf(pod).Terminated.Reason == "Unknown": // and then the operator stopped what was left
+		end.by(byMachine, v1alpha1.ReasonPodFailed, "%s restarted while the command ran", nodeOf(pod))
 	default:
 		end.by(byMachine, v1alpha1.ReasonPodDeleted, "the Pod was deleted before the command had ended")
 	}
