@@ -39,7 +39,7 @@ func TestShownPaths(t *testing.T) {
 	}{
 		"a name":    {outputs(func(dir string) error { return os.WriteFile(dir+"/bad\xff", nil, 0o600) }), `outputMappings[0]: "/frames/1/bad\xff": `},
 		"a link":    {outputs(func(dir string) error { return os.Symlink(dir, dir+"/up") }), `outputMappings[0]: "/frames/1/up": `},
-		"no output": {outputs(func(dir string) error { return os.Remove(dir) }), `outputMappings[0]: "/frames/1": the directory does not exist; have the command create it`},
+		"no output": {outputs(os.Remove), `outputMappings[0]: "/frames/1": the directory does not exist; have the command create it`},
 		"an input": {func(w *world, dir string) agentapi.Result {
 			w.Set("p/sub/a", []byte("x"), nil)
 			full(w)
