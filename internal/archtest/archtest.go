@@ -39,7 +39,7 @@ const module = "batchcompute.dev/operator"
 var (
 	purePkgs  = []string{"agentapi", "catalog", "conditions", "convert", "dag", "dockerrun", "errcode", "naming", "plan", "podspec", "proof", "ranges", "resolve", "retry", "sanitize", "validation"}
 	statePkgs = []string{"fairqueue", "fairrate", "flow", "membudget", "nodes"}
-	ioPkgs    = []string{"catalogfile", "certs", "lookup", "metrics", "nodepool", "podkey", "server", "staging", "uninstall", "webhook", "wrapper"}
+	ioPkgs    = []string{"catalogfile", "certs", "gateway", "lookup", "metrics", "nodepool", "podkey", "server", "staging", "uninstall", "webhook", "wrapper"}
 	testPkgs  = []string{"archtest", "testutil"}
 )
 
