@@ -37,7 +37,7 @@ const module = "batchcompute.dev/operator"
 // The packages of internal/, by layer. A new package must be entered here. The lists of depguard in
 // .golangci.yml are the same; TestDepguard compares them.
 var (
-	purePkgs  = []string{"agentapi", "catalog", "conditions", "convert", "dag", "dockerrun", "errcode", "naming", "plan", "podspec", "proof", "ranges", "resolve", "retry", "sanitize", "validation"}
+	purePkgs  = []string{"agentapi", "catalog", "conditions", "convert", "dag", "dockerrun", "errcode", "naming", "params", "plan", "podspec", "proof", "ranges", "resolve", "retry", "sanitize", "validation"}
 	statePkgs = []string{"fairqueue", "fairrate", "flow", "membudget", "nodes"}
 	ioPkgs    = []string{"catalogfile", "certs", "gateway", "lookup", "metrics", "nodepool", "podkey", "server", "staging", "uninstall", "webhook", "wrapper"}
 	testPkgs  = []string{"archtest", "testutil"}
