@@ -1,0 +1,299 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package objects
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilcache "k8s.io/apimachinery/pkg/util/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/gateway/refusal"
+	"batchcompute.dev/operator/internal/gateway/tenant"
+	"batchcompute.dev/operator/internal/naming"
+)
+
+// The resources that are read from the cache.
+var (
+	Jobs = schema.GroupResource{Group: v1alpha1.GroupVersion.Group, Resource: "batchjobs"}
+	Envs = schema.GroupResource{Group: v1alpha1.GroupVersion.Group, Resource: "computeenvs"}
+)
+
+// The forms of identifiers. Source: BatchCompute, samples of all actions.
+var (
+	jobIDForm = regexp.MustCompile(`^job-[0-9a-z]{8}$`)
+	envIDForm = regexp.MustCompile(`^env-[0-9a-z]{8}$`)
+)
+
+// Bounds of a search for an object that the cache does not have.
+const (
+	// cacheWait is how long the cache may take to show what was just created; after that the API server is asked.
+	cacheWait = 200 * time.Millisecond
+	cachePoll = 10 * time.Millisecond
+	// goneWait is how long the cache may take to show that an object was deleted.
+	goneWait = time.Second
+	// pageSize is how many objects a page of a live list has.
+	pageSize = 500
+	// absentTTL is how long an identifier that no object has is remembered. It cannot become that of an object that
+	// somebody knows: identifiers come from the UIDs of new objects.
+	absentTTL   = 10 * time.Second
+	absentCount = 4096
+)
+
+// Finder finds objects.
+type Finder struct {
+	cache  client.Reader
+	absent *utilcache.LRUExpireCache // namespace/identifier
+}
+
+// New returns a finder over a cache with CacheOptions that has not started.
+func New(ctx context.Context, c cache.Cache) (*Finder, error) {
+	if err := addIndexes(ctx, c); err != nil {
+		return nil, err
+	}
+	return NewFinder(c), nil
+}
+
+// NewFinder returns a finder over a reader with the indexes of this package.
+func NewFinder(c client.Reader) *Finder {
+	return &Finder{cache: c, absent: utilcache.NewLRUExpireCache(absentCount)}
+}
+
+// CheckJobID returns a Refusal for what is no job's identifier.
+func CheckJobID(id string) error {
+	if !jobIDForm.MatchString(id) {
+		return refusal.New(refusal.JobIDMalformed, "JobId must be job- and 8 characters of 0-9 and a-z")
+	}
+	return nil
+}
+
+// CheckEnvID returns a Refusal for what is no environment's identifier.
+func CheckEnvID(id string) error {
+	if !envIDForm.MatchString(id) {
+		return refusal.New(errcode.EnvIDMalformed, "EnvId must be env- and 8 characters of 0-9 and a-z")
+	}
+	return nil
+}
+
+// Job returns the job with an identifier, as the cache has it. It waits for the cache for a short time, and then asks
+// the API server. The result must not be changed. The error is a Refusal if there is no such job, or if the identity may
+// not read it.
+func (f *Finder) Job(ctx context.Context, c *tenant.Client, id string) (*v1alpha1.BatchJob, error) {
+	if err := CheckJobID(id); err != nil {
+		return nil, err
+	}
+	if err := c.Check(ctx, "get", Jobs); err != nil {
+		return nil, err
+	}
+	notFound := refusal.New(refusal.JobNotFound, "there is no job %s", id)
+	key := c.Namespace + "/" + id
+	if _, absent := f.absent.Get(key); absent {
+		return nil, notFound
+	}
+	job, err := f.awaitJob(ctx, c.Namespace, id)
+	if job != nil || err != nil {
+		return job, err
+	}
+	name, err := liveName(ctx, c, "BatchJobList", func(o *metav1.PartialObjectMetadata) bool { return naming.JobID(o.UID) == id })
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		f.absent.Add(key, nil, absentTTL)
+		return nil, notFound
+	}
+	whole, err := WholeJob(ctx, c, name)
+	if err != nil {
+		return nil, err
+	}
+	if whole == nil {
+		return nil, notFound
+	}
+	return strip(whole).(*v1alpha1.BatchJob), nil //nolint:forcetypeassert // of a job it is one
+}
+
+// awaitJob waits until the cache has a job, for a short time; nil if it has not.
+func (f *Finder) awaitJob(ctx context.Context, namespace, id string) (*v1alpha1.BatchJob, error) {
+	end := time.NewTimer(cacheWait)
+	defer end.Stop()
+	for {
+		job, err := f.cachedJob(ctx, namespace, id)
+		if job != nil || err != nil {
+			return job, err
+		}
+		select {
+		case <-end.C:
+			return nil, nil
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for the cache: %w", ctx.Err())
+		case <-time.After(cachePoll):
+		}
+	}
+}
+
+// cachedJob returns the job with an identifier; nil if the cache has none.
+func (f *Finder) cachedJob(ctx context.Context, namespace, id string) (*v1alpha1.BatchJob, error) {
+	var list v1alpha1.BatchJobList
+	if err := f.cache.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{jobsByID: id}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("looking for job %s: %w", id, err)
+	}
+	var found *v1alpha1.BatchJob
+	for i := range list.Items {
+		if found = &list.Items[i]; naming.JobID(found.UID) == id {
+			break // and not one that only shows its result
+		}
+	}
+	return found, nil
+}
+
+// JobWithToken returns a job of the cache with a client token; nil if there is none.
+func (f *Finder) JobWithToken(ctx context.Context, namespace, token string) (*v1alpha1.BatchJob, error) {
+	var list v1alpha1.BatchJobList
+	if err := f.cache.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{jobsByToken: token}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("looking for the job with a ClientToken: %w", err)
+	}
+	if len(list.Items) == 0 {
+		return nil, nil
+	}
+	return &list.Items[0], nil
+}
+
+// AllJobs returns the jobs of the identity's namespace, in no order. None must be changed.
+func (f *Finder) AllJobs(ctx context.Context, c *tenant.Client) ([]v1alpha1.BatchJob, error) {
+	if err := c.Check(ctx, "list", Jobs); err != nil {
+		return nil, err
+	}
+	var list v1alpha1.BatchJobList
+	if err := f.cache.List(ctx, &list, client.InNamespace(c.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing the jobs: %w", err)
+	}
+	return list.Items, nil
+}
+
+// AwaitJobGone waits for a short time until the cache shows that a job was deleted.
+func (f *Finder) AwaitJobGone(ctx context.Context, namespace, id string) {
+	ctx, cancel := context.WithTimeout(ctx, goneWait)
+	defer cancel()
+	for {
+		job, err := f.cachedJob(ctx, namespace, id)
+		if job == nil || err != nil || job.DeletionTimestamp != nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(cachePoll):
+		}
+	}
+}
+
+// WholeJob reads a job from the API server; nil if there is none.
+func WholeJob(ctx context.Context, c *tenant.Client, name string) (*v1alpha1.BatchJob, error) {
+	job := &v1alpha1.BatchJob{}
+	err := c.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: name}, job)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading BatchJob %s: %w", name, err)
+	}
+	return job, nil
+}
+
+// liveName returns the name of the object that matches, "" if there is none. It reads only metadata, in pages.
+func liveName(ctx context.Context, c *tenant.Client, kind string, matches func(*metav1.PartialObjectMetadata) bool) (string, error) {
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(kind))
+	for {
+		if err := c.List(ctx, list, client.InNamespace(c.Namespace), client.Limit(pageSize), client.Continue(list.Continue)); err != nil {
+			return "", fmt.Errorf("listing the metadata of the namespace's objects (%s): %w", kind, err)
+		}
+		for i := range list.Items {
+			if matches(&list.Items[i]) {
+				return list.Items[i].Name, nil
+			}
+		}
+		if list.Continue == "" {
+			return "", nil
+		}
+	}
+}
+
+// Env returns the ComputeEnv with an identifier, as Job does.
+func (f *Finder) Env(ctx context.Context, c *tenant.Client, id string) (*v1alpha1.ComputeEnv, error) {
+	if err := CheckEnvID(id); err != nil {
+		return nil, err
+	}
+	if err := c.Check(ctx, "get", Envs); err != nil {
+		return nil, err
+	}
+	notFound := refusal.New(errcode.ComputeEnvNotFound, "there is no compute environment %s", id)
+	key := c.Namespace + "/" + id
+	if _, absent := f.absent.Get(key); absent {
+		return nil, notFound
+	}
+	env, err := f.cachedEnv(ctx, c.Namespace, id)
+	if env != nil || err != nil {
+		return env, err
+	}
+	name, err := liveName(ctx, c, "ComputeEnvList", func(o *metav1.PartialObjectMetadata) bool { return naming.EnvID(o.UID) == id })
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		f.absent.Add(key, nil, absentTTL)
+		return nil, notFound
+	}
+	whole, err := WholeEnv(ctx, c, name)
+	if whole == nil && err == nil {
+		return nil, notFound
+	}
+	return whole, err
+}
+
+// cachedEnv returns the ComputeEnv with an identifier; nil if the cache has none.
+func (f *Finder) cachedEnv(ctx context.Context, namespace, id string) (*v1alpha1.ComputeEnv, error) {
+	var list v1alpha1.ComputeEnvList
+	if err := f.cache.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{envsByID: id}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("looking for ComputeEnv %s: %w", id, err)
+	}
+	if len(list.Items) == 0 {
+		return nil, nil
+	}
+	return &list.Items[0], nil
+}
+
+// AllEnvs returns the ComputeEnvs of the identity's namespace, in no order. None must be changed.
+func (f *Finder) AllEnvs(ctx context.Context, c *tenant.Client) ([]v1alpha1.ComputeEnv, error) {
+	if err := c.Check(ctx, "list", Envs); err != nil {
+		return nil, err
+	}
+	var list v1alpha1.ComputeEnvList
+	if err := f.cache.List(ctx, &list, client.InNamespace(c.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing the ComputeEnvs: %w", err)
+	}
+	return list.Items, nil
+}
+
+// WholeEnv reads a ComputeEnv from the API server; nil if there is none.
+func WholeEnv(ctx context.Context, c *tenant.Client, name string) (*v1alpha1.ComputeEnv, error) {
+	env := &v1alpha1.ComputeEnv{}
+	err := c.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: name}, env)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading ComputeEnv %s: %w", name, err)
+	}
+	return env, nil
+}
