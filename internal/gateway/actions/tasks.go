@@ -1,0 +1,223 @@
+// Copyright The BatchCompute Operator Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package actions
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/gateway/refusal"
+	"batchcompute.dev/operator/internal/gateway/view"
+	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/ranges"
+	"batchcompute.dev/operator/internal/validation"
+)
+
+// Bounds of DescribeTask. Source: BatchCompute, DescribeTask.
+const (
+	defaultInstances = 100
+	maxInstances     = 1000
+)
+
+// describeTaskRequest are the parameters of DescribeTask.
+type describeTaskRequest struct {
+	JobId    string `params:"required"` //nolint:revive // names of the API
+	TaskName string `params:"required"`
+	Offset   *int64
+	Limit    *int64
+	Filters  []filter `params:"orItem"`
+}
+
+// taskDetails is the answer of DescribeTask.
+type taskDetails struct {
+	JobID                  string `json:"JobId"`
+	TaskName               string
+	TaskState              string
+	CreateTime             string
+	EndTime                *string
+	TaskInstanceTotalCount int64
+	TaskInstanceSet        []view.Instance
+	TaskInstanceMetrics    view.Metrics
+}
+
+// describeTask lists instances of a task, by index. Only the instances of the page are looked at, unless a filter needs
+// the Pods of all that are active.
+func describeTask(ctx context.Context, c *call, in *describeTaskRequest) (any, error) {
+	page, err := pagingOf(in.Offset, in.Limit, defaultInstances, maxInstances, errcode.InvalidParameterValue)
+	if err != nil {
+		return nil, err
+	}
+	states, err := instanceStates(in.Filters)
+	if err != nil {
+		return nil, err
+	}
+	job, task, err := c.task(ctx, in.JobId, in.TaskName)
+	if err != nil {
+		return nil, asNotFound(err, refusal.TaskNotFound)
+	}
+	var active view.Pods
+	if view.NeedsPods(states) {
+		if active, err = c.podsOf(ctx, job, &task, nil, true); err != nil {
+			return nil, err
+		}
+	}
+	chosen, err := task.Select(states, active)
+	if err != nil {
+		return nil, err
+	}
+	v := task.View()
+	out := taskDetails{
+		JobID: naming.JobID(job.UID), TaskName: v.TaskName, TaskState: v.TaskState, CreateTime: v.CreateTime, EndTime: v.EndTime,
+		TaskInstanceTotalCount: int64(chosen.Len()),
+	}
+	indexes := view.Page(chosen, page.offset, page.limit)
+	pods, err := c.podsOf(ctx, job, &task, indexes, false)
+	if err != nil {
+		return nil, err
+	}
+	if out.TaskInstanceSet, err = task.Instances(indexes, pods); err != nil {
+		return nil, err
+	}
+	out.TaskInstanceMetrics, err = task.Metrics()
+	return out, err
+}
+
+// task returns a job and one of its tasks.
+func (c *call) task(ctx context.Context, id, name string) (*v1alpha1.BatchJob, view.Task, error) {
+	job, err := c.Objects.Job(ctx, c.client, id)
+	if err != nil {
+		return nil, view.Task{}, err
+	}
+	task, ok := view.FindTask(job, name)
+	if !ok {
+		return nil, task, refusal.New(refusal.TaskNotFound, "job %s has no task %s", id, validation.Quote(name))
+	}
+	return job, task, nil
+}
+
+// instanceStates reads the filters of DescribeTask: the states that are asked for, nil for all. Several filters must all
+// hold. The name task-instance-type is in the comments of older SDKs.
+func instanceStates(filters []filter) ([]string, error) {
+	state := equal(func(s string) string { return s })
+	matches, err := matcherOf(filters, map[string]property[string]{"task-instance-state": state, "task-instance-type": state}, nil)
+	if err != nil || len(filters) == 0 {
+		return nil, err
+	}
+	for _, f := range filters {
+		if err := checkStates(filters, f.Name); err != nil {
+			return nil, err
+		}
+	}
+	states := []string{}
+	for s := range jobStates {
+		if matches(s) {
+			states = append(states, s)
+		}
+	}
+	slices.Sort(states)
+	return states, nil
+}
+
+// podsOf reads the Pods of instances of a task: those with the indexes, or all that are active. They are read from the
+// API server's cache, as the caller.
+func (c *call) podsOf(ctx context.Context, job *v1alpha1.BatchJob, task *view.Task, indexes []int, active bool) (view.Pods, error) {
+	if !active && !task.MayHavePods(indexes) {
+		return nil, nil
+	}
+	terms := labels.Set{v1alpha1.LabelJobID: naming.JobID(job.UID), v1alpha1.LabelTaskName: task.Label()}
+	if active {
+		terms[v1alpha1.LabelTracked] = "true"
+	}
+	selector := labels.SelectorFromSet(terms)
+	if !active && len(indexes) < task.Count() {
+		values := make([]string, len(indexes))
+		for i, index := range indexes {
+			values[i] = strconv.Itoa(index)
+		}
+		some, err := labels.NewRequirement(v1alpha1.LabelTaskInstanceIndex, selection.In, values)
+		if err != nil {
+			return nil, fmt.Errorf("selecting the Pods of task %s: %w", task.Name, err)
+		}
+		selector = selector.Add(*some)
+	}
+	pods, err := c.pods(ctx, selector)
+	return view.NewPods(pods), err
+}
+
+// pods lists Pods of the namespace, as the caller.
+func (c *call) pods(ctx context.Context, selector labels.Selector) ([]corev1.Pod, error) {
+	var list corev1.PodList
+	if err := c.client.List(ctx, &list, client.InNamespace(c.client.Namespace), client.MatchingLabelsSelector{Selector: selector},
+		&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}}); err != nil {
+		return nil, fmt.Errorf("listing the Pods: %w", err)
+	}
+	return list.Items, nil
+}
+
+// terminateTaskInstanceRequest are the parameters of TerminateTaskInstance.
+type terminateTaskInstanceRequest struct {
+	JobId             string `params:"required"` //nolint:revive // names of the API
+	TaskName          string `params:"required"`
+	TaskInstanceIndex *int64 `params:"required"`
+}
+
+// terminateTaskInstance ends one instance of a job that has not ended.
+func terminateTaskInstance(ctx context.Context, c *call, in *terminateTaskInstanceRequest) (any, error) {
+	if in.TaskInstanceIndex == nil {
+		return nil, refusal.New(errcode.MissingParameter, "TaskInstanceIndex: must be given")
+	}
+	job, err := c.wholeJob(ctx, in.JobId)
+	if err != nil {
+		return nil, asNotFound(err, refusal.TaskInstanceNotFound)
+	}
+	task, ok := view.FindTask(job, in.TaskName)
+	if index := *in.TaskInstanceIndex; !ok || index < 0 || index >= int64(task.Count()) {
+		return nil, refusal.New(refusal.TaskInstanceNotFound, "job %s has no instance %d of a task %s", in.JobId, index, validation.Quote(in.TaskName))
+	}
+	index := int(*in.TaskInstanceIndex)
+	return nil, asNotFound(c.changeJob(ctx, job.Name, job, func(now *v1alpha1.BatchJob) (map[string]any, error) {
+		if now.UID != job.UID {
+			return nil, refusal.New(refusal.TaskInstanceNotFound, "there is no job %s", in.JobId)
+		}
+		task, _ := view.FindTask(now, in.TaskName) // tasks cannot be changed
+		if final, err := task.IsFinal(index); final || err != nil {
+			return nil, err
+		}
+		text, err := addTermination(now.Annotations[v1alpha1.AnnotationTerminate], task.Name, index)
+		if err != nil {
+			return nil, err
+		}
+		return map[string]any{"metadata": map[string]any{"annotations": map[string]any{v1alpha1.AnnotationTerminate: text}}}, nil
+	}), refusal.TaskInstanceNotFound)
+}
+
+// addTermination adds an instance to the text of v1alpha1.AnnotationTerminate. What of it cannot be read stays as it is.
+func addTermination(text, task string, index int) (string, error) {
+	parts, own := strings.Fields(text), ranges.Of(index)
+	kept := parts[:0]
+	for _, part := range parts {
+		name, indexes, _ := strings.Cut(part, "/")
+		if set, err := ranges.Parse(indexes); name == task && err == nil {
+			own = own.Union(set)
+			continue
+		}
+		kept = append(kept, part)
+	}
+	out := strings.Join(append(kept, task+"/"+own.String()), " ")
+	if len(out) > v1alpha1.MaxTerminateLength {
+		return "", refusal.New(errcode.UnsupportedOperation, "too many instances of the job were terminated one by one; terminate the job")
+	}
+	return out, nil
+}
