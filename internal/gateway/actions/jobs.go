@@ -54,7 +54,7 @@ func (c *call) wholeJob(ctx context.Context, id string) (*v1alpha1.BatchJob, err
 	}
 	whole, err := objects.WholeJob(ctx, c.client, job.Name)
 	if err == nil && (whole == nil || whole.UID != job.UID) {
-		return nil, refusal.New(refusal.JobNotFound, "there is no job %s", id)
+		return nil, refusal.New(errcode.JobNotFound, "there is no job %s", id)
 	}
 	return whole, err
 }
@@ -135,7 +135,7 @@ func checkStates(filters []filter, name string) error {
 	for i, f := range filters {
 		for _, value := range f.Values {
 			if f.Name == name && !jobStates[value] {
-				return refusal.New(refusal.InvalidFilterValue, "Filters.%d.Values must be states such as %s, got %s", i, v1alpha1.JobRunning, validation.Quote(value))
+				return refusal.New(errcode.InvalidFilterValue, "Filters.%d.Values must be states such as %s, got %s", i, v1alpha1.JobRunning, validation.Quote(value))
 			}
 		}
 	}
@@ -151,11 +151,11 @@ func terminateJob(ctx context.Context, c *call, in *ofJob) (any, error) {
 	return nil, c.changeJob(ctx, job.Name, job, func(now *v1alpha1.BatchJob) (map[string]any, error) {
 		switch {
 		case now.UID != job.UID:
-			return nil, refusal.New(refusal.JobNotFound, "there is no job %s", in.JobId)
+			return nil, refusal.New(errcode.JobNotFound, "there is no job %s", in.JobId)
 		case now.Spec.Terminate, now.Status.State == v1alpha1.JobSucceed, now.Status.State == v1alpha1.JobFailed:
 			return nil, nil
 		case view.JobState(now) == string(v1alpha1.JobSubmitted) && !plan.IsDuplicate(now) && now.Annotations[v1alpha1.AnnotationAwaitsCredentials] == "":
-			return nil, refusal.New(refusal.JobInUse, "job %s is SUBMITTED; it can be terminated when it has been looked at, in a moment", in.JobId)
+			return nil, refusal.New(errcode.JobInUse, "job %s is SUBMITTED; it can be terminated when it has been looked at, in a moment", in.JobId)
 		}
 		return map[string]any{"spec": map[string]any{"terminate": true}}, nil
 	})
@@ -204,7 +204,7 @@ func (c *call) retry(ctx context.Context, job *v1alpha1.BatchJob) error {
 	token := strings.ToLower(rand.Text())
 	return c.changeJob(ctx, job.Name, job, func(now *v1alpha1.BatchJob) (map[string]any, error) {
 		if now.UID != job.UID {
-			return nil, refusal.New(refusal.JobNotFound, "the job was deleted")
+			return nil, refusal.New(errcode.JobNotFound, "the job was deleted")
 		}
 		if err := mayRetry(now, naming.JobID(now.UID)); err != nil {
 			return nil, err
@@ -238,14 +238,14 @@ func deleteJob(ctx context.Context, c *call, in *ofJob) (any, error) {
 		if state == "" || state == v1alpha1.JobSubmitted {
 			advice = "it was just submitted; terminate it first, in a moment"
 		}
-		return nil, refusal.New(refusal.JobInUse, "only jobs in SUCCEED and FAILED can be deleted; %s is %s: %s", in.JobId, view.JobState(job), advice)
+		return nil, refusal.New(errcode.JobInUse, "only jobs in SUCCEED and FAILED can be deleted; %s is %s: %s", in.JobId, view.JobState(job), advice)
 	}
 	// Only the job in the state that was looked at: a retry may have started it again.
 	err = c.client.Delete(ctx, job, client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion},
 		client.PropagationPolicy(metav1.DeletePropagationBackground))
 	switch {
 	case apierrors.IsConflict(err):
-		return nil, refusal.New(refusal.JobInUse, "job %s changed in this moment; repeat the request", in.JobId)
+		return nil, refusal.New(errcode.JobInUse, "job %s changed in this moment; repeat the request", in.JobId)
 	case apierrors.IsNotFound(err):
 		err = nil
 	case err != nil:
@@ -258,7 +258,7 @@ func deleteJob(ctx context.Context, c *call, in *ofJob) (any, error) {
 // asNotFound gives the refusal of an object that does not exist the code that an action has for it.
 func asNotFound(err error, code errcode.Code) error {
 	var r *refusal.Refusal
-	if errors.As(err, &r) && r.Code == refusal.JobNotFound {
+	if errors.As(err, &r) && r.Code == errcode.JobNotFound {
 		return refusal.New(code, "%s", r.Message)
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -24,6 +25,9 @@ const (
 	defaultLogs = 5
 	maxLogs     = 10
 )
+
+// podLogs is what a caller must be able to get.
+var podLogs = schema.GroupResource{Resource: "pods/log"}
 
 // describeTaskLogsRequest are the parameters of DescribeTaskLogs.
 type describeTaskLogsRequest struct {
@@ -93,7 +97,7 @@ func (in *describeTaskLogsRequest) indexes(task *view.Task, page paging) ([]int,
 		case index < 0:
 			return nil, refusal.New(errcode.Negative, "TaskInstanceIndexes must be 0 or more, got %d", index)
 		case index >= int64(task.Count()):
-			return nil, refusal.New(refusal.TaskInstanceNotFound, "task %s has %d instances, so no instance %d", task.Name, task.Count(), index)
+			return nil, refusal.New(errcode.TaskInstanceNotFound, "task %s has %d instances, so no instance %d", task.Name, task.Count(), index)
 		}
 		if i := int(index); !slices.Contains(out, i) {
 			out = append(out, i)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"slices"
 
+	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/gateway/refusal"
 	"batchcompute.dev/operator/internal/gateway/view"
 	"batchcompute.dev/operator/internal/validation"
@@ -51,7 +52,7 @@ const chargeTypeFilter = "instance-charge-type"
 func describeCvmZoneInstanceConfigInfos(_ context.Context, c *call, in *ofMachines) (any, error) {
 	for _, charge := range in.values(chargeTypeFilter) {
 		if charge != view.ChargeTypePostpaid && charge != view.ChargeTypeSpot {
-			return nil, refusal.New(refusal.UnsupportedChargeType, "the filter %s must be %s or %s, got %s",
+			return nil, refusal.New(errcode.UnsupportedInstanceChargeType, "the filter %s must be %s or %s, got %s",
 				chargeTypeFilter, view.ChargeTypePostpaid, view.ChargeTypeSpot, validation.Quote(charge))
 		}
 	}

@@ -95,11 +95,11 @@ func matcherOf[T any](filters []filter, known map[string]property[T], tags func(
 		}
 		switch {
 		case p == nil:
-			return nil, refusal.New(refusal.InvalidFilter, "Filters.%d.Name must be one of %s, got %s", i, namesOf(known, tags != nil), validation.Quote(f.Name))
+			return nil, refusal.New(errcode.InvalidFilter, "Filters.%d.Name must be one of %s, got %s", i, namesOf(known, tags != nil), validation.Quote(f.Name))
 		case len(f.Values) == 0:
-			return nil, refusal.New(refusal.InvalidFilterValue, "Filters.%d.Values must have a value", i)
+			return nil, refusal.New(errcode.InvalidFilterValue, "Filters.%d.Values must have a value", i)
 		case len(f.Values) > maxFilterValues:
-			return nil, refusal.New(refusal.InvalidFilterValue, "Filters.%d.Values must be at most %d, got %d", i, maxFilterValues, len(f.Values))
+			return nil, refusal.New(errcode.InvalidFilterValue, "Filters.%d.Values must be at most %d, got %d", i, maxFilterValues, len(f.Values))
 		}
 		all[i] = func(object T) bool {
 			return slices.ContainsFunc(f.Values, func(value string) bool { return p(object, value) })
@@ -117,7 +117,9 @@ func matcherOf[T any](filters []filter, known map[string]property[T], tags func(
 
 // tagProperty is the property of a filter about tags; nil for another filter.
 func tagProperty[T any](name string, tags func(T) []v1alpha1.Tag) property[T] {
-	has := func(object T, matches func(v1alpha1.Tag) bool) bool { return slices.ContainsFunc(tags(object), matches) }
+	has := func(object T, matches func(v1alpha1.Tag) bool) bool {
+		return slices.ContainsFunc(tags(object), matches)
+	}
 	key, one := strings.CutPrefix(name, tagFilter)
 	switch {
 	case one && key != "":

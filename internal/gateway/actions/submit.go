@@ -234,7 +234,7 @@ func (c *call) changeJob(ctx context.Context, name string, known *v1alpha1.Batch
 				return err
 			}
 			if known == nil {
-				return refusal.New(refusal.JobNotFound, "the job was deleted")
+				return refusal.New(errcode.JobNotFound, "the job was deleted")
 			}
 		}
 		body, err := patch(known)

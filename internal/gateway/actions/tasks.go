@@ -65,7 +65,7 @@ func describeTask(ctx context.Context, c *call, in *describeTaskRequest) (any, e
 	}
 	job, task, err := c.task(ctx, in.JobId, in.TaskName)
 	if err != nil {
-		return nil, asNotFound(err, refusal.TaskNotFound)
+		return nil, asNotFound(err, errcode.TaskNotFound)
 	}
 	var active view.Pods
 	if view.NeedsPods(states) {
@@ -102,7 +102,7 @@ func (c *call) task(ctx context.Context, id, name string) (*v1alpha1.BatchJob, v
 	}
 	task, ok := view.FindTask(job, name)
 	if !ok {
-		return nil, task, refusal.New(refusal.TaskNotFound, "job %s has no task %s", id, validation.Quote(name))
+		return nil, task, refusal.New(errcode.TaskNotFound, "job %s has no task %s", id, validation.Quote(name))
 	}
 	return job, task, nil
 }
@@ -180,16 +180,16 @@ func terminateTaskInstance(ctx context.Context, c *call, in *terminateTaskInstan
 	}
 	job, err := c.wholeJob(ctx, in.JobId)
 	if err != nil {
-		return nil, asNotFound(err, refusal.TaskInstanceNotFound)
+		return nil, asNotFound(err, errcode.TaskInstanceNotFound)
 	}
 	task, ok := view.FindTask(job, in.TaskName)
 	if index := *in.TaskInstanceIndex; !ok || index < 0 || index >= int64(task.Count()) {
-		return nil, refusal.New(refusal.TaskInstanceNotFound, "job %s has no instance %d of a task %s", in.JobId, index, validation.Quote(in.TaskName))
+		return nil, refusal.New(errcode.TaskInstanceNotFound, "job %s has no instance %d of a task %s", in.JobId, index, validation.Quote(in.TaskName))
 	}
 	index := int(*in.TaskInstanceIndex)
 	return nil, asNotFound(c.changeJob(ctx, job.Name, job, func(now *v1alpha1.BatchJob) (map[string]any, error) {
 		if now.UID != job.UID {
-			return nil, refusal.New(refusal.TaskInstanceNotFound, "there is no job %s", in.JobId)
+			return nil, refusal.New(errcode.TaskInstanceNotFound, "there is no job %s", in.JobId)
 		}
 		task, _ := view.FindTask(now, in.TaskName) // tasks cannot be changed
 		if final, err := task.IsFinal(index); final || err != nil {
@@ -200,7 +200,7 @@ func terminateTaskInstance(ctx context.Context, c *call, in *terminateTaskInstan
 			return nil, err
 		}
 		return map[string]any{"metadata": map[string]any{"annotations": map[string]any{v1alpha1.AnnotationTerminate: text}}}, nil
-	}), refusal.TaskInstanceNotFound)
+	}), errcode.TaskInstanceNotFound)
 }
 
 // addTermination adds an instance to the text of v1alpha1.AnnotationTerminate. What of it cannot be read stays as it is.

@@ -72,7 +72,7 @@ func NewFinder(c client.Reader) *Finder {
 // CheckJobID returns a Refusal for what is no job's identifier.
 func CheckJobID(id string) error {
 	if !jobIDForm.MatchString(id) {
-		return refusal.New(refusal.JobIDMalformed, "JobId must be job- and 8 characters of 0-9 and a-z")
+		return refusal.New(errcode.JobIDMalformed, "JobId must be job- and 8 characters of 0-9 and a-z")
 	}
 	return nil
 }
@@ -95,7 +95,7 @@ func (f *Finder) Job(ctx context.Context, c *tenant.Client, id string) (*v1alpha
 	if err := c.Check(ctx, "get", Jobs); err != nil {
 		return nil, err
 	}
-	notFound := refusal.New(refusal.JobNotFound, "there is no job %s", id)
+	notFound := refusal.New(errcode.JobNotFound, "there is no job %s", id)
 	key := c.Namespace + "/" + id
 	if _, absent := f.absent.Get(key); absent {
 		return nil, notFound

@@ -121,7 +121,7 @@ func forbidden(s *metav1.Status, message string) *Refusal {
 		kind = s.Details.Kind
 		for _, cause := range s.Details.Causes {
 			if cause.Type == "NamespaceTerminating" {
-				return New(ResourceUnavailable, "the namespace of the key is being deleted")
+				return New(errcode.ResourceUnavailable, "the namespace of the key is being deleted")
 			}
 		}
 	}

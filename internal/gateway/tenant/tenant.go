@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -146,13 +147,15 @@ func newCore(config *rest.Config, transport *http.Client) (corev1client.CoreV1In
 	return corev1client.NewForConfigAndClient(config, transport)
 }
 
-// Check returns nil if the identity may do verb with a resource of its namespace, else a Refusal.
+// Check returns nil if the identity may do verb with a resource of its namespace, such as batchjobs or pods/log, else a
+// Refusal.
 func (c *Client) Check(ctx context.Context, verb string, resource schema.GroupResource) error {
 	q := question{c.Identity, verb, resource}
 	allowed, known := c.answers.Get(q)
 	if !known {
+		name, subresource, _ := strings.Cut(resource.Resource, "/")
 		review := &authzv1.SelfSubjectAccessReview{Spec: authzv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authzv1.ResourceAttributes{
-			Namespace: c.Namespace, Verb: verb, Group: resource.Group, Resource: resource.Resource,
+			Namespace: c.Namespace, Verb: verb, Group: resource.Group, Resource: name, Subresource: subresource,
 		}}}
 		if err := c.Create(ctx, review); err != nil {
 			return fmt.Errorf("reviewing the access of %s: %w", c.user(), err)

@@ -174,6 +174,21 @@ func union(groups []attempts) ranges.Set {
 	return ranges.UnionAll(parts...)
 }
 
+// MayHavePods reports whether one of the instances was ever issued, so that it may have a Pod to show.
+func (t *Task) MayHavePods(indexes []int) bool {
+	if len(indexes) == 0 {
+		return false
+	}
+	s, err := t.sets()
+	return err != nil || slices.ContainsFunc(indexes, func(i int) bool { return !s.unissued.Contains(i) && !s.retrying.Contains(i) })
+}
+
+// IsFinal reports whether an instance has ended and is neither retried nor interrupted.
+func (t *Task) IsFinal(index int) (bool, error) {
+	s, err := t.sets()
+	return s.succeeded.Contains(index) || s.failed.Contains(index), err
+}
+
 // Metrics counts the instances of the task by state.
 func (t *Task) Metrics() (Metrics, error) {
 	s, err := t.sets()
