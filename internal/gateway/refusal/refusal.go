@@ -27,7 +27,12 @@ type Refusal struct {
 	Code errcode.Code
 	// Message is a sentence for the caller.
 	Message string
+	// Cause is the error that it stands for, for the log; nil for none. It is not for the caller.
+	Cause error
 }
+
+// Unwrap returns the cause.
+func (r *Refusal) Unwrap() error { return r.Cause }
 
 // Error returns "CODE: message".
 func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Message }
@@ -50,12 +55,20 @@ const (
 // error is an InternalError whose message does not repeat it; nil for nil.
 func From(err error) *Refusal {
 	var own *Refusal
+	if err == nil {
+		return nil
+	}
+	if errors.As(err, &own) {
+		return own
+	}
+	r := from(err)
+	r.Cause = err
+	return r
+}
+
+func from(err error) *Refusal {
 	var status apierrors.APIStatus
 	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &own):
-		return own
 	case errors.As(err, &status):
 		s := status.Status()
 		return fromStatus(&s)
