@@ -56,7 +56,7 @@ type Request struct {
 // Open reads a request but for the body of one with signature v3. The request must be closed, unless there is an error,
 // which AsError has an answer for. budget bounds what is held.
 func Open(r *http.Request, budget *Budget) (*Request, error) {
-	q := &Request{http: r, Source: sourceOf(r.RemoteAddr), v3: r.Header.Get("Authorization") != ""}
+	q := &Request{http: r, Source: Source(r), v3: r.Header.Get("Authorization") != ""}
 	q.share = share{budget: budget, source: q.Source}
 	if err := q.open(); err != nil {
 		q.Close()
@@ -216,9 +216,9 @@ func mediaType(r *http.Request) string {
 	return t
 }
 
-// sourceOf returns the address by which a client is counted; a client has a whole /64 of IPv6.
-func sourceOf(remote string) string {
-	ap, err := netip.ParseAddrPort(remote)
+// Source returns the address by which the client of a request is counted; a client has a whole /64 of IPv6. Empty: it has none.
+func Source(r *http.Request) string {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return ""
 	}

@@ -240,11 +240,11 @@ func TestNewRequestID(t *testing.T) {
 	}
 }
 
-func TestSourceOf(t *testing.T) {
+func TestSource(t *testing.T) {
 	for remote, want := range map[string]string{
 		"10.0.0.1:80": "10.0.0.1", "[::ffff:10.0.0.1]:80": "10.0.0.1", "[2001:db8:1:2:3:4:5:6%eth0]:80": "2001:db8:1:2::", "@": "", "": "",
 	} {
-		if got := sourceOf(remote); got != want {
+		if got := Source(&http.Request{RemoteAddr: remote}); got != want {
 			t.Errorf("%q: %q, want %q", remote, got, want)
 		}
 	}
