@@ -43,6 +43,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/gateway"
 )
 
 // Key is an API key.
@@ -132,6 +133,7 @@ func (k *Key) isOlder(other *Key) bool {
 // Store has the keys of all namespaces, as an informer shows them: a change holds as soon as it arrives.
 type Store struct {
 	logger     logr.Logger
+	now        func() time.Time
 	registered toolscache.ResourceEventHandlerRegistration
 
 	mu sync.RWMutex
@@ -170,8 +172,8 @@ func strip(o any) (any, error) {
 }
 
 // NewStore returns a store that follows the Secrets in a cache with CacheOptions. Its metric is registered in reg.
-func NewStore(ctx context.Context, secrets cache.Cache, reg prometheus.Registerer) (*Store, error) {
-	s := newStore(log.FromContext(ctx))
+func NewStore(ctx context.Context, secrets cache.Cache, reg prometheus.Registerer, now func() time.Time) (*Store, error) {
+	s := newStore(log.FromContext(ctx), now)
 	if err := reg.Register(s); err != nil {
 		return nil, fmt.Errorf("registering the metric of the API keys: %w", err)
 	}
@@ -190,9 +192,9 @@ func NewStore(ctx context.Context, secrets cache.Cache, reg prometheus.Registere
 	return s, nil
 }
 
-func newStore(logger logr.Logger) *Store {
+func newStore(logger logr.Logger, now func() time.Time) *Store {
 	return &Store{
-		logger:   logger,
+		logger: logger, now: now,
 		bySecret: map[types.NamespacedName]*Key{}, byID: map[string][]*Key{}, invalid: map[types.NamespacedName]bool{}, perSpace: map[string][]*Key{},
 	}
 }
@@ -200,8 +202,19 @@ func newStore(logger logr.Logger) *Store {
 // HasSynced reports whether all keys that there were at the start are known.
 func (s *Store) HasSynced() bool { return s.registered.HasSynced() }
 
-// Lookup returns the key with a secretId; false if there is none. It may have expired or be disabled.
-func (s *Store) Lookup(secretID string) (Key, bool) {
+// Lookup implements gateway.Keys.
+func (s *Store) Lookup(_ context.Context, secretID string) (gateway.Key, bool, error) {
+	k, ok := s.find(secretID)
+	if !ok || !k.IsUsable(s.now()) {
+		return gateway.Key{}, false, nil
+	}
+	return gateway.Key{
+		SecretKey: k.SecretKey, Token: k.Token, Tenant: gateway.Tenant{Namespace: k.Namespace, ServiceAccount: k.ServiceAccount},
+	}, true, nil
+}
+
+// find returns the key with a secretId; false if there is none. It may have expired or be disabled.
+func (s *Store) find(secretID string) (Key, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if k := s.active(secretID); k != nil {

@@ -71,24 +71,27 @@ func TestParse(t *testing.T) {
 }
 
 func TestTheOlderSecretWins(t *testing.T) {
-	s := newStore(logr.Discard())
+	s := newStore(logr.Discard(), func() time.Time { return start })
 	want := func(namespace string) {
 		t.Helper()
-		if k, ok := s.Lookup(id); ok != (namespace != "") || k.Namespace != namespace {
+		if k, ok := s.find(id); ok != (namespace != "") || k.Namespace != namespace {
 			t.Errorf("the key is of %q, want %q", k.Namespace, namespace)
 		}
 	}
 	want("")
 	s.set(secretOf("second", "a", 5))
 	want("second")
+	if k, ok, err := s.Lookup(t.Context(), id); !ok || err != nil || k.SecretKey != key || k.Tenant.Namespace != "second" || k.Tenant.ServiceAccount != "batchcompute-client" {
+		t.Errorf("%+v, %t, %v", k, ok, err)
+	}
 	s.set(secretOf("first", "a", 1))
 	want("first")
 	s.set(secretOf("third", "a", 9))
 	want("first")
 	s.set(secretOf("first", "a", 1, enabledEntry, "false")) // nobody gets it because it is disabled
 	want("first")
-	if k, _ := s.Lookup(id); k.IsUsable(start) {
-		t.Error("the change did not arrive")
+	if _, ok, err := s.Lookup(t.Context(), id); ok || err != nil {
+		t.Error("a disabled key may be used")
 	}
 	s.set(secretOf("first", "a", 1, secretKeyEntry, "short"))
 	want("second")
@@ -117,18 +120,18 @@ batchjob_gateway_api_keys{state="invalid"} 1
 }
 
 func TestANamespaceHasABoundedNumberOfKeys(t *testing.T) {
-	s := newStore(logr.Discard())
+	s := newStore(logr.Discard(), func() time.Time { return start })
 	nameOf := func(i int) string { return fmt.Sprintf("AKID0123456789-%04d", i) }
 	for i := maxKeys + 4; i >= 0; i-- {
 		s.set(secretOf("ns", nameOf(i), i, secretIDEntry, nameOf(i)))
 	}
 	for i := range maxKeys + 5 {
-		if _, ok := s.Lookup(nameOf(i)); ok != (i < maxKeys) {
+		if _, ok := s.find(nameOf(i)); ok != (i < maxKeys) {
 			t.Errorf("key %d: %t", i, ok)
 		}
 	}
 	s.remove(secretOf("ns", nameOf(3), 3))
-	if _, ok := s.Lookup(nameOf(maxKeys)); !ok {
+	if _, ok := s.find(nameOf(maxKeys)); !ok {
 		t.Error("a key is not used though there is room for it")
 	}
 }
