@@ -40,7 +40,7 @@ const module = "batchcompute.dev/operator"
 var (
 	purePkgs  = []string{"agentapi", "catalog", "conditions", "convert", "dag", "dockerrun", "errcode", "gateway/refusal", "gateway/signature", "gateway/view", "naming", "params", "plan", "podspec", "proof", "ranges", "resolve", "retry", "sanitize", "validation"}
 	statePkgs = []string{"fairqueue", "fairrate", "flow", "gateway/ratelimit", "membudget", "nodes"}
-	ioPkgs    = []string{"catalogfile", "certs", "gateway", "lookup", "metrics", "nodepool", "podkey", "server", "staging", "uninstall", "webhook", "wrapper"}
+	ioPkgs    = []string{"catalogfile", "certs", "gateway", "logging", "lookup", "metrics", "nodepool", "podkey", "server", "staging", "uninstall", "webhook", "wrapper"}
 	testPkgs  = []string{"archtest", "testutil"}
 )
 

@@ -11,6 +11,8 @@ package actions
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"batchcompute.dev/operator/internal/catalog"
@@ -100,3 +102,6 @@ func unsupported(why string) action {
 		return nil, refusal.New(errcode.UnsupportedOperation, "%s", why)
 	}
 }
+
+// Names returns the names of the actions, sorted.
+func Names() []string { return slices.Sorted(maps.Keys(table)) }

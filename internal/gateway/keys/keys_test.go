@@ -132,7 +132,7 @@ func TestANamespaceHasABoundedNumberOfKeys(t *testing.T) {
 	}
 	s.remove(secretOf("ns", nameOf(3), 3))
 	if _, ok := s.find(nameOf(maxKeys)); !ok {
-		t.Error("a key is not used though there is room for it")
+		t.Error("a key is not used though its namespace has capacity left")
 	}
 }
 

@@ -78,13 +78,14 @@ func NewClients(config *rest.Config, scheme *runtime.Scheme) *Clients {
 	own.QPS, own.Burst, own.RateLimiter = -1, -1, nil
 	own.Timeout = callTimeout
 	return &Clients{
-		config: own, scheme: scheme, mapper: newMapper(),
+		config: own, scheme: scheme, mapper: Mapper(),
 		clients: utilcache.NewLRUExpireCache(clientCount), answers: utilcache.NewLRUExpireCache(answerCount),
 	}
 }
 
-// newMapper knows the kinds that are read and written, so that no client has to ask the cluster for them.
-func newMapper() meta.RESTMapper {
+// Mapper returns what clients and caches ask for the resources of kinds. It knows those that the gateway reads and
+// writes, so that the cluster need not be asked.
+func Mapper() meta.RESTMapper {
 	m := meta.NewDefaultRESTMapper(nil)
 	for _, gvk := range []schema.GroupVersionKind{
 		v1alpha1.GroupVersion.WithKind("BatchJob"), v1alpha1.GroupVersion.WithKind("ComputeEnv"), v1alpha1.GroupVersion.WithKind("TaskTemplate"),
