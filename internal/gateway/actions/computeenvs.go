@@ -49,7 +49,9 @@ func createComputeEnv(ctx context.Context, c *call) (any, error) {
 			}
 		}
 		if err != nil {
-			return nil, err
+			return nil, refusal.Explain(err, func() []validation.Problem {
+				return validation.Validator{Catalog: c.Catalog}.ValidateComputeEnvCreate(env)
+			})
 		}
 		if err := c.createSecrets(ctx, secrets, metav1.OwnerReference{
 			APIVersion: v1alpha1.GroupVersion.String(), Kind: "ComputeEnv", Name: env.Name, UID: env.UID,
@@ -302,7 +304,9 @@ func modifyComputeEnv(ctx context.Context, c *call, in *modifyRequest) (any, err
 	if err != nil {
 		return nil, err
 	}
-	return nil, c.changeEnv(ctx, env, func(now *v1alpha1.ComputeEnv) (map[string]any, error) {
+	var before *v1alpha1.ComputeEnv
+	err = c.changeEnv(ctx, env, func(now *v1alpha1.ComputeEnv) (map[string]any, error) {
+		before = now
 		spec := in.spec()
 		if len(spec) == 0 {
 			return nil, nil
@@ -316,6 +320,24 @@ func modifyComputeEnv(ctx context.Context, c *call, in *modifyRequest) (any, err
 		}
 		return map[string]any{"spec": spec, "metadata": map[string]any{"annotations": map[string]any{v1alpha1.AnnotationCreatedAs: string(created)}}}, nil
 	})
+	return nil, refusal.Explain(err, func() []validation.Problem {
+		return validation.Validator{Catalog: c.Catalog}.ValidateComputeEnvUpdate(before, in.changed(before))
+	})
+}
+
+// changed returns an environment with the numbers and texts of the request: what the API server checks itself.
+func (in *modifyRequest) changed(before *v1alpha1.ComputeEnv) *v1alpha1.ComputeEnv {
+	after := before.DeepCopy()
+	if in.DesiredComputeNodeCount != nil {
+		after.Spec.DesiredComputeNodeCount = in.DesiredComputeNodeCount
+	}
+	if in.EnvName != nil {
+		after.Spec.EnvName = *in.EnvName
+	}
+	if in.EnvDescription != nil {
+		after.Spec.EnvDescription = *in.EnvDescription
+	}
+	return after
 }
 
 // spec returns the change as a merge patch of the spec.

@@ -101,7 +101,7 @@ func submitJob(ctx context.Context, c *call) (any, error) {
 			}
 		}
 		if err != nil {
-			return nil, err
+			return nil, refusal.Explain(err, func() []validation.Problem { return validation.Validator{Catalog: c.Catalog}.ValidateCreate(job) })
 		}
 		if err := c.resume(ctx, job, secrets); err != nil {
 			return nil, err

@@ -20,6 +20,7 @@ import (
 
 	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/sanitize"
+	"batchcompute.dev/operator/internal/validation"
 )
 
 // Refusal is an error with a code of the API.
@@ -125,6 +126,28 @@ func denial(s *metav1.Status) *Refusal {
 		return New(errcode.Code(code), "%s", sanitize.Text(detail, maxMessage))
 	}
 	return nil
+}
+
+// Explain returns err, unless the API server refused an object itself, before the webhook: then the rules of admission
+// say with which code, if they refuse it as well. problems applies them.
+func Explain(err error, problems func() []validation.Problem) error {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return err
+	}
+	s := status.Status()
+	if s.Reason != metav1.StatusReasonInvalid || denial(&s) != nil {
+		return err
+	}
+	all := problems()
+	if len(all) == 0 {
+		return err
+	}
+	detail := all[0].Detail
+	if field := APIField(all[0].Field.String()); field != "" {
+		detail = field + ": " + detail
+	}
+	return New(all[0].Code, "%s", sanitize.Text(detail, maxMessage))
 }
 
 // forbidden tells a quota from a permission.

@@ -13,8 +13,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/validation"
 )
 
 func status(code int32, reason metav1.StatusReason, message string, causes ...metav1.StatusCause) error {
@@ -73,6 +75,25 @@ func TestFrom(t *testing.T) {
 	}
 	if From(nil) != nil {
 		t.Error("no error is a refusal")
+	}
+}
+
+func TestExplain(t *testing.T) {
+	problems := []validation.Problem{{Code: errcode.Negative, Field: field.NewPath("spec", "desiredComputeNodeCount"), Detail: "must be 0 or more"}}
+	rules := func() []validation.Problem { return problems }
+	bySchema := status(422, metav1.StatusReasonInvalid, "x", metav1.StatusCause{Type: "FieldValueInvalid", Field: ".spec.desiredComputeNodeCount", Message: "Invalid value"})
+	if got := Explain(bySchema, rules); fmt.Sprint(got) != "InvalidParameterValue.Negative: DesiredComputeNodeCount: must be 0 or more" {
+		t.Errorf("%v", got)
+	}
+	denied := status(422, metav1.StatusReasonInvalid, "x", metav1.StatusCause{Type: "InvalidParameter.TaskName", Message: "InvalidParameter.TaskName: x"})
+	for _, err := range []error{denied, status(403, metav1.StatusReasonForbidden, "x"), errors.New("x"), nil} {
+		if got := Explain(err, rules); got != err { //nolint:errorlint // the same one
+			t.Errorf("%v became %v", err, got)
+		}
+	}
+	problems = nil
+	if got := Explain(bySchema, rules); got != bySchema { //nolint:errorlint // the same one
+		t.Errorf("%v", got)
 	}
 }
 
