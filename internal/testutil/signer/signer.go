@@ -182,3 +182,8 @@ func digest(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
 }
+
+// SignText returns the signature v1, HmacSHA1, of a text.
+func SignText(text, secretKey string) string {
+	return base64.StdEncoding.EncodeToString(mac(sha1.New, []byte(secretKey), text))
+}
