@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/naming"
 )
 
 // noLimits lifts the limits of requests, which other tests are about.
@@ -36,6 +37,7 @@ func TestGateway(t *testing.T) {
 	t.Run("takes all signings", func(t *testing.T) { testSignings(t, d) })
 	t.Run("passes on the codes of admission", func(t *testing.T) { testCodes(t, c, d) })
 	t.Run("submits once over two replicas", func(t *testing.T) { testReplicas(t, d, second) })
+	t.Run("submits once though it is killed", func(t *testing.T) { testKill(t, c, d) })
 	t.Run("creates environments", func(t *testing.T) { testEnvs(t, c, d) })
 	t.Run("follows the keys", func(t *testing.T) { testKeys(t, c, c.newCaller(t, first)) })
 	t.Run("keeps tenants apart", func(t *testing.T) { testTenants(t, c, d, c.newCaller(t, first)) })
@@ -210,6 +212,58 @@ func testReplicas(t *testing.T, d *caller, second *replica) {
 		d.must("SubmitJob", fmt.Sprintf(dag, fmt.Sprintf(`, "ClientToken": "n-%d"`, i)), &out)
 		twin.must("DescribeJob", `{"JobId": "`+out.JobId+`"}`, nil)
 	}
+}
+
+// testKill kills a gateway between its create of the job and its answer, and between the creates of a job and of its
+// Secret. The client's retry, which another replica gets, is the same job.
+func testKill(t *testing.T, c *cluster, d *caller) {
+	d.t = t
+	for name, tc := range map[string]struct{ path, body string }{
+		"after the job":    {"/batchjobs", fmt.Sprintf(dag, `, "ClientToken": "killed"`)},
+		"after the Secret": {"/secrets", strings.Replace(fmt.Sprintf(dag, `, "ClientToken": "killed-2"`), `"Command": "echo pre_task"`, `"Command": "true", "Docker": {"User": "u", "Password": "p4ss-word", "Image": "x"}`, 1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			proxy := c.startProxy(t, tc.path)
+			third := c.startGatewayAt(t, proxy.kubeconfig, noLimits...)
+			lost := *d
+			lost.to = third
+			done := make(chan error, 1)
+			go func() { _, err := lost.call("SubmitJob", tc.body, nil); done <- err }()
+			<-proxy.stored
+			third.kill()
+			if err := <-done; err == nil {
+				t.Error("the request was answered, though the gateway was killed")
+			}
+			close(proxy.release)
+			var first, second struct{ JobId string } //nolint:revive // names of the API
+			d.must("SubmitJob", tc.body, &first)
+			d.must("SubmitJob", tc.body, &second)
+			var jobs v1alpha1.BatchJobList
+			must(t, c.List(t.Context(), &jobs, client.InNamespace(d.namespace)))
+			n := 0
+			for i := range jobs.Items {
+				if job := &jobs.Items[i]; naming.JobID(job.UID) == first.JobId {
+					n++
+					if job.Spec.Suspend || job.Annotations[v1alpha1.AnnotationAwaitsCredentials] != "" {
+						t.Errorf("the job does not run: %+v", job)
+					}
+				}
+			}
+			if n != 1 || first != second || !strings.Contains(proxy.created(), `"uid"`) || tc.path == "/batchjobs" && !strings.Contains(proxy.created(), jobOf(jobs.Items, first.JobId)) {
+				t.Errorf("the retry is %v and %v; what was created before the kill is %s", first, second, proxy.created())
+			}
+		})
+	}
+}
+
+// jobOf returns the UID of the job with a JobId.
+func jobOf(jobs []v1alpha1.BatchJob, id string) string {
+	for i := range jobs {
+		if naming.JobID(jobs[i].UID) == id {
+			return string(jobs[i].UID)
+		}
+	}
+	return "none"
 }
 
 func testEnvs(t *testing.T, c *cluster, d *caller) {

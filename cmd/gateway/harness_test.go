@@ -16,9 +16,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +36,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
@@ -163,11 +169,17 @@ type replica struct {
 // startGateway starts a gateway with TLS and waits until it is ready.
 func (c *cluster) startGateway(t *testing.T, args ...string) *replica {
 	t.Helper()
+	return c.startGatewayAt(t, c.gateway, args...)
+}
+
+// startGatewayAt is startGateway with another way to the API server.
+func (c *cluster) startGatewayAt(t *testing.T, kubeconfig string, args ...string) *replica {
+	t.Helper()
 	addresses, err := freeport.Addresses(3)
 	must(t, err)
 	dir, roots := certificate(t)
 	cmd := exec.Command(os.Args[0], append([]string{
-		"--kubeconfig", c.gateway, "--catalog=../../config/manager/catalog.yaml", "--tls-cert-dir", dir,
+		"--kubeconfig", kubeconfig, "--catalog=../../config/manager/catalog.yaml", "--tls-cert-dir", dir,
 		"--bind-address", addresses[0], "--health-probe-bind-address", addresses[1], "--metrics-bind-address", addresses[2],
 	}, args...)...)
 	cmd.Env = append(os.Environ(), beGateway+"=1")
@@ -182,6 +194,63 @@ func (c *cluster) startGateway(t *testing.T, args ...string) *replica {
 func (r *replica) kill() {
 	_ = r.cmd.Process.Kill()
 	_ = r.cmd.Wait()
+}
+
+// proxy stands between a gateway and the API server. It holds back the answer to the first create of a resource.
+type proxy struct {
+	kubeconfig string
+	stored     chan struct{} // closed when the object is stored
+	release    chan struct{} // to be closed by the test
+
+	once sync.Once
+	mu   sync.Mutex
+	body []byte
+}
+
+// created is the API server's answer that was held back.
+func (p *proxy) created() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return string(p.body)
+}
+
+// startProxy starts a proxy that has the gateway's rights.
+func (c *cluster) startProxy(t *testing.T, path string) *proxy {
+	t.Helper()
+	config, err := clientcmd.BuildConfigFromFlags("", c.gateway)
+	must(t, err)
+	transport, err := rest.TransportFor(config)
+	must(t, err)
+	target, err := url.Parse(config.Host)
+	must(t, err)
+	p := &proxy{stored: make(chan struct{}), release: make(chan struct{})}
+	reverse := httputil.NewSingleHostReverseProxy(target)
+	reverse.Transport, reverse.FlushInterval = transport, -1
+	reverse.ModifyResponse = func(r *http.Response) error {
+		if r.Request.Method == http.MethodPost && strings.HasSuffix(r.Request.URL.Path, path) && r.StatusCode == http.StatusCreated {
+			p.once.Do(func() { p.hold(r) })
+		}
+		return nil
+	}
+	reverse.ErrorLog = log.New(io.Discard, "", 0)
+	server := httptest.NewServer(reverse)
+	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
+	p.kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
+	must(t, os.WriteFile(p.kubeconfig, fmt.Appendf(nil, "apiVersion: v1\nkind: Config\ncurrent-context: x\ncontexts: [{name: x, context: {cluster: x}}]\nclusters: [{name: x, cluster: {server: %q}}]\n", server.URL), 0o600))
+	return p
+}
+
+// hold keeps an answer until the test releases it.
+func (p *proxy) hold(r *http.Response) {
+	body, err := io.ReadAll(r.Body)
+	if err == nil {
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	p.mu.Lock()
+	p.body = body
+	p.mu.Unlock()
+	close(p.stored)
+	<-p.release
 }
 
 // launch starts a process, which ends with the test, and returns what it logs.

@@ -26,7 +26,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
@@ -150,11 +149,6 @@ func setUp(ctx context.Context, cfg *rest.Config, scheme *runtime.Scheme, offers
 	finder, err := objects.New(ctx, c)
 	if err != nil {
 		return nil, nil, err
-	}
-	for _, o := range []client.Object{&v1alpha1.BatchJob{}, &v1alpha1.ComputeEnv{}} {
-		if _, err := c.GetInformer(ctx, o, cache.BlockUntilSynced(false)); err != nil {
-			return nil, nil, fmt.Errorf("watching: %w", err)
-		}
 	}
 	store, err := keys.NewStore(ctx, c, ctrlmetrics.Registry, time.Now)
 	if err != nil {

@@ -227,12 +227,10 @@ func (c *call) envs(ctx context.Context, in *envListRequest, known map[string]pr
 	if err != nil {
 		return nil, 0, err
 	}
-	ids, found := set(in.EnvIds), []*v1alpha1.ComputeEnv{}
-	for i := range all {
-		if env := &all[i]; matches(env) && (len(ids) == 0 || ids[naming.EnvID(env.UID)]) {
-			found = append(found, env)
-		}
-	}
+	ids := set(in.EnvIds)
+	found := slices.DeleteFunc(all, func(env *v1alpha1.ComputeEnv) bool {
+		return !matches(env) || len(ids) > 0 && !ids[naming.EnvID(env.UID)]
+	})
 	slices.SortFunc(found, func(a, b *v1alpha1.ComputeEnv) int {
 		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(a.UID, b.UID))
 	})

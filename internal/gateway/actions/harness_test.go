@@ -46,15 +46,11 @@ func newWorld(t *testing.T) *world {
 	w := &world{ControlPlane: p, t: t, ns: p.Namespace(t)}
 	w.bind()
 	c, err := cache.New(p.Config, cache.Options{
-		Scheme: p.Scheme, ByObject: objects.CacheOptions(), DefaultNamespaces: map[string]cache.Config{w.ns: {}},
+		Scheme: p.Scheme, Mapper: tenant.Mapper(), ByObject: objects.CacheOptions(),
 	})
 	w.must(err)
 	finder, err := objects.New(t.Context(), c)
 	w.must(err)
-	for _, o := range []client.Object{&v1alpha1.BatchJob{}, &v1alpha1.ComputeEnv{}} {
-		_, err := c.GetInformer(t.Context(), o)
-		w.must(err)
-	}
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
 	go func() { stopped <- c.Start(ctx) }()

@@ -89,37 +89,51 @@ var jobStates = set([]string{
 
 // describeJobs lists jobs, the newest first. Identifiers that no job has are left out.
 func describeJobs(ctx context.Context, c *call, in *describeJobsRequest) (any, error) {
-	if err := checkChoice("JobIds", in.JobIds, in.Filters); err != nil {
-		return nil, err
-	}
-	for _, id := range in.JobIds {
-		if err := objects.CheckJobID(id); err != nil {
-			return nil, err
-		}
-	}
-	if err := checkStates(in.Filters, "job-state"); err != nil {
-		return nil, err
-	}
-	page, err := pagingOf(in.Offset, in.Limit, defaultLimit, maxLimit, errcode.LimitExceeded)
-	if err != nil {
-		return nil, err
-	}
-	matches, err := matcherOf(in.Filters, jobFilters, func(j *v1alpha1.BatchJob) []v1alpha1.Tag { return j.Spec.Job.Tags })
-	if err != nil {
+	if err := in.check(); err != nil {
 		return nil, err
 	}
 	all, err := c.Objects.AllJobs(ctx, c.client)
 	if err != nil {
 		return nil, err
 	}
-	ids, found := set(in.JobIds), make([]*v1alpha1.BatchJob, 0, len(all))
-	for i := range all {
-		if job := &all[i]; matches(job) && (len(ids) == 0 || ids[naming.JobID(job.UID)]) {
-			found = append(found, job)
+	return selectJobs(all, in)
+}
+
+// check refuses what can be refused before the jobs are read.
+func (in *describeJobsRequest) check() error {
+	if err := checkChoice("JobIds", in.JobIds, in.Filters); err != nil {
+		return err
+	}
+	for _, id := range in.JobIds {
+		if err := objects.CheckJobID(id); err != nil {
+			return err
 		}
 	}
+	if err := checkStates(in.Filters, "job-state"); err != nil {
+		return err
+	}
+	_, err := selectJobs(nil, in)
+	return err
+}
+
+// selectJobs returns the page of jobs that a request asks for. It reorders the list.
+// Cost: O(jobs * filters + matches * log matches).
+func selectJobs(all []*v1alpha1.BatchJob, in *describeJobsRequest) (jobList, error) {
+	out := jobList{JobSet: []view.JobView{}}
+	page, err := pagingOf(in.Offset, in.Limit, defaultLimit, maxLimit, errcode.LimitExceeded)
+	if err != nil {
+		return out, err
+	}
+	matches, err := matcherOf(in.Filters, jobFilters, func(j *v1alpha1.BatchJob) []v1alpha1.Tag { return j.Spec.Job.Tags })
+	if err != nil {
+		return out, err
+	}
+	ids := set(in.JobIds)
+	found := slices.DeleteFunc(all, func(job *v1alpha1.BatchJob) bool {
+		return !matches(job) || len(ids) > 0 && !ids[naming.JobID(job.UID)]
+	})
 	slices.SortFunc(found, newestFirst)
-	out := jobList{JobSet: []view.JobView{}, TotalCount: int64(len(found))}
+	out.TotalCount = int64(len(found))
 	for _, job := range pageOf(found, page) {
 		out.JobSet = append(out.JobSet, view.OfJob(job))
 	}

@@ -4,7 +4,6 @@
 package actions
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -62,7 +62,7 @@ func TestSubmitJob(t *testing.T) {
 	other.Spec.ClientToken = "t-2"
 	w.must(w.Create(t.Context(), other))
 	w.eventually(func() error {
-		if known, err := w.backend.Objects.JobWithToken(t.Context(), w.ns, "t-2"); known == nil || err != nil {
+		if known, err := w.backend.Objects.JobWithToken(w.ns, "t-2"); known == nil || err != nil {
 			return fmt.Errorf("%v, %w", known, err)
 		}
 		return nil
@@ -195,17 +195,13 @@ func TestDescribeJob(t *testing.T) {
 func TestDescribeJobThatTheCacheLacks(t *testing.T) {
 	w := newWorld(t)
 	id := w.submit(oneTask(""))
-	w.backend.Objects = objects.NewFinder(empty{})
+	jobs, envs := objects.Indexers()
+	w.backend.Objects = objects.NewFinder(toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, jobs), toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, envs))
 	answer, err := w.as(w.identity(), "DescribeJob", `{"JobId": "`+id+`"}`)
 	if err != nil {
 		t.Fatal(answer, err)
 	}
 }
-
-// empty is a cache without objects.
-type empty struct{ client.Reader }
-
-func (empty) List(context.Context, client.ObjectList, ...client.ListOption) error { return nil }
 
 func TestDescribeJobs(t *testing.T) {
 	w := newWorld(t)

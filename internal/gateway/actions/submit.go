@@ -147,7 +147,7 @@ func (c *call) sameRequest(ctx context.Context, job *v1alpha1.BatchJob) (string,
 	if job.Spec.ClientToken == "" {
 		return "", nil
 	}
-	known, err := c.Objects.JobWithToken(ctx, job.Namespace, job.Spec.ClientToken)
+	known, err := c.Objects.JobWithToken(job.Namespace, job.Spec.ClientToken)
 	if known == nil || err != nil || known.Name == job.Name {
 		return "", err
 	}

@@ -10,9 +10,11 @@ package objects
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -20,50 +22,79 @@ import (
 	"batchcompute.dev/operator/internal/naming"
 )
 
-// Fields of the indexes, which only work in a cache.
+// Names of the indexes. Their keys are a namespace, a slash, and what the index is by.
 const (
-	jobsByID    = "computed.jobId"
-	jobsByToken = "spec.clientToken"
-	envsByID    = "computed.envId"
+	byNamespace = toolscache.NamespaceIndex
+	byID        = "id"
+	byToken     = "token"
 )
 
-// CacheOptions returns the options of the cache that New needs. Reads do not copy objects, so no reader may change one.
+// CacheOptions returns the options of the cache that New needs.
 func CacheOptions() map[client.Object]cache.ByObject {
-	shared := true
 	return map[client.Object]cache.ByObject{
-		&v1alpha1.BatchJob{}:   {Transform: func(o any) (any, error) { return strip(o), nil }, UnsafeDisableDeepCopy: &shared},
-		&v1alpha1.ComputeEnv{}: {Transform: cache.TransformStripManagedFields(), UnsafeDisableDeepCopy: &shared},
+		&v1alpha1.BatchJob{}:   {Transform: func(o any) (any, error) { return strip(o), nil }},
+		&v1alpha1.ComputeEnv{}: {Transform: cache.TransformStripManagedFields()},
 	}
 }
 
-// addIndexes adds the indexes to a cache that has not started. A job is found by the identifier that its UID gives. A job
-// that shows the result of an earlier one, which was deleted after its TTL, has that one's identifier in its status,
-// and is found by it as well.
-func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	byID := func(o client.Object) []string {
-		ids := []string{naming.JobID(o.GetUID())}
-		if job, ok := o.(*v1alpha1.BatchJob); ok && job.Status.JobID != "" && job.Status.JobID != ids[0] {
-			ids = append(ids, job.Status.JobID)
-		}
-		return ids
-	}
-	byToken := func(o client.Object) []string {
-		if job, ok := o.(*v1alpha1.BatchJob); ok && job.Spec.ClientToken != "" {
+// Indexers returns the indexes of jobs and of ComputeEnvs. A job is found by the identifier that its UID gives. A job that
+// shows the result of an earlier one, which was deleted after its TTL, has that one's identifier in its status, and is
+// found by it as well.
+func Indexers() (jobs, envs toolscache.Indexers) {
+	jobs = toolscache.Indexers{
+		byNamespace: toolscache.MetaNamespaceIndexFunc,
+		byID: indexOf(func(job *v1alpha1.BatchJob) []string {
+			ids := []string{naming.JobID(job.UID)}
+			if id := job.Status.JobID; id != "" && id != ids[0] {
+				ids = append(ids, id)
+			}
+			return ids
+		}),
+		byToken: indexOf(func(job *v1alpha1.BatchJob) []string {
+			if job.Spec.ClientToken == "" {
+				return nil
+			}
 			return []string{job.Spec.ClientToken}
-		}
-		return nil
+		}),
 	}
-	envByID := func(o client.Object) []string { return []string{naming.EnvID(o.GetUID())} }
-	for _, x := range []struct {
-		object client.Object
-		field  string
-		values client.IndexerFunc
-	}{{&v1alpha1.BatchJob{}, jobsByID, byID}, {&v1alpha1.BatchJob{}, jobsByToken, byToken}, {&v1alpha1.ComputeEnv{}, envsByID, envByID}} {
-		if err := indexer.IndexField(ctx, x.object, x.field, x.values); err != nil {
-			return fmt.Errorf("adding the index of %T by %s: %w", x.object, x.field, err)
-		}
+	envs = toolscache.Indexers{
+		byNamespace: toolscache.MetaNamespaceIndexFunc,
+		byID:        indexOf(func(env *v1alpha1.ComputeEnv) []string { return []string{naming.EnvID(env.UID)} }),
 	}
-	return nil
+	return jobs, envs
+}
+
+// indexOf returns an index by texts of objects of one kind.
+func indexOf[T client.Object](texts func(T) []string) toolscache.IndexFunc {
+	return func(o any) ([]string, error) {
+		object, ok := o.(T)
+		if !ok {
+			return nil, nil
+		}
+		keys := texts(object)
+		for i := range keys {
+			keys[i] = object.GetNamespace() + "/" + keys[i]
+		}
+		return keys, nil
+	}
+}
+
+// indexerOf returns what a cache that has not started knows of a kind, with indexes.
+func indexerOf(ctx context.Context, c cache.Cache, kind client.Object, indexes toolscache.Indexers) (toolscache.Indexer, error) {
+	informer, err := c.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+	if err != nil {
+		return nil, fmt.Errorf("watching %T: %w", kind, err)
+	}
+	shared, ok := informer.(toolscache.SharedIndexInformer)
+	if !ok {
+		return nil, fmt.Errorf("watching %T: the cache is restricted to some namespaces", kind)
+	}
+	indexes = maps.Clone(indexes)
+	maps.DeleteFunc(indexes, func(name string, _ toolscache.IndexFunc) bool { return shared.GetIndexer().GetIndexers()[name] != nil })
+	if err := shared.AddIndexers(indexes); err != nil {
+		return nil, fmt.Errorf("adding the indexes of %T: %w", kind, err)
+	}
+	return shared.GetIndexer(), nil
 }
 
 // keptAnnotations are those of jobs that are read.

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilcache "k8s.io/apimachinery/pkg/util/cache"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -50,23 +51,41 @@ const (
 	absentCount = 4096
 )
 
-// Finder finds objects.
+// Finder finds objects. What it returns is shared with the cache and must not be changed.
 type Finder struct {
-	cache  client.Reader
-	absent *utilcache.LRUExpireCache // namespace/identifier
+	jobs, envs toolscache.Indexer
+	absent     *utilcache.LRUExpireCache // namespace/identifier
 }
 
-// New returns a finder over a cache with CacheOptions that has not started.
+// New returns a finder over a cache with CacheOptions, of all namespaces, that has not started.
 func New(ctx context.Context, c cache.Cache) (*Finder, error) {
-	if err := addIndexes(ctx, c); err != nil {
+	forJobs, forEnvs := Indexers()
+	jobs, err := indexerOf(ctx, c, &v1alpha1.BatchJob{}, forJobs)
+	if err != nil {
 		return nil, err
 	}
-	return NewFinder(c), nil
+	envs, err := indexerOf(ctx, c, &v1alpha1.ComputeEnv{}, forEnvs)
+	return NewFinder(jobs, envs), err
 }
 
-// NewFinder returns a finder over a reader with the indexes of this package.
-func NewFinder(c client.Reader) *Finder {
-	return &Finder{cache: c, absent: utilcache.NewLRUExpireCache(absentCount)}
+// NewFinder returns a finder over objects with Indexers.
+func NewFinder(jobs, envs toolscache.Indexer) *Finder {
+	return &Finder{jobs: jobs, envs: envs, absent: utilcache.NewLRUExpireCache(absentCount)}
+}
+
+// found returns the objects that an index has for a key.
+func found[T any](objects toolscache.Indexer, index, key string) ([]T, error) {
+	list, err := objects.ByIndex(index, key)
+	if err != nil {
+		return nil, fmt.Errorf("reading the cache: %w", err)
+	}
+	out := make([]T, 0, len(list))
+	for _, o := range list {
+		if object, ok := o.(T); ok {
+			out = append(out, object)
+		}
+	}
+	return out, nil
 }
 
 // CheckJobID returns a Refusal for what is no job's identifier.
@@ -86,7 +105,7 @@ func CheckEnvID(id string) error {
 }
 
 // Job returns the job with an identifier, as the cache has it. It waits for the cache for a short time, and then asks
-// the API server. The result must not be changed. The error is a Refusal if there is no such job, or if the identity may
+// the API server. The error is a Refusal if there is no such job, or if the identity may
 // not read it.
 func (f *Finder) Job(ctx context.Context, c *tenant.Client, id string) (*v1alpha1.BatchJob, error) {
 	if err := CheckJobID(id); err != nil {
@@ -127,7 +146,7 @@ func (f *Finder) awaitJob(ctx context.Context, namespace, id string) (*v1alpha1.
 	end := time.NewTimer(cacheWait)
 	defer end.Stop()
 	for {
-		job, err := f.cachedJob(ctx, namespace, id)
+		job, err := f.cachedJob(namespace, id)
 		if job != nil || err != nil {
 			return job, err
 		}
@@ -142,42 +161,34 @@ func (f *Finder) awaitJob(ctx context.Context, namespace, id string) (*v1alpha1.
 }
 
 // cachedJob returns the job with an identifier; nil if the cache has none.
-func (f *Finder) cachedJob(ctx context.Context, namespace, id string) (*v1alpha1.BatchJob, error) {
-	var list v1alpha1.BatchJobList
-	if err := f.cache.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{jobsByID: id}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("looking for job %s: %w", id, err)
+func (f *Finder) cachedJob(namespace, id string) (*v1alpha1.BatchJob, error) {
+	list, err := found[*v1alpha1.BatchJob](f.jobs, byID, namespace+"/"+id)
+	if len(list) == 0 || err != nil {
+		return nil, err
 	}
-	var found *v1alpha1.BatchJob
-	for i := range list.Items {
-		if found = &list.Items[i]; naming.JobID(found.UID) == id {
-			break // and not one that only shows its result
+	for _, job := range list {
+		if naming.JobID(job.UID) == id {
+			return job, nil // and not one that only shows its result
 		}
 	}
-	return found, nil
+	return list[0], nil
 }
 
 // JobWithToken returns a job of the cache with a client token; nil if there is none.
-func (f *Finder) JobWithToken(ctx context.Context, namespace, token string) (*v1alpha1.BatchJob, error) {
-	var list v1alpha1.BatchJobList
-	if err := f.cache.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{jobsByToken: token}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("looking for the job with a ClientToken: %w", err)
+func (f *Finder) JobWithToken(namespace, token string) (*v1alpha1.BatchJob, error) {
+	list, err := found[*v1alpha1.BatchJob](f.jobs, byToken, namespace+"/"+token)
+	if len(list) == 0 || err != nil {
+		return nil, err
 	}
-	if len(list.Items) == 0 {
-		return nil, nil
-	}
-	return &list.Items[0], nil
+	return list[0], nil
 }
 
-// AllJobs returns the jobs of the identity's namespace, in no order. None must be changed.
-func (f *Finder) AllJobs(ctx context.Context, c *tenant.Client) ([]v1alpha1.BatchJob, error) {
+// AllJobs returns the jobs of the identity's namespace, in no order.
+func (f *Finder) AllJobs(ctx context.Context, c *tenant.Client) ([]*v1alpha1.BatchJob, error) {
 	if err := c.Check(ctx, "list", Jobs); err != nil {
 		return nil, err
 	}
-	var list v1alpha1.BatchJobList
-	if err := f.cache.List(ctx, &list, client.InNamespace(c.Namespace), client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing the jobs: %w", err)
-	}
-	return list.Items, nil
+	return found[*v1alpha1.BatchJob](f.jobs, byNamespace, c.Namespace)
 }
 
 // AwaitJobGone waits for a short time until the cache shows that a job was deleted.
@@ -185,7 +196,7 @@ func (f *Finder) AwaitJobGone(ctx context.Context, namespace, id string) {
 	ctx, cancel := context.WithTimeout(ctx, goneWait)
 	defer cancel()
 	for {
-		job, err := f.cachedJob(ctx, namespace, id)
+		job, err := f.cachedJob(namespace, id)
 		if job == nil || err != nil || job.DeletionTimestamp != nil {
 			return
 		}
@@ -242,7 +253,7 @@ func (f *Finder) Env(ctx context.Context, c *tenant.Client, id string) (*v1alpha
 	if _, absent := f.absent.Get(key); absent {
 		return nil, notFound
 	}
-	env, err := f.cachedEnv(ctx, c.Namespace, id)
+	env, err := f.cachedEnv(c.Namespace, id)
 	if env != nil || err != nil {
 		return env, err
 	}
@@ -262,27 +273,20 @@ func (f *Finder) Env(ctx context.Context, c *tenant.Client, id string) (*v1alpha
 }
 
 // cachedEnv returns the ComputeEnv with an identifier; nil if the cache has none.
-func (f *Finder) cachedEnv(ctx context.Context, namespace, id string) (*v1alpha1.ComputeEnv, error) {
-	var list v1alpha1.ComputeEnvList
-	if err := f.cache.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{envsByID: id}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("looking for ComputeEnv %s: %w", id, err)
+func (f *Finder) cachedEnv(namespace, id string) (*v1alpha1.ComputeEnv, error) {
+	list, err := found[*v1alpha1.ComputeEnv](f.envs, byID, namespace+"/"+id)
+	if len(list) == 0 || err != nil {
+		return nil, err
 	}
-	if len(list.Items) == 0 {
-		return nil, nil
-	}
-	return &list.Items[0], nil
+	return list[0], nil
 }
 
-// AllEnvs returns the ComputeEnvs of the identity's namespace, in no order. None must be changed.
-func (f *Finder) AllEnvs(ctx context.Context, c *tenant.Client) ([]v1alpha1.ComputeEnv, error) {
+// AllEnvs returns the ComputeEnvs of the identity's namespace, in no order.
+func (f *Finder) AllEnvs(ctx context.Context, c *tenant.Client) ([]*v1alpha1.ComputeEnv, error) {
 	if err := c.Check(ctx, "list", Envs); err != nil {
 		return nil, err
 	}
-	var list v1alpha1.ComputeEnvList
-	if err := f.cache.List(ctx, &list, client.InNamespace(c.Namespace), client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing the ComputeEnvs: %w", err)
-	}
-	return list.Items, nil
+	return found[*v1alpha1.ComputeEnv](f.envs, byNamespace, c.Namespace)
 }
 
 // WholeEnv reads a ComputeEnv from the API server; nil if there is none.

@@ -85,7 +85,7 @@ func (t *Task) Instances(indexes []int, pods Pods) ([]Instance, error) {
 		v.TaskInstanceIndex, v.CreateTime = int64(index), stamp(t.job.CreationTimestamp)
 		v.RedirectInfo = t.Redirect(index)
 		var pod *corev1.Pod
-		v.TaskInstanceState, pod = t.state(&s, index, pods)
+		v.TaskInstanceState, pod = t.state(s, index, pods)
 		if pod != nil {
 			v.showPod(pod)
 		}

@@ -16,13 +16,14 @@ import (
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// Task is a task of a job, with the sets of its instances by state.
+// Task is a task of a job, with the sets of its instances by state. It is for one goroutine.
 type Task struct {
 	Name string
 	job  *v1alpha1.BatchJob
 	spec *v1alpha1.Task
 	// status is nil if the job's status does not have the task.
 	status *v1alpha1.TaskStatus
+	read   *sets // once they were read
 }
 
 // Tasks returns the tasks of a job, in the order of the spec.
@@ -98,8 +99,19 @@ func (s *sets) attemptOf(index int) (attempt int, ok bool) {
 // activeSet returns the instances that were issued.
 func (s *sets) activeSet() ranges.Set { return union(s.active) }
 
-// sets reads the lists of the status. The error says which cannot be read.
-func (t *Task) sets() (sets, error) {
+// sets returns the lists of the status, which it reads once. The error says which cannot be read.
+func (t *Task) sets() (*sets, error) {
+	if t.read != nil {
+		return t.read, nil
+	}
+	s, err := t.readSets()
+	if err == nil {
+		t.read = &s
+	}
+	return &s, err
+}
+
+func (t *Task) readSets() (sets, error) {
 	all := ranges.Span(0, t.Count()-1)
 	if t.status == nil {
 		return sets{unissued: all}, nil
@@ -123,7 +135,10 @@ func (t *Task) sets() (sets, error) {
 	s.succeeded, s.failed = read("succeeded", t.status.Succeeded), read("failed", t.status.Failed)
 	s.active = readGroups("active", t.status.Active)
 	s.retrying, s.interrupted = union(readGroups("retrying", t.status.Retrying)), union(readGroups("interrupted", t.status.Interrupted))
-	s.unissued = all.Minus(ranges.UnionAll(s.succeeded, s.failed, s.retrying, s.interrupted, s.activeSet()))
+	s.unissued = all
+	for _, set := range []ranges.Set{s.succeeded, s.failed, s.retrying, s.interrupted, s.activeSet()} {
+		s.unissued = s.unissued.Minus(set)
+	}
 	return s, err
 }
 
@@ -167,6 +182,9 @@ func attemptOf(head string) (int, error) {
 }
 
 func union(groups []attempts) ranges.Set {
+	if len(groups) == 1 {
+		return groups[0].set
+	}
 	parts := make([]ranges.Set, len(groups))
 	for i, g := range groups {
 		parts[i] = g.set
@@ -259,7 +277,7 @@ func (t *Task) Select(states []string, pods Pods) (ranges.Set, error) {
 	case NeedsPods(states):
 		var some []int
 		for i := range active.All() {
-			if slices.Contains(states, t.activeState(&s, i, pods)) {
+			if slices.Contains(states, t.activeState(s, i, pods)) {
 				some = append(some, i)
 			}
 		}
