@@ -132,13 +132,14 @@ func outOfBounds(many bool) Problems {
 // Action returns the name of the action.
 func (o *Object) Action() string { return o.action }
 
-// Decode decodes the parameters into a struct, the fields of which are called as the API calls them:
+// Decode decodes the parameters into a struct, the fields of which are called as the API calls them, or have that name as
+// their JSON tag:
 //
 //	type DescribeJobsRequest struct {
 //		JobIds  []string
 //		Filters []Filter `params:"orItem"` // where a client may write its only item in place of the list
 //		Limit   *int64
-//		JobId   string   `params:"required"`
+//		JobID   string   `json:"JobId" params:"required"`
 //	}
 //
 // A field is an int64, a bool, a string, a struct of such fields, a slice of one of these, or a pointer
