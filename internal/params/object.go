@@ -32,9 +32,9 @@ type Object struct {
 
 var objectType = reflect.TypeFor[Object]()
 
-// FromJSON returns the parameters of a JSON body, which is kept, not copied. An empty body has none.
-// action is for messages. The error is of type Problems, and only about bounds and the character set: what is no JSON is found by decoding.
-// Cost: one look at each byte.
+// FromJSON returns the parameters of a JSON body, which is kept, not copied. An empty body has none. action is
+// for messages. The error is of type Problems, and only about bounds and the character set: what is no JSON is
+// found by decoding. Cost: one look at each byte.
 func FromJSON(action string, body []byte) (*Object, error) {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 {

@@ -1,8 +1,9 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sdkcall calls an API with the vendor's Go SDKs, unmodified, for tests. The SDKs are in modules of their own below
-// hack/sdk, so that nothing else depends on them; a test builds the program of one and talks to it through pipes.
+// Package sdkcall calls an API with the vendor's Go SDKs, unmodified, for tests. The SDKs are in modules of
+// their own below hack/sdk, so that nothing else depends on them; a test builds the program of one and talks to
+// it through pipes.
 package sdkcall
 
 import (
