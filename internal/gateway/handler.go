@@ -53,8 +53,8 @@ type Call struct {
 }
 
 // Action does what a call asks for. The result is a struct whose fields are those of the answer, or nil. An
-// error other than those that wire.AsError knows is an InternalError of which the caller learns no more. An action may be called at the same time, and
-// must not use ctx after it has returned.
+// error other than those that wire.AsError knows is an InternalError of which the caller learns no more. An
+// action may be called at the same time, and must not use ctx after it has returned.
 type Action func(ctx context.Context, c *Call) (any, error)
 
 // Options are the parts of a Handler. Zero values of the optional ones are replaced by the defaults.
@@ -70,7 +70,8 @@ type Options struct {
 	// Now is the clock. Required.
 	Now func() time.Time
 
-	// Limits are the requests a second for each action of a key, DefaultLimit that of the actions that are not in it. Optional: those of the API.
+	// Limits are the requests a second for each action of a key, DefaultLimit that of the actions that are not
+	// in it. Optional: those of the API.
 	Limits       map[string]ratelimit.Limit
 	DefaultLimit ratelimit.Limit
 	// Regions are those that are served. Optional: a request may have any.
@@ -91,8 +92,8 @@ const (
 
 // The bounds of the HTTP server that a Handler is meant for; see internal/server for how connections are bounded.
 const (
-	// HeaderTimeout is how long a header may take, ReadTimeout header and body, WriteTimeout everything from the end of the header,
-	// IdleTimeout the time between two requests.
+	// HeaderTimeout is how long a header may take, ReadTimeout header and body, WriteTimeout everything from
+	// the end of the header, IdleTimeout the time between two requests.
 	HeaderTimeout = 10 * time.Second
 	ReadTimeout   = 60 * time.Second
 	WriteTimeout  = ReadTimeout + DefaultTimeout
@@ -104,8 +105,8 @@ const (
 // HealthPath answers 200 while the process serves.
 const HealthPath = "/healthz"
 
-// failedLimit is how many requests a second of one address may fail before their signature is right. More are answered with
-// another code, and not in the log.
+// failedLimit is how many requests a second of one address may fail before their signature is right. More are
+// answered with another code, and not in the log.
 var failedLimit = ratelimit.Limit{PerSecond: 10}
 
 // failed stands for an action in the limiter of failures, and other in metrics for those that are not in the table.
@@ -268,8 +269,8 @@ func (h *Handler) verify(ctx context.Context, q *wire.Request) (Key, error) {
 	return key, nil
 }
 
-// refuse returns the answer for a request whose signature was not found to be right. Once an address has sent many of them
-// it is always the same.
+// refuse returns the answer for a request whose signature was not found to be right. Once an address has sent
+// many of them it is always the same.
 func (h *Handler) refuse(rec *record, err error) error {
 	if wire.AsError(err).Code == errcode.InternalError || h.failures.Allow(rec.source, failed) {
 		return err

@@ -128,7 +128,7 @@ func (f *fixture) signer(action string) signer.Signer {
 type answer struct {
 	Response struct {
 		Error     wire.Error
-		RequestId string
+		RequestID string `json:"RequestId"`
 		echo
 	}
 	text string
@@ -141,7 +141,7 @@ func (f *fixture) send(t testing.TB, r *http.Request) answer {
 	w := httptest.NewRecorder()
 	f.ServeHTTP(w, r)
 	a := answer{text: w.Body.String()}
-	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || w.Code != http.StatusOK || len(a.Response.RequestId) != 36 {
+	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || w.Code != http.StatusOK || len(a.Response.RequestID) != 36 {
 		t.Fatalf("%d, %s: %v", w.Code, w.Body, err)
 	}
 	return a
@@ -157,15 +157,15 @@ func TestAnswers(t *testing.T) {
 	} {
 		f.now = f.now.Add(time.Second)
 		a := f.send(t, r)
-		if want := `{"Response":{"JobIds":["a"],"Limit":3,"RequestId":"` + a.Response.RequestId + `"}}`; a.text != want {
+		if want := `{"Response":{"JobIds":["a"],"Limit":3,"RequestId":"` + a.Response.RequestID + `"}}`; a.text != want {
 			t.Errorf("%s, want %s", a.text, want)
 		}
 		c := f.calls[i]
-		want := &Call{Action: "Echo", Tenant: Tenant{"one", "client"}, RequestID: a.Response.RequestId, Region: "ap-x", Language: wire.Chinese, Params: c.Params}
+		want := &Call{Action: "Echo", Tenant: Tenant{"one", "client"}, RequestID: a.Response.RequestID, Region: "ap-x", Language: wire.Chinese, Params: c.Params}
 		if diff := cmp.Diff(want, c, cmp.AllowUnexported(params.Object{})); diff != "" {
 			t.Errorf("call (-want +got):\n%s", diff)
 		}
-		if line := f.lines()[i]; !strings.Contains(line, `"requestId"="`+a.Response.RequestId+`" "action"="Echo" "code"="OK" "duration"="0s" "namespace"="one" "source"="10.1.2.3"`) {
+		if line := f.lines()[i]; !strings.Contains(line, `"requestId"="`+a.Response.RequestID+`" "action"="Echo" "code"="OK" "duration"="0s" "namespace"="one" "source"="10.1.2.3"`) {
 			t.Errorf("log: %s", line)
 		}
 	}
@@ -238,7 +238,7 @@ func TestRefusals(t *testing.T) {
 			if code == "" {
 				code = ok
 			}
-			if !strings.Contains(line, fmt.Sprintf("%q %q=%q %q=%q", a.Response.RequestId, "action", tc.logged, "code", code)) {
+			if !strings.Contains(line, fmt.Sprintf("%q %q=%q %q=%q", a.Response.RequestID, "action", tc.logged, "code", code)) {
 				t.Errorf("log: %s", line)
 			}
 			if (tc.want == errcode.InternalError) != (len(lines) == 2) {

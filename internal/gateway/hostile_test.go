@@ -111,15 +111,15 @@ func signedForm(s signer.Signer, form string) *http.Request {
 		list = nil // nobody gets as far as the signature
 	}
 	sorted := strings.Split(body, "&")
-	before := ""
+	var before strings.Builder
 	for _, p := range list {
 		if p.Key > "Action" && p.Key < "Nonce" {
-			before += p.Key + "=" + p.Value + "&"
+			before.WriteString(p.Key + "=" + p.Value + "&")
 		} else {
 			sorted = append(sorted, p.Key+"="+p.Value)
 		}
 	}
-	text := sorted[0] + "&" + before + strings.Join(sorted[1:], "&")
+	text := sorted[0] + "&" + before.String() + strings.Join(sorted[1:], "&")
 	signature := signer.SignText("POSTgateway.example:8080/?"+text, s.SecretKey)
 	r := httptest.NewRequest("POST", target+"/", strings.NewReader(form+"&"+body+"&Signature="+strings.NewReplacer("+", "%2B", "/", "%2F", "=", "%3D").Replace(signature)))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")

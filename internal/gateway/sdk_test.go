@@ -27,12 +27,14 @@ func TestSDKs(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
-			return struct{ JobId string }{r.Job.Spec.Job.JobName + "/" + r.Job.Spec.Job.Tasks[1].Application.Command}, nil
+			return struct {
+				JobID string `json:"JobId"`
+			}{r.Job.Spec.Job.JobName + "/" + r.Job.Spec.Job.Tasks[1].Application.Command}, nil
 		}
 	})
 	server := httptest.NewServer(f)
 	defer server.Close()
-	for _, version := range []string{sdkcall.V1_0_162, sdkcall.Latest} {
+	for _, version := range []string{sdkcall.V162, sdkcall.Latest} {
 		sdk := sdkcall.Start(t, version)
 		for _, way := range []struct {
 			method, sign string

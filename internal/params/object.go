@@ -32,9 +32,9 @@ type Object struct {
 
 var objectType = reflect.TypeFor[Object]()
 
-// FromJSON returns the parameters of a JSON body, which is kept, not copied. An empty body has none.
-// action is for messages. The error is of type Problems, and only about bounds and the character set: what is no JSON is found by decoding.
-// Cost: one look at each byte.
+// FromJSON returns the parameters of a JSON body, which is kept, not copied. An empty body has none. action is
+// for messages. The error is of type Problems, and only about bounds and the character set: what is no JSON is
+// found by decoding. Cost: one look at each byte.
 func FromJSON(action string, body []byte) (*Object, error) {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 {
@@ -132,13 +132,14 @@ func outOfBounds(many bool) Problems {
 // Action returns the name of the action.
 func (o *Object) Action() string { return o.action }
 
-// Decode decodes the parameters into a struct, the fields of which are called as the API calls them:
+// Decode decodes the parameters into a struct, the fields of which are called as the API calls them, or have that name as
+// their JSON tag:
 //
 //	type DescribeJobsRequest struct {
 //		JobIds  []string
 //		Filters []Filter `params:"orItem"` // where a client may write its only item in place of the list
 //		Limit   *int64
-//		JobId   string   `params:"required"`
+//		JobID   string   `json:"JobId" params:"required"`
 //	}
 //
 // A field is an int64, a bool, a string, a struct of such fields, a slice of one of these, or a pointer

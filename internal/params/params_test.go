@@ -4,6 +4,7 @@
 package params
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
@@ -11,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 type filter struct {
@@ -20,8 +21,8 @@ type filter struct {
 }
 
 type request struct {
-	JobId    string   `params:"required"`
-	JobIds   []string //nolint:revive // names of the API
+	JobID    string `json:"JobId" params:"required"`
+	JobIds   []string
 	Filters  []filter `params:"orItem"`
 	Index    *int64
 	Offset   *int64
@@ -52,7 +53,7 @@ func decode(t *testing.T, body string, into any) error {
 
 func TestDecode(t *testing.T) {
 	want := request{
-		JobId: "job-0a1b2c3d", JobIds: []string{"a", ""}, Filters: []filter{{Name: "zone", Values: []string{"z"}}, {Name: "n"}},
+		JobID: "job-0a1b2c3d", JobIds: []string{"a", ""}, Filters: []filter{{Name: "zone", Values: []string{"z"}}, {Name: "n"}},
 		Index: new(int64(0)), Force: new(false), On: true, Nested: struct{ Indexes []int64 }{[]int64{3, -4}},
 	}
 	for _, body := range []string{
@@ -67,13 +68,13 @@ func TestDecode(t *testing.T) {
 		if err := decode(t, body, &got); err != nil {
 			t.Errorf("%s: %v", body, err)
 		}
-		if diff := cmp.Diff(want, got, cmp.AllowUnexported(Object{})); diff != "" {
+		if diff := gocmp.Diff(want, got, gocmp.AllowUnexported(Object{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", body, diff)
 		}
 	}
 	for _, body := range []string{`{"JobId": "", "Filters": {"Name": "zone"}}`, "JobId=&Filters.Name=zone"} {
 		var got request
-		if err := decode(t, body, &got); err != nil || !cmp.Equal(got.Filters, []filter{{Name: "zone"}}) {
+		if err := decode(t, body, &got); err != nil || !gocmp.Equal(got.Filters, []filter{{Name: "zone"}}) {
 			t.Errorf("%s: %+v, %v", body, got.Filters, err)
 		}
 	}
@@ -212,7 +213,8 @@ func flatten(v reflect.Value, path string, to []Parameter) []Parameter {
 			return to
 		}
 		for i := range v.NumField() {
-			to = flatten(v.Field(i), Join(path, v.Type().Field(i).Name), to)
+			f := v.Type().Field(i)
+			to = flatten(v.Field(i), Join(path, cmp.Or(f.Tag.Get("json"), f.Name)), to)
 		}
 		return to
 	default:

@@ -4,6 +4,7 @@
 package params
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -109,9 +110,10 @@ func structShape(t reflect.Type) *Shape {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		options := strings.Split(f.Tag.Get("params"), ",")
-		field := Field{Name: f.Name, Index: i, Shape: shapeOf(f.Type), Required: slices.Contains(options, tagRequired)}
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		field := Field{Name: cmp.Or(name, f.Name), Index: i, Shape: shapeOf(f.Type), Required: slices.Contains(options, tagRequired)}
 		field.Shape.OrItem = slices.Contains(options, tagOrItem)
-		s.Fields, s.Names = append(s.Fields, field), append(s.Names, f.Name)
+		s.Fields, s.Names = append(s.Fields, field), append(s.Names, field.Name)
 	}
 	return s
 }

@@ -1,10 +1,10 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command latest calls an API with the newest of the vendor's Go SDK, unmodified, through the SDK's client for any action:
-// the module proxy has no newer module with the structures of BatchCompute. It reads calls from its
-// standard input, a line of JSON each, and writes a line for each, in the order in which they end; see type call and type answer. Tests drive it with
-// internal/testutil/sdkcall.
+// Command latest calls an API with the newest of the vendor's Go SDK, unmodified, through the SDK's client for
+// any action: the module proxy has no newer module with the structures of BatchCompute. It reads calls from its
+// standard input, a line of JSON each, and writes a line for each, in the order in which they end; see type
+// call and type answer. Tests drive it with internal/testutil/sdkcall.
 package main
 
 import (

@@ -1,10 +1,10 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command v1.0.162 calls an API with the vendor's Go SDK of that version, unmodified: the one that the API's page of
-// 2020 was written for, and the last one in the module proxy with the structures of BatchCompute. It reads calls from its
-// standard input, a line of JSON each, and writes a line for each, in the order in which they end; see type call and type answer. Tests drive it with
-// internal/testutil/sdkcall.
+// Command v1.0.162 calls an API with the vendor's Go SDK of that version, unmodified: the one that the API's
+// page of 2020 was written for, and the last one in the module proxy with the structures of BatchCompute. It
+// reads calls from its standard input, a line of JSON each, and writes a line for each, in the order in which
+// they end; see type call and type answer. Tests drive it with internal/testutil/sdkcall.
 package main
 
 import (

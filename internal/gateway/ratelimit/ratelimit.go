@@ -4,8 +4,9 @@
 // Package ratelimit limits how many requests a caller may send, by a token bucket for each action of each key. It is
 // stateful: it has a lock.
 //
-// A bucket is full when it was not used for a while, and then it is the same as none. So a bucket is kept only while it
-// is not full, and what a Limiter holds is bounded by the requests of the last moments that were allowed: those that are refused make no bucket.
+// A bucket is full when it was not used for a while, and then it is the same as none. So a bucket is kept only
+// while it is not full, and what a Limiter holds is bounded by the requests of the last moments that were
+// allowed: those that are refused make no bucket.
 //
 // The limits are those of one process. Where several serve the same callers, each caller has up to so many times as
 // much as there are processes.
@@ -17,14 +18,16 @@ import (
 	"time"
 )
 
-// Limit is a bucket's size: PerSecond tokens a second, and at most as many at once, but at least one. 0 or less: no limit.
+// Limit is a bucket's size: PerSecond tokens a second, and at most as many at once, but at least one. 0 or
+// less: no limit.
 type Limit struct{ PerSecond float64 }
 
 // burst is how many requests may come at once.
 func (l Limit) burst() float64 { return math.Max(1, math.Ceil(l.PerSecond)) }
 
-// Defaults returns the limits of the actions. Those that are not in it have DefaultLimit.
-// Source: BatchCompute, API Category (international), and for the actions that it does not have, the Chinese overview. Unit: requests a second.
+// Defaults returns the limits of the actions. Those that are not in it have DefaultLimit. Source: BatchCompute,
+// API Category (international), and for the actions that it does not have, the Chinese overview. Unit: requests
+// a second.
 func Defaults() map[string]Limit {
 	out := map[string]Limit{}
 	for perSecond, actions := range map[float64][]string{
@@ -80,8 +83,9 @@ func (l *Limiter) Limit(action string) Limit {
 	return l.standard
 }
 
-// Allow takes a token for a request of source, and reports whether there was one. action must come from a closed set, and
-// source be known: every pair that is allowed may take memory for some seconds. A caller that finds no memory left is refused.
+// Allow takes a token for a request of source, and reports whether there was one. action must come from a
+// closed set, and source be known: every pair that is allowed may take memory for some seconds. A caller that
+// finds no memory left is refused.
 func (l *Limiter) Allow(source, action string) bool {
 	limit := l.Limit(action)
 	if limit.PerSecond <= 0 {

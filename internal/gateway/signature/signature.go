@@ -6,9 +6,9 @@
 //
 //	ParseV3, ParseV1 ──▶ Claim: who says to have signed, and when ──▶ CheckTime ──▶ Verify with the key
 //
-// Clients differ in what they sign. Of these differences both forms are accepted, since neither says
-// anything about the request: the host with its port or without, the values of headers as they are or in lower case, and any
-// name of the service in the credential scope. All forms that are possible are computed and compared in
+// Clients differ in what they sign. Of these differences both forms are accepted, since neither says anything
+// about the request: the host with its port or without, the values of headers as they are or in lower case, and
+// any name of the service in the credential scope. All forms that are possible are computed and compared in
 // constant time, whichever is right.
 package signature
 

@@ -28,8 +28,9 @@ const (
 	methodSHA256 = "HmacSHA256"
 )
 
-// ParseV1 reads the signature of a request whose path is /. list are all parameters of the query or the form; it is not changed.
-// Any SignatureMethod but HmacSHA256 is HmacSHA1. The nonce must be a number and may be 0; it is not remembered. The error is of type *Error.
+// ParseV1 reads the signature of a request whose path is /. list are all parameters of the query or the form;
+// it is not changed. Any SignatureMethod but HmacSHA256 is HmacSHA1. The nonce must be a number and may be 0;
+// it is not remembered. The error is of type *Error.
 //
 // What is signed is the method, the host, /? and all parameters but Signature, sorted by name, with their
 // values as they are before they are encoded for a URL.

@@ -69,7 +69,8 @@ type authorization struct {
 //
 //	TC3-HMAC-SHA256 Credential=<secretId>/<date>/<service>/tc3_request, SignedHeaders=<name>;<name>…, Signature=<hex>
 //
-// SignedHeaders must have host, and content-type if the request has that header; whichever else it has is covered too. The date must be that of the timestamp in UTC.
+// SignedHeaders must have host, and content-type if the request has that header; whichever else it has is
+// covered too. The date must be that of the timestamp in UTC.
 func ParseV3(r Request) (*Claim, error) {
 	a, err := parseAuthorization(r.first(headerAuthorization))
 	if err != nil {

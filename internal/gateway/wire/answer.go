@@ -52,8 +52,8 @@ func AsError(err error) *Error {
 // NewRequestID returns a random UUID.
 func NewRequestID() string { return string(uuid.NewUUID()) }
 
-// Write answers with the fields of result and the RequestId. result is a struct, or nil for none. The error says that it cannot be
-// encoded; nothing was written then.
+// Write answers with the fields of result and the RequestId. result is a struct, or nil for none. The error
+// says that it cannot be encoded; nothing was written then.
 func Write(w http.ResponseWriter, requestID string, result any) error {
 	if result == nil {
 		result = struct{}{}

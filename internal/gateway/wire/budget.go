@@ -22,7 +22,8 @@ type Budget struct {
 	sources map[string]int64
 }
 
-// MinBudget is the least that a Budget must have, so that one request of any legal size fits into half of it. Unit: bytes.
+// MinBudget is the least that a Budget must have, so that one request of any legal size fits into half of it.
+// Unit: bytes.
 const MinBudget = 256 << 20
 
 // NewBudget returns a budget of limit bytes.
@@ -85,8 +86,8 @@ func (s *share) close() {
 // pieceSize is how much of a body is read at least before memory for more is taken.
 const pieceSize = 4 << 10
 
-// read reads a body of at most limit bytes. What it takes is at most three times what arrived, and pieceSize: a header that promises
-// much takes nothing.
+// read reads a body of at most limit bytes. What it takes is at most three times what arrived, and pieceSize: a
+// header that promises much takes nothing.
 func (s *share) read(r io.Reader, limit int64) ([]byte, error) {
 	var body []byte
 	for {

@@ -216,7 +216,8 @@ func mediaType(r *http.Request) string {
 	return t
 }
 
-// Source returns the address by which the client of a request is counted; a client has a whole /64 of IPv6. Empty: it has none.
+// Source returns the address by which the client of a request is counted; a client has a whole /64 of IPv6.
+// Empty: it has none.
 func Source(r *http.Request) string {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

@@ -186,7 +186,7 @@ func TestBudget(t *testing.T) {
 
 func TestWrite(t *testing.T) {
 	type result struct {
-		JobId string
+		JobID string `json:"JobId"`
 		Null  *int64
 	}
 	for _, tc := range []struct {
@@ -194,7 +194,7 @@ func TestWrite(t *testing.T) {
 		want string
 	}{
 		{nil, `{"Response":{"RequestId":"r-1"}}`},
-		{&result{JobId: "a<&>"}, `{"Response":{"JobId":"a<&>","Null":null,"RequestId":"r-1"}}`},
+		{&result{JobID: "a<&>"}, `{"Response":{"JobId":"a<&>","Null":null,"RequestId":"r-1"}}`},
 		{NewError(errcode.JobNotFound, "no job %q", "x"), `{"Response":{"Error":{"Code":"ResourceNotFound.Job","Message":"no job \"x\""},"RequestId":"r-1"}}`},
 	} {
 		w := httptest.NewRecorder()

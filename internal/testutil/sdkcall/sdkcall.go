@@ -1,8 +1,9 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sdkcall calls an API with the vendor's Go SDKs, unmodified, for tests. The SDKs are in modules of their own below
-// hack/sdk, so that nothing else depends on them; a test builds the program of one and talks to it through pipes.
+// Package sdkcall calls an API with the vendor's Go SDKs, unmodified, for tests. The SDKs are in modules of
+// their own below hack/sdk, so that nothing else depends on them; a test builds the program of one and talks to
+// it through pipes.
 package sdkcall
 
 import (
@@ -20,8 +21,8 @@ import (
 
 // The SDKs, by the names of their directories below hack/sdk.
 const (
-	// V1_0_162 is the SDK that the API's page of 2020 was written for, with its structures and methods.
-	V1_0_162 = "v1.0.162"
+	// V162 is the SDK that the API's page of 2020 was written for, with its structures and methods.
+	V162 = "v1.0.162"
 	// Latest is the newest SDK, by its client for any action.
 	Latest = "latest"
 )
@@ -47,7 +48,7 @@ type Call struct {
 	Action string
 	// Params are the parameters of the action as JSON; nil: none.
 	Params json.RawMessage
-	// Raw has V1_0_162 send Params as they are, not through its structures, which cannot hold everything.
+	// Raw has V162 send Params as they are, not through its structures, which cannot hold everything.
 	Raw bool
 }
 
