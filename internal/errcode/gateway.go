@@ -106,7 +106,7 @@ func callTable() []GatewayEntry {
 		{AuthUnauthorized, "The cluster does not let the key's service account do this.", allActions,
 			"Have a role bound to the service account that the key names.", common},
 		{InvalidAction, "There is no action of this name.", allActions,
-			"Correct the name; docs/gateway.md has the list.", common},
+			"Correct the name.", common},
 		{InvalidRequest, "The body is of a type other than application/json and application/x-www-form-urlencoded, cannot be read to its end, or has a query beside it.", allActions,
 			"Send one of the two.", common},
 		{NoSuchVersion, "The version is not 2017-03-12.", allActions,
