@@ -59,9 +59,9 @@ const dag = `{"Placement": {"Zone": "ap-beijing-2"}, "Job": {"JobName": "dag", "
 
 func testSubmit(t *testing.T, d *caller) {
 	d.t = t
-	var submitted struct{ JobId string } //nolint:revive // names of the API
+	var submitted struct{ JobID string }
 	d.must("SubmitJob", fmt.Sprintf(dag, ""), &submitted)
-	ofJob := `{"JobId": "` + submitted.JobId + `"}`
+	ofJob := `{"JobId": "` + submitted.JobID + `"}`
 	var job struct {
 		JobName, JobState string
 		TaskSet           []struct{ TaskName string }
@@ -81,7 +81,7 @@ func testSubmit(t *testing.T, d *caller) {
 	var task struct {
 		TaskInstanceSet []struct{ TaskInstanceState string }
 	}
-	d.must("DescribeTask", `{"JobId": "`+submitted.JobId+`", "TaskName": "pre_task"}`, &task)
+	d.must("DescribeTask", `{"JobId": "`+submitted.JobID+`", "TaskName": "pre_task"}`, &task)
 	if len(task.TaskInstanceSet) != 1 {
 		t.Errorf("the task is %+v", task)
 	}
@@ -106,7 +106,7 @@ func testSubmit(t *testing.T, d *caller) {
 	d.must("SubmitJob", `{"Placement": {"Zone": "z"}, "ClientToken": "secret", "Job": {"Tasks": [{"Application": {"DeliveryForm": "LOCAL", "Command": "true",
 		"Docker": {"User": "u", "Password": "p4ss-word", "Image": "r.example/x:1"}}, "ComputeEnv": {}}]}}`, &submitted)
 	eventually(t, func() error {
-		d.must("DescribeJob", `{"JobId": "`+submitted.JobId+`"}`, &job)
+		d.must("DescribeJob", `{"JobId": "`+submitted.JobID+`"}`, &job)
 		if job.JobState != "RUNNABLE" {
 			return fmt.Errorf("the job is %s", job.JobState)
 		}
@@ -130,11 +130,11 @@ func testSignings(t *testing.T, d *caller) {
 		"v3 POST": s.POST(d.to.url, body), "v3 POST unsigned": unsigned.POST(d.to.url, body), "v3 GET": s.GET(d.to.url, flat),
 		"v1 POST": s.V1(http.MethodPost, d.to.url, "HmacSHA256", flat), "v1 GET": s.V1(http.MethodGet, d.to.url, "HmacSHA1", flat),
 	} {
-		var out struct{ JobId string } //nolint:revive // names of the API
+		var out struct{ JobID string }
 		if _, err := d.send(req, &out); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		ids[out.JobId] = true
+		ids[out.JobID] = true
 	}
 	if len(ids) != 1 {
 		t.Errorf("the same request has the JobIds %v", ids)
@@ -193,11 +193,11 @@ func testReplicas(t *testing.T, d *caller, second *replica) {
 	for i := range ids {
 		from := []*caller{d, &twin}[i%2]
 		wg.Go(func() {
-			var out struct{ JobId string } //nolint:revive // names of the API
+			var out struct{ JobID string }
 			if _, err := from.call("SubmitJob", body, &out); err != nil {
 				t.Error(err)
 			}
-			ids[i] = out.JobId
+			ids[i] = out.JobID
 		})
 	}
 	wg.Wait()
@@ -208,9 +208,9 @@ func testReplicas(t *testing.T, d *caller, second *replica) {
 	}
 	// Right after a submission, through the other replica.
 	for i := range 10 {
-		var out struct{ JobId string } //nolint:revive // names of the API
+		var out struct{ JobID string }
 		d.must("SubmitJob", fmt.Sprintf(dag, fmt.Sprintf(`, "ClientToken": "n-%d"`, i)), &out)
-		twin.must("DescribeJob", `{"JobId": "`+out.JobId+`"}`, nil)
+		twin.must("DescribeJob", `{"JobId": "`+out.JobID+`"}`, nil)
 	}
 }
 
@@ -235,14 +235,14 @@ func testKill(t *testing.T, c *cluster, d *caller) {
 				t.Error("the request was answered, though the gateway was killed")
 			}
 			close(proxy.release)
-			var first, second struct{ JobId string } //nolint:revive // names of the API
+			var first, second struct{ JobID string }
 			d.must("SubmitJob", tc.body, &first)
 			d.must("SubmitJob", tc.body, &second)
 			var jobs v1alpha1.BatchJobList
 			must(t, c.List(t.Context(), &jobs, client.InNamespace(d.namespace)))
 			n := 0
 			for i := range jobs.Items {
-				if job := &jobs.Items[i]; naming.JobID(job.UID) == first.JobId {
+				if job := &jobs.Items[i]; naming.JobID(job.UID) == first.JobID {
 					n++
 					if job.Spec.Suspend || job.Annotations[v1alpha1.AnnotationAwaitsCredentials] != "" {
 						t.Errorf("the job does not run: %+v", job)
@@ -250,7 +250,7 @@ func testKill(t *testing.T, c *cluster, d *caller) {
 				}
 			}
 			// The answer that was lost has the UID of the job: as its own, or as that of the Secret's owner.
-			if n != 1 || first != second || !strings.Contains(proxy.created(), uidOf(jobs.Items, first.JobId)) {
+			if n != 1 || first != second || !strings.Contains(proxy.created(), uidOf(jobs.Items, first.JobID)) {
 				t.Errorf("the retry is %v and %v, of %d jobs", first, second, n)
 			}
 		})
@@ -270,7 +270,7 @@ func uidOf(jobs []v1alpha1.BatchJob, id string) string {
 func testEnvs(t *testing.T, c *cluster, d *caller) {
 	d.t = t
 	create := `{"Placement": {"Zone": "z"}, "ClientToken": "pool", "ComputeEnv": {"EnvName": "pool", "DesiredComputeNodeCount": 3, "EnvData": {"InstanceType": "S2.SMALL1"}}}`
-	var env, again struct{ EnvId string } //nolint:revive // names of the API
+	var env, again struct{ EnvID string }
 	d.must("CreateComputeEnv", create, &env)
 	d.must("CreateComputeEnv", create, &again)
 	if env != again {
@@ -278,7 +278,7 @@ func testEnvs(t *testing.T, c *cluster, d *caller) {
 	}
 	d.refused("CreateComputeEnv", strings.Replace(create, `"Zone": "z"`, `"Zone": "y"`, 1), "InvalidParameterValue")
 	d.refused("CreateComputeEnv", strings.Replace(create, "3", "-3", 1), "InvalidParameterValue.Negative")
-	ofEnv := `{"EnvId": "` + env.EnvId + `"`
+	ofEnv := `{"EnvId": "` + env.EnvID + `"`
 	d.must("ModifyComputeEnv", ofEnv+`, "DesiredComputeNodeCount": 4, "EnvName": "new", "EnvData": {"InstanceTypes": ["S2.SMALL1", "S2.MEDIUM4"]}}`, nil)
 	for body, want := range map[string]string{
 		`, "DesiredComputeNodeCount": -1}`:                "InvalidParameterValue.Negative",
@@ -304,7 +304,7 @@ func testEnvs(t *testing.T, c *cluster, d *caller) {
 	var got struct {
 		EnvName                 string
 		DesiredComputeNodeCount int
-		ComputeNodeSet          []struct{ ComputeNodeId string } //nolint:revive // names of the API
+		ComputeNodeSet          []struct{ ComputeNodeID string }
 	}
 	describe := func(nodes int) {
 		t.Helper()
@@ -319,12 +319,12 @@ func testEnvs(t *testing.T, c *cluster, d *caller) {
 	if describe(4); got.EnvName != "new" || got.DesiredComputeNodeCount != 4 {
 		t.Errorf("the environment is %+v", got)
 	}
-	gone := got.ComputeNodeSet[0].ComputeNodeId
+	gone := got.ComputeNodeSet[0].ComputeNodeID
 	ofNode := ofEnv + `, "ComputeNodeId": "` + gone + `"}`
 	d.must("TerminateComputeNode", ofNode, nil)
 	d.refused("TerminateComputeNode", ofNode, "ResourceNotFound.ComputeNode")
 	describe(3)
-	two := got.ComputeNodeSet[0].ComputeNodeId + `", "` + got.ComputeNodeSet[2].ComputeNodeId
+	two := got.ComputeNodeSet[0].ComputeNodeID + `", "` + got.ComputeNodeSet[2].ComputeNodeID
 	d.must("TerminateComputeNodes", ofEnv+`, "ComputeNodeIds": ["`+two+`"]}`, nil)
 	describe(1)
 	for body, want := range map[string]string{
@@ -336,8 +336,8 @@ func testEnvs(t *testing.T, c *cluster, d *caller) {
 		d.refused("TerminateComputeNodes", ofEnv+body, want)
 	}
 	// A job that uses it: its Pod is a node.
-	var submitted struct{ JobId string } //nolint:revive // names of the API
-	d.must("SubmitJob", `{"Placement": {"Zone": "z"}, "Job": {"Tasks": [{"TaskName": "a", "EnvId": "`+env.EnvId+`", "Application": {"DeliveryForm": "LOCAL", "Command": "true"}}]}}`, &submitted)
+	var submitted struct{ JobID string }
+	d.must("SubmitJob", `{"Placement": {"Zone": "z"}, "Job": {"Tasks": [{"TaskName": "a", "EnvId": "`+env.EnvID+`", "Application": {"DeliveryForm": "LOCAL", "Command": "true"}}]}}`, &submitted)
 	eventually(t, func() error {
 		var acts struct{ TotalCount int }
 		if d.must("DescribeComputeEnvActivities", ofEnv+"}", &acts); acts.TotalCount != 1 {
@@ -347,15 +347,15 @@ func testEnvs(t *testing.T, c *cluster, d *caller) {
 	})
 	d.refused("DeleteComputeEnv", ofEnv+"}", "UnsupportedOperation.ComputeEnvOperation")
 	describe(1)
-	d.must("TerminateComputeNode", ofEnv+`, "ComputeNodeId": "`+got.ComputeNodeSet[0].ComputeNodeId+`"}`, nil)
+	d.must("TerminateComputeNode", ofEnv+`, "ComputeNodeId": "`+got.ComputeNodeSet[0].ComputeNodeID+`"}`, nil)
 	describe(0)
-	d.must("TerminateJob", `{"JobId": "`+submitted.JobId+`"}`, nil)
+	d.must("TerminateJob", `{"JobId": "`+submitted.JobID+`"}`, nil)
 	var list struct{ TotalCount int }
 	d.must("DescribeComputeEnvs", `{"Filters": [{"Name": "env-name", "Values": ["new"]}, {"Name": "resource-type", "Values": ["CVM"]}]}`, &list)
 	if list.TotalCount != 1 {
 		t.Errorf("%d environments, want 1", list.TotalCount)
 	}
-	d.must("DescribeComputeEnvCreateInfos", `{"EnvIds": ["`+env.EnvId+`"]}`, &list)
+	d.must("DescribeComputeEnvCreateInfos", `{"EnvIds": ["`+env.EnvID+`"]}`, &list)
 	d.refused("DescribeComputeEnvs", `{"Filters": [{"Name": "resource-type", "Values": ["GPU"]}]}`, "InvalidParameterValue.ResourceType")
 	eventually(t, func() error { _, err := d.call("DeleteComputeEnv", ofEnv+"}", nil); return err })
 	for _, action := range []string{"DescribeComputeEnv", "DeleteComputeEnv", "DescribeComputeEnvCreateInfo", "DescribeComputeEnvActivities", "ModifyComputeEnv"} {
@@ -411,10 +411,10 @@ func testKeys(t *testing.T, c *cluster, d *caller) {
 // testTenants: what is in a namespace is only for its keys, and a secretId belongs to whoever had it first.
 func testTenants(t *testing.T, c *cluster, d, other *caller) {
 	d.t, other.t = t, t
-	var out struct{ JobId string } //nolint:revive // names of the API
+	var out struct{ JobID string }
 	d.must("SubmitJob", fmt.Sprintf(dag, ""), &out)
 	for _, action := range []string{"DescribeJob", "TerminateJob", "DeleteJob", "DescribeJobSubmitInfo"} {
-		other.refused(action, `{"JobId": "`+out.JobId+`"}`, "ResourceNotFound.Job")
+		other.refused(action, `{"JobId": "`+out.JobID+`"}`, "ResourceNotFound.Job")
 	}
 	thief := *other
 	thief.SecretID, thief.SecretKey = d.SecretID, "thief-0123456789abcdef"

@@ -127,9 +127,12 @@ func (c *cluster) apply(t *testing.T) {
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"),
 		fmt.Appendf(nil, "resources: [%[1]s/host]\ncomponents: [%[1]s/gateway]\n", relative), 0o600))
-	cmd := exec.CommandContext(t.Context(), c.kubectl, "--kubeconfig", c.admin, "apply", "--server-side", "-k", dir)
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := exec.CommandContext(t.Context(), c.kubectl, "--kubeconfig", c.admin, "apply", "--server-side", "-k", dir).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "PodSecurity") { // a warning of the namespace's level
 		t.Fatalf("applying the manifests: %v\n%s", err, out)
+	}
+	if out, err := exec.CommandContext(t.Context(), c.kubectl, "kustomize", filepath.Join(config, "default-gateway")).CombinedOutput(); err != nil {
+		t.Fatalf("building config/default-gateway: %v\n%s", err, out)
 	}
 	eventually(t, func() error { return c.List(t.Context(), &v1alpha1.BatchJobList{}) })
 }
@@ -397,18 +400,18 @@ func (d *caller) send(req *http.Request, out any) (string, error) {
 	var answer struct{ Response json.RawMessage }
 	var common struct {
 		Error     *answerError
-		RequestId string //nolint:revive // names of the API
+		RequestID string
 	}
 	if err := errors.Join(json.Unmarshal(text, &answer), json.Unmarshal(answer.Response, &common)); err != nil {
 		return "", fmt.Errorf("%s: %w", text, err)
 	}
 	if common.Error != nil {
-		return common.RequestId, common.Error
+		return common.RequestID, common.Error
 	}
 	if out != nil {
 		err = json.Unmarshal(answer.Response, out)
 	}
-	return common.RequestId, err
+	return common.RequestID, err
 }
 
 // must does an action that must succeed.

@@ -92,15 +92,15 @@ func TestSDKs(t *testing.T) {
 func (s *sdkCaller) jobs() {
 	t := s.t
 	submit := fmt.Sprintf(dag, `, "ClientToken": "dag"`)
-	var first, again struct{ JobId string } //nolint:revive // names of the API
+	var first, again struct{ JobID string }
 	s.do("SubmitJob", submit, &first)
 	s.do("SubmitJob", submit, &again)
-	if first != again || first.JobId == "" {
+	if first != again || first.JobID == "" {
 		t.Errorf("the same request is %v and %v", first, again)
 	}
 	s.refused("SubmitJob", strings.Replace(submit, "dag_demo", "another", 1), "InvalidParameterValue")
-	ofJob := `{"JobId": "` + first.JobId + `"}`
-	ofTask := `{"JobId": "` + first.JobId + `", "TaskName": "pre_task"`
+	ofJob := `{"JobId": "` + first.JobID + `"}`
+	ofTask := `{"JobId": "` + first.JobID + `", "TaskName": "pre_task"`
 	var job struct {
 		JobName, JobState, Zone string
 		TaskSet                 []struct{ TaskName, TaskState string }
@@ -118,10 +118,10 @@ func (s *sdkCaller) jobs() {
 	}
 	var list struct {
 		TotalCount int
-		JobSet     []struct{ JobId, JobState string } //nolint:revive // names of the API
+		JobSet     []struct{ JobID, JobState string }
 	}
-	for _, params := range []string{`{}`, `{"JobIds": ["` + first.JobId + `"], "Limit": 5}`, `{"Filters": [{"Name": "job-state", "Values": ["RUNNABLE"]}, {"Name": "job-name", "Values": ["dag"]}]}`} {
-		if s.do("DescribeJobs", params, &list); list.TotalCount != 1 || len(list.JobSet) != 1 || list.JobSet[0].JobId != first.JobId {
+	for _, params := range []string{`{}`, `{"JobIds": ["` + first.JobID + `"], "Limit": 5}`, `{"Filters": [{"Name": "job-state", "Values": ["RUNNABLE"]}, {"Name": "job-name", "Values": ["dag"]}]}`} {
+		if s.do("DescribeJobs", params, &list); list.TotalCount != 1 || len(list.JobSet) != 1 || list.JobSet[0].JobID != first.JobID {
 			t.Errorf("%s: %+v", params, list)
 		}
 	}
@@ -157,10 +157,10 @@ func (s *sdkCaller) jobs() {
 		})
 	}
 	s.refused("DeleteJob", ofJob, "ResourceInUse.Job")
-	s.refused("RetryJobs", `{"JobIds": ["`+first.JobId+`"]}`, "UnsupportedOperation")
+	s.refused("RetryJobs", `{"JobIds": ["`+first.JobID+`"]}`, "UnsupportedOperation")
 	s.do("TerminateTaskInstance", ofTask+`, "TaskInstanceIndex": 0}`, nil)
 	await("FAILED")
-	s.do("RetryJobs", `{"JobIds": ["`+first.JobId+`"]}`, nil)
+	s.do("RetryJobs", `{"JobIds": ["`+first.JobID+`"]}`, nil)
 	await("RUNNABLE")
 	s.do("TerminateJob", ofJob, nil)
 	await("FAILED")
@@ -172,13 +172,13 @@ func (s *sdkCaller) jobs() {
 // envs calls all actions on environments.
 func (s *sdkCaller) envs() {
 	t := s.t
-	var env struct{ EnvId string } //nolint:revive // names of the API
+	var env struct{ EnvID string }
 	s.do("CreateComputeEnv", `{"Placement": {"Zone": "z"}, "ClientToken": "pool", "ComputeEnv": {"EnvName": "pool", "DesiredComputeNodeCount": 4, "EnvData": {"InstanceType": "S2.SMALL1"}}}`, &env)
-	ofEnv := `{"EnvId": "` + env.EnvId + `"`
+	ofEnv := `{"EnvId": "` + env.EnvID + `"`
 	s.do("ModifyComputeEnv", ofEnv+`, "DesiredComputeNodeCount": 5, "EnvName": "new"}`, nil)
 	var got struct {
 		EnvName            string
-		ComputeNodeSet     []struct{ ComputeNodeId string } //nolint:revive // names of the API
+		ComputeNodeSet     []struct{ ComputeNodeID string }
 		ComputeNodeMetrics struct{ RunningCount int }
 	}
 	eventually(t, func() error {
@@ -198,16 +198,16 @@ func (s *sdkCaller) envs() {
 	if s.do("DescribeComputeEnvCreateInfo", ofEnv+"}", &info); info.EnvName != "pool" || info.DesiredComputeNodeCount != 4 {
 		t.Errorf("it was created as %+v", info)
 	}
-	if s.do("DescribeComputeEnvCreateInfos", `{"EnvIds": ["`+env.EnvId+`"]}`, &list); list.TotalCount != 1 {
+	if s.do("DescribeComputeEnvCreateInfos", `{"EnvIds": ["`+env.EnvID+`"]}`, &list); list.TotalCount != 1 {
 		t.Errorf("%+v", list)
 	}
 	if s.do("DescribeComputeEnvActivities", ofEnv+"}", &list); list.TotalCount != 0 {
 		t.Errorf("%+v", list)
 	}
 	nodes := got.ComputeNodeSet
-	s.do("TerminateComputeNode", ofEnv+`, "ComputeNodeId": "`+nodes[0].ComputeNodeId+`"}`, nil)
-	s.do("TerminateComputeNodes", ofEnv+`, "ComputeNodeIds": ["`+nodes[1].ComputeNodeId+`", "`+nodes[2].ComputeNodeId+`"]}`, nil)
-	s.refused("TerminateComputeNode", ofEnv+`, "ComputeNodeId": "`+nodes[1].ComputeNodeId+`"}`, "ResourceNotFound.ComputeNode")
+	s.do("TerminateComputeNode", ofEnv+`, "ComputeNodeId": "`+nodes[0].ComputeNodeID+`"}`, nil)
+	s.do("TerminateComputeNodes", ofEnv+`, "ComputeNodeIds": ["`+nodes[1].ComputeNodeID+`", "`+nodes[2].ComputeNodeID+`"]}`, nil)
+	s.refused("TerminateComputeNode", ofEnv+`, "ComputeNodeId": "`+nodes[1].ComputeNodeID+`"}`, "ResourceNotFound.ComputeNode")
 	s.do("DeleteComputeEnv", ofEnv+"}", nil)
 }
 

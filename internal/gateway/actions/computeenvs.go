@@ -99,11 +99,11 @@ func (c *call) existingEnv(ctx context.Context, s *submission) (*v1alpha1.Comput
 
 // ofEnv are the parameters of an action on one environment.
 type ofEnv struct {
-	EnvId string `params:"required"` //nolint:revive // names of the API
+	EnvID string `json:"EnvId" params:"required"`
 }
 
 func describeComputeEnv(ctx context.Context, c *call, in *ofEnv) (any, error) {
-	env, err := c.Objects.Env(ctx, c.client, in.EnvId)
+	env, err := c.Objects.Env(ctx, c.client, in.EnvID)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (c *call) podsOn(ctx context.Context, env *v1alpha1.ComputeEnv, now bool) (
 }
 
 func describeComputeEnvCreateInfo(ctx context.Context, c *call, in *ofEnv) (any, error) {
-	env, err := c.Objects.Env(ctx, c.client, in.EnvId)
+	env, err := c.Objects.Env(ctx, c.client, in.EnvID)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func describeComputeEnvCreateInfo(ctx context.Context, c *call, in *ofEnv) (any,
 
 // envListRequest are the parameters of the actions that list environments.
 type envListRequest struct {
-	EnvIds  []string //nolint:revive // names of the API
+	EnvIDs  []string `json:"EnvIds"`
 	Filters []filter `params:"orItem"`
 	Offset  *int64
 	Limit   *int64
@@ -207,10 +207,10 @@ func describeComputeEnvCreateInfos(ctx context.Context, c *call, in *envListRequ
 
 // envs returns one page of the environments that a request asks for, the newest first, and how many there are.
 func (c *call) envs(ctx context.Context, in *envListRequest, known map[string]property[*v1alpha1.ComputeEnv], tags func(*v1alpha1.ComputeEnv) []v1alpha1.Tag) ([]*v1alpha1.ComputeEnv, int64, error) {
-	if err := checkChoice("EnvIds", in.EnvIds, in.Filters); err != nil {
+	if err := checkChoice("EnvIds", in.EnvIDs, in.Filters); err != nil {
 		return nil, 0, err
 	}
-	for _, id := range in.EnvIds {
+	for _, id := range in.EnvIDs {
 		if err := objects.CheckEnvID(id); err != nil {
 			return nil, 0, err
 		}
@@ -227,7 +227,7 @@ func (c *call) envs(ctx context.Context, in *envListRequest, known map[string]pr
 	if err != nil {
 		return nil, 0, err
 	}
-	ids := set(in.EnvIds)
+	ids := set(in.EnvIDs)
 	found := slices.DeleteFunc(all, func(env *v1alpha1.ComputeEnv) bool {
 		return !matches(env) || len(ids) > 0 && !ids[naming.EnvID(env.UID)]
 	})
@@ -239,7 +239,7 @@ func (c *call) envs(ctx context.Context, in *envListRequest, known map[string]pr
 
 // activitiesRequest are the parameters of DescribeComputeEnvActivities. The first SDKs have one filter, not a list.
 type activitiesRequest struct {
-	EnvId   string   `params:"required"` //nolint:revive // names of the API
+	EnvID   string   `json:"EnvId" params:"required"`
 	Filters []filter `params:"orItem"`
 	Offset  *int64
 	Limit   *int64
@@ -270,7 +270,7 @@ func describeComputeEnvActivities(ctx context.Context, c *call, in *activitiesRe
 			}
 		}
 	}
-	env, err := c.Objects.Env(ctx, c.client, in.EnvId)
+	env, err := c.Objects.Env(ctx, c.client, in.EnvID)
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +284,7 @@ func describeComputeEnvActivities(ctx context.Context, c *call, in *activitiesRe
 
 // modifyRequest are the parameters of ModifyComputeEnv.
 type modifyRequest struct {
-	EnvId                   string `params:"required"` //nolint:revive // names of the API
+	EnvID                   string `json:"EnvId" params:"required"`
 	DesiredComputeNodeCount *int64
 	EnvName                 *string
 	EnvDescription          *string
@@ -298,7 +298,7 @@ func modifyComputeEnv(ctx context.Context, c *call, in *modifyRequest) (any, err
 	if in.EnvData != nil && len(in.EnvData.InstanceTypes) == 0 {
 		return nil, refusal.New(errcode.InstanceTypesEmpty, "EnvData.InstanceTypes must have at least one machine type")
 	}
-	env, err := c.Objects.Env(ctx, c.client, in.EnvId)
+	env, err := c.Objects.Env(ctx, c.client, in.EnvID)
 	if err != nil {
 		return nil, err
 	}
@@ -384,7 +384,7 @@ func beingDeleted(env *v1alpha1.ComputeEnv) error {
 
 // deleteComputeEnv deletes an environment that no job uses.
 func deleteComputeEnv(ctx context.Context, c *call, in *ofEnv) (any, error) {
-	env, err := c.Objects.Env(ctx, c.client, in.EnvId)
+	env, err := c.Objects.Env(ctx, c.client, in.EnvID)
 	if err != nil {
 		return nil, err
 	}
@@ -396,7 +396,7 @@ func deleteComputeEnv(ctx context.Context, c *call, in *ofEnv) (any, error) {
 	var r *refusal.Refusal
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // the precondition is the UID
-		return nil, refusal.New(errcode.ComputeEnvNotFound, "there is no compute environment %s", in.EnvId)
+		return nil, refusal.New(errcode.ComputeEnvNotFound, "there is no compute environment %s", in.EnvID)
 	case err != nil && errors.As(refusal.From(err), &r) && r.Code == errcode.ResourceInUse:
 		return nil, refusal.New(errcode.ComputeEnvOperation, "%s", r.Message)
 	}

@@ -34,22 +34,22 @@ func checkNodeID(id string) error {
 
 // terminateNodeRequest are the parameters of TerminateComputeNode.
 type terminateNodeRequest struct {
-	EnvId         string `params:"required"` //nolint:revive // names of the API
-	ComputeNodeId string `params:"required"` //nolint:revive // names of the API
+	EnvID         string `json:"EnvId" params:"required"`
+	ComputeNodeID string `json:"ComputeNodeId" params:"required"`
 }
 
 func terminateComputeNode(ctx context.Context, c *call, in *terminateNodeRequest) (any, error) {
-	return nil, c.terminateNodes(ctx, in.EnvId, []string{in.ComputeNodeId})
+	return nil, c.terminateNodes(ctx, in.EnvID, []string{in.ComputeNodeID})
 }
 
 // terminateNodesRequest are the parameters of TerminateComputeNodes.
 type terminateNodesRequest struct {
-	EnvId          string   `params:"required"` //nolint:revive // names of the API
-	ComputeNodeIds []string `params:"required"` //nolint:revive // names of the API
+	EnvID          string   `json:"EnvId" params:"required"`
+	ComputeNodeIDs []string `json:"ComputeNodeIds" params:"required"`
 }
 
 func terminateComputeNodes(ctx context.Context, c *call, in *terminateNodesRequest) (any, error) {
-	ids := in.ComputeNodeIds
+	ids := in.ComputeNodeIDs
 	switch {
 	case len(ids) == 0:
 		return nil, refusal.New(errcode.MissingParameter, "ComputeNodeIds: must be given")
@@ -58,7 +58,7 @@ func terminateComputeNodes(ctx context.Context, c *call, in *terminateNodesReque
 	case len(set(ids)) < len(ids):
 		return nil, refusal.New(errcode.InvalidParameterValue, "ComputeNodeIds must not repeat one")
 	}
-	return nil, c.terminateNodes(ctx, in.EnvId, ids)
+	return nil, c.terminateNodes(ctx, in.EnvID, ids)
 }
 
 // terminateNodes makes an environment smaller by some nodes. First the environment is told, so that nobody else gets the

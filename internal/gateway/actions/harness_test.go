@@ -152,9 +152,9 @@ func (w *world) refused(action, body string, want errcode.Code) string {
 // submit submits a job and returns its JobId.
 func (w *world) submit(body string) string {
 	w.t.Helper()
-	var out struct{ JobId string } //nolint:revive // names of the API
+	var out struct{ JobID string }
 	w.do("SubmitJob", body, &out)
-	return out.JobId
+	return out.JobID
 }
 
 // job returns the stored job with a JobId.

@@ -27,11 +27,11 @@ import (
 
 // ofJob are the parameters of an action on one job.
 type ofJob struct {
-	JobId string `params:"required"` //nolint:revive // names of the API
+	JobID string `json:"JobId" params:"required"`
 }
 
 func describeJob(ctx context.Context, c *call, in *ofJob) (any, error) {
-	job, err := c.Objects.Job(ctx, c.client, in.JobId)
+	job, err := c.Objects.Job(ctx, c.client, in.JobID)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func describeJob(ctx context.Context, c *call, in *ofJob) (any, error) {
 }
 
 func describeJobSubmitInfo(ctx context.Context, c *call, in *ofJob) (any, error) {
-	job, err := c.wholeJob(ctx, in.JobId)
+	job, err := c.wholeJob(ctx, in.JobID)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (c *call) wholeJob(ctx context.Context, id string) (*v1alpha1.BatchJob, err
 
 // describeJobsRequest are the parameters of DescribeJobs.
 type describeJobsRequest struct {
-	JobIds  []string //nolint:revive // names of the API
+	JobIDs  []string `json:"JobIds"`
 	Filters []filter `params:"orItem"`
 	Offset  *int64
 	Limit   *int64
@@ -101,10 +101,10 @@ func describeJobs(ctx context.Context, c *call, in *describeJobsRequest) (any, e
 
 // check refuses what can be refused before the jobs are read.
 func (in *describeJobsRequest) check() error {
-	if err := checkChoice("JobIds", in.JobIds, in.Filters); err != nil {
+	if err := checkChoice("JobIds", in.JobIDs, in.Filters); err != nil {
 		return err
 	}
-	for _, id := range in.JobIds {
+	for _, id := range in.JobIDs {
 		if err := objects.CheckJobID(id); err != nil {
 			return err
 		}
@@ -128,7 +128,7 @@ func selectJobs(all []*v1alpha1.BatchJob, in *describeJobsRequest) (jobList, err
 	if err != nil {
 		return out, err
 	}
-	ids := set(in.JobIds)
+	ids := set(in.JobIDs)
 	found := slices.DeleteFunc(all, func(job *v1alpha1.BatchJob) bool {
 		return !matches(job) || len(ids) > 0 && !ids[naming.JobID(job.UID)]
 	})
@@ -158,18 +158,18 @@ func checkStates(filters []filter, name string) error {
 
 // terminateJob ends a job. Whether it may is decided by its state in the API server, since the cache may lag.
 func terminateJob(ctx context.Context, c *call, in *ofJob) (any, error) {
-	job, err := c.wholeJob(ctx, in.JobId)
+	job, err := c.wholeJob(ctx, in.JobID)
 	if err != nil {
 		return nil, err
 	}
 	return nil, c.changeJob(ctx, job.Name, job, func(now *v1alpha1.BatchJob) (map[string]any, error) {
 		switch {
 		case now.UID != job.UID:
-			return nil, refusal.New(errcode.JobNotFound, "there is no job %s", in.JobId)
+			return nil, refusal.New(errcode.JobNotFound, "there is no job %s", in.JobID)
 		case now.Spec.Terminate, now.Status.State == v1alpha1.JobSucceed, now.Status.State == v1alpha1.JobFailed:
 			return nil, nil
 		case view.JobState(now) == string(v1alpha1.JobSubmitted) && !plan.IsDuplicate(now) && now.Annotations[v1alpha1.AnnotationAwaitsCredentials] == "":
-			return nil, refusal.New(errcode.JobInUse, "job %s is SUBMITTED; it can be terminated when it has been looked at, in a moment", in.JobId)
+			return nil, refusal.New(errcode.JobInUse, "job %s is SUBMITTED; it can be terminated when it has been looked at, in a moment", in.JobID)
 		}
 		return map[string]any{"spec": map[string]any{"terminate": true}}, nil
 	})
@@ -177,20 +177,20 @@ func terminateJob(ctx context.Context, c *call, in *ofJob) (any, error) {
 
 // retryJobsRequest are the parameters of RetryJobs.
 type retryJobsRequest struct {
-	JobIds []string `params:"required"` //nolint:revive // names of the API
+	JobIDs []string `json:"JobIds" params:"required"`
 }
 
 // retryJobs runs the failed instances of jobs again. It changes none before it has looked at all.
 func retryJobs(ctx context.Context, c *call, in *retryJobsRequest) (any, error) {
 	switch {
-	case len(in.JobIds) == 0:
+	case len(in.JobIDs) == 0:
 		return nil, refusal.New(errcode.MissingParameter, "JobIds: must be given")
-	case len(in.JobIds) > maxIDs:
-		return nil, refusal.New(errcode.InvalidParameterValue, "JobIds must be at most %d, got %d", maxIDs, len(in.JobIds))
+	case len(in.JobIDs) > maxIDs:
+		return nil, refusal.New(errcode.InvalidParameterValue, "JobIds must be at most %d, got %d", maxIDs, len(in.JobIDs))
 	}
 	var jobs []*v1alpha1.BatchJob
 	seen := map[string]bool{}
-	for _, id := range in.JobIds {
+	for _, id := range in.JobIDs {
 		if seen[id] {
 			continue
 		}
@@ -243,7 +243,7 @@ func mayRetry(job *v1alpha1.BatchJob, id string) error {
 
 // deleteJob removes a job that has ended.
 func deleteJob(ctx context.Context, c *call, in *ofJob) (any, error) {
-	job, err := c.wholeJob(ctx, in.JobId)
+	job, err := c.wholeJob(ctx, in.JobID)
 	if err != nil {
 		return nil, err
 	}
@@ -252,20 +252,20 @@ func deleteJob(ctx context.Context, c *call, in *ofJob) (any, error) {
 		if state == "" || state == v1alpha1.JobSubmitted {
 			advice = "it was just submitted; terminate it first, in a moment"
 		}
-		return nil, refusal.New(errcode.JobInUse, "only jobs in SUCCEED and FAILED can be deleted; %s is %s: %s", in.JobId, view.JobState(job), advice)
+		return nil, refusal.New(errcode.JobInUse, "only jobs in SUCCEED and FAILED can be deleted; %s is %s: %s", in.JobID, view.JobState(job), advice)
 	}
 	// Only the job in the state that was looked at: a retry may have started it again.
 	err = c.client.Delete(ctx, job, client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion},
 		client.PropagationPolicy(metav1.DeletePropagationBackground))
 	switch {
 	case apierrors.IsConflict(err):
-		return nil, refusal.New(errcode.JobInUse, "job %s changed in this moment; repeat the request", in.JobId)
+		return nil, refusal.New(errcode.JobInUse, "job %s changed in this moment; repeat the request", in.JobID)
 	case apierrors.IsNotFound(err):
 		err = nil
 	case err != nil:
 		return nil, err
 	}
-	c.Objects.AwaitJobGone(ctx, job.Namespace, in.JobId)
+	c.Objects.AwaitJobGone(ctx, job.Namespace, in.JobID)
 	return nil, err
 }
 

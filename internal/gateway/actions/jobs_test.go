@@ -173,11 +173,11 @@ func TestDescribeJob(t *testing.T) {
 	w := newWorld(t)
 	id := w.submit(oneTask(""))
 	var got struct {
-		JobId, JobState string //nolint:revive // names of the API
+		JobID, JobState string
 		TaskSet         []struct{ TaskName, TaskState string }
 	}
 	w.do("DescribeJob", `{"JobId": "`+id+`"}`, &got) // right after it was submitted
-	if got.JobId != id || got.JobState != "SUBMITTED" || len(got.TaskSet) != 1 || got.TaskSet[0].TaskName != "a" {
+	if got.JobID != id || got.JobState != "SUBMITTED" || len(got.TaskSet) != 1 || got.TaskSet[0].TaskName != "a" {
 		t.Errorf("the job is %+v", got)
 	}
 	for _, action := range []string{"DescribeJob", "DescribeJobSubmitInfo", "TerminateJob", "DeleteJob"} {
@@ -384,7 +384,7 @@ func TestDescribeTask(t *testing.T) {
 			TaskInstanceIndex     int
 			TaskInstanceState     string
 			ExitCode              *int
-			ComputeNodeInstanceId *string //nolint:revive // names of the API
+			ComputeNodeInstanceID *string
 		}
 		TaskInstanceMetrics map[string]int
 	}
@@ -397,7 +397,7 @@ func TestDescribeTask(t *testing.T) {
 		}
 		return nil
 	})
-	if s := got.TaskInstanceSet; got.TaskInstanceTotalCount != 3 || len(s) != 3 || *s[0].ExitCode != 0 || *s[0].ComputeNodeInstanceId != "node-1" ||
+	if s := got.TaskInstanceSet; got.TaskInstanceTotalCount != 3 || len(s) != 3 || *s[0].ExitCode != 0 || *s[0].ComputeNodeInstanceID != "node-1" ||
 		s[1].ExitCode != nil || s[2].TaskInstanceState != "RUNNABLE" || got.TaskInstanceMetrics["RunnableCount"] != 1 {
 		t.Errorf("the task is %+v", got)
 	}

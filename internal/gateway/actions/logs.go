@@ -31,7 +31,7 @@ var podLogs = schema.GroupResource{Resource: "pods/log"}
 
 // describeTaskLogsRequest are the parameters of DescribeTaskLogs.
 type describeTaskLogsRequest struct {
-	JobId               string `params:"required"` //nolint:revive // names of the API
+	JobID               string `json:"JobId" params:"required"`
 	TaskName            string `params:"required"`
 	TaskInstanceIndexes []int64
 	Offset              *int64
@@ -58,7 +58,7 @@ func describeTaskLogs(ctx context.Context, c *call, in *describeTaskLogsRequest)
 	if err != nil {
 		return nil, err
 	}
-	job, task, err := c.task(ctx, in.JobId, in.TaskName)
+	job, task, err := c.task(ctx, in.JobID, in.TaskName)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ const (
 
 // describeTaskRequest are the parameters of DescribeTask.
 type describeTaskRequest struct {
-	JobId    string `params:"required"` //nolint:revive // names of the API
+	JobID    string `json:"JobId" params:"required"`
 	TaskName string `params:"required"`
 	Offset   *int64
 	Limit    *int64
@@ -63,7 +63,7 @@ func describeTask(ctx context.Context, c *call, in *describeTaskRequest) (any, e
 	if err != nil {
 		return nil, err
 	}
-	job, task, err := c.task(ctx, in.JobId, in.TaskName)
+	job, task, err := c.task(ctx, in.JobID, in.TaskName)
 	if err != nil {
 		return nil, asNotFound(err, errcode.TaskNotFound)
 	}
@@ -168,7 +168,7 @@ func (c *call) pods(ctx context.Context, selector labels.Selector) ([]corev1.Pod
 
 // terminateTaskInstanceRequest are the parameters of TerminateTaskInstance.
 type terminateTaskInstanceRequest struct {
-	JobId             string `params:"required"` //nolint:revive // names of the API
+	JobID             string `json:"JobId" params:"required"`
 	TaskName          string `params:"required"`
 	TaskInstanceIndex *int64 `params:"required"`
 }
@@ -178,18 +178,18 @@ func terminateTaskInstance(ctx context.Context, c *call, in *terminateTaskInstan
 	if in.TaskInstanceIndex == nil {
 		return nil, refusal.New(errcode.MissingParameter, "TaskInstanceIndex: must be given")
 	}
-	job, err := c.wholeJob(ctx, in.JobId)
+	job, err := c.wholeJob(ctx, in.JobID)
 	if err != nil {
 		return nil, asNotFound(err, errcode.TaskInstanceNotFound)
 	}
 	task, ok := view.FindTask(job, in.TaskName)
 	if index := *in.TaskInstanceIndex; !ok || index < 0 || index >= int64(task.Count()) {
-		return nil, refusal.New(errcode.TaskInstanceNotFound, "job %s has no instance %d of a task %s", in.JobId, index, validation.Quote(in.TaskName))
+		return nil, refusal.New(errcode.TaskInstanceNotFound, "job %s has no instance %d of a task %s", in.JobID, index, validation.Quote(in.TaskName))
 	}
 	index := int(*in.TaskInstanceIndex)
 	return nil, asNotFound(c.changeJob(ctx, job.Name, job, func(now *v1alpha1.BatchJob) (map[string]any, error) {
 		if now.UID != job.UID {
-			return nil, refusal.New(errcode.TaskInstanceNotFound, "there is no job %s", in.JobId)
+			return nil, refusal.New(errcode.TaskInstanceNotFound, "there is no job %s", in.JobID)
 		}
 		task, _ := view.FindTask(now, in.TaskName) // tasks cannot be changed
 		if final, err := task.IsFinal(index); final || err != nil {

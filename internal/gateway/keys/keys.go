@@ -22,6 +22,7 @@
 package keys
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -81,8 +82,11 @@ const (
 // gateway.
 const maxKeys = 200
 
-// maxTokenLength is more than any session token. Unit: bytes.
-const maxTokenLength = 4096
+// maxTokenLength is more than any session token, and maxEntryLength as much as any other entry may have. Unit: bytes.
+const (
+	maxTokenLength = 4096
+	maxEntryLength = 256
+)
 
 var (
 	secretIDForm  = regexp.MustCompile(`^[A-Za-z0-9_-]{16,128}$`)
@@ -163,9 +167,11 @@ func strip(o any) (any, error) {
 	if account, ok := s.Annotations[v1alpha1.AnnotationServiceAccount]; ok {
 		out.Annotations = map[string]string{v1alpha1.AnnotationServiceAccount: account}
 	}
-	for _, name := range []string{secretIDEntry, secretKeyEntry, tokenEntry, expiryEntry, enabledEntry, accountEntry} {
+	for name, longest := range map[string]int{
+		secretIDEntry: maxEntryLength, secretKeyEntry: maxEntryLength, tokenEntry: maxTokenLength, expiryEntry: maxEntryLength, enabledEntry: maxEntryLength, accountEntry: maxEntryLength,
+	} {
 		if value, ok := s.Data[name]; ok {
-			out.Data[name] = value[:min(len(value), maxTokenLength+1)]
+			out.Data[name] = bytes.Clone(value[:min(len(value), longest+1)]) // which is refused then
 		}
 	}
 	return out, nil

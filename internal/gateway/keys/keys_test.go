@@ -137,12 +137,12 @@ func TestANamespaceHasABoundedNumberOfKeys(t *testing.T) {
 }
 
 func TestStrip(t *testing.T) {
-	in := secretOf("ns", "a", 0, "other", "x", tokenEntry, strings.Repeat("t", 100000))
+	in := secretOf("ns", "a", 0, "other", "x", secretKeyEntry, strings.Repeat("k", 5000), tokenEntry, strings.Repeat("t", 100000))
 	in.Annotations = map[string]string{"x": strings.Repeat("y", 1000), v1alpha1.AnnotationServiceAccount: "sa"}
 	in.ManagedFields = make([]metav1.ManagedFieldsEntry, 1)
 	got, err := strip(in)
 	out, ok := got.(*corev1.Secret)
-	if err != nil || !ok || len(out.Data) != 3 || len(out.Data[tokenEntry]) != maxTokenLength+1 || len(out.Annotations) != 1 || out.ManagedFields != nil {
+	if err != nil || !ok || len(out.Data) != 3 || len(out.Data[tokenEntry]) != maxTokenLength+1 || len(out.Data[secretKeyEntry]) != maxEntryLength+1 || len(out.Annotations) != 1 || out.ManagedFields != nil {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
