@@ -368,9 +368,14 @@ func (c *call) changeEnv(ctx context.Context, env *v1alpha1.ComputeEnv, patch fu
 		if body == nil || err != nil {
 			return err
 		}
-		if err = c.patch(ctx, &v1alpha1.ComputeEnv{}, now, body); !apierrors.IsConflict(err) || try == maxTries {
+		err = c.patch(ctx, &v1alpha1.ComputeEnv{}, now, body)
+		switch {
+		case apierrors.IsNotFound(err):
+			return refusal.New(errcode.ComputeEnvNotFound, "the environment was deleted")
+		case !apierrors.IsConflict(err), try == maxTries:
 			return err
 		}
+		pause(ctx, try)
 	}
 }
 

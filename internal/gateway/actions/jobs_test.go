@@ -346,6 +346,26 @@ func TestJobLifecycle(t *testing.T) {
 	w.refused("DeleteJob", ofJob, errcode.JobNotFound)
 }
 
+// TestTerminateTaskInstancesAtOnce: nobody's change of the annotation is lost.
+func TestTerminateTaskInstancesAtOnce(t *testing.T) {
+	w := newWorld(t)
+	const count = 16
+	id := w.submit(strings.Replace(oneTask(""), `"TaskInstanceNum": 3`, fmt.Sprintf(`"TaskInstanceNum": %d`, count), 1))
+	w.setStatus(id, v1alpha1.BatchJobStatus{State: v1alpha1.JobRunning, Tasks: []v1alpha1.TaskStatus{{Name: "a", State: v1alpha1.TaskRunning, Active: fmt.Sprintf("0-%d", count-1)}}})
+	var wg sync.WaitGroup
+	for i := range count {
+		wg.Go(func() {
+			if _, err := w.as(w.identity(), "TerminateTaskInstance", fmt.Sprintf(`{"JobId": "%s", "TaskName": "a", "TaskInstanceIndex": %d}`, id, i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if text := w.job(id).Annotations[v1alpha1.AnnotationTerminate]; text != fmt.Sprintf("a/0-%d", count-1) {
+		t.Errorf("the annotation is %q", text)
+	}
+}
+
 // podFor creates a Pod of an instance of task a, as the operator does, with a status.
 func (w *world) podFor(id string, index int, labels map[string]string, change func(*corev1.Pod)) *corev1.Pod {
 	w.t.Helper()
