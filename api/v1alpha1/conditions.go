@@ -149,6 +149,9 @@ const (
 	ReasonStagingData = "StagingData"
 	// ReasonStoringOutputs: the command has ended, and its outputs and logs are being stored.
 	ReasonStoringOutputs = "StoringOutputs"
+	// ReasonOutputsStopped: the command has ended, and its Pod is being stopped before its outputs and logs
+	// are stored.
+	ReasonOutputsStopped = "OutputsStopped"
 	// ReasonSidecarsStopped: the command ended, and the operator stops containers that the cluster
 	// added and that still run.
 	ReasonSidecarsStopped = "SidecarsStopped"

@@ -9,6 +9,7 @@ import (
 	"debug/buildinfo"
 	"debug/elf"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 
 	"batchcompute.dev/operator/internal/agentapi"
 	"batchcompute.dev/operator/internal/staging"
+	"batchcompute.dev/operator/internal/testutil/s3test"
 )
 
 // maxImage is how large the agent's image may be; it has the program and little else. Unit: bytes.
@@ -230,6 +232,41 @@ func TestOutputsStopped(t *testing.T) {
 	}
 	if code, r := outputs.wait(), outputs.result(); code != 0 || r.Code == nil || *r.Code != 4 || r.Tail != "late\n" {
 		t.Errorf("code of outputs %d, %+v", code, r)
+	}
+}
+
+// TestOutputsStoppedWhileStoring checks that SIGTERM stops a transfer when the grace period is over, and that no upload is
+// left in the store then.
+func TestOutputsStoppedWhileStoring(t *testing.T) {
+	p, memory := newPod(t), s3test.NewMemory("data")
+	sending := make(chan struct{}, 10)
+	endpoint := s3test.Serve(t, &s3test.Faults{Next: memory, Plan: func(_ int, r *http.Request) s3test.Fault {
+		if r.URL.Query().Get("partNumber") != "2" {
+			return s3test.Fault{}
+		}
+		sending <- struct{}{}
+		return s3test.Fault{Hang: true, After: -1}
+	}})
+	outputs := p.command("outputs", agentapi.Outputs{Version: agentapi.Version, GraceSeconds: 1, Outputs: []agentapi.Output{{
+		Field: "outputMappings[0]", Source: p.mkdir("results"), Prefix: "p/",
+		Store: agentapi.Store{Endpoint: endpoint, Bucket: "data", PathStyle: true, Credentials: s3test.Credentials(t, s3test.AccessKey, s3test.SecretKey, "")},
+	}}}).start()
+	if code := p.exec(`truncate -s 40M "$DIR/results/large"`, agentapi.Exec{}).start().wait(); code != 0 {
+		t.Fatalf("code of exec %d", code)
+	}
+	<-sending
+	if left := memory.Uploads(); len(left) != 1 {
+		t.Fatalf("the upload has not started: %s", left)
+	}
+	if err := outputs.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	code, r := outputs.wait(), outputs.result()
+	if code != agentapi.ExitTransient || !strings.Contains(r.Message, "the transfer was stopped") || r.Code == nil || *r.Code != 0 {
+		t.Errorf("code of outputs %d, %+v", code, r)
+	}
+	if left := memory.Uploads(); len(left) > 0 || len(memory.Keys()) > 0 {
+		t.Errorf("uploads are left: %s; objects %s", left, memory.Keys())
 	}
 }
 

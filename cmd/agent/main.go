@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"time"
 
 	_ "golang.org/x/crypto/x509roots/fallback" // its image has no certificates
 	"golang.org/x/sys/unix"
@@ -129,15 +130,22 @@ func (a *agent) exec(command []string) int {
 	return ended.Code
 }
 
-// outputs waits for the end of the command, and stores the outputs and the streams. It is stopped by SIGTERM only
-// before the command has started.
+// outputs waits for the end of the command, and stores the outputs and the streams. SIGTERM stops it at once before the
+// command has started, and else when the grace period of its configuration is over.
 func (a *agent) outputs() int {
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, unix.SIGTERM, os.Interrupt)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM, os.Interrupt)
 	var config agentapi.Outputs
 	if _, err := agentapi.Read(os.Environ(), &config); err != nil {
 		return a.refuse(err)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	stop := make(chan os.Signal, 1)
+	go func() {
+		stop <- <-signals
+		time.AfterFunc(time.Duration(config.GraceSeconds)*time.Second, cancel)
+	}()
 	fmt.Fprintln(os.Stderr, "agent: waiting for the end of the command")
 	end, err := wrapper.AwaitEnd(a.state, stop)
 	if err != nil {
@@ -146,7 +154,7 @@ func (a *agent) outputs() int {
 	if !end.Started {
 		return a.finish(agentapi.Result{Message: "the command was not started, so nothing is stored"}, config.MessageBytes)
 	}
-	result := staging.Store(context.Background(), config, staging.Command{Succeeded: end.Exit.Code == 0, StateDir: a.state}, progress{os.Stderr})
+	result := staging.Store(ctx, config, staging.Command{Succeeded: end.Exit.Code == 0, StateDir: a.state}, progress{os.Stderr})
 	result.Code = &end.Exit.Code
 	result.Message = join(join(result.Message, end.Exit.Error), end.Exit.Incomplete)
 	result.Tail = end.Tail

@@ -15,6 +15,7 @@ import (
 
 	"batchcompute.dev/operator/internal/agentapi"
 	"batchcompute.dev/operator/internal/staging"
+	"batchcompute.dev/operator/internal/staging/fault"
 )
 
 // exitCode is that of stage and outputs.
@@ -85,28 +86,15 @@ type progress struct{ w io.Writer }
 
 // Progress implements staging.Reporter.
 func (p progress) Progress(at staging.Progress) {
-	files, size := fmt.Sprintf("%d files", at.Files), formatBytes(at.Bytes)
+	files, size := fmt.Sprintf("%d files", at.Files), fault.FormatBytes(at.Bytes)
 	if at.TotalFiles > 0 {
 		files = fmt.Sprintf("%d of %d files", at.Files, at.TotalFiles)
 	}
 	if at.TotalBytes > 0 {
-		size += " of " + formatBytes(at.TotalBytes)
+		size += " of " + fault.FormatBytes(at.TotalBytes)
 	}
 	fmt.Fprintf(p.w, "agent: %s: %s, %s\n", at.Phase, files, size)
 }
 
 // Retrying implements staging.Reporter.
 func (p progress) Retrying(reason string) { fmt.Fprintf(p.w, "agent: trying again: %s\n", reason) }
-
-// formatBytes returns a number of bytes in a unit that people read.
-func formatBytes(n int64) string {
-	const units = "KMGTPE"
-	if n < 1<<10 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, unit := float64(n)/(1<<10), 0
-	for f >= 1<<10 {
-		f, unit = f/(1<<10), unit+1
-	}
-	return fmt.Sprintf("%.1f %ciB", f, units[unit])
-}

@@ -141,6 +141,9 @@ func TestSimCases(t *testing.T) {
 		"a node that is lost while outputs are stored": {
 			testutil.Job("sim").Task("a", outputs, machines(1)), []string{"exit 0 of", "idle", "node lost of", "much time passes", "idle", "its node is deleted"},
 		},
+		"a node that restarts before it started all containers of a Pod": {
+			testutil.Job("sim").Task("a", outputs, machines(1)), []string{"its node restarts, which had not started the outputs of"},
+		},
 		"a long upload": {
 			testutil.Job("sim").Task("a", outputs, testutil.Timeout(30)), []string{"exit 0 of", "much time passes", "idle", "much time passes", "idle", "outputs stored of"},
 		},

@@ -37,6 +37,8 @@ type simPod struct {
 	timedOut, late bool
 	// lost: its node is unreachable.
 	lost bool
+	// stranded: its node restarted when not all of its containers had been started. It ends only once it is deleted.
+	stranded bool
 	// hidden: a user removed its tracking label, so no cache has it until a pass over its job asks the API server for it. There
 	// is no such pass if the job is deleted.
 	hidden bool
@@ -160,6 +162,10 @@ func (s *simulation) advancePod(name string, code int32) bool {
 		return true
 	}
 	switch {
+	case s.simPodOf(pod).stranded && pod.DeletionTimestamp == nil:
+		return false
+	case s.simPodOf(pod).stranded:
+		s.changePod(name, func(pod *corev1.Pod) { testutil.EndOutputs(pod, 137, agentapi.Result{}, s.now) })
 	case s.simPodOf(pod).storing:
 		s.endOutputs(name, "")
 	case pod.DeletionTimestamp != nil:
@@ -193,6 +199,14 @@ func (s *simulation) failStage(name string, class agentapi.Class) {
 	s.changePod(name, func(pod *corev1.Pod) {
 		testutil.EndStage(pod, exitOf(class), agentapi.Result{Class: class, Message: "a message of the agent"}, s.now)
 	})
+}
+
+// strand is the restart of a node that had started the command of a Pod, and not the container that stores its outputs.
+func (s *simulation) strand(name string) {
+	b := s.simPodOf(s.pods[name])
+	b.stranded = true
+	s.machineLost(b, s.pods[name])
+	s.changePod(name, func(pod *corev1.Pod) { testutil.Strand(pod, s.now) })
 }
 
 // endOutputs ends the storing of the outputs: class is empty if all are stored.
@@ -442,6 +456,9 @@ func (s *simulation) clusterOptions(calling bool) []simOption {
 			add("its node comes back", name, func() { b.lost = false })
 			continue
 		}
+		if b.stranded {
+			continue
+		}
 		if b.storing {
 			for _, class := range []agentapi.Class{agentapi.Transient, agentapi.Permanent, unstored} {
 				add(fmt.Sprintf("outputs fail (%s) of", class), name, func() { s.endOutputs(name, class) })
@@ -465,6 +482,9 @@ func (s *simulation) clusterOptions(calling bool) []simOption {
 		if running && !calling {
 			add("evicted", name, func() { s.failPod(name, "Evicted") })
 			add("node lost of", name, func() { b.lost = true })
+			if hasOutputs(pod) && !b.storing {
+				add("its node restarts, which had not started the outputs of", name, func() { s.strand(name) })
+			}
 		}
 		if calling {
 			continue

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -22,6 +23,8 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/term"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -81,10 +84,11 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	d.title("The jobs")
-	if err := d.submit(ctx); err != nil {
+	names, err := d.submit(ctx)
+	if err != nil {
 		return err
 	}
-	jobs, err := d.follow(ctx)
+	jobs, err := d.follow(ctx, names)
 	if err != nil {
 		return err
 	}
@@ -102,7 +106,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		}
 	}
 	d.title("How the jobs ended")
-	if err := d.kubectl(ctx, "", nil, "get", "batchjobs"); err != nil {
+	if err := d.kubectl(ctx, "", nil, append([]string{"get", "batchjobs"}, names...)...); err != nil {
 		return err
 	}
 	if err := check(jobs); err != nil {
@@ -125,29 +129,30 @@ func (d *demo) kubectl(ctx context.Context, source string, stdin io.Reader, args
 	return nil
 }
 
-// submit applies the samples; jobs of an earlier run go first, since a job runs once.
-func (d *demo) submit(ctx context.Context) error {
+// submit applies the samples, and returns the names of their jobs; jobs of an earlier run go first, since a job
+// runs once.
+func (d *demo) submit(ctx context.Context) ([]string, error) {
 	zone, err := d.zone(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := d.deleteSamples(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	// Not apply -k: it asks for an order of its own, and warns that the samples have theirs.
 	manifests, err := d.cluster.Kubectl(ctx, "kustomize", samples).Output()
 	if err != nil {
-		return fmt.Errorf("building the samples: %w", err)
+		return nil, fmt.Errorf("building the samples: %w", err)
 	}
 	text, edit, show := string(manifests), "", "kubectl kustomize "+samples
 	if d.cluster.Store != nil {
 		if err := d.prepareData(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		for _, name := range dataSamples {
 			sample, err := os.ReadFile(filepath.Join(samples, name+".yaml"))
 			if err != nil {
-				return err
+				return nil, err
 			}
 			text += "---\n" + string(sample)
 		}
@@ -160,7 +165,28 @@ func (d *demo) submit(ctx context.Context) error {
 		fmt.Fprintf(d.out, "The samples ask for zone %s, which no node has; here they run in zone %s.\n", sampleZone, zone)
 		text, edit = strings.ReplaceAll(text, sampleZone, zone), fmt.Sprintf(" | sed s/%s/%s/", sampleZone, zone)
 	}
-	return d.kubectl(ctx, show+edit+" | ", strings.NewReader(text), "apply", "-f", "-")
+	names, err := jobsIn(text)
+	if err != nil {
+		return nil, err
+	}
+	return names, d.kubectl(ctx, show+edit+" | ", strings.NewReader(text), "apply", "-f", "-")
+}
+
+// jobsIn returns the names of the BatchJobs in manifests, sorted.
+func jobsIn(manifests string) ([]string, error) {
+	var names []string
+	for d := yaml.NewYAMLOrJSONDecoder(strings.NewReader(manifests), 4096); ; {
+		var object metav1.PartialObjectMetadata
+		switch err := d.Decode(&object); {
+		case errors.Is(err, io.EOF):
+			slices.Sort(names)
+			return names, nil
+		case err != nil:
+			return nil, fmt.Errorf("reading the samples: %w", err)
+		case object.Kind == "BatchJob":
+			names = append(names, object.Name)
+		}
+	}
 }
 
 // deleteSamples deletes the samples of an earlier run.
@@ -202,18 +228,19 @@ func (d *demo) zone(ctx context.Context) (string, error) {
 	return found, nil
 }
 
-// check compares the ends of the jobs with what the samples are made for.
+// check compares the ends of the jobs with what the samples are made for. It names each that ended otherwise.
 func check(jobs []*v1alpha1.BatchJob) error {
+	var errs []error
 	for _, job := range jobs {
 		want := v1alpha1.JobSucceed
 		if job.Name == "retries" { // fails on purpose
 			want = v1alpha1.JobFailed
 		}
 		if job.Status.State != want {
-			return fmt.Errorf("job %s is %s, not %s: %s", job.Name, job.Status.State, want, job.Status.Message)
+			errs = append(errs, fmt.Errorf("job %s is %s, not %s: %s", job.Name, job.Status.State, want, job.Status.Message))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // down is what removes what this demo made.

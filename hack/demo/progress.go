@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -21,9 +22,9 @@ import (
 // namespace is where the samples run.
 const namespace = "default"
 
-// follow shows the jobs' progress until all have ended, and returns them as they ended,
-// by name.
-func (d *demo) follow(ctx context.Context) ([]*v1alpha1.BatchJob, error) {
+// follow shows the progress of the jobs with these names until all have ended, and returns them as they ended, by
+// name. Other jobs of the namespace are somebody else's.
+func (d *demo) follow(ctx context.Context, names []string) ([]*v1alpha1.BatchJob, error) {
 	ctx, cancel := context.WithTimeout(ctx, jobTimeout)
 	defer cancel()
 	var list v1alpha1.BatchJobList
@@ -36,34 +37,67 @@ func (d *demo) follow(ctx context.Context) ([]*v1alpha1.BatchJob, error) {
 	}
 	defer w.Stop()
 	board := &board{out: d.out, redraw: d.terminal, width: d.width, said: map[string]string{}}
-	jobs := map[string]*v1alpha1.BatchJob{}
+	jobs := followed{names: names, jobs: map[string]*v1alpha1.BatchJob{}}
 	for i := range list.Items {
-		jobs[list.Items[i].Name] = &list.Items[i]
+		jobs.see(&list.Items[i], false)
 	}
 	for {
-		sorted := slices.SortedFunc(mapValues(jobs), func(a, b *v1alpha1.BatchJob) int { return strings.Compare(a.Name, b.Name) })
-		board.draw(sorted)
-		if !slices.ContainsFunc(sorted, func(j *v1alpha1.BatchJob) bool { return j.Status.EndTime == nil }) {
-			return sorted, nil
+		board.draw(jobs.sorted())
+		if len(jobs.unfinished()) == 0 {
+			return jobs.sorted(), nil
 		}
 		event, ok := <-w.ResultChan()
 		if !ok || ctx.Err() != nil {
-			return nil, fmt.Errorf("the jobs have not ended after %s", jobTimeout)
+			return nil, fmt.Errorf("these jobs have not ended after %s: %s", jobTimeout, strings.Join(jobs.unfinished(), "; "))
 		}
-		if job, ok := event.Object.(*v1alpha1.BatchJob); ok && event.Type != watch.Deleted {
-			jobs[job.Name] = job
+		if job, ok := event.Object.(*v1alpha1.BatchJob); ok {
+			jobs.see(job, event.Type == watch.Deleted)
 		}
 	}
 }
 
-func mapValues(m map[string]*v1alpha1.BatchJob) func(func(*v1alpha1.BatchJob) bool) {
-	return func(yield func(*v1alpha1.BatchJob) bool) {
-		for _, v := range m {
-			if !yield(v) {
-				return
-			}
+// followed are the jobs that are waited for.
+type followed struct {
+	names []string // sorted
+	jobs  map[string]*v1alpha1.BatchJob
+}
+
+// see notes a job, if it is one of those.
+func (f *followed) see(job *v1alpha1.BatchJob, deleted bool) {
+	switch {
+	case !slices.Contains(f.names, job.Name):
+	case deleted:
+		delete(f.jobs, job.Name)
+	default:
+		f.jobs[job.Name] = job
+	}
+}
+
+// sorted returns the jobs that exist, by name.
+func (f *followed) sorted() (jobs []*v1alpha1.BatchJob) {
+	for _, name := range f.names {
+		if job := f.jobs[name]; job != nil {
+			jobs = append(jobs, job)
 		}
 	}
+	return jobs
+}
+
+// unfinished says which jobs have not ended, and what each does.
+func (f *followed) unfinished() (out []string) {
+	for _, name := range f.names {
+		switch job := f.jobs[name]; {
+		case job == nil:
+			out = append(out, name+" (deleted)")
+		case job.Status.EndTime == nil:
+			line := name + " is " + cmp.Or(string(job.Status.State), "not looked at by the operator")
+			if job.Status.Message != "" {
+				line += ": " + firstLine(job.Status.Message, 200)
+			}
+			out = append(out, line)
+		}
+	}
+	return out
 }
 
 // board shows one line a task: redrawn in place on a terminal; elsewhere, a line is

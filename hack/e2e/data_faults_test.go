@@ -145,6 +145,62 @@ tasks:
 	s.released()
 }
 
+// TestJobsStoppedWhileOutputsAreStored: a job that is terminated, suspended or deleted while it stores leaves no upload in
+// the store, and says what became of its outputs. The suspended one stores all once it is resumed.
+func TestJobsStoppedWhileOutputsAreStored(t *testing.T) {
+	s := beginData(t)
+	g := gates["ended"]
+	g.delay.Store(int64(200 * time.Millisecond)) // 12 MB take longer than the grace period
+	defer g.delay.Store(0)
+	ids := map[string]string{}
+	for _, name := range []string{"terminated", "suspended", "deleted"} {
+		s.apply(job(name, strings.ReplaceAll(`
+tasks:
+- taskName: store
+  application: {deliveryForm: LOCAL, command: "yes | head -c 12000000 >/out/file"}
+  computeEnv: {}
+  outputMappings: [{sourcePath: /out/, destinationPath: "cos://HOST/${BATCH_JOB_ID}/"}]
+  outputMappingConfigs: [{scene: COS, workerNum: 1, workerPartSize: 5}]
+`, "HOST", bucket+".ended.gate.test")))
+	}
+	s.eventually(3*time.Minute, "the uploads to start", func() error {
+		for _, name := range []string{"terminated", "suspended", "deleted"} {
+			if ids[name] = s.get(name).Status.JobID; ids[name] == "" || s.uploads(ids[name]) != 1 {
+				return fmt.Errorf("that of the job %s has not", name)
+			}
+		}
+		return nil
+	})
+	s.must("patch", "batchjob", "terminated", "--type=merge", "-p", `{"spec":{"terminate":true}}`)
+	s.must("patch", "batchjob", "suspended", "--type=merge", "-p", `{"spec":{"suspend":true}}`)
+	s.must("delete", "batchjob", "deleted")
+	s.event("terminated", v1alpha1.ReasonOutputsStopped)
+	done := s.end("terminated", v1alpha1.JobFailed)
+	if f := done.Status.Failures; len(f) != 1 || !strings.Contains(f[0].Message, "after its command had succeeded, and before its outputs were stored") {
+		t.Errorf("failures %+v", f)
+	}
+	s.Log(task(done, "store").Message)
+	s.eventually(2*time.Minute, "the Pods to end", func() error {
+		if pods := s.pods("store"); len(pods) > 1 || len(pods) == 1 && pods[0].Status.Phase == corev1.PodRunning {
+			return fmt.Errorf("there are %d", len(pods))
+		}
+		return nil
+	})
+	for name, id := range ids {
+		if n := s.uploads(id); n != 0 {
+			t.Errorf("the %s job left %d uploads in parts", name, n)
+		}
+	}
+	if strings.Contains(s.must("get", "events"), v1alpha1.ReasonSidecarsStopped) {
+		t.Error("an event says that containers which the cluster added were stopped")
+	}
+	g.delay.Store(0)
+	s.must("patch", "batchjob", "suspended", "--type=merge", "-p", `{"spec":{"suspend":false}}`)
+	s.end("suspended", v1alpha1.JobSucceed)
+	s.stored(ids["suspended"], map[string]string{"file": strings.Repeat("y\n", 6000000)})
+	s.released()
+}
+
 // TestAgentKilled kills each of the agent's processes as kill -9 does. Without exec the command is killed and its log stored;
 // without the others the instance runs again.
 func TestAgentKilled(t *testing.T) {

@@ -113,9 +113,9 @@ tasks:
 		n            int
 		reason, text string
 	}{
-		"larger": {1, v1alpha1.ReasonStageInFailed, "3145728 bytes are needed, and 1048576 of 1048576 are free on the disk"},
-		"full":   {2, v1alpha1.ReasonStageInFailed, "the disk is full; ask for a larger disk"},
-		"asked":  {1, v1alpha1.ReasonStageInFailed, "the objects have more than 2097152 bytes; ask for a larger disk"},
+		"larger": {1, v1alpha1.ReasonStageInFailed, "3.0 MiB are needed, and 1.0 MiB of 1.0 MiB are free on the disk"},
+		"full":   {2, v1alpha1.ReasonStageInFailed, "the disk of the cluster node is full; ask for more disk by systemDisk.diskSize"},
+		"asked":  {1, v1alpha1.ReasonStageInFailed, "the objects have more than 2.0 MiB, the limit of computeEnv.kubernetes.resources.limits.ephemeral-storage; raise it"},
 		"input":  {1, v1alpha1.ReasonStageInFailed, "exceeds the limit"},
 		"writes": {1, v1alpha1.ReasonStorageExceeded, "exceed"},
 		"stored": {1, v1alpha1.ReasonStorageExceeded, "exceeds the limit"},

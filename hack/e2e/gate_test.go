@@ -26,7 +26,7 @@ type gate struct {
 
 // gates are those that the catalogue knows, by the first label of their hosts: cos://BUCKET.NAME.gate.test/ goes
 // through the gate NAME.
-var gates = map[string]*gate{"down": nil, "slow": nil, "staged": nil, "disks": nil, "long": nil, "node": nil}
+var gates = map[string]*gate{"down": nil, "slow": nil, "staged": nil, "disks": nil, "long": nil, "node": nil, "ended": nil}
 
 // openGates opens the gates and adds them to the catalogue of the cluster, and a store that nobody answers for.
 func openGates() error {

@@ -30,7 +30,7 @@ const namespace = "soak"
 const (
 	jobLimit   = 10 * time.Minute
 	clearLimit = 2 * time.Minute
-	watchLag   = 10 * time.Second
+	watchLag   = time.Minute
 	look       = 200 * time.Millisecond
 	// submitEvery spreads the first jobs: a node that is sent a hundred Pods at once has
 	// started none of them before it has nearly started them all, and a core starts about

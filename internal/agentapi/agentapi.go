@@ -73,8 +73,9 @@ type Input struct {
 	// Prefix is that of the keys; it is empty or ends with /.
 	Prefix string `json:"prefix,omitempty"`
 	// Destination is the local directory, an absolute path. It exists, and nobody else writes to it
-	// meanwhile.
+	// meanwhile. Path is what the job and its command call it: for messages.
 	Destination string `json:"destination"`
+	Path        string `json:"path"`
 }
 
 // Package is an archive, .tgz or .tar.gz, to be unpacked into a local directory.
@@ -118,6 +119,9 @@ type Outputs struct {
 	// OnFailure says that Outputs are stored after a failed command, too. The streams always are.
 	OnFailure bool   `json:"onFailure,omitempty"`
 	Limits    Limits `json:"limits"`
+	// GraceSeconds is how long storing may continue after SIGTERM. Then transfers are stopped, and uploads in parts
+	// aborted, so that nothing of them is left in the store. 0 means that they are stopped at once.
+	GraceSeconds int `json:"graceSeconds,omitempty"`
 	// MessageBytes is as in Stage.
 	MessageBytes int `json:"messageBytes,omitempty"`
 }
@@ -126,8 +130,10 @@ type Outputs struct {
 type Output struct {
 	Field       string `json:"field"`
 	Destination string `json:"destination"`
-	// Source is the local directory, an absolute path.
+	// Source is the local directory, an absolute path. Path is what the job and its command call it: for
+	// messages, and for absolute links in it.
 	Source string `json:"source"`
+	Path   string `json:"path"`
 	Store  Store  `json:"store"`
 	// Prefix is that of the keys; it is empty or ends with /.
 	Prefix string `json:"prefix,omitempty"`
@@ -155,6 +161,11 @@ type Store struct {
 	Credentials string `json:"credentials,omitempty"`
 	// SecretID is what SecretIDFile would have; empty means that the file has it. It is not a secret.
 	SecretID string `json:"secretId,omitempty"`
+	// KeyField is the field that gives the key, such as authentications[0]; empty means that the operator's catalogue
+	// gives it, or that there is none. KeySecret is the name of the Secret that Credentials has; empty without one.
+	// Both are for messages.
+	KeyField  string `json:"keyField,omitempty"`
+	KeySecret string `json:"keySecret,omitempty"`
 	// Identity is the URL of an STS service that exchanges the token of Credentials (AssumeRoleWithWebIdentity).
 	Identity string `json:"identity,omitempty"`
 	// Role is the role that Identity is asked for.
@@ -169,9 +180,11 @@ type Limits struct {
 	// part. Source: BatchCompute, OutputMappingConfig.WorkerNum, WorkerPartSize.
 	Workers   int   `json:"workers,omitempty"`
 	PartBytes int64 `json:"partBytes,omitempty"`
-	// MaxBytes bounds what is stored locally, archives unpacked; MaxFiles the number of files.
-	MaxBytes int64 `json:"maxBytes,omitempty"`
-	MaxFiles int   `json:"maxFiles,omitempty"`
+	// MaxBytes bounds what is stored locally, archives unpacked, and MaxBytesField is the field that sets it: for
+	// messages. MaxFiles bounds the number of files.
+	MaxBytes      int64  `json:"maxBytes,omitempty"`
+	MaxBytesField string `json:"maxBytesField,omitempty"`
+	MaxFiles      int    `json:"maxFiles,omitempty"`
 	// StallSeconds is how long a transfer may make no progress before it is tried again, and
 	// NoProgressSeconds how long it is tried without progress before it fails.
 	StallSeconds      int `json:"stallSeconds,omitempty"`

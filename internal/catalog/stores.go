@@ -97,6 +97,21 @@ func (c *Catalog) Store(host string) (s Store, ok bool) {
 	return s, s.Bucket != "" && s.Endpoint != ""
 }
 
+// vendorHost is the form of the vendor's hosts.
+var vendorHost = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*-[0-9]+\.cos(\.[a-z0-9-]+|[a-z]+)\.myqcloud\.com$`)
+
+// KnowsHost reports whether somebody has said which store the host of a cos:// path means: the catalogue, or the
+// vendor by the form of its hosts. Of any other host Store takes what is behind the first label.
+func (c *Catalog) KnowsHost(host string) bool {
+	for _, r := range c.stores {
+		if found, _ := path.Match(r.match, host); found {
+			return true
+		}
+	}
+	parts := vendorHost.FindStringSubmatch(host)
+	return parts != nil && (parts[1][0] == '.' || shortRegions[parts[1]] != "")
+}
+
 // hostStore reads a host: the bucket is its first label, and the store the rest.
 func hostStore(host string) Store {
 	bucket, rest, ok := strings.Cut(host, ".")

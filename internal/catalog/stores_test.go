@@ -71,6 +71,15 @@ fileSystems:
 			t.Errorf("%s: %t (-want +got):\n%s", host, ok, diff)
 		}
 	}
+	for host, want := range map[string]bool{
+		"films-1.cos.ap-guangzhou.myqcloud.com": true, "b-1.cos.ap-shanghai.myqcloud.com": true, "b-c-1.cosgz.myqcloud.com": true, "plain": true,
+		"b.cos.ap-shanghai.myqcloud.com": false, "b-1.cosxx.myqcloud.com": false, "b-1.cos.myqcloud.com": false, "b-1.s3.example.com": false,
+		"b-1.cos.ap-shanghai.myqcloud.com.example.com": false, "other": false,
+	} {
+		if got := c.KnowsHost(host); got != want {
+			t.Errorf("%s is known: %t, want %t", host, got, want)
+		}
+	}
 	if _, ok := c.Store("other"); ok {
 		t.Error("a host without a store has one")
 	}

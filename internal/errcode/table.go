@@ -149,7 +149,7 @@ func Table() []Entry {
 		{
 			Code: LocalPath,
 			When: "A local path is not absolute, has a `..` segment or a control character, is longer than 4096 bytes, or is used twice in one task. " +
-				"Windows drives and folders (`H:`, `D:\\scene\\`) are accepted too.",
+				"A drive or folder of Windows (`H:`, `D:\\scene\\`) has a valid form, and is refused as UnsupportedOperation.",
 			Field: "spec.job.tasks[].inputMappings[].destinationPath, spec.job.tasks[].outputMappings[].sourcePath, " +
 				"spec.job.tasks[].redirectLocalInfo.stdoutLocalPath, spec.job.tasks[].redirectLocalInfo.stderrLocalPath, " +
 				"spec.job.tasks[].computeEnv.mountDataDisks[].localPath",

@@ -34,10 +34,24 @@ func (p *progress) stopSidecars(pod *corev1.Pod, now time.Time) {
 	}
 }
 
-// awaitSidecars says that a Pod is being stopped whose command has ended, if it is one.
+// awaitStop says what a Pod that is being stopped waits for if its command has ended.
+func (p *progress) awaitStop(pod *corev1.Pod) {
+	end := stateOf(pod).Terminated
+	switch {
+	case end == nil:
+	case outputsState(pod).Running != nil:
+		p.waitFor(v1alpha1.ReasonOutputsStopped, fmt.Sprintf(
+			"the command ended with exit code %d, and the Pod is being stopped while its outputs are being stored: what is not stored within the Pod's grace period is lost", end.ExitCode))
+	default:
+		p.awaitSidecars(pod)
+	}
+}
+
+// awaitSidecars says that a Pod is being stopped whose command has ended, and which added containers still run.
 func (p *progress) awaitSidecars(pod *corev1.Pod) {
 	end, others := stateOf(pod).Terminated, runningSidecars(pod)
-	if end == nil || len(others) == 0 {
+	others = slices.DeleteFunc(others, func(name string) bool { return name == podspec.OutputsContainer })
+	if len(others) == 0 {
 		return
 	}
 	p.waitFor(v1alpha1.ReasonSidecarsStopped, fmt.Sprintf(

@@ -137,6 +137,7 @@ func (a *attempt) outputsFailed(end *outcome) {
 		end.permanent = true
 		end.by(byMachine, v1alpha1.ReasonOutputFailed, "the command succeeded, but its outputs could not be stored: %s", message)
 	case a.pod.DeletionTimestamp != nil, disruption(a.pod) != nil, a.pod.Status.Reason != "":
+		end.unstored = true
 		end.by(byMachine, cmp.Or(interruption(a.pod), v1alpha1.ReasonPodDeleted), "the command succeeded, but its Pod was stopped before its outputs were stored%s",
 			because("", a.pod.Status.Message))
 	case t == nil || isUnknown(t):
@@ -197,7 +198,7 @@ func (p *progress) awaitOutputs(a *attempt) bool {
 		p.lookAgain = sooner(p.lookAgain, min(left, slowStart))
 		return true
 	}
-	p.waitFor(v1alpha1.ReasonStoringOutputs, fmt.Sprintf("the command ended with exit code %d at %s, and its outputs are being stored; for the progress: kubectl logs %s -c %s",
+	p.waitFor(v1alpha1.ReasonStoringOutputs, fmt.Sprintf("the command ended with exit code %d at %s, and its outputs are being stored, or the store does not answer; to see which: kubectl logs %s -c %s",
 		end.ExitCode, end.FinishedAt.UTC().Format(time.RFC3339), pod.Name, podspec.OutputsContainer))
 	return true
 }
@@ -207,6 +208,6 @@ func staging(pod *corev1.Pod, s *corev1.ContainerStatus) (reason, detail string,
 	if s.Name != podspec.StageContainer {
 		return "", "", false
 	}
-	return v1alpha1.ReasonStagingData, fmt.Sprintf("the data of the task is being copied to node %s since %s; for the progress: kubectl logs %s -c %s",
+	return v1alpha1.ReasonStagingData, fmt.Sprintf("the data of the task is being copied to node %s since %s, or its store does not answer; to see which: kubectl logs %s -c %s",
 		pod.Spec.NodeName, s.State.Running.StartedAt.UTC().Format(time.RFC3339), pod.Name, podspec.StageContainer), true
 }

@@ -73,6 +73,20 @@ func outputsReport(code int32, message string) func(*world) {
 	}
 }
 
+// notCreated is the state of a container that the kubelet has still to create.
+func notCreated(*world) corev1.ContainerState {
+	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}
+}
+
+// loseSandbox is what a kubelet reports when its node is back, of a Pod in which not all containers had been started.
+func loseSandbox(_ *world, pod *corev1.Pod) {
+	if t := pod.Status.ContainerStatuses[0].State.Terminated; t != nil && t.ExitCode == 255 {
+		t.Reason = "Unknown"
+	}
+	pod.Status.Phase = corev1.PodPending
+	pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionFalse})
+}
+
 func init() {
 	troubles["the store does not answer, or an input cannot be copied for another passing reason"] = []trouble{
 		{begin: stageFails(agentapi.ExitTransient, result(agentapi.Transient, "no answer")), reason: v1alpha1.ReasonStageInFailed, after: "m1"},
@@ -98,6 +112,16 @@ func init() {
 		begin: func(w *world) { withOutputsContainer(3, outputsRun)(w); w.step().wait(slowStart).step() },
 		end:   outputsReport(0, ""),
 		state: v1alpha1.TaskInstanceRunning, waits: v1alpha1.ReasonStoringOutputs, reason: v1alpha1.ReasonCommandFailed, after: "r1",
+	}}
+	troubles["the node dies after it started the command and before it started the container that stores the outputs"] = []trouble{{
+		begin: func(w *world) { withOutputsContainer(255, notCreated)(w); doA(loseSandbox)(w) },
+		end:   func(w *world) { w.step(); outputsReport(137, "")(w) },
+		state: v1alpha1.TaskInstanceStarting, reason: v1alpha1.ReasonPodFailed, after: "m1",
+	}}
+	troubles["the Pod is stopped while the outputs of its command, which has ended, are being stored"] = []trouble{{
+		begin: func(w *world) { withOutputsContainer(0, outputsRun)(w); w.step().stop("a/0").step() },
+		end:   outputsReport(agentapi.ExitTransient, result(agentapi.Transient, "the transfer was stopped")),
+		state: v1alpha1.TaskInstanceRunning, waits: v1alpha1.ReasonOutputsStopped, reason: v1alpha1.ReasonPodDeleted, after: "m1",
 	}}
 	troubles["the catalogue has no store for a remote path"] = []trouble{{
 		begin: notMade(v1alpha1.ReasonStoreUnknown, `inputMappings[0]: "data" is no host with a bucket`), end: timesOut,
@@ -329,4 +353,91 @@ func TestHeld(t *testing.T) {
 		t.Error("the container is held, though another attempt follows")
 	}
 	w.wait(3*time.Second).do("a/0", holdEnds(3)).step().want("RUNNING", "a RUNNING active=r1:0")
+}
+
+// TestLostSandbox: a Pod whose node died before all of its containers were started never ends by itself. It is not stopped
+// while the kubelet can still start them.
+func TestLostSandbox(t *testing.T) {
+	staged := func(state corev1.ContainerState) func(*world) {
+		return doA(func(w *world, pod *corev1.Pod) {
+			initContainer(pod, state)
+			pod.Status.InitContainerStatuses[0].Name = podspec.StageContainer
+			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: podspec.ContainerName, State: notCreated(w)}}
+		})
+	}
+	for name, tc := range map[string]struct {
+		begin func(*world)
+		lost  bool
+		stops bool
+	}{
+		"the command has ended, and the outputs' container is not there": {withOutputsContainer(0, notCreated), true, true},
+		"it is about to be created":                                      {withOutputsContainer(0, notCreated), false, false},
+		"it runs":                                                        {withOutputsContainer(0, outputsRun), true, false},
+		"the inputs are there, and the command was not started":          {staged(exited(0, begin)), true, true},
+		"the inputs are there, and the command is about to be created":   {staged(exited(0, begin)), false, false},
+		"the inputs are being copied":                                    {staged(runs()), true, false},
+		"nothing was created, so that the kubelet makes another sandbox": {staged(notCreated(nil)), true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, testutil.Job("j").Task("a")).step()
+			tc.begin(w)
+			if tc.lost {
+				doA(loseSandbox)(w)
+			}
+			w.step().wait(time.Second).step()
+			if got := w.pods[w.pod("a/0")].DeletionTimestamp != nil; got != tc.stops {
+				t.Errorf("the Pod is stopped: %t, want %t", got, tc.stops)
+			}
+		})
+	}
+}
+
+// TestTerminatedWhileStoring: the status of an instance whose Pod is stopped says that its command succeeded, and that its
+// outputs are not stored.
+func TestTerminatedWhileStoring(t *testing.T) {
+	w := newWorld(t, testutil.Job("j").Task("a")).step()
+	withOutputsContainer(0, outputsRun)(w)
+	w.step()
+	w.job.Spec.Terminate = true
+	w.step().wait(time.Second).step()
+	s := &w.job.Status.Tasks[0]
+	if want := "the command ended with exit code 0, and the Pod is being stopped while its outputs are being stored: what is not stored within the Pod's grace period is lost"; s.Reason != v1alpha1.ReasonOutputsStopped || s.Message != "1 instance waits: "+want {
+		t.Errorf("%s: %q", s.Reason, s.Message)
+	}
+	outputsReport(agentapi.ExitTransient, result(agentapi.Transient, "the transfer was stopped"))(w)
+	w.step().want("FAILED", "a FAILED failed=0 (Terminated)")
+	if got, want := w.job.Status.Tasks[0].Message, "1 of 1 instance failed, and the last was terminated after its command had succeeded, and before its outputs were stored"; got != want {
+		t.Errorf("message %q, want %q", got, want)
+	}
+	f := w.job.Status.Failures
+	if len(f) != 1 || f[0].Reason != v1alpha1.ReasonTerminated || !strings.Contains(f[0].Message, "before its outputs were stored") {
+		t.Errorf("failures %+v", f)
+	}
+}
+
+// TestPermanentFailureIsNotCounted: a failure that would come again says so, and not how many attempts are left.
+func TestPermanentFailureIsNotCounted(t *testing.T) {
+	w := newWorld(t, testutil.Job("j").Task("a", testutil.Retries(3))).step()
+	stageFails(agentapi.ExitPermanent, result(agentapi.Permanent, "the bucket does not exist; create it"))(w)
+	w.step()
+	if got, want := w.job.Status.Tasks[0].Message, "the data of the task could not be copied to its node: the bucket does not exist; create it; not retried, since it would fail again"; got != want {
+		t.Errorf("message %q, want %q", got, want)
+	}
+}
+
+// TestTimeOfDataFailures: a failure has the time of the container that failed, and not that of the Pod's creation.
+func TestTimeOfDataFailures(t *testing.T) {
+	for name, tc := range map[string]func(*world){
+		"inputs":  stageFails(agentapi.ExitPermanent, result(agentapi.Permanent, "no such bucket")),
+		"outputs": withOutputsContainer(0, outputsEnd(agentapi.ExitPermanent, result(agentapi.Permanent, "access denied"))),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, testutil.Job("j").Task("a")).step().wait(time.Minute)
+			tc(w)
+			w.step()
+			if f := w.job.Status.Failures; len(f) != 1 || !f[0].Time.Time.Equal(w.now) {
+				t.Errorf("failures %+v, want one at %s", f, w.now)
+			}
+		})
+	}
 }

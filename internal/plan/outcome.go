@@ -32,6 +32,8 @@ type outcome struct {
 	requeued bool
 	// permanent says that another attempt would fail in the same way, so that none is made.
 	permanent bool
+	// unstored says that the command succeeded, and that its Pod was stopped before its outputs were stored.
+	unstored bool
 	// stuck says that the Pod was asked to stop, and that its node has not confirmed its
 	// end in time: what it ran may still run.
 	stuck bool
@@ -169,6 +171,8 @@ func (a *attempt) blameMachine(end *outcome) {
 		// Whether the addresses are of other nodes at this moment is no matter.
 		end.outdated = true
 		end.by(byMachine, v1alpha1.ReasonHostNotFound, "the nodes that the Pod waited for no longer have the addresses of placement.hostIps; another Pod is created")
+	case endIsUnknown(pod) && stateOf(pod).Terminated.Reason == "Unknown": // and then the operator stopped what was left
+		end.by(byMachine, v1alpha1.ReasonPodFailed, "%s restarted while the command ran", nodeOf(pod))
 	default:
 		end.by(byMachine, v1alpha1.ReasonPodDeleted, "the Pod was deleted before the command had ended")
 	}
@@ -279,13 +283,32 @@ func startedAt(pod *corev1.Pod) *metav1.Time {
 	return nil
 }
 
-// finishedAt returns when the attempt ended, as well as the Pod knows.
+// finishedAt returns when the attempt ended, as well as the Pod knows: when its command ended, or when the outputs of one
+// that succeeded turned out not to be stored; else when it was deleted, or when its last container ended, such as the one
+// that could not copy the inputs; else when it was disturbed, or became ready last.
 func finishedAt(pod *corev1.Pod) metav1.Time {
 	if t := terminated(pod); t != nil && !t.FinishedAt.IsZero() {
+		if outputs := outputsState(pod).Terminated; t.ExitCode == 0 && outputs != nil && outputs.FinishedAt.After(t.FinishedAt.Time) {
+			return outputs.FinishedAt
+		}
 		return t.FinishedAt
 	}
 	if pod.DeletionTimestamp != nil {
 		return *pod.DeletionTimestamp
+	}
+	var last metav1.Time
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range list {
+			if t := list[i].State.Terminated; t != nil && !isUnknown(t) && t.FinishedAt.After(last.Time) {
+				last = t.FinishedAt
+			}
+		}
+	}
+	if !last.IsZero() {
+		return last
+	}
+	if d := disruption(pod); d != nil && !d.LastTransitionTime.IsZero() {
+		return d.LastTransitionTime
 	}
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodReady && !c.LastTransitionTime.IsZero() {

@@ -61,6 +61,8 @@ type failure struct {
 	final bool
 	// spent is what the instance has spent of its budgets, for a retry after this failure as well.
 	spent history
+	// permanent says that it was not retried since another attempt would fail in the same way.
+	permanent bool
 }
 
 // moves are where instances go whose attempts have ended.
@@ -215,7 +217,7 @@ func (o *outcomes) count(t *task, in resolve.Instance, h history, end *outcome, 
 		TaskName: t.Name, TaskInstanceIndex: int64(in.Index), Attempt: int64(in.Attempt),
 		Time: end.time, ExitCode: end.exitCode, Reason: end.reason, Message: end.message,
 		PodName: end.podName, NodeName: end.nodeName,
-	}, in.Task, next != retried, after})
+	}, in.Task, next != retried, after, end.permanent && next == failed})
 }
 
 // spend counts a retry for the metrics.

@@ -63,7 +63,7 @@ func (a *attempt) progress() progress {
 		if left := pod.DeletionTimestamp.Add(confirmWait).Sub(a.now); left > 0 {
 			p.lookAgain = left
 			if p.phase == phaseRunning {
-				p.awaitSidecars(pod)
+				p.awaitStop(pod)
 			} else if reason, detail := a.storedWait(); reason != "" { // so that the outcome can name it
 				p.waitFor(reason, detail)
 			}
@@ -80,7 +80,8 @@ func (a *attempt) progress() progress {
 	}
 	if stateOf(pod).Terminated != nil {
 		switch {
-		case isHeld(pod) && a.task.FailedAction != v1alpha1.FailedActionTerminate: // and another attempt follows
+		//mutation:lost-sandbox-awaited
+		case lostSandbox(pod), isHeld(pod) && a.task.FailedAction != v1alpha1.FailedActionTerminate: // and another attempt follows
 			p.stop = true
 		case !p.awaitOutputs(a):
 			p.stopSidecars(pod, a.now)
@@ -93,7 +94,7 @@ func (a *attempt) progress() progress {
 		p.stopIn(started.Add(a.task.Timeout + time.Second).Sub(a.now))
 		return p
 	}
-	if p.stop = neverStarts(pod) || a.isOutdated(); !p.stop {
+	if p.stop = lostSandbox(pod) || a.isOutdated(); !p.stop {
 		a.startup(&p)
 	}
 	return p
@@ -114,7 +115,7 @@ func (a *attempt) startup(p *progress) {
 	if gates := pod.Spec.SchedulingGates; p.reason == "" && len(gates) > 0 { // is waited for without end
 		p.waitFor(v1alpha1.ReasonSchedulingGated, gatedDetail(gates))
 	}
-	if since := preparedSince(pod); p.reason == "" && !since.IsZero() {
+	if since := preparedSince(pod); p.reason == "" && !since.IsZero() && failedInit(pod) == "" {
 		if left := since.Add(slowStart).Sub(a.now); left > 0 {
 			p.lookAgain = sooner(p.lookAgain, left)
 		} else {
@@ -246,15 +247,30 @@ func gatedDetail(gates []corev1.PodSchedulingGate) string {
 	return "the Pod is not scheduled until its scheduling gates are removed: " + strings.Join(names, ", ")
 }
 
-// neverStarts reports whether the node died after it had made the container and before it
-// started it. The kubelet makes no second sandbox for a Pod that is not to be restarted, so
-// the Pod would be pending for ever; the container is not being made, and has no reason to
-// wait.
-func neverStarts(pod *corev1.Pod) bool {
-	w := stateOf(pod).Waiting
-	return w != nil && w.Reason == "" && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+// lostSandbox reports whether the sandbox of the Pod is gone, as after a restart of its node, while some of its containers
+// have not been started. The kubelet makes no second sandbox for a Pod that is not to be restarted, so these would be
+// waited for forever.
+func lostSandbox(pod *corev1.Pod) bool {
+	if !slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReadyToStartContainers && c.Status == corev1.ConditionFalse
-	})
+	}) {
+		return false
+	}
+	created, waits := false, false
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range list {
+			switch s := &list[i].State; {
+			case s.Running != nil:
+				return false
+			case s.Terminated != nil:
+				created = true
+			case s.Waiting != nil:
+				waits = true
+				created = created || s.Waiting.Reason == "" // it was created, and not started
+			}
+		}
+	}
+	return created && waits
 }
 
 // slowStart is how long a scheduler may take to look at a Pod, and a node to prepare it, before
@@ -302,7 +318,7 @@ func (a *attempt) slowStartReason() (reason, detail string) {
 	detail = fmt.Sprintf("node %s has been preparing the container for more than %d s: pulling %s, or mounting volumes",
 		pod.Spec.NodeName, int(slowStart/time.Second), image)
 	env := envOf(a.task.Task, a.obs.Envs)
-	if names := needs(a.task.Spec, env); names != "" {
+	if names := needs(a.task.Spec, env, pod); names != "" {
 		detail += "; kubectl describe pod says what fails of: " + names
 	}
 	if mountsFileSystem(a.task.Spec, env) {

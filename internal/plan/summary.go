@@ -154,7 +154,7 @@ func (s *summary) failure(t *task) (reason, message string) {
 	f := pods.lastFinal
 	switch {
 	case f == nil && pods.terminated > 0 || f != nil && f.Reason == v1alpha1.ReasonTerminated:
-		return v1alpha1.ReasonTerminated, fmt.Sprintf("%d of %s failed, and the last was terminated", failed, count(t.InstanceNum, "instance"))
+		return v1alpha1.ReasonTerminated, fmt.Sprintf("%d of %s failed, and the last was %s", failed, count(t.InstanceNum, "instance"), terminatedHow(f))
 	case f != nil && t.InstanceNum == 1:
 		return v1alpha1.ReasonTaskFailed, cut(f.words(t))
 	case f != nil:
@@ -163,6 +163,14 @@ func (s *summary) failure(t *task) (reason, message string) {
 		return t.old.Reason, t.old.Message
 	}
 	return v1alpha1.ReasonTaskFailed, fmt.Sprintf("%d of %s failed", failed, count(t.InstanceNum, "instance"))
+}
+
+// terminatedHow says how the last failed instance was terminated; f is nil if it had no Pod.
+func terminatedHow(f *failure) string {
+	if f != nil && f.Reason == v1alpha1.ReasonTerminated {
+		return f.Message
+	}
+	return "terminated"
 }
 
 // interruptedMessage says with which words the last of the interrupted instances failed, and how to end
@@ -190,6 +198,8 @@ func (f *failure) words(t *task) string {
 	// The budgets may have been reduced since: with a ComputeEnv's, for instance.
 	retries, machines := max(t.budget.retries, f.spent.retries), max(t.budget.machines, f.spent.machines)
 	switch n := int(f.Attempt) + 1; {
+	case f.permanent && retries+machines > 0:
+		return out + "; not retried, since it would fail again"
 	case machines > 0:
 		return fmt.Sprintf("%s, attempt %d; %d of %d retries and %d of %d machine retries used", out, n, f.spent.retries, retries, f.spent.machines, machines)
 	case retries > 0:

@@ -36,6 +36,9 @@ func (j *job) verdict(t *task, index int, h history, end *outcome) (verdict, his
 	case j.terminates(t, index):
 		if end.kind == byMachine {
 			end.reason, end.message = v1alpha1.ReasonTerminated, "terminated"
+			if end.unstored {
+				end.message = "terminated after its command had succeeded, and before its outputs were stored"
+			}
 		}
 		return failed, h
 	//mutation:suspension-spends-budget

@@ -9,7 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/agentapi"
 	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/resolve"
 )
@@ -59,7 +62,7 @@ func configAdvice(message string) string {
 const maxNeeds = 4
 
 // needs lists the objects and file systems without which the volumes of a Pod cannot be mounted; "" for none.
-func needs(t *v1alpha1.Task, e *resolve.Env) string {
+func needs(t *v1alpha1.Task, e *resolve.Env, pod *corev1.Pod) string {
 	if e == nil {
 		return ""
 	}
@@ -91,29 +94,37 @@ func needs(t *v1alpha1.Task, e *resolve.Env) string {
 		}
 	}
 	addData(t, e, add)
+	names = append(names, keySecrets(t, e, pod)...)
 	return few(names)
 }
 
-// addData adds what the data of a task are mounted from, and the keys of its stores. Those that the catalogue names are not
-// known here.
+// addData adds what the data of a task are mounted from.
 func addData(t *v1alpha1.Task, e *resolve.Env, add func(kind, name string, optional bool)) {
 	for _, m := range slices.Concat(e.InputMappings, t.InputMappings) {
 		if isFileSystem(m) {
 			add("file system", m.SourcePath, false)
 		}
 	}
+}
+
+// keySecrets are the Secrets with the keys of a task's stores, and who names them.
+func keySecrets(t *v1alpha1.Task, e *resolve.Env, pod *corev1.Pod) (names []string) {
 	if !podspec.HasData(t, e) {
-		return
+		return nil
 	}
-	keys := t.Authentications
-	if len(keys) == 0 {
-		keys = e.Authentications
-	}
-	for _, k := range keys {
-		if k.SecretKeySecretRef != nil {
-			add("Secret", k.SecretKeySecretRef.Name, false)
+	add := func(field string, keys []v1alpha1.Authentication) {
+		if i := podspec.Key(keys); i >= 0 {
+			names = append(names, fmt.Sprintf("Secret %q with its key %s (%s[%d])", keys[i].SecretKeySecretRef.Name, agentapi.SecretKeyFile, field, i))
 		}
 	}
+	add("authentications", t.Authentications)
+	if len(t.Authentications) == 0 || len(e.InputMappings) > 0 {
+		add("ComputeEnv "+e.Name+": authentications", e.Authentications)
+	}
+	for _, name := range podspec.CatalogSecrets(pod) {
+		names = append(names, fmt.Sprintf("Secret %q (the operator's catalogue)", name))
+	}
+	return names
 }
 
 // isFileSystem reports whether an input is mounted, and not copied.

@@ -105,7 +105,10 @@ func TestWhatPodsWaitFor(t *testing.T) {
 	}})
 	data := func(t *v1alpha1.Task) {
 		t.InputMappings = []v1alpha1.InputMapping{{SourcePath: "nfs://10.0.0.9:/data/", DestinationPath: "/data"}, {SourcePath: "cos://b.example.com/in/", DestinationPath: "/in"}}
-		t.Authentications = []v1alpha1.Authentication{{Scene: "COS", SecretKeySecretRef: &v1alpha1.SecretRef{Name: "studio-key"}}}
+		t.Authentications = []v1alpha1.Authentication{{Scene: "COS"}, {Scene: "COS", SecretKeySecretRef: &v1alpha1.SecretRef{Name: "studio-key"}}}
+	}
+	stored := func(t *v1alpha1.Task) {
+		t.InputMappings = []v1alpha1.InputMapping{{SourcePath: "cos://b.example.com/in/", DestinationPath: "/in"}}
 	}
 	starting := func(w *world) {
 		w.bind("a/0").do("a/0", func(pod *corev1.Pod) { pod.Status.Conditions[0].LastTransitionTime = metav1.NewTime(w.now) }).wait(slowStart)
@@ -122,8 +125,14 @@ func TestWhatPodsWaitFor(t *testing.T) {
 	}{
 		"volumes": {someVolumes, starting, slow + `; kubectl describe pod says what fails of: PersistentVolumeClaim "results", Secret "keys", ConfigMap "more"`},
 		"many":    {many, starting, slow + `; kubectl describe pod says what fails of: image "models:1", CSI driver "d", ConfigMap "c", ConfigMap "d", 1 more`},
-		"data":    {data, starting, slow + `; kubectl describe pod says what fails of: file system "nfs://10.0.0.9:/data/", Secret "studio-key"; without such an event the file server does not answer`},
-		"none":    {options(v1alpha1.KubernetesOptions{}), starting, slow},
+		"data":    {data, starting, slow + `; kubectl describe pod says what fails of: file system "nfs://10.0.0.9:/data/", Secret "studio-key" with its key secretKey (authentications[1]); without such an event the file server does not answer`},
+		"catalogue": {stored, func(w *world) {
+			w.do("a/0", func(pod *corev1.Pod) {
+				pod.Spec.Volumes = []corev1.Volume{{Name: "batchcompute-keys-0", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "store-keys"}}}}
+			})
+			starting(w)
+		}, slow + `; kubectl describe pod says what fails of: Secret "store-keys" (the operator's catalogue)`},
+		"none": {options(v1alpha1.KubernetesOptions{}), starting, slow},
 		"devices": {devices, func(w *world) { w.wait(slowStart) },
 			`no scheduler has looked at the Pod for more than 20 s: it waits until its claims exist: ResourceClaim "board", ResourceClaimTemplate "gpu"; or no running scheduler has the name "default-scheduler"`},
 		"a claim": {someVolumes, doA(func(_ *world, pod *corev1.Pod) {

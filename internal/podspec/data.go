@@ -44,13 +44,18 @@ const (
 	packageVolume = "batchcompute-package"
 	inputDir      = "/.batchcompute/inputs"
 	outputDir     = "/.batchcompute/outputs"
+	// keysPrefix begins the names of volumes with keys.
+	keysPrefix = "batchcompute-keys-"
 	// packageDir is where the package is unpacked, in the container of the command.
 	packageDir = "/.batchcompute/package"
 )
 
-// execGrace is how long a command may take to end after SIGTERM. The rest of the Pod's grace period, 30 s, is
-// for storing its output. Unit: seconds.
-const execGrace = 10
+// The Pod's grace period is 30 s. A command may take execGrace to end after SIGTERM, outputs are stored until outputsGrace
+// is over, and the rest is for aborting what is not stored by then. Unit: seconds.
+const (
+	execGrace    = 10
+	outputsGrace = 22
+)
 
 // AgentProgram is the agent in the container of the command.
 const AgentProgram = agentapi.AgentDir + "/agent"
@@ -141,9 +146,9 @@ func (d *data) addInputs() error {
 	for _, list := range []struct {
 		field    string
 		mappings []v1alpha1.InputMapping
-		keys     []v1alpha1.Authentication
+		keys     keys
 	}{
-		{"ComputeEnv " + d.env.Name + ": inputMappings", d.env.InputMappings, d.env.Authentications},
+		{d.ofEnv("inputMappings"), d.env.InputMappings, keys{d.ofEnv("authentications"), d.env.Authentications}},
 		{"inputMappings", d.task.Spec.InputMappings, d.keys()},
 	} {
 		for i := range list.mappings {
@@ -155,15 +160,29 @@ func (d *data) addInputs() error {
 	return nil
 }
 
-// keys are the authentications that count for the task.
-func (d *data) keys() []v1alpha1.Authentication {
-	if len(d.task.Spec.Authentications) > 0 {
-		return d.task.Spec.Authentications
-	}
-	return d.env.Authentications
+// ofEnv is a field of the ComputeEnv in a message.
+func (d *data) ofEnv(field string) string { return "ComputeEnv " + d.env.Name + ": " + field }
+
+// keys are authentications, and the field that has them.
+type keys struct {
+	field string
+	list  []v1alpha1.Authentication
 }
 
-func (d *data) addInput(field string, m *v1alpha1.InputMapping, keys []v1alpha1.Authentication) error {
+// Key returns the index of the authentication whose key is used; negative for none.
+func Key(list []v1alpha1.Authentication) int {
+	return slices.IndexFunc(list, func(a v1alpha1.Authentication) bool { return a.Scene == "COS" && a.SecretKeySecretRef != nil })
+}
+
+// keys are the authentications that count for the task.
+func (d *data) keys() keys {
+	if len(d.task.Spec.Authentications) > 0 {
+		return keys{"authentications", d.task.Spec.Authentications}
+	}
+	return keys{d.ofEnv("authentications"), d.env.Authentications}
+}
+
+func (d *data) addInput(field string, m *v1alpha1.InputMapping, keys keys) error {
 	name := fmt.Sprintf("batchcompute-input-%d", len(d.pod.Spec.Volumes))
 	scheme, host, dir := splitRemote(d.names.Replace(m.SourcePath))
 	if scheme != "cos" {
@@ -177,7 +196,7 @@ func (d *data) addInput(field string, m *v1alpha1.InputMapping, keys []v1alpha1.
 	d.mount(corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}, m.DestinationPath)
 	to := path.Join(inputDir, name)
 	d.stageMounts = append(d.stageMounts, corev1.VolumeMount{Name: name, MountPath: to})
-	d.stage.Inputs = append(d.stage.Inputs, agentapi.Input{Field: field, Source: m.SourcePath, Store: store, Prefix: prefix, Destination: to})
+	d.stage.Inputs = append(d.stage.Inputs, agentapi.Input{Field: field, Source: m.SourcePath, Store: store, Prefix: prefix, Destination: to, Path: path.Clean(m.DestinationPath)})
 	return nil
 }
 
@@ -254,7 +273,9 @@ func (d *data) addOutputs() error {
 		if !slices.ContainsFunc(d.outputMounts, func(v corev1.VolumeMount) bool { return v.MountPath == from }) {
 			d.outputMounts = append(d.outputMounts, corev1.VolumeMount{Name: volume.Name, MountPath: from, SubPath: volume.SubPath, ReadOnly: true})
 		}
-		d.outputs.Outputs[i] = agentapi.Output{Field: field, Destination: m.DestinationPath, Source: path.Join(from, below), Store: store, Prefix: prefix}
+		d.outputs.Outputs[i] = agentapi.Output{
+			Field: field, Destination: m.DestinationPath, Source: path.Join(from, below), Path: path.Clean(m.SourcePath), Store: store, Prefix: prefix,
+		}
 	}
 	if len(order) == 0 {
 		d.outputs.Outputs = nil
@@ -331,19 +352,21 @@ func (d *data) fileName(name, stream string) string {
 }
 
 // store returns the store of a cos:// path and the key that its directory, or file, begins with.
-func (d *data) store(field, host, file string, keys []v1alpha1.Authentication) (agentapi.Store, string, error) {
+func (d *data) store(field, host, file string, keys keys) (agentapi.Store, string, error) {
 	s, ok := d.cluster.Catalog.Store(host)
 	if !ok {
 		return agentapi.Store{}, "", failure(v1alpha1.ReasonStoreUnknown, "%s: %q is no host with a bucket, and the operator's catalogue has no store for it", field, host)
 	}
 	out := agentapi.Store{Endpoint: s.Endpoint, Bucket: s.Bucket, Region: s.Region, PathStyle: s.PathStyle, CA: s.CA}
-	switch i := slices.IndexFunc(keys, func(a v1alpha1.Authentication) bool { return a.Scene == "COS" && a.SecretKeySecretRef != nil }); {
+	switch i := Key(keys.list); {
 	case i >= 0:
-		out.SecretID = keys[i].SecretID
-		out.Credentials = d.credentials("key/"+keys[i].SecretKeySecretRef.Name, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
-			SecretName: keys[i].SecretKeySecretRef.Name, Items: []corev1.KeyToPath{{Key: agentapi.SecretKeyFile, Path: agentapi.SecretKeyFile}},
+		key := &keys.list[i]
+		out.KeyField, out.KeySecret, out.SecretID = fmt.Sprintf("%s[%d]", keys.field, i), key.SecretKeySecretRef.Name, key.SecretID
+		out.Credentials = d.credentials("key/"+out.KeySecret, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+			SecretName: out.KeySecret, Items: []corev1.KeyToPath{{Key: agentapi.SecretKeyFile, Path: agentapi.SecretKeyFile}},
 		}})
 	case s.SecretName != "":
+		out.KeySecret = s.SecretName
 		out.Credentials = d.credentials("all/"+s.SecretName, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: s.SecretName}})
 	case s.Identity != nil:
 		out.Identity, out.Role = s.Identity.Endpoint, s.Identity.Role
@@ -360,13 +383,25 @@ func (d *data) store(field, host, file string, keys []v1alpha1.Authentication) (
 func (d *data) credentials(what string, source corev1.VolumeSource) string {
 	name, ok := d.secrets[what]
 	if !ok {
-		name = fmt.Sprintf("batchcompute-keys-%d", len(d.secrets))
+		name = fmt.Sprintf("%s%d", keysPrefix, len(d.secrets))
 		d.secrets[what] = name
 		d.pod.Spec.Volumes = append(d.pod.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: source})
 		m := corev1.VolumeMount{Name: name, MountPath: path.Join(agentapi.CredentialsDir, name), ReadOnly: true}
 		d.stageMounts, d.outputMounts = append(d.stageMounts, m), append(d.outputMounts, m)
 	}
 	return path.Join(agentapi.CredentialsDir, name)
+}
+
+// CatalogSecrets are the Secrets with keys of stores that the operator's catalogue has named for a Pod.
+func CatalogSecrets(pod *corev1.Pod) []string {
+	var names []string
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		if strings.HasPrefix(v.Name, keysPrefix) && v.Secret != nil && len(v.Secret.Items) == 0 {
+			names = append(names, v.Secret.SecretName)
+		}
+	}
+	return names
 }
 
 // addContainers adds the containers of the agent, and has it run the command.
@@ -377,7 +412,7 @@ func (d *data) addContainers() {
 	d.stage.MessageBytes, d.exec.MessageBytes, d.outputs.MessageBytes = bytes, bytes, bytes
 	if len(d.stage.Inputs) > 0 || d.stage.Package != nil {
 		d.stage.Version = agentapi.Version
-		d.stage.Limits.MaxBytes = d.diskBytes()
+		d.stage.Limits.MaxBytes, d.stage.Limits.MaxBytesField = d.diskBytes()
 		spec.InitContainers = append(spec.InitContainers, d.agent(StageContainer, "stage", d.stage, used(d.stageMounts, d.stage), "256Mi"))
 	}
 	stores := len(d.outputs.Outputs) > 0 || d.outputs.Stdout != nil || d.outputs.Stderr != nil || d.exec.HoldSeconds > 0
@@ -403,7 +438,7 @@ func (d *data) addContainers() {
 	if !stores {
 		return
 	}
-	d.outputs.Version = agentapi.Version
+	d.outputs.Version, d.outputs.GraceSeconds = agentapi.Version, outputsGrace
 	d.outputs.OnFailure = d.env.Kubernetes.OutputsOnFailure == nil || *d.env.Kubernetes.OutputsOnFailure
 	c := d.agent(OutputsContainer, "outputs", d.outputs, append(used(d.outputMounts, d.outputs), state), "128Mi")
 	spec.Containers = append(spec.Containers, c)
@@ -447,10 +482,31 @@ func configuration(config any) []corev1.EnvVar {
 	return out
 }
 
-// diskBytes is what the kubelet lets the Pod write to its node's disk, 0 where nothing is limited: only the container of
-// the command has a limit. Unit: bytes.
-func (d *data) diskBytes() int64 {
-	return d.container.Resources.Limits.StorageEphemeral().Value()
+// diskBytes is what the kubelet lets the Pod write to its node's disk, and the field that says so; 0 where nothing is
+// limited: only the container of the command has a limit. Unit: bytes.
+func (d *data) diskBytes() (n int64, field string) {
+	limit, ok := d.container.Resources.Limits[corev1.ResourceEphemeralStorage]
+	if !ok || limit.Value() <= 0 {
+		return 0, ""
+	}
+	of := "computeEnv."
+	if d.env.Name != "" {
+		of = d.ofEnv("")
+	}
+	switch k := d.env.Kubernetes.Resources; {
+	case k != nil && hasKey(k.Limits, corev1.ResourceEphemeralStorage):
+		field = of + "kubernetes.resources.limits.ephemeral-storage"
+	case d.env.Data.SystemDisk != nil:
+		field = of + "envData.systemDisk.diskSize"
+	default:
+		field = "the machine type"
+	}
+	return limit.Value(), field
+}
+
+func hasKey(list corev1.ResourceList, name corev1.ResourceName) bool {
+	_, ok := list[name]
+	return ok
 }
 
 // splitRemote splits scheme://host/file; file begins with a slash.

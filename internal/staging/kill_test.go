@@ -4,6 +4,7 @@
 package staging
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -204,4 +205,66 @@ func TestKillStoreAtEveryStep(t *testing.T) {
 			}
 		}
 	})
+}
+
+// stopper stops a run at step n, as the end of a Pod's grace period does: what is in flight is interrupted.
+type stopper struct {
+	killer
+	stop context.CancelFunc
+}
+
+func (s *stopper) step(what string) {
+	if s.killer.step(what) != nil {
+		s.stop()
+	}
+}
+
+func (s *stopper) wrap(next http.RoundTripper) http.RoundTripper { return &stopping{next, s} }
+
+// stopping is a transport that stops the run that uses it, and works for what comes after.
+type stopping struct {
+	next http.RoundTripper
+	s    *stopper
+}
+
+func (m *stopping) RoundTrip(r *http.Request) (*http.Response, error) {
+	m.s.step("send " + r.Method + " " + r.URL.RawQuery)
+	answer, err := m.next.RoundTrip(r)
+	if err == nil {
+		m.s.step("answer of " + r.Method + " " + r.URL.RawQuery)
+	}
+	return answer, err
+}
+
+// TestStopStoreAtEveryStep: whenever outputs are stopped, no upload is left in the store, and the next run stores all.
+func TestStopStoreAtEveryStep(t *testing.T) {
+	t.Parallel()
+	for _, workers := range []int{1, 3} {
+		for at := 1; ; at++ {
+			w, src := newWorld(t), t.TempDir()
+			little.write(t, src)
+			ctx, stop := context.WithCancel(t.Context())
+			s := &stopper{killer{at: at}, stop}
+			w.agent.wrap = s.wrap
+			c := agentapi.Outputs{Outputs: []agentapi.Output{w.output(src, "p/")}, Limits: w.limits}
+			c.Limits.Workers = workers
+			r := w.agent.store(ctx, c, true)
+			stop()
+			if left := w.Uploads(); len(left) > 0 {
+				t.Fatalf("%d workers, stopped at step %d, %s: uploads are left: %s", workers, at, s.killed, left)
+			}
+			if s.killed == "" {
+				check(t, r)
+				if at < 10 {
+					t.Errorf("there were only %d steps", at)
+				}
+				break
+			}
+			if r.Class != "" && (r.Class != agentapi.Transient || !strings.Contains(r.Message, "the transfer was stopped")) {
+				t.Fatalf("%d workers, step %d, %s: %+v", workers, at, s.killed, r)
+			}
+			w.agent.wrap = nil
+			check(t, w.push(t, src, "p/"))
+		}
+	}
 }

@@ -68,7 +68,7 @@ func (o *outputs) failed(field string, err error) {
 
 // options starts a phase, and returns the options and the phase's end.
 func (o *outputs) options(field string, s agentapi.Store) (push.Options, func(), error) {
-	client, err := o.client(s, o.limits)
+	client, err := o.client(field, s, o.limits)
 	if err != nil {
 		return push.Options{}, nil, err
 	}
@@ -88,6 +88,7 @@ func (o *outputs) stream(ctx context.Context, to *agentapi.Redirect, name string
 	}
 	options, end, err := o.options(to.Field, to.Store)
 	if err == nil {
+		options.Shown = filepath.Base(name)
 		err = push.File(ctx, name, to.Key, options)
 		end()
 	}
@@ -98,6 +99,7 @@ func (o *outputs) stream(ctx context.Context, to *agentapi.Redirect, name string
 func (o *outputs) output(ctx context.Context, out agentapi.Output) {
 	options, end, err := o.options(out.Field, out.Store)
 	if err == nil {
+		options.Shown = out.Path
 		err = push.Dir(ctx, out.Source, out.Prefix, options)
 		end()
 	}

@@ -33,7 +33,7 @@ type Reporter interface {
 const interval = 10 * time.Second
 
 // retrying tells the reporter why a request is tried again, if it was told nothing for a while.
-func (a *agent) retrying(err error) {
+func (a *agent) retrying(err *fault.Error) {
 	if a.report == nil {
 		return
 	}
@@ -41,7 +41,7 @@ func (a *agent) retrying(err error) {
 	defer a.told.Unlock()
 	if now := time.Now(); a.toldAt.IsZero() || now.Sub(a.toldAt) >= interval {
 		a.toldAt = now
-		a.report.Retrying(fault.As(err).Error())
+		a.report.Retrying(err.Error())
 	}
 }
 

@@ -84,7 +84,7 @@ func TestRefusals(t *testing.T) {
 		want   string
 	}{
 		"wrong key":      {func(s *agentapi.Store) { s.Credentials = s3test.Credentials(t, "nobody", "planted-secret", "") }, s3test.Fault{}, "does not accept the key"},
-		"denied":         {nil, s3test.Fault{Status: 403, Code: "AccessDenied"}, "may not do this"},
+		"denied":         {nil, s3test.Fault{Status: 403, Code: "AccessDenied"}, "does not allow this in bucket"},
 		"missing bucket": {func(s *agentapi.Store) { s.Bucket = "missing" }, s3test.Fault{}, `bucket "missing" does not exist`},
 		"wrong region":   {nil, s3test.Fault{Status: 400, Code: "AuthorizationHeaderMalformed"}, "another region"},
 	} {
@@ -176,7 +176,7 @@ func TestLimits(t *testing.T) {
 		limits agentapi.Limits
 		want   string
 	}{
-		"bytes": {agentapi.Limits{MaxBytes: 1999}, "more than 1999 bytes"},
+		"bytes": {agentapi.Limits{MaxBytes: 1999, MaxBytesField: "envData.systemDisk.diskSize"}, "the objects have more than 2.0 KiB, the limit of envData.systemDisk.diskSize; raise it"},
 		"files": {agentapi.Limits{MaxFiles: 19}, "more than 19 objects"},
 	} {
 		r := w.agent.stage(t.Context(), agentapi.Stage{Limits: tc.limits, Inputs: []agentapi.Input{w.input("p/", dst)}})
@@ -191,7 +191,7 @@ func TestLimits(t *testing.T) {
 	in := []agentapi.Input{w.input("p/", dst), w.input("p/", t.TempDir())}
 	in[1].Field = "inputMappings[1]"
 	r = w.agent.stage(t.Context(), agentapi.Stage{Limits: agentapi.Limits{MaxBytes: 2500}, Inputs: in})
-	if !strings.HasPrefix(r.Message, "inputMappings[1]") || len(read(t, dst)) != 0 {
+	if !strings.HasPrefix(r.Message, "inputMappings[1]") || !strings.Contains(r.Message, "the limit of the Pod (2.4 KiB) less what other data take (2.0 KiB)") || len(read(t, dst)) != 0 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -211,7 +211,7 @@ func TestDiskFull(t *testing.T) {
 		return nil
 	}
 	r := w.stage(t, "p/", dst)
-	if r.Class != agentapi.Transient || !strings.Contains(r.Message, "the disk is full") || !strings.Contains(r.Message, "inputMappings[0]") {
+	if r.Class != agentapi.Transient || !strings.Contains(r.Message, "the disk of the cluster node is full; ask for more disk by systemDisk.diskSize") || !strings.Contains(r.Message, "inputMappings[0]") {
 		t.Errorf("%+v", r)
 	}
 	w.agent.step = nil

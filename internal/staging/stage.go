@@ -4,7 +4,9 @@
 package staging
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -84,20 +86,18 @@ func (s *staging) inputs(ctx context.Context, inputs []agentapi.Input) error {
 
 // planInput lists an input.
 func (s *staging) planInput(ctx context.Context, in agentapi.Input) error {
-	client, err := s.client(in.Store, s.limits)
+	client, err := s.client(in.Field, in.Store, s.limits)
 	if err != nil {
 		return err
 	}
-	dir, err := localdir.Open(in.Destination, s.step)
+	dir, err := localdir.Open(in.Destination, cmp.Or(in.Path, in.Destination), s.step)
 	if err != nil {
 		return err
 	}
 	p := &input{Input: in, client: client, dir: dir}
 	s.planned = append(s.planned, p)
 	left := fetch.Limits{Files: max(1, s.limits.MaxFiles-s.files)}
-	if s.limits.MaxBytes > 0 {
-		left.Bytes = max(1, s.limits.MaxBytes-s.bytes)
-	}
+	left.Bytes, left.Field = s.room()
 	if p.plan, err = fetch.List(ctx, client, in.Prefix, left); err != nil {
 		return err
 	}
@@ -105,6 +105,18 @@ func (s *staging) planInput(ctx context.Context, in agentapi.Input) error {
 	s.bytes += p.plan.Bytes
 	s.files += p.plan.Files
 	return nil
+}
+
+// room returns how much may still be stored, 0 for any size, and what limits it.
+func (s *staging) room() (bytes int64, field string) {
+	if s.limits.MaxBytes == 0 {
+		return 0, ""
+	}
+	field = cmp.Or(s.limits.MaxBytesField, "the Pod")
+	if s.bytes > 0 {
+		field += fmt.Sprintf(" (%s) less what other data take (%s)", fault.FormatBytes(s.limits.MaxBytes), fault.FormatBytes(s.bytes))
+	}
+	return max(1, s.limits.MaxBytes-s.bytes), field
 }
 
 // fits checks that an input, with those before it on the same file system, fits on the disk.
@@ -137,15 +149,13 @@ func (s *staging) unpack(ctx context.Context, p *agentapi.Package) error {
 	if err != nil {
 		return fault.At(p.Field, err)
 	}
-	dir, err := localdir.Open(p.Destination, s.step)
+	dir, err := localdir.Open(p.Destination, "", s.step) // errors have the names in the archive
 	if err != nil {
 		return fault.At(p.Field, err)
 	}
 	defer dir.Close()
 	bounds := archive.Limits{Files: max(1, s.limits.MaxFiles-s.files)}
-	if s.limits.MaxBytes > 0 {
-		bounds.Bytes = max(1, s.limits.MaxBytes-s.bytes)
-	}
+	bounds.Bytes, bounds.Field = s.room()
 	m := &meter.Meter{}
 	s.meters = append(s.meters, m)
 	defer s.phase(p.Field, m)()
@@ -168,9 +178,9 @@ func (s *staging) source(p *agentapi.Package) (archive.Source, error) {
 		if s.wrap != nil {
 			wrapped = s.wrap(transport)
 		}
-		return archive.Web(&http.Client{Transport: wrapped}, p.Source, s.limits.policy), nil
+		return archive.Web(&http.Client{Transport: wrapped}, p.Source, s.policyOf(p.Field, s.limits)), nil
 	}
-	client, err := s.client(*p.Store, s.limits)
+	client, err := s.client(p.Field, *p.Store, s.limits)
 	if err != nil {
 		return nil, err
 	}

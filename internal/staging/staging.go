@@ -72,13 +72,19 @@ func (a *agent) limits(l agentapi.Limits, noProgress time.Duration) limits {
 	if a.policy != nil {
 		out.policy = *a.policy
 	}
-	out.policy.Retrying = a.retrying
 	return out
 }
 
-// client returns a client of a store.
-func (a *agent) client(s agentapi.Store, l limits) (*store.Client, error) {
-	return store.New(s, store.Options{Policy: l.policy, Connections: l.Workers, Wrap: a.wrap})
+// policyOf is the policy of the transfers of a field, which says in its reports which one they are for.
+func (a *agent) policyOf(field string, l limits) attempt.Policy {
+	p := l.policy
+	p.Retrying = func(err error) { a.retrying(fault.At(field, err)) }
+	return p
+}
+
+// client returns a client of the store of a field.
+func (a *agent) client(field string, s agentapi.Store, l limits) (*store.Client, error) {
+	return store.New(s, store.Options{Policy: a.policyOf(field, l), Connections: l.Workers, Wrap: a.wrap})
 }
 
 // result returns the Result of all transfers that a meter counted.

@@ -303,7 +303,7 @@ func TestRetrying(t *testing.T) {
 		return s3test.Fault{}
 	}
 	check(t, w.stage(t, "p/", t.TempDir()))
-	if len(r.retrying) != 1 || !strings.Contains(r.retrying[0], "the store cannot serve the request now") {
+	if len(r.retrying) != 1 || !strings.HasPrefix(r.retrying[0], "inputMappings[0]: ") || !strings.Contains(r.retrying[0], "the store cannot serve the request now") {
 		t.Errorf("told %q, want one reason", r.retrying)
 	}
 }

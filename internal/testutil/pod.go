@@ -100,6 +100,16 @@ func EndCommand(pod *corev1.Pod, code int32, at time.Time) {
 	pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, outputs)
 }
 
+// Strand is what a kubelet reports when its node has restarted after it started the command, and before it started the
+// container that stores the outputs, which it then never does.
+func Strand(pod *corev1.Pod, at time.Time) {
+	EndCommand(pod, 255, at)
+	pod.Status.ContainerStatuses[0].State.Terminated.Reason = "Unknown"
+	setOutputs(pod, corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}})
+	pod.Status.Phase = corev1.PodPending
+	pod.Status.Conditions = append(slices.Clone(pod.Status.Conditions), corev1.PodCondition{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionFalse})
+}
+
 // EndOutputs ends the storing of the outputs, and so the Pod, with the exit code of an agent and its result.
 func EndOutputs(pod *corev1.Pod, code int32, r agentapi.Result, at time.Time) {
 	r.Code = new(int(pod.Status.ContainerStatuses[0].State.Terminated.ExitCode))

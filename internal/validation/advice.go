@@ -4,6 +4,7 @@
 package validation
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -26,6 +27,8 @@ type adviceRow struct {
 	// asks, if given, is when with the subject.
 	asks func(*subject, reflect.Value) bool
 	text string
+	// says, if given, is put behind text: what depends on the value.
+	says func(*subject, reflect.Value) string
 }
 
 const derivedText = "is not in the operator's catalogue: its size was derived from its name"
@@ -182,6 +185,21 @@ var advice = []adviceRow{
 		},
 		text: "seems to contain a credential; everybody who may read the BatchJob or its Pods can see it",
 	},
+}
+
+// lastApplied is where kubectl apply keeps the manifest, with fields that the API server has dropped.
+const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+
+// appliedSecrets warns of credentials that the API has and the kinds here have not: the API server drops the
+// fields, if it was told not to refuse them, and kubectl keeps what they had.
+func appliedSecrets(annotations map[string]string) (lines []string) {
+	for _, f := range [...]struct{ field, instead string }{{"secretKey", "secretKeySecretRef"}, {"password", "passwordSecretRef"}} {
+		if strings.Contains(annotations[lastApplied], `"`+f.field+`":`) {
+			lines = append(lines, fmt.Sprintf("metadata.annotations[%s] has a %s, which everybody who may read this object can see: replace that credential, and use %s",
+				lastApplied, f.field, f.instead))
+		}
+	}
+	return lines
 }
 
 // secretWords are the words before a credential, in lower case.

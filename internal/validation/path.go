@@ -179,11 +179,11 @@ func redact(s string) string {
 	return head + s
 }
 
-// localPathFault checks a local directory. Nothing says whether a task runs on Linux
-// or on Windows, so both forms are taken: an absolute path such as /data/in or
-// /data/in/, other than / itself; or a drive, with folders or without, such as H:,
-// H:\, D:\scene\ or D:/scene/. Neither may have a ".." segment, a character that does not print, or
-// more than maxPath bytes.
+// localPathFault checks a local directory. Nothing says whether a task runs on Linux or on Windows, so both
+// forms are in order here; another check refuses what only a machine of Windows has. They are an absolute path
+// such as /data/in or /data/in/, other than / itself; or a drive, with folders or without, such as H:, H:\,
+// D:\scene\ or D:/scene/. Neither may have a ".." segment, a character that does not print, or more than
+// maxPath bytes.
 func localPathFault(value string) fault {
 	bad := func(detail string) fault {
 		return fault{errcode.LocalPath, detail + ", got " + quote(value)}
@@ -193,7 +193,7 @@ func localPathFault(value string) fault {
 	case len(value) > maxPath:
 		return bad(fmt.Sprintf("must be at most %d bytes", maxPath))
 	case !linux && !windows:
-		return bad(`must be an absolute path, such as /data/in/ or D:\in\`)
+		return bad("must be an absolute path, such as /data/in/")
 	case linux && path.Clean(value) == "/":
 		return bad("must not be the root directory or lead out of it")
 	}

@@ -52,18 +52,33 @@ func (c *checker) checkInputMappings(mappings []v1alpha1.InputMapping, path *fie
 	c.atMost(len(mappings), maxMappings, "mappings", path, "inputMappings")
 	for i := range mappings {
 		m, p := &mappings[i], path.Child("inputMappings").Index(i)
-		schemes := inputSchemes
-		if isWindowsPath(m.DestinationPath) {
-			schemes = windowsSchemes
-		}
-		if c.required(m.SourcePath, p, "sourcePath") {
-			c.checkRemote(m.SourcePath, remoteDirectoryFault(m.SourcePath, schemes), p, "sourcePath")
-			c.checkNFS(m.SourcePath, p)
-		}
-		if c.checkMountPoint(m.DestinationPath, p, "destinationPath") {
-			c.checkMachinePath("job.tasks[].inputMappings[].destinationPath", m.DestinationPath, p, "destinationPath")
+		if isWindowsPath(m.DestinationPath) { // that there is no such machine comes first: a source that it can read does not help
+			c.checkInputDestination(m, p)
+			c.checkInputSource(m, windowsSchemes, " for a destinationPath of Windows", p)
+		} else {
+			c.checkInputSource(m, inputSchemes, "", p)
+			c.checkInputDestination(m, p)
 		}
 		c.oneOf(m.MountType, mountTypes, errcode.InvalidParameterValue, p, "mountType")
+	}
+}
+
+// checkInputSource checks where an input comes from; why says why the schemes are those.
+func (c *checker) checkInputSource(m *v1alpha1.InputMapping, schemes []string, why string, path *field.Path) {
+	if !c.required(m.SourcePath, path, "sourcePath") {
+		return
+	}
+	f := remoteDirectoryFault(m.SourcePath, schemes)
+	if f.code == errcode.RemoteStorageSchemeType {
+		f.detail = strings.Replace(f.detail, ", got ", why+", got ", 1)
+	}
+	c.checkRemote(m.SourcePath, f, path, "sourcePath")
+	c.checkNFS(m.SourcePath, path)
+}
+
+func (c *checker) checkInputDestination(m *v1alpha1.InputMapping, path *field.Path) {
+	if c.checkMountPoint(m.DestinationPath, path, "destinationPath") {
+		c.checkMachinePath("job.tasks[].inputMappings[].destinationPath", m.DestinationPath, path, "destinationPath")
 	}
 }
 
@@ -167,7 +182,8 @@ func (c *checker) checkAuthentication(a *v1alpha1.Authentication, path *field.Pa
 	}
 	c.required(a.SecretID, path, "secretId")
 	if a.SecretKeySecretRef == nil {
-		c.fail(errcode.MissingParameter, path, "secretKeySecretRef", "must name the Secret that has the key")
+		c.fail(errcode.MissingParameter, path, "secretKeySecretRef", "must name the Secret that has the key; the key itself, secretKey, is no field of a job: "+
+			"kubectl create secret generic cos-key --from-file=secretKey=FILE in the job's namespace makes the Secret for secretKeySecretRef: {name: cos-key}")
 	}
 	c.checkSecretRef(a.SecretKeySecretRef, path, "secretKeySecretRef")
 	if a.SecretKeySecretRef != nil {

@@ -52,6 +52,7 @@ type offers interface {
 	ChargeType(name string) (catalog.ChargeType, bool)
 	Policy() *catalog.Policy
 	Store(host string) (catalog.Store, bool)
+	KnowsHost(host string) bool
 	FileSystem(host string) catalog.FileSystem
 }
 

@@ -654,8 +654,8 @@ func TestRules(t *testing.T) {
 			[]string{
 				"MissingParameter " + task + ".inputMappings[0].sourcePath: must be given",
 				"MissingParameter " + task + ".inputMappings[0].destinationPath: must be given",
-				"InvalidParameterValue.RemoteStorageSchemeType " + task + ".inputMappings[1].sourcePath: cfs:// or nfs://, got",
 				"UnsupportedOperation " + task + ".inputMappings[1].destinationPath: has no Windows machines",
+				"InvalidParameterValue.RemoteStorageSchemeType " + task + ".inputMappings[1].sourcePath: cfs:// or nfs:// for a destinationPath of Windows, got",
 				"MissingParameter " + task + ".outputMappings[0].sourcePath: must be given",
 				"MissingParameter " + task + ".outputMappings[0].destinationPath: must be given",
 				"InvalidParameterValue.LocalPath " + task + ".outputMappings[1].sourcePath: absolute path",
@@ -721,7 +721,7 @@ func TestRules(t *testing.T) {
 			[]string{
 				"MissingParameter " + task + ".authentications[0].scene: must be given",
 				"MissingParameter " + task + ".authentications[0].secretId: must be given",
-				"MissingParameter " + task + ".authentications[0].secretKeySecretRef: Secret that has the key",
+				"MissingParameter " + task + ".authentications[0].secretKeySecretRef: kubectl create secret generic cos-key --from-file=secretKey=FILE in the job's namespace makes the Secret for secretKeySecretRef: {name: cos-key}",
 				"InvalidParameterValue " + task + ".authentications[1].scene: must be COS",
 				"InvalidParameterValue " + task + ".authentications[1].secretKeySecretRef.name: name of a Secret",
 			},
@@ -873,6 +873,8 @@ type fake struct {
 }
 
 func (*fake) FileSystem(string) catalog.FileSystem { return catalog.FileSystem{} }
+
+func (*fake) KnowsHost(string) bool { return true }
 
 func (*fake) Store(string) (s catalog.Store, ok bool) { return s, true }
 

@@ -34,7 +34,7 @@ func (v Validator) Warnings(job *v1alpha1.BatchJob) []string {
 
 func jobWarnings(job *v1alpha1.BatchJob, o offers) []string {
 	spec := reflect.ValueOf(&job.Spec).Elem()
-	w := &warner{subject: subject{job: &job.Spec.Job, offers: o}}
+	w := &warner{subject: subject{job: &job.Spec.Job, offers: o}, lines: appliedSecrets(job.Annotations)}
 	for _, r := range warningRules.before {
 		w.apply(r, spec)
 	}
@@ -53,7 +53,7 @@ func jobWarnings(job *v1alpha1.BatchJob, o offers) []string {
 
 func envWarnings(env *v1alpha1.ComputeEnv, o offers) []string {
 	spec := reflect.ValueOf(&env.Spec).Elem()
-	w := &warner{subject: subject{machine: machine{env.Spec.EnvData, env.Spec.MountDataDisks}, offers: o}}
+	w := &warner{subject: subject{machine: machine{env.Spec.EnvData, env.Spec.MountDataDisks}, offers: o}, lines: appliedSecrets(env.Annotations)}
 	for _, r := range envRules {
 		w.apply(r, spec)
 	}
@@ -72,6 +72,8 @@ type subject struct {
 	task    *v1alpha1.Task
 	machine machine
 	offers  offers
+	// hosts are those of which it was said that nobody knows their store.
+	hosts map[string]bool
 }
 
 // concerns says whether a rule has anything to do with the subject.
@@ -209,8 +211,8 @@ type taskWarning struct {
 
 // apply adds the warning of a rule that holds for the spec.
 func (w *warner) apply(r rule, spec reflect.Value) {
-	if p := w.find(&r, spec, field.NewPath("spec")); p != nil {
-		w.lines = append(w.lines, p.String()+" "+r.text)
+	if p, text := w.find(&r, spec, field.NewPath("spec")); p != nil {
+		w.lines = append(w.lines, p.String()+" "+text)
 	}
 }
 
@@ -225,20 +227,20 @@ func (w *warner) addTask(task *v1alpha1.Task, path *field.Path) {
 		r := &warningRules.task[i]
 		known := w.tasks[i]
 		if known == nil {
-			p := w.find(r, t, path)
+			p, text := w.find(r, t, path)
 			if p == nil {
 				continue
 			}
 			if w.tasks == nil {
 				w.tasks = map[int]*taskWarning{}
 			}
-			known = &taskWarning{line: len(w.lines), field: p.String(), text: r.text}
+			known = &taskWarning{line: len(w.lines), field: p.String(), text: text}
 			w.tasks[i] = known
 			w.ordered = append(w.ordered, known)
 			w.lines = append(w.lines, "")
 			continue
 		}
-		if _, ok := w.search(r, t); ok {
+		if _, _, ok := w.search(r, t); ok {
 			known.more++
 		}
 	}
@@ -263,15 +265,15 @@ func (w *warner) result() []string {
 	return w.lines
 }
 
-// search says whether a rule holds for the struct v, and at which positions in the lists
-// that its steps go through.
-func (w *warner) search(r *rule, v reflect.Value) ([]int, bool) {
+// search says whether a rule holds for the struct v, for which value in it, and at which positions
+// in the lists that its steps go through.
+func (w *warner) search(r *rule, v reflect.Value) (reflect.Value, []int, bool) {
 	if !r.concerns(&w.subject) {
-		return nil, false
+		return v, nil, false
 	}
 	if r.item != nil {
 		i := r.item(w.subject.machine)
-		return []int{i}, i >= 0
+		return v, []int{i}, i >= 0
 	}
 	when := r.when
 	if r.asks != nil {
@@ -280,11 +282,14 @@ func (w *warner) search(r *rule, v reflect.Value) ([]int, bool) {
 	return search(r.steps, when, v, nil)
 }
 
-// find is search, and returns the path of the field, or of the first such item.
-func (w *warner) find(r *rule, v reflect.Value, path *field.Path) *field.Path {
-	indexes, ok := w.search(r, v)
+// find is search, and returns the path of the field, or of the first such item, and what is said of it.
+func (w *warner) find(r *rule, v reflect.Value, path *field.Path) (at *field.Path, text string) {
+	found, indexes, ok := w.search(r, v)
 	if !ok {
-		return nil
+		return nil, ""
+	}
+	if text = r.text; r.says != nil {
+		text += r.says(&w.subject, found)
 	}
 	for _, s := range r.steps {
 		path = path.Child(s.name)
@@ -293,40 +298,40 @@ func (w *warner) find(r *rule, v reflect.Value, path *field.Path) *field.Path {
 			indexes = indexes[1:]
 		}
 	}
-	return path
+	return path, text
 }
 
-// search follows steps from the struct v, and returns the positions in the lists that
-// it went through. It recurses at most as deep as a table's path is long.
-func search(steps []step, when func(reflect.Value) bool, v reflect.Value, indexes []int) ([]int, bool) {
+// search follows steps from the struct v, and returns the value that they lead to, and the positions in
+// the lists that it went through. It recurses at most as deep as a table's path is long.
+func search(steps []step, when func(reflect.Value) bool, v reflect.Value, indexes []int) (reflect.Value, []int, bool) {
 	given := false
 	for k, s := range steps {
 		v = v.Field(s.index)
 		if s.items {
 			for i := range v.Len() {
-				if found, ok := search(steps[k+1:], when, v.Index(i), append(indexes, i)); ok {
-					return found, true
+				if found, at, ok := search(steps[k+1:], when, v.Index(i), append(indexes, i)); ok {
+					return found, at, true
 				}
 			}
-			return nil, false
+			return v, nil, false
 		}
 		if v.Kind() == reflect.Pointer {
 			if v.IsNil() {
-				return nil, false
+				return v, nil, false
 			}
 			v, given = v.Elem(), k == len(steps)-1
 			if v.Kind() == reflect.Struct && k == len(steps)-1 && when == nil {
-				return indexes, true // given, though perhaps empty
+				return v, indexes, true // given, though perhaps empty
 			}
 		}
 	}
 	if when != nil {
-		return indexes, (given || !v.IsZero()) && when(v)
+		return v, indexes, (given || !v.IsZero()) && when(v)
 	}
 	if v.Kind() == reflect.Slice {
-		return indexes, v.Len() > 0
+		return v, indexes, v.Len() > 0
 	}
-	return indexes, !v.IsZero()
+	return v, indexes, !v.IsZero()
 }
 
 // maxChain is the sum of timeouts along dependences above which a user is warned: 30

@@ -8,6 +8,7 @@ package archive
 
 import (
 	"archive/tar"
+	"bufio"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -26,6 +27,8 @@ import (
 type Limits struct {
 	// Bytes is of all files together, unpacked. Default: 64 GiB.
 	Bytes int64
+	// Field is the field that sets Bytes; empty means that none does.
+	Field string
 	// Files is of all entries. Default: 1,000,000.
 	Files int
 	// Depth is of directories. Default: 100.
@@ -44,11 +47,16 @@ func Unpack(ctx context.Context, r io.Reader, dir *localdir.Dir, limits Limits, 
 	u := &unpacker{ctx: ctx, dir: dir, limits: limits, meter: m, buf: make([]byte, bufferBytes)}
 	u.limits.fill()
 	in := &input{r: r}
-	zip, err := gzip.NewReader(in)
+	file := bufio.NewReader(in)
+	if err := in.checkGzip(file); err != nil {
+		return err
+	}
+	zip, err := gzip.NewReader(file)
 	if err != nil {
 		return in.explain("", err)
 	}
-	t := tar.NewReader(zip)
+	in.contents.r = zip
+	t := tar.NewReader(&in.contents)
 	for {
 		h, err := t.Next()
 		if err == io.EOF {
@@ -57,11 +65,15 @@ func Unpack(ctx context.Context, r io.Reader, dir *localdir.Dir, limits Limits, 
 		if err != nil {
 			return in.explain("", err)
 		}
+		in.isTar = true
 		if err := u.entry(h, t, in); err != nil {
 			return err
 		}
 	}
-	if err := u.rest(zip, in); err != nil {
+	if len(in.contents.head) == 0 {
+		return in.contents.notTar()
+	}
+	if err := u.rest(&in.contents, in); err != nil {
 		return err
 	}
 	return u.finish()
@@ -83,6 +95,9 @@ func (l *Limits) fill() {
 type input struct {
 	r   io.Reader
 	err error
+	// contents is what is unpacked, and isTar says that it has an entry.
+	contents contents
+	isTar    bool
 }
 
 // Read reads.
@@ -102,18 +117,25 @@ func (i *input) explain(entry string, err error) error {
 	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err
 	}
-	advice := "pack it again, with: tar -czf"
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return fault.Final(fault.Archive, entry, "the archive is truncated", advice).Because(err)
-	case errors.Is(err, gzip.ErrHeader):
-		return fault.Final(fault.Archive, entry, "the archive is not compressed with gzip", advice).Because(err)
-	case errors.Is(err, gzip.ErrChecksum):
-		return fault.Final(fault.Archive, entry, "the archive is damaged: its checksum is wrong", advice).Because(err)
-	case errors.Is(err, tar.ErrHeader):
-		return fault.Final(fault.Archive, entry, "the contents are not a tar archive", advice).Because(err)
+	damaged := func(how, advice string) error {
+		return fault.Final(fault.Archive, entry, how, advice).Because(err)
 	}
-	return fault.Final(fault.Archive, entry, "the archive is damaged", advice).Because(err)
+	isEnd := errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
+	switch {
+	case !i.isTar && (isEnd && i.contents.ended || errors.Is(err, tar.ErrHeader)):
+		return i.contents.notTar().Because(err)
+	case isEnd && i.contents.ended:
+		return damaged("the tar archive is truncated, and the compressed file is not: it was incomplete when it was compressed", repackAdvice)
+	case isEnd:
+		return damaged("the file is truncated: its compressed data end in the middle", resendAdvice)
+	case errors.Is(err, gzip.ErrHeader):
+		return damaged("the file is damaged: a header of gzip is wrong", resendAdvice)
+	case errors.Is(err, gzip.ErrChecksum):
+		return damaged("the file is damaged: its checksum is wrong", resendAdvice)
+	case errors.Is(err, tar.ErrHeader):
+		return damaged("the tar archive is damaged: the header of an entry is wrong", resendAdvice)
+	}
+	return damaged("the file is damaged: its compressed data are wrong", resendAdvice)
 }
 
 // unpacker is the state of one archive.
@@ -236,7 +258,7 @@ func (u *unpacker) file(name string, h *tar.Header, t io.Reader, in *input) erro
 // count adds bytes.
 func (u *unpacker) count(name string, n int64) error {
 	if u.bytes += n; u.bytes > u.limits.Bytes {
-		return fault.Final(fault.Limit, name, fmt.Sprintf("the archive has more than %d bytes, unpacked", u.limits.Bytes), "pack less, or ask for a larger disk")
+		return fault.TooLarge(name, "the archive has, unpacked,", u.limits.Bytes, u.limits.Field)
 	}
 	return nil
 }

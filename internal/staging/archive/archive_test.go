@@ -86,7 +86,7 @@ func unpack(t testing.TB, data []byte, l Limits) (string, error) {
 	if err := os.Mkdir(to, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	d, err := localdir.Open(to, nil)
+	d, err := localdir.Open(to, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,19 +150,34 @@ func TestRefused(t *testing.T) {
 		"hard link to a link":  {pack(t, link("l", "x"), hard("h", "l")), Limits{}, "no file of the archive"},
 		"device":               {pack(t, entry{tar.Header{Name: "d", Typeflag: tar.TypeChar}, ""}), Limits{}, "device"},
 		"FIFO":                 {pack(t, entry{tar.Header{Name: "d", Typeflag: tar.TypeFifo}, ""}), Limits{}, "FIFO"},
-		"bomb":                 {pack(t, file("a", zeros), file("b", zeros), file("c", zeros)), Limits{Bytes: 2 << 20}, `"c": the archive has more than 2097152 bytes`},
-		"bomb behind the end":  {compress(t, append(packTar(t, file("a", "x")), zeros...)), Limits{Bytes: 1 << 19}, "more than 524288 bytes"},
+		"bomb":                 {pack(t, file("a", zeros), file("b", zeros), file("c", zeros)), Limits{Bytes: 2 << 20}, `"c": the archive has, unpacked, more than 2.0 MiB; use less, or set a limit`},
+		"bomb behind the end":  {compress(t, append(packTar(t, file("a", "x")), zeros...)), Limits{Bytes: 1 << 19}, "more than 512.0 KiB"},
 		"many files":           {pack(t, file("a", ""), file("b", ""), file("c", "")), Limits{Files: 2}, `"c": the archive has more than 2 entries`},
 		"deep":                 {pack(t, file("a/b/c/d", "")), Limits{Depth: 2}, "below more than 2 directories"},
 		"long name":            {pack(t, file(strings.Repeat("x", 256), "")), Limits{}, "longer than 255"},
 		"file and directory":   {pack(t, file("a", ""), file("a/b", "")), Limits{}, "a file where a directory has to be"},
 		"directory and file":   {pack(t, file("a/b", ""), file("a", "")), Limits{}, "a directory of this name"},
-		"truncated":            {good[:len(good)-12], Limits{}, "truncated"},
-		"truncated checksum":   {good[:len(good)-3], Limits{}, "truncated"},
-		"truncated tar":        {compress(t, packTar(t, file("a", "text"))[:514]), Limits{}, "truncated"},
+		"truncated":            {good[:len(good)-12], Limits{}, "the file is truncated: its compressed data end in the middle; store the whole file again"},
+		"truncated header":     {good[:5], Limits{}, "the file is truncated"},
+		"one byte":             {good[:1], Limits{}, "the file is truncated"},
+		"truncated checksum":   {good[:len(good)-3], Limits{}, "the file is truncated"},
+		"truncated tar":        {compress(t, packTar(t, file("a", "text"))[:514]), Limits{}, `"a": the tar archive is truncated, and the compressed file is not`},
 		"damaged":              {append(append([]byte{}, good[:len(good)-8]...), "12345678"...), Limits{}, "checksum is wrong"},
-		"no gzip":              {[]byte("PK\x03\x04 something else"), Limits{}, "not compressed with gzip"},
-		"empty":                {nil, Limits{}, "truncated"},
+		"damaged in it":        {append(append([]byte{}, good[:20]...), bytes.Repeat([]byte{0xff}, 400)...), Limits{}, "the file is damaged: its compressed data are wrong"},
+		"damaged header":       {append([]byte("\x1f\x8b\x07"), good[3:]...), Limits{}, "the file is damaged: a header of gzip is wrong"},
+		"damaged tar":          {compress(t, append(packTar(t, file("a", "x"))[:1024], strings.Repeat("x", 1024)...)), Limits{}, "the tar archive is damaged"},
+		"zip":                  {[]byte("PK\x03\x04 something else"), Limits{}, "the file is not compressed with gzip: it is a zip archive; pack it with: tar -czf"},
+		"plain tar":            {packTar(t, file("a", "x")), Limits{}, "the file is not compressed with gzip: it is a tar archive that is not compressed; compress it with: gzip"},
+		"page":                 {[]byte("\n <!DOCTYPE html><title>planted</title>"), Limits{}, "the file is not compressed with gzip: it is an HTML page; correct the address"},
+		"error of a store":     {[]byte("<?xml version=\"1.0\"?><Error/>"), Limits{}, "the file is not compressed with gzip: it is an XML document"},
+		"xz":                   {[]byte("\xfd7zXZ\x00..."), Limits{}, "compressed with xz"},
+		"pointer":              {[]byte("version https://git-lfs.github.com/spec/v1\n"), Limits{}, "a pointer of Git LFS"},
+		"other":                {[]byte("planted"), Limits{}, "the file is not compressed with gzip; pack it"},
+		"empty":                {nil, Limits{}, "the file is empty; store it again, or correct the path"},
+		"twice compressed":     {compress(t, good), Limits{}, "the contents of the compressed file are not a tar archive: it is compressed with gzip; do not compress it twice"},
+		"compressed zip":       {compress(t, []byte("PK\x03\x04"+strings.Repeat("x", 1000))), Limits{}, "not a tar archive: it is a zip archive; pack it with: tar -czf"},
+		"compressed text":      {compress(t, []byte("a program")), Limits{}, "the contents of the compressed file are not a tar archive; pack it with: tar -czf"},
+		"compressed nothing":   {compress(t, nil), Limits{}, "the compressed file has no contents"},
 		"no tar":               {compress(t, []byte(strings.Repeat("no tar ", 200))), Limits{}, "not a tar archive"},
 		"two archives":         {append(pack(t, file("a", "")), pack(t, file("b", ""))...), Limits{}, "another archive"},
 	} {
@@ -205,7 +220,7 @@ func TestLinksFromBefore(t *testing.T) {
 	if err := os.Symlink("../victim", filepath.Join(to, "f")); err != nil {
 		t.Fatal(err)
 	}
-	d, err := localdir.Open(to, nil)
+	d, err := localdir.Open(to, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +243,7 @@ func TestLinksFromBefore(t *testing.T) {
 func TestSourceError(t *testing.T) {
 	data := pack(t, file("a", strings.Repeat("text", 10000)))
 	want := fault.Temporary(fault.Network, "k", "the network", "")
-	d, err := localdir.Open(t.TempDir(), nil)
+	d, err := localdir.Open(t.TempDir(), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

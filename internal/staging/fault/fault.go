@@ -146,6 +146,32 @@ func As(err error) *Error {
 	return OfFile("", err)
 }
 
+// MoreDisk is what to do where a disk is full: a Pod that requests more gets a node with more.
+const MoreDisk = "ask for more disk by systemDisk.diskSize, or by ephemeral-storage in kubernetes.resources.requests"
+
+// TooLarge returns the error of data that have more than n bytes, which is the limit of field; an empty field is a
+// limit of the agent's own. what is the data, with their verb.
+func TooLarge(key, what string, n int64, field string) *Error {
+	reason := what + " more than " + FormatBytes(n)
+	if field == "" {
+		return Final(Limit, key, reason, "use less, or set a limit of your own by systemDisk.diskSize, or by ephemeral-storage in kubernetes.resources.limits")
+	}
+	return Final(Limit, key, reason+", the limit of "+field, "raise it, or use less")
+}
+
+// FormatBytes returns a number of bytes in a unit that people read.
+func FormatBytes(n int64) string {
+	const units = "KMGTPE"
+	if n < 1<<10 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, unit := float64(n)/(1<<10), 0
+	for f >= 1<<10 {
+		f, unit = f/(1<<10), unit+1
+	}
+	return fmt.Sprintf("%.1f %ciB", f, units[unit])
+}
+
 // Is tells whether err is of a kind.
 func Is(err error, kind Kind) bool {
 	e, ok := errors.AsType[*Error](err)
@@ -161,7 +187,7 @@ func OfFile(name string, err error) *Error {
 	case errors.Is(err, context.Canceled):
 		return Temporary(Stopped, name, "the transfer was stopped", "").Because(err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return Temporary(Disk, name, "the disk is full", "ask for a larger disk").Because(err)
+		return Temporary(Disk, name, "the disk of the cluster node is full", MoreDisk).Because(err)
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.EEXIST), errors.Is(err, syscall.ENOTEMPTY):
 		return Final(Conflict, name, "there is a file where a directory has to be, or the other way round", "rename one of them").Because(err)
 	case errors.Is(err, syscall.ENAMETOOLONG):

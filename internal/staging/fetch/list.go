@@ -18,6 +18,8 @@ import (
 // Limits bound a tree; 0 means no bound.
 type Limits struct {
 	Bytes int64
+	// Field is the field that sets Bytes; empty means that none does.
+	Field string
 	Files int
 }
 
@@ -96,7 +98,7 @@ func (l Limits) check(p *Plan) error {
 		return fault.Final(fault.Limit, p.prefix, fmt.Sprintf("there are more than %d objects", l.Files), "map a smaller directory, or pack the files")
 	}
 	if l.Bytes > 0 && p.Bytes > l.Bytes {
-		return fault.Final(fault.Limit, p.prefix, fmt.Sprintf("the objects have more than %d bytes", l.Bytes), "ask for a larger disk")
+		return fault.TooLarge(p.prefix, "the objects have", l.Bytes, l.Field)
 	}
 	return nil
 }

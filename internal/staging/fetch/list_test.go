@@ -63,7 +63,7 @@ func TestConflicts(t *testing.T) {
 
 // TestTooLargeForDisk compares with the disk before the first request.
 func TestTooLargeForDisk(t *testing.T) {
-	dir, err := localdir.Open(t.TempDir(), nil)
+	dir, err := localdir.Open(t.TempDir(), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestTooLargeForDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := dir.CheckSpace(p.Bytes - p.Present(dir)); !fault.Is(err, fault.Disk) || fault.As(err).Class != "permanent" {
+	if err := dir.CheckSpace(p.Bytes - p.Present(dir)); !fault.Is(err, fault.Disk) || fault.As(err).Class != "permanent" || !strings.HasPrefix(err.Error(), "1.0 EiB are needed, and ") || fault.As(err).Advice != fault.MoreDisk {
 		t.Errorf("error %v", err)
 	}
 	free, size, err := dir.Space()
@@ -93,7 +93,7 @@ func TestLocalConflicts(t *testing.T) {
 	if err := os.WriteFile(name+"/file", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	dir, err := localdir.Open(name, nil)
+	dir, err := localdir.Open(name, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,23 +39,24 @@ type Step func(what string) error
 // Dir is an open directory. Its methods can be used by several goroutines.
 type Dir struct {
 	root   *os.Root
-	name   string
+	shown  string
 	step   Step
 	serial atomic.Int64
 	// made is the directory that was made last, so that not each file in it asks.
 	made atomic.Pointer[string]
 }
 
-// Open opens a directory that exists, and removes what an earlier run left unfinished.
-func Open(name string, step Step) (*Dir, error) {
+// Open opens a directory that exists, and removes what an earlier run left unfinished. shown is what errors call
+// it: the user knows it by another path than the agent. If it is empty they have paths below the directory.
+func Open(name, shown string, step Step) (*Dir, error) {
 	root, err := os.OpenRoot(name)
 	if err != nil {
-		return nil, fault.OfFile(name, err)
+		return nil, fault.OfFile(shown, err)
 	}
 	if step == nil {
 		step = func(string) error { return nil }
 	}
-	d := &Dir{root: root, name: name, step: step}
+	d := &Dir{root: root, shown: shown, step: step}
 	if err := d.removeUnfinished(); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
@@ -79,7 +80,7 @@ func (d *Dir) change(what, name string, f func() error) error {
 		err = f()
 	}
 	if err != nil {
-		return fault.OfFile(path.Join(d.name, name), err)
+		return fault.OfFile(path.Join(d.shown, name), err)
 	}
 	return nil
 }
@@ -219,7 +220,7 @@ func (d *Dir) replace(name string, f func() error) error {
 	}
 	if info, err := d.root.Lstat(name); err == nil {
 		if info.IsDir() {
-			return fault.OfFile(path.Join(d.name, name), unix.EISDIR)
+			return fault.OfFile(path.Join(d.shown, name), unix.EISDIR)
 		}
 		if err := d.change("remove", name, func() error { return d.root.Remove(name) }); err != nil {
 			return err
@@ -254,7 +255,7 @@ func (d *Dir) CheckLink(name string) error {
 func (d *Dir) Read(name string) (*os.File, error) {
 	f, err := d.root.Open(name)
 	if err != nil {
-		return nil, fault.OfFile(path.Join(d.name, name), err)
+		return nil, fault.OfFile(path.Join(d.shown, name), err)
 	}
 	return f, nil
 }
@@ -263,12 +264,12 @@ func (d *Dir) Read(name string) (*os.File, error) {
 func (d *Dir) Space() (free, size int64, err error) {
 	f, err := d.root.Open(".")
 	if err != nil {
-		return 0, 0, fault.OfFile(d.name, err)
+		return 0, 0, fault.OfFile(d.shown, err)
 	}
 	defer f.Close()
 	var s unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {
-		return 0, 0, fault.OfFile(d.name, err)
+		return 0, 0, fault.OfFile(d.shown, err)
 	}
 	return int64(s.Bavail) * int64(s.Bsize), int64(s.Blocks) * int64(s.Bsize), nil //nolint:unconvert // other systems have other types
 }
@@ -279,11 +280,11 @@ func (d *Dir) CheckSpace(need int64) error {
 	if err != nil || need <= free {
 		return err
 	}
-	reason := fmt.Sprintf("%d bytes are needed, and %d of %d are free on the disk", need, free, size)
+	reason := fmt.Sprintf("%s are needed, and %s of %s are free on the disk of the cluster node", fault.FormatBytes(need), fault.FormatBytes(free), fault.FormatBytes(size))
 	if need > size {
-		return fault.Final(fault.Disk, d.name, reason, "ask for a larger disk")
+		return fault.Final(fault.Disk, d.shown, reason, fault.MoreDisk)
 	}
-	return fault.Temporary(fault.Disk, d.name, reason, "ask for a larger disk")
+	return fault.Temporary(fault.Disk, d.shown, reason, fault.MoreDisk)
 }
 
 // Remove removes a file or a link.

@@ -214,6 +214,9 @@ func (p *pusher) begin(e entry, done func(size int64, sum uint64)) (*upload, err
 		if err == nil && other {
 			err = p.To.AbortOthers(p.ctx, key, u.id)
 		}
+		if err != nil { // only the answer may be missing
+			p.leaves(key, u.id)
+		}
 	}
 	if err != nil {
 		u.close()
@@ -237,10 +240,9 @@ func (u *upload) send(n int, s store.Source) error {
 	u.left--
 	if u.left == 0 && !u.failed {
 		err = u.complete()
+		u.failed = err != nil
 	}
-	if u.left == 0 {
-		u.close()
-	}
+	u.closeLast()
 	return err
 }
 
@@ -249,9 +251,19 @@ func (u *upload) skip(parts int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.failed = true
-	if u.left -= parts; u.left == 0 {
-		u.close()
+	u.left -= parts
+	u.closeLast()
+}
+
+// closeLast closes an upload of which no part is in flight anymore, and has it aborted if it is not completed.
+func (u *upload) closeLast() {
+	if u.left > 0 {
+		return
 	}
+	if u.failed {
+		u.p.leaves(u.key, u.id)
+	}
+	u.close()
 }
 
 // complete makes the object, unless the file has changed.

@@ -6,6 +6,7 @@ package push
 import (
 	"cmp"
 	"context"
+	"errors"
 	"hash/maphash"
 	"io/fs"
 	"iter"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"batchcompute.dev/operator/internal/staging/fault"
 	"batchcompute.dev/operator/internal/staging/meter"
@@ -41,6 +43,9 @@ type Options struct {
 	Workers   int
 	PartBytes int64
 	Meter     *meter.Meter
+	// Shown is what errors call the directory or the file, and where the absolute links in it lead: the command
+	// knows it by another path than the agent. Empty means its name.
+	Shown string
 	// Digest gets what is stored, in the order of the keys; nil means that nobody needs it.
 	Digest *Digest
 }
@@ -57,18 +62,25 @@ const (
 	bufferBytes = 128 << 10
 )
 
+// AbortTime is how long it may take at most to abort the uploads of a transfer that has failed or was stopped.
+const AbortTime = 5 * time.Second
+
 // Dir copies the files below a directory to objects under a prefix, which is empty or ends with /. Files that
 // are there with the same contents are not sent again, and uploads of the same keys that an earlier run did
-// not end are aborted. A file that cannot be an object is an error at the end, and the others are stored.
+// not end are aborted. So are those of this run if it fails or its ctx ends, within AbortTime. A file that cannot be an object is an error at the end, and the others are stored.
 func Dir(ctx context.Context, dir, prefix string, o Options) error {
+	o.Shown = filepath.Clean(cmp.Or(o.Shown, dir))
 	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.Final(fault.Local, o.Shown, "the directory does not exist", "have the command create it").Because(err)
+	}
 	if err != nil {
-		return fault.OfFile(dir, err)
+		return fault.OfFile(o.Shown, err)
 	}
 	defer root.Close()
 	above, err := root.Stat(".")
 	if err != nil {
-		return fault.OfFile(dir, err)
+		return fault.OfFile(o.Shown, err)
 	}
 	p := newPusher(ctx, root, prefix, o)
 	defer p.cancel(nil)
@@ -76,7 +88,7 @@ func Dir(ctx context.Context, dir, prefix string, o Options) error {
 		return err
 	}
 	w := &walker{
-		root: root, name: filepath.Clean(dir), prefix: prefix, visit: p.visit, bad: p.refused,
+		root: root, name: o.Shown, prefix: prefix, visit: p.visit, bad: p.refused,
 		skipped: func() { o.Meter.Skipped.Add(1) },
 	}
 	_ = w.walk(".", "", []fs.FileInfo{above}) // the pusher has the error
@@ -85,15 +97,17 @@ func Dir(ctx context.Context, dir, prefix string, o Options) error {
 
 // File copies one file to an object.
 func File(ctx context.Context, name, key string, o Options) error {
+	o.Shown = cmp.Or(o.Shown, name)
 	root, err := os.OpenRoot(filepath.Dir(name))
 	if err != nil {
-		return fault.OfFile(name, err)
+		return fault.OfFile(o.Shown, err)
 	}
 	defer root.Close()
 	info, err := root.Stat(filepath.Base(name))
 	if err != nil {
-		return fault.OfFile(name, err)
+		return fault.OfFile(o.Shown, err)
 	}
+	o.Shown = filepath.Dir(o.Shown)
 	p := newPusher(ctx, root, "", o)
 	defer p.cancel(nil)
 	p.known = nil // other objects may start with the key
@@ -127,6 +141,8 @@ type pusher struct {
 	err  error
 	bad  []error
 	nBad int
+	// unfinished are the uploads that were started and not completed; see leaves.
+	unfinished []store.Upload
 }
 
 func newPusher(ctx context.Context, root *os.Root, prefix string, o Options) *pusher {
@@ -188,6 +204,14 @@ func (p *pusher) failed(err error) {
 	}
 }
 
+// leaves notes an upload that is not completed, so that it is aborted in the end. Without an id it is not known whether
+// the store has any of the key.
+func (p *pusher) leaves(key, id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unfinished = append(p.unfinished, store.Upload{Key: key, ID: id})
+}
+
 // refused notes a file that cannot be stored.
 func (p *pusher) refused(err error) {
 	p.Digest.Break()
@@ -201,6 +225,7 @@ func (p *pusher) refused(err error) {
 // wait waits for everything, and returns the error.
 func (p *pusher) wait() error {
 	p.running.Wait()
+	p.abortUnfinished()
 	if p.err == nil && p.ctx.Err() != nil {
 		p.err = fault.OfFile("", p.ctx.Err())
 	}
@@ -273,6 +298,27 @@ func (p *pusher) abort(key string, ids []string) error {
 	return nil
 }
 
+// abortUnfinished removes from the store what was sent of files that are not stored, as well as it can: the transfer may
+// have failed since the store does not answer, and little time is left if the Pod is being stopped.
+func (p *pusher) abortUnfinished() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), AbortTime)
+	defer cancel()
+	var running sync.WaitGroup
+	slots := make(chan struct{}, cap(p.slots))
+	for _, u := range p.unfinished {
+		slots <- struct{}{}
+		running.Go(func() {
+			defer func() { <-slots }()
+			if u.ID == "" {
+				_ = p.To.AbortOthers(ctx, u.Key, "") // best effort: the next run aborts it, or the store's lifecycle rule
+				return
+			}
+			_ = p.To.Abort(ctx, u.Key, u.ID) // likewise
+		})
+	}
+	running.Wait()
+}
+
 // isKnown tells whether an object of a key and size may be there.
 func (p *pusher) isKnown(key string, size int64) bool {
 	if p.known == nil {
@@ -283,7 +329,7 @@ func (p *pusher) isKnown(key string, size int64) bool {
 }
 
 // display returns an entry's path for errors.
-func (p *pusher) display(e entry) string { return path.Join(p.root.Name(), e.name) }
+func (p *pusher) display(e entry) string { return path.Join(p.Shown, e.name) }
 
 // partBytes returns the size of the parts of a file.
 func (p *pusher) partBytes(size int64) int64 {

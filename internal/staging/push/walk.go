@@ -37,7 +37,7 @@ type entry struct {
 // walker walks a tree in the order of the keys.
 type walker struct {
 	root   *os.Root
-	name   string // of the root
+	name   string // of the root, for the command
 	prefix string
 	// visit gets each entry; its error ends the walk.
 	visit func(entry) error

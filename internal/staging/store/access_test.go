@@ -139,6 +139,59 @@ func TestDenied(t *testing.T) {
 	}
 }
 
+// TestKeysAreNamed: a message about a key says which one it is, and which Secret has it.
+func TestKeysAreNamed(t *testing.T) {
+	job := agentapi.Store{KeyField: "authentications[1]", KeySecret: "studio-key", SecretID: "id"}
+	catalogue := agentapi.Store{KeySecret: "store-keys"}
+	inJob := `secretId in authentications[1], or secretKey in the Secret "studio-key", which authentications[1] names`
+	inCatalogue := `secretId and secretKey in the Secret "store-keys", which the operator's catalogue names`
+	for name, tc := range map[string]struct {
+		of     agentapi.Store
+		status int
+		code   string
+		remove string // a file of the keys
+		want   string
+	}{
+		"wrong, of the job":         {job, 403, "SignatureDoesNotMatch", "", "the store does not accept the key of authentications[1] (SignatureDoesNotMatch); correct " + inJob},
+		"wrong, of the catalogue":   {catalogue, 403, "InvalidAccessKeyId", "", "the store does not accept the key of the operator's catalogue (InvalidAccessKeyId); correct " + inCatalogue},
+		"expired, of the job":       {job, 400, "ExpiredToken", "", "the key of authentications[1] has expired"},
+		"expired, of the catalogue": {catalogue, 400, "ExpiredToken", "", `the key of the operator's catalogue has expired (tried without progress for 0s); store a new token, with its ` + inCatalogue[:len("secretId and secretKey")] + `, in the Secret "store-keys"`},
+		"denied, of the job":        {job, 403, "AccessDenied", "", `the key of authentications[1] does not allow this in bucket "` + bucket + `"; give it the permission`},
+		"denied, of the catalogue":  {catalogue, 403, "Odd", "", "the key of the operator's catalogue does not allow this (Odd)"},
+		"no key in the Secret":      {job, 0, "", "secretKey", `the key secretKey cannot be read in the Secret "studio-key", which authentications[1] names; add it to the Secret`},
+		"no id in the Secret":       {catalogue, 0, "", "secretId", `the key secretId cannot be read in the Secret "store-keys", which the operator's catalogue names; add it to the Secret`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(int, *http.Request) s3test.Fault { return s3test.Fault{Status: tc.status, Code: tc.code} })
+			s := w.store
+			s.KeyField, s.KeySecret, s.SecretID = tc.of.KeyField, tc.of.KeySecret, tc.of.SecretID
+			if tc.remove != "" {
+				if err := os.Remove(filepath.Join(s.Credentials, "..data", tc.remove)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			short := quick
+			short.NoProgress = 0
+			err := requests["list"](t.Context(), newClient(t, s, Options{Policy: short}), "k")
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error\n%v, want\n%s", err, tc.want)
+			}
+		})
+	}
+	w := newWorld(t, func(int, *http.Request) s3test.Fault { return s3test.Fault{Status: 403, Code: "AccessDenied"} })
+	s := w.store
+	s.Credentials = ""
+	err := requests["get"](t.Context(), newClient(t, s, Options{Policy: quick}), "k")
+	if want := `without a key the store does not allow this in bucket "` + bucket + `"; give a key in authentications`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("without a key: %v", err)
+	}
+	w = newWorld(t, nil)
+	s3test.Rotate(t, w.store.Credentials, s3test.AccessKey, " ", "")
+	if err := requests["get"](t.Context(), newClient(t, w.store, Options{Policy: quick}), "k"); err == nil || !strings.Contains(err.Error(), "the key secretKey is empty in the Secret") {
+		t.Errorf("an empty key: %v", err)
+	}
+}
+
 // TestRotation replaces keys and tokens while a client works.
 func TestRotation(t *testing.T) {
 	w := newWorld(t, nil)

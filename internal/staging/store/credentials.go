@@ -26,14 +26,14 @@ func provider(s agentapi.Store, transport http.RoundTripper) *credentials.Creden
 	case s.Credentials == "":
 		return credentials.NewStatic("", "", "", credentials.SignatureAnonymous)
 	case s.Identity == "":
-		return credentials.New(&files{dir: s.Credentials, id: s.SecretID})
+		return credentials.New(&files{dir: s.Credentials, id: s.SecretID, of: keySource{s}})
 	}
 	return credentials.New(&identity{credentials.STSWebIdentity{
 		Client:      &http.Client{Transport: identityAnswers{transport}, Timeout: identityTimeout},
 		STSEndpoint: s.Identity,
 		RoleARN:     s.Role,
 		GetWebIDTokenExpiry: func() (*credentials.WebIdentityToken, error) {
-			token, err := readSecret(filepath.Join(s.Credentials, agentapi.TokenFile))
+			token, err := keySource{s}.read(filepath.Join(s.Credentials, agentapi.TokenFile))
 			if err != nil {
 				return nil, err
 			}
@@ -47,6 +47,7 @@ type files struct {
 	dir string
 	// id is the identifier of the key; empty means that a file has it.
 	id string
+	of keySource
 
 	mu sync.Mutex
 	// version and value are what was read last; version is empty if it has none.
@@ -74,7 +75,7 @@ func (f *files) RetrieveWithCredContext(*credentials.CredContext) (v credentials
 			return f.value, nil
 		}
 		dir = filepath.Join(dir, filepath.Base(version))
-		if v, err = read(dir, f.id); err == nil {
+		if v, err = f.read(dir); err == nil {
 			f.version, f.value = version, v
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -85,16 +86,16 @@ func (f *files) RetrieveWithCredContext(*credentials.CredContext) (v credentials
 }
 
 // read reads the files of one version.
-func read(dir, id string) (v credentials.Value, err error) {
-	if v.AccessKeyID = id; id == "" {
-		if v.AccessKeyID, err = readSecret(filepath.Join(dir, agentapi.SecretIDFile)); err != nil {
+func (f *files) read(dir string) (v credentials.Value, err error) {
+	if v.AccessKeyID = f.id; f.id == "" {
+		if v.AccessKeyID, err = f.of.read(filepath.Join(dir, agentapi.SecretIDFile)); err != nil {
 			return v, err
 		}
 	}
-	if v.SecretAccessKey, err = readSecret(filepath.Join(dir, agentapi.SecretKeyFile)); err != nil {
+	if v.SecretAccessKey, err = f.of.read(filepath.Join(dir, agentapi.SecretKeyFile)); err != nil {
 		return v, err
 	}
-	v.SessionToken, err = readSecret(filepath.Join(dir, agentapi.TokenFile))
+	v.SessionToken, err = f.of.read(filepath.Join(dir, agentapi.TokenFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -102,13 +103,20 @@ func read(dir, id string) (v credentials.Value, err error) {
 	return v, err
 }
 
-// readSecret reads a file without the white space at its ends.
-func readSecret(name string) (string, error) {
+// read reads a file without the white space at its ends.
+func (k keySource) read(name string) (string, error) {
 	text, err := os.ReadFile(name)
-	if err != nil {
-		return "", fault.Final(fault.Credentials, "", "the key "+filepath.Base(name)+" of the Secret cannot be read", "check that the Secret has it").Because(err)
+	if err != nil && k.Identity != "" {
+		return "", fault.Final(fault.Credentials, "", "the token of the Pod's ServiceAccount cannot be read", "check the audience of the store in the operator's catalogue").Because(err)
 	}
-	return strings.TrimSpace(string(text)), nil
+	if err != nil {
+		return "", fault.Final(fault.Credentials, "", "the key "+filepath.Base(name)+" cannot be read in "+k.secret(), "add it to the Secret").Because(err)
+	}
+	value := strings.TrimSpace(string(text))
+	if value == "" && filepath.Base(name) != agentapi.TokenFile { // the library would not sign
+		return "", fault.Final(fault.Credentials, "", "the key "+filepath.Base(name)+" is empty in "+k.secret(), "store the value in the Secret")
+	}
+	return value, nil
 }
 
 // identity exchanges a token for keys, and keeps them until shortly before they expire.
@@ -139,5 +147,5 @@ func (t identityAnswers) RoundTrip(r *http.Request) (*http.Response, error) {
 	if answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests {
 		return nil, fault.Temporary(fault.Busy, "", "the identity service answers "+strconv.Itoa(answer.StatusCode), "check its load")
 	}
-	return nil, fault.Final(fault.Credentials, "", "the identity service refuses the token ("+strconv.Itoa(answer.StatusCode)+")", "check role and audience")
+	return nil, fault.Final(fault.Credentials, "", "the identity service refuses the token ("+strconv.Itoa(answer.StatusCode)+")", "check role and audience of the store in the operator's catalogue")
 }

@@ -34,7 +34,7 @@ func (c *Client) explain(key string, err error) error {
 	}
 	e := c.ofCode(key, answer)
 	if e == nil {
-		e = ofStatus(key, answer)
+		e = c.ofStatus(key, answer)
 	}
 	return e.Because(err)
 }
@@ -51,13 +51,13 @@ func (c *Client) ofCode(key string, answer minio.ErrorResponse) *fault.Error {
 	switch answer.Code {
 	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthFailure", "InvalidToken", "InvalidSecurity", "XAdminUserNotFound":
 		if c.accepted.Load() {
-			return fault.Temporary(fault.Credentials, key, "the store refuses the key, which it accepted before ("+answer.Code+")", "check whether the Secret was rotated")
+			return fault.Temporary(fault.Credentials, key, "the store refuses "+c.keys.name()+", which it accepted before ("+answer.Code+")", c.keys.rotated())
 		}
-		return fault.Final(fault.Credentials, key, "the store does not accept the key ("+answer.Code+")", "correct secretId and secretKey in the Secret")
+		return fault.Final(fault.Credentials, key, "the store does not accept "+c.keys.name()+" ("+answer.Code+")", c.keys.correct())
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
-		return fault.Temporary(fault.Expired, key, "the token has expired", "store a new one in the Secret")
+		return fault.Temporary(fault.Expired, key, c.keys.name()+" has expired", c.keys.renew())
 	case "AccessDenied", "AllAccessDisabled", "AccountProblem":
-		return fault.Final(fault.Denied, key, "the key may not do this in bucket "+bucket, "give it the permission")
+		return c.keys.denied(key, "this in bucket "+bucket)
 	case "RequestTimeTooSkewed":
 		return fault.Temporary(fault.Refused, key, "the clock of this machine differs from the store's", "correct the clock of the cluster node")
 	case "NoSuchBucket":
@@ -77,7 +77,7 @@ func (c *Client) ofCode(key string, answer minio.ErrorResponse) *fault.Error {
 }
 
 // ofStatus explains an answer by its status.
-func ofStatus(key string, answer minio.ErrorResponse) *fault.Error {
+func (c *Client) ofStatus(key string, answer minio.ErrorResponse) *fault.Error {
 	code := word(answer.Code)
 	switch {
 	case answer.StatusCode >= 500, answer.StatusCode == http.StatusTooManyRequests, answer.StatusCode == http.StatusRequestTimeout,
@@ -87,7 +87,7 @@ func ofStatus(key string, answer minio.ErrorResponse) *fault.Error {
 	case answer.StatusCode == http.StatusPreconditionFailed, answer.StatusCode == http.StatusRequestedRangeNotSatisfiable:
 		return changed(key)
 	case answer.StatusCode == http.StatusForbidden, answer.StatusCode == http.StatusUnauthorized:
-		return fault.Final(fault.Denied, key, "the store refuses access ("+code+")", "check the key and its permissions")
+		return c.keys.denied(key, "this ("+code+")")
 	case answer.StatusCode >= 300 && answer.StatusCode < 400:
 		return fault.Final(fault.Address, key, "the store has another address ("+code+")", "correct the endpoint in the catalogue")
 	}

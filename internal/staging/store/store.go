@@ -40,6 +40,7 @@ type Options struct {
 type Client struct {
 	core   *minio.Core
 	bucket string
+	keys   keySource
 	// secure says that the connection is protected by TLS.
 	secure bool
 	policy attempt.Policy
@@ -84,7 +85,7 @@ func New(s agentapi.Store, o Options) (*Client, error) {
 	if err != nil {
 		return nil, fault.Final(fault.Address, "", "the store's endpoint cannot be used: "+err.Error(), "correct it in the catalogue")
 	}
-	return &Client{core: core, bucket: s.Bucket, secure: u.Scheme == "https", policy: o.Policy}, nil
+	return &Client{core: core, bucket: s.Bucket, keys: keySource{s}, secure: u.Scheme == "https", policy: o.Policy}, nil
 }
 
 // do repeats f as the policy says, and explains its errors.
