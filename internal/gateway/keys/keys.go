@@ -1,21 +1,7 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package keys has the API keys of the gateway. A key is a Secret with the label batchcompute.dev/api-key in the
-// namespace that its requests act in:
-//
-//	apiVersion: v1
-//	kind: Secret
-//	metadata:
-//	  name: ci
-//	  labels: {batchcompute.dev/api-key: "true"}
-//	  annotations: {batchcompute.dev/service-account: batchcompute-client}
-//	stringData:
-//	  secretId: AKID…              # 16-128 letters, digits, - and _
-//	  secretKey: …                 # 16-256 printable characters
-//	  token: …                     # optional: the session token that requests must have
-//	  expiry: 2027-01-01T00:00:00Z # optional
-//	  enabled: "false"             # optional: the key is refused
+// Package keys has the API keys of the gateway, which are Secrets: see package apikey.
 //
 // If two Secrets have one secretId, the older one is the key: nobody can take over a secretId by creating another
 // Secret with it, in whichever namespace. The Secret that is not used is reported in the log and in the metric.
@@ -25,9 +11,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -45,89 +29,29 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/gateway"
+	"batchcompute.dev/operator/internal/gateway/apikey"
 )
 
-// Key is an API key.
+// Key is an API key and the Secret that it is from.
 type Key struct {
-	SecretID, SecretKey string
-	// Token is the session token that requests must have; empty: none.
-	Token string
-	// Namespace is where requests act, ServiceAccount whom they act as.
-	Namespace, ServiceAccount string
-	// Expiry is when the key stops to be valid; the zero time: never.
-	Expiry   time.Time
-	Disabled bool
-
+	apikey.Key
 	name    string // of the Secret
 	created time.Time
 	uid     types.UID
 }
 
-// IsUsable reports whether the key may be used at a time.
-func (k *Key) IsUsable(now time.Time) bool {
-	return !k.Disabled && (k.Expiry.IsZero() || now.Before(k.Expiry))
+// parse reads a Secret. The error says what is wrong with it and repeats nothing of it.
+func parse(s *corev1.Secret) (*Key, error) {
+	k, err := apikey.Parse(s)
+	if err != nil {
+		return nil, err
+	}
+	return &Key{Key: *k, name: s.Name, created: s.CreationTimestamp.Time, uid: s.UID}, nil
 }
-
-// The entries of a Secret.
-const (
-	secretIDEntry  = "secretId"
-	secretKeyEntry = "secretKey"
-	tokenEntry     = "token"
-	expiryEntry    = "expiry"
-	enabledEntry   = "enabled"
-	accountEntry   = "serviceAccount"
-)
 
 // maxKeys is how many keys a namespace has at most; the oldest count. A tenant could else fill the memory of the
 // gateway.
 const maxKeys = 200
-
-// maxTokenLength is more than any session token, and maxEntryLength as much as any other entry may have. Unit: bytes.
-const (
-	maxTokenLength = 4096
-	maxEntryLength = 256
-)
-
-var (
-	secretIDForm  = regexp.MustCompile(`^[A-Za-z0-9_-]{16,128}$`)
-	secretKeyForm = regexp.MustCompile(`^[!-~]{16,256}$`)
-	accountForm   = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
-)
-
-// Parse reads a Secret. The error says what is wrong with it and repeats nothing of it.
-func Parse(s *corev1.Secret) (*Key, error) {
-	entry := func(name string) string { return string(s.Data[name]) }
-	k := &Key{
-		SecretID: entry(secretIDEntry), SecretKey: entry(secretKeyEntry), Token: entry(tokenEntry), Namespace: s.Namespace,
-		ServiceAccount: cmp.Or(s.Annotations[v1alpha1.AnnotationServiceAccount], entry(accountEntry), v1alpha1.DefaultAPIServiceAccount),
-		name:           s.Name, created: s.CreationTimestamp.Time, uid: s.UID,
-	}
-	switch {
-	case !secretIDForm.MatchString(k.SecretID):
-		return nil, errors.New("secretId must be 16-128 letters, digits, - and _")
-	case !secretKeyForm.MatchString(k.SecretKey):
-		return nil, errors.New("secretKey must be 16-256 printable ASCII characters without spaces")
-	case len(k.Token) > maxTokenLength:
-		return nil, fmt.Errorf("token must be at most %d bytes long", maxTokenLength)
-	case !accountForm.MatchString(k.ServiceAccount):
-		return nil, errors.New("the annotation " + v1alpha1.AnnotationServiceAccount + " must be the name of a service account")
-	}
-	switch entry(enabledEntry) {
-	case "", "true":
-	case "false":
-		k.Disabled = true
-	default:
-		return nil, errors.New("enabled must be true or false")
-	}
-	if text := entry(expiryEntry); text != "" {
-		expiry, err := time.Parse(time.RFC3339, text)
-		if err != nil {
-			return nil, errors.New("expiry must be a time such as 2027-01-01T00:00:00Z")
-		}
-		k.Expiry = expiry
-	}
-	return k, nil
-}
 
 // isOlder reports whether a Secret was created before another; one of them is older if they are different.
 func (k *Key) isOlder(other *Key) bool {
@@ -168,7 +92,7 @@ func strip(o any) (any, error) {
 		out.Annotations = map[string]string{v1alpha1.AnnotationServiceAccount: account}
 	}
 	for name, longest := range map[string]int{
-		secretIDEntry: maxEntryLength, secretKeyEntry: maxEntryLength, tokenEntry: maxTokenLength, expiryEntry: maxEntryLength, enabledEntry: maxEntryLength, accountEntry: maxEntryLength,
+		apikey.SecretID: apikey.MaxEntryLength, apikey.SecretKey: apikey.MaxEntryLength, apikey.Token: apikey.MaxTokenLength, apikey.Expiry: apikey.MaxEntryLength, apikey.Enabled: apikey.MaxEntryLength, apikey.ServiceAccount: apikey.MaxEntryLength,
 	} {
 		if value, ok := s.Data[name]; ok {
 			out.Data[name] = bytes.Clone(value[:min(len(value), longest+1)]) // which is refused then
@@ -251,7 +175,7 @@ func (s *Store) set(o any) {
 		return
 	}
 	name := client.ObjectKeyFromObject(secret)
-	key, err := Parse(secret)
+	key, err := parse(secret)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forget(name)

@@ -17,6 +17,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/gateway/apikey"
 )
 
 var start = time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
@@ -30,44 +31,11 @@ const (
 func secretOf(namespace, name string, age int, entries ...string) *corev1.Secret {
 	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
 		Namespace: namespace, Name: name, UID: types.UID(namespace + name), CreationTimestamp: metav1.NewTime(start.Add(time.Duration(age) * time.Second)),
-	}, Data: map[string][]byte{secretIDEntry: []byte(id), secretKeyEntry: []byte(key)}}
+	}, Data: map[string][]byte{apikey.SecretID: []byte(id), apikey.SecretKey: []byte(key)}}
 	for i := 0; i < len(entries); i += 2 {
 		s.Data[entries[i]] = []byte(entries[i+1])
 	}
 	return s
-}
-
-func TestParse(t *testing.T) {
-	k, err := Parse(secretOf("ns", "a", 0, tokenEntry, "t", expiryEntry, "2026-05-01T00:01:00Z", enabledEntry, "true"))
-	if err != nil || k.SecretID != id || k.SecretKey != key || k.Token != "t" || k.Namespace != "ns" || k.ServiceAccount != "batchcompute-client" {
-		t.Fatalf("%+v, %v", k, err)
-	}
-	if !k.IsUsable(start.Add(59*time.Second)) || k.IsUsable(start.Add(60*time.Second)) {
-		t.Error("the expiry does not hold")
-	}
-	if k, err := Parse(secretOf("ns", "a", 0, enabledEntry, "false")); err != nil || k.IsUsable(start) {
-		t.Errorf("a disabled key is %+v, %v", k, err)
-	}
-	other := secretOf("ns", "a", 0, accountEntry, "data")
-	if k, err := Parse(other); err != nil || k.ServiceAccount != "data" {
-		t.Errorf("%+v, %v", k, err)
-	}
-	other.Annotations = map[string]string{v1alpha1.AnnotationServiceAccount: "annotated"}
-	if k, err := Parse(other); err != nil || k.ServiceAccount != "annotated" {
-		t.Errorf("%+v, %v", k, err)
-	}
-	for _, entries := range [][]string{
-		{secretIDEntry, "short"}, {secretIDEntry, strings.Repeat("x", 129)}, {secretIDEntry, "AKID 0123456789abcdef"}, {secretKeyEntry, ""},
-		{secretKeyEntry, "secret 0123456789abcdef"}, {secretKeyEntry, strings.Repeat("x", 257)}, {tokenEntry, strings.Repeat("x", 4097)},
-		{enabledEntry, "no"}, {expiryEntry, "tomorrow"}, {accountEntry, "a:b"}, {accountEntry, "system:admin"},
-	} {
-		k, err := Parse(secretOf("ns", "a", 0, entries...))
-		if err == nil {
-			t.Errorf("%q: %+v", entries, k)
-		} else if entries[1] != "" && entries[0] != enabledEntry && strings.Contains(err.Error(), entries[1]) {
-			t.Errorf("%q: the error repeats it: %v", entries, err)
-		}
-	}
 }
 
 func TestTheOlderSecretWins(t *testing.T) {
@@ -88,12 +56,12 @@ func TestTheOlderSecretWins(t *testing.T) {
 	want("first")
 	s.set(secretOf("third", "a", 9))
 	want("first")
-	s.set(secretOf("first", "a", 1, enabledEntry, "false")) // nobody gets it because it is disabled
+	s.set(secretOf("first", "a", 1, apikey.Enabled, "false")) // nobody gets it because it is disabled
 	want("first")
 	if _, ok, err := s.Lookup(t.Context(), id); ok || err != nil {
 		t.Error("a disabled key may be used")
 	}
-	s.set(secretOf("first", "a", 1, secretKeyEntry, "short"))
+	s.set(secretOf("first", "a", 1, apikey.SecretKey, "short"))
 	want("second")
 	if got := testutil.CollectAndCount(s); got != 4 {
 		t.Errorf("%d series, want 4", got)
@@ -123,7 +91,7 @@ func TestANamespaceHasABoundedNumberOfKeys(t *testing.T) {
 	s := newStore(logr.Discard(), func() time.Time { return start })
 	nameOf := func(i int) string { return fmt.Sprintf("AKID0123456789-%04d", i) }
 	for i := maxKeys + 4; i >= 0; i-- {
-		s.set(secretOf("ns", nameOf(i), i, secretIDEntry, nameOf(i)))
+		s.set(secretOf("ns", nameOf(i), i, apikey.SecretID, nameOf(i)))
 	}
 	for i := range maxKeys + 5 {
 		if _, ok := s.find(nameOf(i)); ok != (i < maxKeys) {
@@ -137,12 +105,12 @@ func TestANamespaceHasABoundedNumberOfKeys(t *testing.T) {
 }
 
 func TestStrip(t *testing.T) {
-	in := secretOf("ns", "a", 0, "other", "x", secretKeyEntry, strings.Repeat("k", 5000), tokenEntry, strings.Repeat("t", 100000))
+	in := secretOf("ns", "a", 0, "other", "x", apikey.SecretKey, strings.Repeat("k", 5000), apikey.Token, strings.Repeat("t", 100000))
 	in.Annotations = map[string]string{"x": strings.Repeat("y", 1000), v1alpha1.AnnotationServiceAccount: "sa"}
 	in.ManagedFields = make([]metav1.ManagedFieldsEntry, 1)
 	got, err := strip(in)
 	out, ok := got.(*corev1.Secret)
-	if err != nil || !ok || len(out.Data) != 3 || len(out.Data[tokenEntry]) != maxTokenLength+1 || len(out.Data[secretKeyEntry]) != maxEntryLength+1 || len(out.Annotations) != 1 || out.ManagedFields != nil {
+	if err != nil || !ok || len(out.Data) != 3 || len(out.Data[apikey.Token]) != apikey.MaxTokenLength+1 || len(out.Data[apikey.SecretKey]) != apikey.MaxEntryLength+1 || len(out.Annotations) != 1 || out.ManagedFields != nil {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
