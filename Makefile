@@ -244,7 +244,7 @@ clean: ## Remove what was built here; caches outside the tree stay.
 ##@ Local cluster
 
 .PHONY: demo
-demo: bin/cluster bin/demo ## Bring up a cluster, deploy the operator, run the samples.
+demo: bin/cluster bin/demo bin/sdk-demo bin/kubectl-batchjob ## Bring up a cluster, deploy the operator, run the samples, and a program with the vendor's SDK.
 	@bin/demo --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME) --image=$(IMAGE) --agent-image=$(AGENT_IMAGE)
 
 .PHONY: demo-down
@@ -278,6 +278,13 @@ bin/linux/manager bin/linux/gateway bin/linux/agent: FORCE
 
 bin/cluster: FORCE
 	@hack/progress.sh $@ env CGO_ENABLED=0 go -C hack/cluster build -o ../../$@ .
+
+bin/kubectl-batchjob: FORCE
+	@hack/progress.sh $@ env $(GO_BUILD) -o $@ ./cmd/$(@F)
+
+# The vendor's SDK is in a module of its own.
+bin/sdk-demo: FORCE
+	@hack/progress.sh $@ env CGO_ENABLED=0 go -C hack/sdk/demo build -o ../../../$@ .
 
 bin/demo bin/deploy bin/soak: FORCE
 	@hack/progress.sh $@ env CGO_ENABLED=0 go build -o $@ ./hack/$(@F)

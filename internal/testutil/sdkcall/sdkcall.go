@@ -37,7 +37,9 @@ const (
 // Call is one call of the API.
 type Call struct {
 	// Endpoint is host and port.
-	Endpoint                   string
+	Endpoint string
+	// CA is who is trusted, certificates in PEM; empty: HTTP.
+	CA                         string
 	SecretID, SecretKey, Token string
 	Region, Language           string
 	SignMethod                 string
