@@ -401,9 +401,10 @@ func testKeys(t *testing.T, c *cluster, d *caller) {
 	becomes("<nil>")
 	must(t, c.Delete(t.Context(), d.secret("key")))
 	becomes("AuthFailure.SecretIdNotFound")
-	must(t, c.Create(t.Context(), d.secret("key"))) // whose service account the gateway may not act as
+	must(t, c.Create(t.Context(), d.secret("key")))
 	d.Token = ""
 	becomes("<nil>")
+	// A service account that the gateway may not act as.
 	must(t, c.Patch(t.Context(), d.secret("key"), client.RawPatch("application/merge-patch+json", []byte(`{"metadata": {"annotations": {"`+v1alpha1.AnnotationServiceAccount+`": "default"}}}`))))
 	becomes("UnauthorizedOperation: the gateway may not act as")
 }

@@ -73,7 +73,7 @@ type cluster struct {
 }
 
 // startCluster starts an API server, etcd and the manager, or skips the test where there are none.
-func startCluster(t *testing.T) *cluster {
+func startCluster(t testing.TB) *cluster {
 	t.Helper()
 	assets := os.Getenv("KUBEBUILDER_ASSETS")
 	if assets == "" {
@@ -106,7 +106,7 @@ func startCluster(t *testing.T) *cluster {
 }
 
 // kubeconfig writes a kubeconfig for a user and returns the file's name.
-func (c *cluster) kubeconfig(t *testing.T, name string, groups ...string) string {
+func (c *cluster) kubeconfig(t testing.TB, name string, groups ...string) string {
 	t.Helper()
 	user, err := c.env.AddUser(envtest.User{Name: name, Groups: groups}, nil)
 	must(t, err)
@@ -118,7 +118,7 @@ func (c *cluster) kubeconfig(t *testing.T, name string, groups ...string) string
 }
 
 // apply applies config/host, with the gateway as a component as in config/default-gateway.
-func (c *cluster) apply(t *testing.T) {
+func (c *cluster) apply(t testing.TB) {
 	t.Helper()
 	config, err := filepath.Abs("../../config")
 	must(t, err)
@@ -138,7 +138,7 @@ func (c *cluster) apply(t *testing.T) {
 }
 
 // startManager builds the manager, starts it, and waits until the API server calls its webhook.
-func (c *cluster) startManager(t *testing.T) {
+func (c *cluster) startManager(t testing.TB) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "manager")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../manager").CombinedOutput(); err != nil {
@@ -170,13 +170,13 @@ type replica struct {
 }
 
 // startGateway starts a gateway with TLS and waits until it is ready.
-func (c *cluster) startGateway(t *testing.T, args ...string) *replica {
+func (c *cluster) startGateway(t testing.TB, args ...string) *replica {
 	t.Helper()
 	return c.startGatewayAt(t, c.gateway, args...)
 }
 
 // startGatewayAt is startGateway with another way to the API server.
-func (c *cluster) startGatewayAt(t *testing.T, kubeconfig string, args ...string) *replica {
+func (c *cluster) startGatewayAt(t testing.TB, kubeconfig string, args ...string) *replica {
 	t.Helper()
 	addresses, err := freeport.Addresses(3)
 	must(t, err)
@@ -218,7 +218,7 @@ func (p *proxy) created() string {
 }
 
 // startProxy starts a proxy that has the gateway's rights.
-func (c *cluster) startProxy(t *testing.T, path string) *proxy {
+func (c *cluster) startProxy(t testing.TB, path string) *proxy {
 	t.Helper()
 	config, err := clientcmd.BuildConfigFromFlags("", c.gateway)
 	must(t, err)
@@ -257,7 +257,7 @@ func (p *proxy) hold(r *http.Response) {
 }
 
 // launch starts a process, which ends with the test, and returns what it logs.
-func launch(t *testing.T, cmd *exec.Cmd) *logBuffer {
+func launch(t testing.TB, cmd *exec.Cmd) *logBuffer {
 	t.Helper()
 	out := &logBuffer{}
 	cmd.Stderr = out
@@ -309,7 +309,7 @@ func ready(probe string) error {
 }
 
 // certificate makes a certificate for the gateway and returns its directory, and who trusts it.
-func certificate(t *testing.T) (string, *x509.CertPool) {
+func certificate(t testing.TB) (string, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
@@ -332,14 +332,14 @@ func certificate(t *testing.T) (string, *x509.CertPool) {
 
 // caller is a client with a key.
 type caller struct {
-	t  *testing.T
+	t  testing.TB
 	to *replica
 	signer.Signer
 	namespace string
 }
 
 // newCaller makes a namespace with a service account that has the rights of callers, and a key for it.
-func (c *cluster) newCaller(t *testing.T, to *replica) *caller {
+func (c *cluster) newCaller(t testing.TB, to *replica) *caller {
 	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "tenant-"}}
 	must(t, c.Create(t.Context(), ns))
@@ -438,7 +438,7 @@ func (d *caller) refused(action, body, want string) string {
 const waitTimeout = 2 * time.Minute
 
 // eventually repeats f until it returns nil.
-func eventually(t *testing.T, f func() error) {
+func eventually(t testing.TB, f func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
@@ -455,7 +455,7 @@ func eventually(t *testing.T, f func() error) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -120,11 +120,7 @@ func (c *call) podsOn(ctx context.Context, env *v1alpha1.ComputeEnv, now bool) (
 	if now {
 		terms[v1alpha1.LabelTracked] = "true"
 	}
-	pods, err := c.pods(ctx, labels.SelectorFromSet(terms))
-	if now {
-		pods = slices.DeleteFunc(pods, func(pod corev1.Pod) bool { return !plan.HoldsNode(&pod, c.Now()) })
-	}
-	return pods, err
+	return c.manyPods(ctx, labels.SelectorFromSet(terms), func(pod *corev1.Pod) bool { return !now || plan.HoldsNode(pod, c.Now()) })
 }
 
 func describeComputeEnvCreateInfo(ctx context.Context, c *call, in *ofEnv) (any, error) {
@@ -372,9 +368,14 @@ func (c *call) changeEnv(ctx context.Context, env *v1alpha1.ComputeEnv, patch fu
 		if body == nil || err != nil {
 			return err
 		}
-		if err = c.patch(ctx, &v1alpha1.ComputeEnv{}, now, body); !apierrors.IsConflict(err) || try == maxTries {
+		err = c.patch(ctx, &v1alpha1.ComputeEnv{}, now, body)
+		switch {
+		case apierrors.IsNotFound(err):
+			return refusal.New(errcode.ComputeEnvNotFound, "the environment was deleted")
+		case !apierrors.IsConflict(err), try == maxTries:
 			return err
 		}
+		pause(ctx, try)
 	}
 }
 

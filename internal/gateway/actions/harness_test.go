@@ -194,6 +194,9 @@ func oneTask(more string) string {
 		"Application": {"DeliveryForm": "LOCAL", "Command": "true"}, "ComputeEnv": {"EnvData": {"InstanceType": "S5.MEDIUM4"}}}]}` + more + `}`
 }
 
+// errNotYet says that the cache is behind.
+var errNotYet = errors.New("not yet")
+
 func quoted(list ...string) string {
 	return `"` + strings.Join(list, `", "`) + `"`
 }

@@ -4,6 +4,7 @@
 package actions
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -17,10 +18,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/agentapi"
 	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/gateway/objects"
 	"batchcompute.dev/operator/internal/gateway/tenant"
+	"batchcompute.dev/operator/internal/gateway/view"
 	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/podspec"
 )
 
 // TestSubmitJob: the same request with a ClientToken is one job, however often and by how many it is sent.
@@ -342,6 +346,26 @@ func TestJobLifecycle(t *testing.T) {
 	w.refused("DeleteJob", ofJob, errcode.JobNotFound)
 }
 
+// TestTerminateTaskInstancesAtOnce: nobody's change of the annotation is lost.
+func TestTerminateTaskInstancesAtOnce(t *testing.T) {
+	w := newWorld(t)
+	const count = 16
+	id := w.submit(strings.Replace(oneTask(""), `"TaskInstanceNum": 3`, fmt.Sprintf(`"TaskInstanceNum": %d`, count), 1))
+	w.setStatus(id, v1alpha1.BatchJobStatus{State: v1alpha1.JobRunning, Tasks: []v1alpha1.TaskStatus{{Name: "a", State: v1alpha1.TaskRunning, Active: fmt.Sprintf("0-%d", count-1)}}})
+	var wg sync.WaitGroup
+	for i := range count {
+		wg.Go(func() {
+			if _, err := w.as(w.identity(), "TerminateTaskInstance", fmt.Sprintf(`{"JobId": "%s", "TaskName": "a", "TaskInstanceIndex": %d}`, id, i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if text := w.job(id).Annotations[v1alpha1.AnnotationTerminate]; text != fmt.Sprintf("a/0-%d", count-1) {
+		t.Errorf("the annotation is %q", text)
+	}
+}
+
 // podFor creates a Pod of an instance of task a, as the operator does, with a status.
 func (w *world) podFor(id string, index int, labels map[string]string, change func(*corev1.Pod)) *corev1.Pod {
 	w.t.Helper()
@@ -449,6 +473,30 @@ func TestDescribeTaskLogs(t *testing.T) {
 	if got.TotalCount != 0 {
 		t.Errorf("the logs are %+v", got)
 	}
+	// An instance whose Pod has an agent, and which has ended.
+	message := func(tail string) string { return string(agentapi.EncodeResult(agentapi.Result{Tail: tail}, 0)) }
+	pod := &corev1.Pod{}
+	pod.Namespace, pod.GenerateName = w.ns, "agent-"
+	pod.Labels = map[string]string{v1alpha1.LabelJobID: id, v1alpha1.LabelTaskName: "a", v1alpha1.LabelTaskInstanceIndex: "1", v1alpha1.LabelAttempt: "0"}
+	pod.Spec.Containers = []corev1.Container{{Name: podspec.ContainerName, Image: "busybox", Command: []string{podspec.AgentProgram, "exec"}}, {Name: podspec.OutputsContainer, Image: "agent"}}
+	w.must(w.Create(t.Context(), pod))
+	pod.Status.Phase = corev1.PodSucceeded
+	for i, tail := range []string{"out\n", strings.Repeat("e", 1999) + "\n"} {
+		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{
+			Name: pod.Spec.Containers[i].Name, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Message: message(tail)}},
+		})
+	}
+	w.must(w.Status().Update(t.Context(), pod))
+	w.eventually(func() error { // the API server's cache follows its store
+		if w.do("DescribeTaskLogs", body(`, "Offset": 1`), &got); len(got.TaskInstanceLogSet) != 1 {
+			return fmt.Errorf("%d logs", len(got.TaskInstanceLogSet))
+		}
+		return nil
+	})
+	l := got.TaskInstanceLogSet[0]
+	if l["TaskInstanceIndex"] != 1.0 || l["StdoutLog"] != base64.StdEncoding.EncodeToString([]byte("out\n")) || len(fmt.Sprint(l["StderrLog"])) != 2668 || l["StdoutRedirectPath"] != nil {
+		t.Errorf("the log is %v", l)
+	}
 	for more, want := range map[string]errcode.Code{
 		`, "TaskInstanceIndexes": [0], "Offset": 0`:        errcode.InvalidParameterValue,
 		`, "TaskInstanceIndexes": [3]`:                     errcode.TaskInstanceNotFound,
@@ -462,4 +510,38 @@ func TestDescribeTaskLogs(t *testing.T) {
 	w.refused("DescribeTaskLogs", `{"JobId": "`+id+`", "TaskName": ""}`, errcode.TaskName)
 	w.refused("DescribeTaskLogs", `{"JobId": "`+id+`", "TaskName": "b"}`, errcode.TaskNotFound)
 	w.refused("DescribeTaskLogs", `{"JobId": "job-00000000", "TaskName": "b"}`, errcode.JobNotFound)
+}
+
+// TestManyPods: the Pods of a large task are read in pages, and little of each is kept.
+func TestManyPods(t *testing.T) {
+	w := newWorld(t)
+	id := w.submit(oneTask(""))
+	const count = podPage + 5
+	var wg sync.WaitGroup
+	for worker := range 8 {
+		wg.Go(func() {
+			for i := worker; i < count; i += 8 {
+				pod := &corev1.Pod{}
+				pod.Namespace, pod.Name, pod.Annotations = w.ns, fmt.Sprint("pod-", i), map[string]string{"large": strings.Repeat("x", 1000)}
+				pod.Labels = map[string]string{v1alpha1.LabelJobID: id, v1alpha1.LabelTaskName: "a", v1alpha1.LabelTaskInstanceIndex: fmt.Sprint(i), v1alpha1.LabelTracked: "true"}
+				pod.Spec.Containers = []corev1.Container{{Name: "task", Image: "busybox"}}
+				if err := w.Create(t.Context(), pod); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	job := w.job(id)
+	task, _ := view.FindTask(job, "a")
+	pods, err := (&call{Backend: w.backend, client: w.client()}).activePods(t.Context(), job, &task)
+	if err != nil || len(pods) != count {
+		t.Fatalf("%d Pods, %v, want %d", len(pods), err, count)
+	}
+	if pod := pods[count-1]; len(pod.Annotations) != 0 || pod.Spec.Containers[0].Image != "" || pod.UID == "" {
+		t.Errorf("a Pod is %+v", pod)
+	}
+	if len(manyPods) != 0 {
+		t.Error("a list of Pods was not ended")
+	}
 }

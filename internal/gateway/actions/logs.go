@@ -69,7 +69,7 @@ func describeTaskLogs(ctx context.Context, c *call, in *describeTaskLogsRequest)
 	if err := c.client.Check(ctx, "get", podLogs); err != nil {
 		return nil, err
 	}
-	pods, err := c.podsOf(ctx, job, &task, indexes, false)
+	pods, err := c.podsOf(ctx, job, &task, indexes)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	mathrand "math/rand/v2"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,8 +35,20 @@ const (
 	envPrefix = "env-"
 )
 
-// maxTries is how often a write is tried that others get in the way of.
-const maxTries = 5
+// maxTries is how often a write is tried that others get in the way of, and pauseStep the mean by which each pause
+// before another try is longer than the last.
+const (
+	maxTries  = 10
+	pauseStep = 10 * time.Millisecond
+)
+
+// pause waits before another try. Its length is random, so that those who are in each other's way part.
+func pause(ctx context.Context, try int) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(mathrand.N(2 * time.Duration(try) * pauseStep)):
+	}
+}
 
 // submission is a request that becomes an object, under a name that the same request gets again.
 type submission struct {
@@ -242,9 +256,13 @@ func (c *call) changeJob(ctx context.Context, name string, known *v1alpha1.Batch
 			return err
 		}
 		err = c.patch(ctx, &v1alpha1.BatchJob{}, known, body)
-		if !apierrors.IsConflict(err) || try == maxTries {
+		switch {
+		case apierrors.IsNotFound(err):
+			return refusal.New(errcode.JobNotFound, "the job was deleted")
+		case !apierrors.IsConflict(err), try == maxTries:
 			return err
 		}
+		pause(ctx, try)
 		known = nil
 	}
 }

@@ -11,10 +11,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/errcode"
@@ -69,7 +67,7 @@ func describeTask(ctx context.Context, c *call, in *describeTaskRequest) (any, e
 	}
 	var active view.Pods
 	if view.NeedsPods(states) {
-		if active, err = c.podsOf(ctx, job, &task, nil, true); err != nil {
+		if active, err = c.activePods(ctx, job, &task); err != nil {
 			return nil, err
 		}
 	}
@@ -83,7 +81,7 @@ func describeTask(ctx context.Context, c *call, in *describeTaskRequest) (any, e
 		TaskInstanceTotalCount: int64(chosen.Len()),
 	}
 	indexes := view.Page(chosen, page.offset, page.limit)
-	pods, err := c.podsOf(ctx, job, &task, indexes, false)
+	pods, err := c.podsOf(ctx, job, &task, indexes)
 	if err != nil {
 		return nil, err
 	}
@@ -130,40 +128,34 @@ func instanceStates(filters []filter) ([]string, error) {
 	return states, nil
 }
 
-// podsOf reads the Pods of instances of a task: those with the indexes, or all that are active. They are read from the
-// API server's cache, as the caller.
-func (c *call) podsOf(ctx context.Context, job *v1alpha1.BatchJob, task *view.Task, indexes []int, active bool) (view.Pods, error) {
-	if !active && !task.MayHavePods(indexes) {
-		return nil, nil
-	}
-	terms := labels.Set{v1alpha1.LabelJobID: naming.JobID(job.UID), v1alpha1.LabelTaskName: task.Label()}
-	if active {
-		terms[v1alpha1.LabelTracked] = "true"
-	}
-	selector := labels.SelectorFromSet(terms)
-	if !active && len(indexes) < task.Count() {
-		values := make([]string, len(indexes))
-		for i, index := range indexes {
-			values[i] = strconv.Itoa(index)
-		}
-		some, err := labels.NewRequirement(v1alpha1.LabelTaskInstanceIndex, selection.In, values)
-		if err != nil {
-			return nil, fmt.Errorf("selecting the Pods of task %s: %w", task.Name, err)
-		}
-		selector = selector.Add(*some)
-	}
-	pods, err := c.pods(ctx, selector)
+// selectorOf selects the Pods of a task.
+func selectorOf(job *v1alpha1.BatchJob, task *view.Task) labels.Set {
+	return labels.Set{v1alpha1.LabelJobID: naming.JobID(job.UID), v1alpha1.LabelTaskName: task.Label()}
+}
+
+// activePods reads the Pods of all active instances of a task.
+func (c *call) activePods(ctx context.Context, job *v1alpha1.BatchJob, task *view.Task) (view.Pods, error) {
+	terms := selectorOf(job, task)
+	terms[v1alpha1.LabelTracked] = "true"
+	pods, err := c.manyPods(ctx, labels.SelectorFromSet(terms), func(*corev1.Pod) bool { return true })
 	return view.NewPods(pods), err
 }
 
-// pods lists Pods of the namespace, as the caller.
-func (c *call) pods(ctx context.Context, selector labels.Selector) ([]corev1.Pod, error) {
-	var list corev1.PodList
-	if err := c.client.List(ctx, &list, client.InNamespace(c.client.Namespace), client.MatchingLabelsSelector{Selector: selector},
-		&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}}); err != nil {
-		return nil, fmt.Errorf("listing the Pods: %w", err)
+// podsOf reads the Pods of the instances of a task that have the indexes.
+func (c *call) podsOf(ctx context.Context, job *v1alpha1.BatchJob, task *view.Task, indexes []int) (view.Pods, error) {
+	if !task.MayHavePods(indexes) {
+		return nil, nil
 	}
-	return list.Items, nil
+	values := make([]string, len(indexes))
+	for i, index := range indexes {
+		values[i] = strconv.Itoa(index)
+	}
+	some, err := labels.NewRequirement(v1alpha1.LabelTaskInstanceIndex, selection.In, values)
+	if err != nil {
+		return nil, fmt.Errorf("selecting the Pods of task %s: %w", task.Name, err)
+	}
+	pods, err := c.fewPods(ctx, labels.SelectorFromSet(selectorOf(job, task)).Add(*some))
+	return view.NewPods(pods), err
 }
 
 // terminateTaskInstanceRequest are the parameters of TerminateTaskInstance.

@@ -96,6 +96,8 @@ func fromStatus(s *metav1.Status) *Refusal {
 		return New(errcode.InternalError, "%s", noAnswer)
 	case metav1.StatusReasonConflict:
 		return New(errcode.InternalError, "the object was changed at the same time; %s", again)
+	case metav1.StatusReasonInternalError, metav1.StatusReasonUnknown: // it may name addresses
+		return New(errcode.InternalError, "the cluster could not process the request, for example because the operator does not run; %s", again)
 	case metav1.StatusReasonUnauthorized:
 		return New(errcode.InternalError, "the cluster does not accept the gateway's credentials; tell its administrator")
 	}
