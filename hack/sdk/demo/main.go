@@ -39,11 +39,11 @@ const dag = `{
   }
 }`
 
-// keyDelay is how long a new key, and the rights of its service account, may take to be known everywhere, and pollInterval
-// how long the program waits between two looks at the job.
+// maxDelay is for how long a call is repeated, and pollInterval how long the program waits between two calls: the API
+// answers DescribeJob twice a second.
 const (
-	keyDelay     = 10 * time.Second
-	pollInterval = 500 * time.Millisecond
+	maxDelay     = 10 * time.Second
+	pollInterval = time.Second
 )
 
 func main() {
@@ -67,7 +67,8 @@ func run(endpoint, ca, body string) error {
 			return err
 		}
 	}
-	job, err := soon(func() (string, error) { return submit(client, body) })
+	// A new key, and the rights of its service account, are not known everywhere at once.
+	job, err := soon(func() (string, error) { return submit(client, body) }, "AuthFailure.SecretIdNotFound", "UnauthorizedOperation")
 	if err != nil {
 		return err
 	}
@@ -79,13 +80,12 @@ func run(endpoint, ca, body string) error {
 			return err
 		}
 	}
-	request := batch.NewDeleteJobRequest()
-	request.JobId = &job
-	response, err := client.DeleteJob(request)
+	// The status of a job that has just ended may change once more in the moment of the call.
+	id, err := soon(func() (string, error) { return remove(client, job) }, "ResourceInUse.Job")
 	if err != nil {
 		return err
 	}
-	fmt.Printf("DeleteJob          RequestId %s\n", *response.Response.RequestId)
+	fmt.Println("DeleteJob          RequestId", id)
 	return nil
 }
 
@@ -125,13 +125,12 @@ func trust(client *batch.Client, file string) error {
 	return nil
 }
 
-// soon repeats f for a moment while the gateway does not know the key yet, or the cluster not its rights.
-func soon(f func() (string, error)) (string, error) {
-	for end := time.Now().Add(keyDelay); ; time.Sleep(pollInterval) {
+// soon repeats f for a moment while it is refused with one of these codes.
+func soon(f func() (string, error), codes ...string) (string, error) {
+	for end := time.Now().Add(maxDelay); ; time.Sleep(pollInterval) {
 		out, err := f()
 		var refused *sdkerrors.TencentCloudSDKError
-		if err == nil || !errors.As(err, &refused) || time.Now().After(end) ||
-			!slices.Contains([]string{"AuthFailure.SecretIdNotFound", "UnauthorizedOperation"}, refused.Code) {
+		if err == nil || !errors.As(err, &refused) || time.Now().After(end) || !slices.Contains(codes, refused.Code) {
 			return out, err
 		}
 	}
@@ -158,6 +157,17 @@ func wait(client *batch.Client, job string) error {
 			return fmt.Errorf("the job is FAILED: %s", reason)
 		}
 	}
+}
+
+// remove deletes a job and returns the RequestId.
+func remove(client *batch.Client, job string) (string, error) {
+	request := batch.NewDeleteJobRequest()
+	request.JobId = &job
+	response, err := client.DeleteJob(request)
+	if err != nil {
+		return "", err
+	}
+	return *response.Response.RequestId, nil
 }
 
 // showLog prints the standard output of a task's instances.
