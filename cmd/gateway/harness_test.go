@@ -167,6 +167,7 @@ type replica struct {
 	url    string
 	probe  string
 	client *http.Client
+	ca     string // who trusts its certificate, in PEM
 }
 
 // startGateway starts a gateway with TLS and waits until it is ready.
@@ -187,6 +188,9 @@ func (c *cluster) startGatewayAt(t testing.TB, kubeconfig string, args ...string
 	}, args...)...)
 	cmd.Env = append(os.Environ(), beGateway+"=1")
 	r := &replica{cmd: cmd, url: "https://" + addresses[0], probe: addresses[1]}
+	ca, err := os.ReadFile(filepath.Join(dir, "tls.crt"))
+	must(t, err)
+	r.ca = string(ca)
 	r.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	r.log = launch(t, cmd)
 	eventually(t, func() error { return ready(r.probe) })

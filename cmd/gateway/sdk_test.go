@@ -56,6 +56,26 @@ func (s *sdkCaller) refused(action, params, want string) {
 	s.used[action] = true
 }
 
+// TestSDKsOverTLS: the vendor's SDKs, unmodified, call a gateway that serves with a certificate.
+func TestSDKsOverTLS(t *testing.T) {
+	c := startCluster(t)
+	r := c.startGateway(t)
+	d := c.newCaller(t, r)
+	for _, version := range []string{sdkcall.V162, sdkcall.Latest} {
+		s := &sdkCaller{t: t, sdk: sdkcall.Start(t, version), used: map[string]bool{}, call: sdkcall.Call{
+			Endpoint: strings.TrimPrefix(r.url, "https://"), CA: r.ca, SecretID: d.SecretID, SecretKey: d.SecretKey, Region: "ap-guangzhou",
+			SignMethod: sdkcall.TC3, Method: http.MethodPost,
+		}}
+		var first, again struct{ JobID string }
+		submit := fmt.Sprintf(dag, `, "ClientToken": "tls"`)
+		s.do("SubmitJob", submit, &first)
+		if s.do("SubmitJob", submit, &again); first != again || first.JobID == "" {
+			t.Errorf("SDK %s: the same request is %v and %v", version, first, again)
+		}
+		s.do("DescribeJob", `{"JobId": "`+first.JobID+`"}`, nil)
+	}
+}
+
 // TestSDKs: every action with the vendor's SDKs, unmodified, in all their signings.
 func TestSDKs(t *testing.T) {
 	c := startCluster(t)
