@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -185,8 +186,10 @@ func TestOutage(t *testing.T) {
 }
 
 // TestChangedObject changes an object while it is read: the new one is there at the end.
+// One request follows the other: of several at once, all may be answered before the object changes.
 func TestChangedObject(t *testing.T) {
 	w := newWorld(t)
+	w.limits.Workers = 1
 	w.Set("p/big", text(20_000), nil)
 	var changes atomic.Int64
 	change := s3test.Fault{Do: func() { w.Set("p/big", text(20_000+int(changes.Load())), nil) }}
@@ -214,6 +217,26 @@ func TestChangedObject(t *testing.T) {
 	}
 	if got := read(t, dst); got["big"].Data != "" {
 		t.Errorf("files %v", got)
+	}
+}
+
+// TestChangedObjectAtOnce reads an object with several requests at once: the file is one whole version of it, never a
+// mixture.
+func TestChangedObjectAtOnce(t *testing.T) {
+	w := newWorld(t)
+	versions := []string{string(text(20_000)), strings.Repeat("b", 20_000), strings.Repeat("c", 20_000)}
+	w.Set("p/big", []byte(versions[0]), nil)
+	var changes atomic.Int64
+	w.faults.Plan = func(_ int, r *http.Request) s3test.Fault {
+		if n := changes.Load(); !r.URL.Query().Has("list-type") && n < 2 && changes.CompareAndSwap(n, n+1) {
+			return s3test.Fault{Do: func() { w.Set("p/big", []byte(versions[n+1]), nil) }}
+		}
+		return s3test.Fault{}
+	}
+	dst := t.TempDir()
+	check(t, w.stage(t, "p/", dst))
+	if got := read(t, dst)["big"].Data; !slices.Contains(versions, got) {
+		t.Errorf("%d bytes that are no version of the object", len(got))
 	}
 }
 

@@ -143,7 +143,7 @@ func TestDenied(t *testing.T) {
 func TestKeysAreNamed(t *testing.T) {
 	job := agentapi.Store{KeyField: "authentications[1]", KeySecret: "studio-key", SecretID: "id"}
 	catalogue := agentapi.Store{KeySecret: "store-keys"}
-	inJob := `secretId in authentications[1], or secretKey in the Secret "studio-key", which authentications[1] names`
+	inJob := `secretId in authentications[1], or secretKey in the Secret "studio-key"`
 	inCatalogue := `secretId and secretKey in the Secret "store-keys", which the operator's catalogue names`
 	for name, tc := range map[string]struct {
 		of     agentapi.Store

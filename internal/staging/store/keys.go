@@ -38,7 +38,7 @@ func (k keySource) correct() string {
 	case k.Identity != "":
 		return "check the service and its role in the operator's catalogue"
 	case k.KeyField != "":
-		return "correct secretId in " + k.KeyField + ", or " + agentapi.SecretKeyFile + " in " + k.secret()
+		return "correct secretId in " + k.KeyField + ", or " + agentapi.SecretKeyFile + " in the Secret " + fault.Quote(k.KeySecret)
 	}
 	return "correct " + agentapi.SecretIDFile + " and " + agentapi.SecretKeyFile + " in " + k.secret()
 }
@@ -49,7 +49,7 @@ func (k keySource) renew() string {
 	case k.Identity != "":
 		return "check how long the keys of the service are valid"
 	case k.KeyField != "":
-		return "give a key that does not expire: secretId in " + k.KeyField + ", and " + agentapi.SecretKeyFile + " in " + k.secret()
+		return "give a key that does not expire: secretId in " + k.KeyField + ", and " + agentapi.SecretKeyFile + " in the Secret " + fault.Quote(k.KeySecret)
 	}
 	return "store a new " + agentapi.TokenFile + ", with its " + agentapi.SecretIDFile + " and " + agentapi.SecretKeyFile + ", in " + k.secret()
 }
