@@ -84,6 +84,12 @@ func stageEnd(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	return nil
 }
 
+// stageFailedBefore reports whether the container that copies the inputs had failed before the time.
+func stageFailedBefore(pod *corev1.Pod, at time.Time) bool {
+	t := stageEnd(pod)
+	return t != nil && !isUnknown(t) && t.FinishedAt.Time.Before(at)
+}
+
 // agentFailure says why the container of the agent with this name failed, and whether trying again cannot help.
 func agentFailure(name string, t *corev1.ContainerStateTerminated) (message string, permanent bool) {
 	r := agentapi.ParseResult(t.Message)

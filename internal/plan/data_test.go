@@ -282,6 +282,20 @@ func TestAgentOutOfMemory(t *testing.T) {
 	}
 }
 
+// TestPodDeletedWhenStagingHasFailed: what deletes a Pod whose inputs could not be copied is not why the attempt failed.
+func TestPodDeletedWhenStagingHasFailed(t *testing.T) {
+	for asked, want := range map[time.Duration]string{5 * time.Second: v1alpha1.ReasonStageInFailed, 0: v1alpha1.ReasonPodDeleted} {
+		w := newWorld(t, testutil.Job("j").Task("a", testutil.ResourceRetries(1))).step()
+		stageFails(1, result(agentapi.Transient, "no answer"))(w)
+		w.do("a/0", func(pod *corev1.Pod) {
+			testutil.AskToStop(pod, pod.Status.InitContainerStatuses[0].State.Terminated.FinishedAt.Add(asked))
+		}).step()
+		if f := w.job.Status.Failures; len(f) != 1 || f[0].Reason != want {
+			t.Errorf("deleted %s after the container had failed: failures are %+v, want %s", asked, f, want)
+		}
+	}
+}
+
 // TestInputsExceedDisk: inputs that exceed a limit of the Pod fail the instance, since they would again.
 func TestInputsExceedDisk(t *testing.T) {
 	const said = `Usage of EmptyDir volume "batchcompute-input-1" exceeds the limit "1Mi". `
@@ -376,6 +390,7 @@ func TestLostSandbox(t *testing.T) {
 		"the inputs are there, and the command was not started":          {staged(exited(0, begin)), true, true},
 		"the inputs are there, and the command is about to be created":   {staged(exited(0, begin)), false, false},
 		"the inputs are being copied":                                    {staged(runs()), true, false},
+		"the inputs could not be copied, and the Pod is about to fail":   {staged(exited(1, begin)), true, false},
 		"nothing was created, so that the kubelet makes another sandbox": {staged(notCreated(nil)), true, false},
 	} {
 		t.Run(name, func(t *testing.T) {

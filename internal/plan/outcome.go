@@ -78,13 +78,15 @@ func (a *attempt) outcome() *outcome {
 	ended := terminated(pod)
 	end := &outcome{
 		stuck: !finished, ran: ended != nil || startedAt(pod) != nil || endIsUnknown(pod),
-		time: finishedAt(pod), podName: pod.Name, nodeName: pod.Spec.NodeName,
+		time: finishedAt(pod, a.now), podName: pod.Name, nodeName: pod.Spec.NodeName,
 	}
 	if ended != nil {
 		end.exitCode = new(ended.ExitCode)
 	}
 	stopped, late := stopOf(pod, a.task.Timeout)
 	switch {
+	case stopped && !end.ran && stageFailedBefore(pod, askedToStop(pod)):
+		end.stageFailed(stageEnd(pod))
 	case stopped && late:
 		end.by(byCommand, v1alpha1.ReasonTimeout, "took longer than the timeout of %d s and was stopped", int64(a.task.Timeout/time.Second))
 	case stopped:
@@ -285,8 +287,9 @@ func startedAt(pod *corev1.Pod) *metav1.Time {
 
 // finishedAt returns when the attempt ended, as well as the Pod knows: when its command ended, or when the outputs of one
 // that succeeded turned out not to be stored; else when it was deleted, or when its last container ended, such as the one
-// that could not copy the inputs; else when it was disturbed, or became ready last.
-func finishedAt(pod *corev1.Pod) metav1.Time {
+// that could not copy the inputs; else when it was disturbed, or became ready last. The time of a deletion is that at which
+// the grace period is over, which may be after now.
+func finishedAt(pod *corev1.Pod, now time.Time) metav1.Time {
 	if t := terminated(pod); t != nil && !t.FinishedAt.IsZero() {
 		if outputs := outputsState(pod).Terminated; t.ExitCode == 0 && outputs != nil && outputs.FinishedAt.After(t.FinishedAt.Time) {
 			return outputs.FinishedAt
@@ -294,7 +297,7 @@ func finishedAt(pod *corev1.Pod) metav1.Time {
 		return t.FinishedAt
 	}
 	if pod.DeletionTimestamp != nil {
-		return *pod.DeletionTimestamp
+		return earlier(*pod.DeletionTimestamp, now)
 	}
 	var last metav1.Time
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
@@ -316,6 +319,14 @@ func finishedAt(pod *corev1.Pod) metav1.Time {
 		}
 	}
 	return pod.CreationTimestamp
+}
+
+// earlier returns t, or now in whole seconds if t is after it.
+func earlier(t metav1.Time, now time.Time) metav1.Time {
+	if t.After(now) {
+		return seconds(now)
+	}
+	return t
 }
 
 // askedToStop returns when the Pod's deletion was asked for.

@@ -289,9 +289,12 @@ func TestOutcome(t *testing.T) {
 			s.CreationTimestamp.Time = begin
 			testutil.Bind(s.Pod, "node-1")
 			tc.pod(s)
-			w := newWorld(t, testutil.Job("j").Task("a", testutil.Timeout(10)))
+			w, now := newWorld(t, testutil.Job("j").Task("a", testutil.Timeout(10))), begin
+			if s.DeletionTimestamp != nil && s.DeletionTimestamp.After(now) {
+				now = s.DeletionTimestamp.Time
+			}
 			obs := w.observation()
-			j, _, err := load(&obs, begin)
+			j, _, err := load(&obs, now)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -322,7 +325,12 @@ func TestFinishedAtIsKnownFromTheConditions(t *testing.T) {
 	testutil.Bind(pod, "node-1")
 	testutil.Fail(pod, "Evicted", "")
 	pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, LastTransitionTime: metav1.NewTime(after(time.Minute))})
-	if got := finishedAt(pod); !got.Time.Equal(after(time.Minute)) {
+	deleted := pod.DeepCopy()
+	deleted.DeletionTimestamp = new(metav1.NewTime(after(time.Hour)))
+	if got := finishedAt(deleted, after(time.Minute)); !got.Time.Equal(after(time.Minute)) {
+		t.Errorf("a Pod whose grace period is not over: finishedAt is %s, want now, %s", got, after(time.Minute))
+	}
+	if got := finishedAt(pod, after(time.Hour)); !got.Time.Equal(after(time.Minute)) {
 		t.Errorf("finishedAt is %s, want %s", got, after(time.Minute))
 	}
 }

@@ -249,9 +249,10 @@ func gatedDetail(gates []corev1.PodSchedulingGate) string {
 
 // lostSandbox reports whether the sandbox of the Pod is gone, as after a restart of its node, while some of its containers
 // have not been started. The kubelet makes no second sandbox for a Pod that is not to be restarted, so these would be
-// waited for forever.
+// waited for forever. Not so the Pod whose init container has failed: its kubelet stops the sandbox first, and then
+// reports that the Pod has failed.
 func lostSandbox(pod *corev1.Pod) bool {
-	if !slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+	if failedInit(pod) != "" || !slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReadyToStartContainers && c.Status == corev1.ConditionFalse
 	}) {
 		return false
