@@ -56,6 +56,7 @@ func TestPackage(t *testing.T) {
 		for _, web := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, web %t", name, web), func(t *testing.T) {
 				w, dst := newWorld(t), t.TempDir()
+				w.agent.policy = &shortStall
 				w.Set("packages/p.tgz", data, nil)
 				w.faults.Plan = first(3, f)
 				p := &agentapi.Package{Field: "packagePath", Destination: dst, Store: &w.store, Key: "packages/p.tgz"}

@@ -145,6 +145,7 @@ func TestThroughFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
+			w.agent.policy = &shortStall
 			// Every third request fails.
 			w.faults.Plan = func(n int, _ *http.Request) s3test.Fault {
 				if n%3 == 0 {

@@ -24,8 +24,11 @@ import (
 	"batchcompute.dev/operator/internal/testutil/s3test"
 )
 
-// quick is a policy for tests: what stands still is found at once, and little time is spent between attempts.
-var quick = attempt.Policy{Stall: 200 * time.Millisecond, Slow: 200 * time.Millisecond, NoProgress: 20 * time.Second, First: time.Millisecond, Most: 20 * time.Millisecond}
+// quick is a policy for tests: little time is spent between attempts, and a slow machine makes no request twice.
+var quick = attempt.Policy{Stall: 20 * time.Second, Slow: 20 * time.Second, NoProgress: 20 * time.Second, First: time.Millisecond, Most: 20 * time.Millisecond}
+
+// shortStall is quick, but finds at once what stands still: for tests whose server hangs.
+var shortStall = attempt.Policy{Stall: 200 * time.Millisecond, Slow: 200 * time.Millisecond, NoProgress: quick.NoProgress, First: quick.First, Most: quick.Most}
 
 const bucket = "data"
 
@@ -105,6 +108,7 @@ func TestGetThroughFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, first(tc.n, nil, tc.f))
+			w.client = newClient(t, w.store, Options{Policy: shortStall})
 			w.Set("k", want, nil)
 			o, _ := w.Memory.Get("k")
 			for _, r := range []Range{
@@ -129,6 +133,7 @@ func TestPutThroughFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, first(tc.n, nil, tc.f))
+			w.client = newClient(t, w.store, Options{Policy: shortStall})
 			sum, err := w.client.Put(t.Context(), "k", Source{File: bytes.NewReader(want), Size: int64(len(want))}, Meta{})
 			if err != nil {
 				t.Fatal(err)
@@ -153,6 +158,7 @@ func TestUploadThroughFaults(t *testing.T) {
 			t.Run(name+" at "+step, func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, first(tc.n, match, tc.f))
+				w.client = newClient(t, w.store, Options{Policy: shortStall})
 				c, ctx, s := w.client, t.Context(), Source{File: bytes.NewReader(want)}
 				id, other, err := c.Begin(ctx, "k", Meta{PartBytes: 7000})
 				if err != nil {
@@ -230,6 +236,7 @@ func TestListThroughFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, first(tc.n, func(r *http.Request) bool { return r.URL.Query().Has("continuation-token") }, tc.f))
+			w.client = newClient(t, w.store, Options{Policy: shortStall})
 			w.PageSize = 10
 			var want []string
 			for i := range 45 {
