@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -60,6 +61,7 @@ func run(args []string) int {
 	if len(args) == 0 {
 		return usageError("a command is missing")
 	}
+	debug.SetGCPercent(staging.GCPercent)
 	command, args := args[0], args[1:]
 	switch {
 	case command == "version" && len(args) == 0:

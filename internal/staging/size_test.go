@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -52,6 +53,7 @@ func TestMain(m *testing.M) {
 
 // run does the work, and prints a result.
 func (c child) run() {
+	debug.SetGCPercent(GCPercent)
 	var r agentapi.Result
 	switch {
 	case c.Stage != nil:

@@ -36,6 +36,10 @@ const (
 	maxWorkers = 128
 )
 
+// GCPercent is what a program that calls Stage or Store gives debug.SetGCPercent. The buffers of all workers are in use from
+// the start to the end, so that with Go's default, 100, as much garbage as they are large is kept beside them.
+const GCPercent = 50
+
 // agent does the work, with what tests replace.
 type agent struct {
 	// stateDir has the streams of the command.
