@@ -34,6 +34,7 @@ import (
 	"batchcompute.dev/operator/internal/catalogfile"
 	"batchcompute.dev/operator/internal/certs"
 	"batchcompute.dev/operator/internal/fairrate"
+	"batchcompute.dev/operator/internal/logging"
 	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodepool"
@@ -74,7 +75,7 @@ func main() {
 		return
 	}
 	if err == nil {
-		setLogger(os.Stderr, o.verbosity)
+		logging.Set(os.Stderr, o.verbosity)
 		err = start(o)
 	}
 	if err != nil {
