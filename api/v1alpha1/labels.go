@@ -46,6 +46,10 @@ const AnnotationHosts = "batchcompute.dev/hosts"
 // means no limit. Absent: the manager's --compute-env-quota.
 const AnnotationEnvQuota = "batchcompute.dev/compute-env-quota"
 
+// AnnotationTemplateQuota on a Namespace is how many TaskTemplates it may keep: a number from 0,
+// where 0 means no limit. Absent: the manager's --task-template-quota.
+const AnnotationTemplateQuota = "batchcompute.dev/task-template-quota"
+
 // AnnotationJobName is the name of a Pod's BatchJob. By it the operator finds the job of a Pod
 // whose owner reference was removed.
 const AnnotationJobName = "batchcompute.dev/job-name"

@@ -159,7 +159,7 @@ func setUp(mgr ctrl.Manager, cat *catalogfile.File, o *options) error {
 		admission.Zones = zonesOf(known)
 	}
 	if err := webhook.Setup(mgr, webhook.Options{
-		Validator: admission, JobQuota: o.jobQuota, JobBytesQuota: o.jobBytesQuota, ComputeEnvQuota: o.envQuota,
+		Validator: admission, JobQuota: o.jobQuota, JobBytesQuota: o.jobBytesQuota, ComputeEnvQuota: o.envQuota, TaskTemplateQuota: o.templateQuota,
 	}); err != nil {
 		return fmt.Errorf("setting up the webhooks: %w", err)
 	}

@@ -117,8 +117,8 @@ func render(table []Entry) []byte {
 
 # Error codes
 
-What a BatchJob and a ComputeEnv can be answered with. The codes are BatchCompute's; a client that knows SubmitJob and
-CreateComputeEnv knows them.
+What a BatchJob, a ComputeEnv and a TaskTemplate can be answered with. The codes are BatchCompute's; a client that knows SubmitJob,
+CreateComputeEnv and CreateTaskTemplate knows them.
 
 A request that is refused is not stored. The answer is a ` + "`Status`" + ` with code 422. It has one entry in
 ` + "`details.causes`" + ` for each problem, at most 50 of them: the code in ` + "`reason`" + `, the path in ` + "`field`" + `, a sentence in

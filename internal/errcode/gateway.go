@@ -51,14 +51,10 @@ const (
 
 // Codes of the actions on task templates, and of the catalogue.
 const (
-	TaskTemplateDescriptionTooLong Code = "InvalidParameter.TaskTemplateDescriptionTooLong"
-	TaskTemplateIDMalformed        Code = "InvalidParameter.TaskTemplateIdMalformed"
-	TaskTemplateName               Code = "InvalidParameter.TaskTemplateName"
-	TaskTemplateNameTooLong        Code = "InvalidParameter.TaskTemplateNameTooLong"
-	AtLeastOneAttribute            Code = "InvalidParameterAtLeastOneAttribute"
-	UnsupportedInstanceChargeType  Code = "InvalidParameterValue.UnsupportedBatchInstanceChargeType"
-	TaskTemplateQuota              Code = "LimitExceeded.TaskTemplateQuota"
-	TaskTemplateNotFound           Code = "ResourceNotFound.TaskTemplate"
+	TaskTemplateIDMalformed       Code = "InvalidParameter.TaskTemplateIdMalformed"
+	AtLeastOneAttribute           Code = "InvalidParameterAtLeastOneAttribute"
+	UnsupportedInstanceChargeType Code = "InvalidParameterValue.UnsupportedBatchInstanceChargeType"
+	TaskTemplateNotFound          Code = "ResourceNotFound.TaskTemplate"
 )
 
 // GatewayEntry is what there is to say about a code that only the gateway answers with.
@@ -83,7 +79,7 @@ const (
 )
 
 // GatewayTable returns one entry for each code that only the gateway answers with, in the order of the
-// constants. Whatever a BatchJob or a ComputeEnv is refused with, the gateway passes on: see Table.
+// constants. Whatever a BatchJob, a ComputeEnv or a TaskTemplate is refused with, the gateway passes on: see Table.
 func GatewayTable() []GatewayEntry {
 	table := callTable()
 	table = append(table, jobTable()...)
@@ -176,20 +172,12 @@ func envTable() []GatewayEntry {
 
 func templateTable() []GatewayEntry {
 	return []GatewayEntry{
-		{TaskTemplateDescriptionTooLong, "The template's description has more than 200 characters.", "CreateTaskTemplate, ModifyTaskTemplate",
-			"Shorten it.", perAction},
 		{TaskTemplateIDMalformed, "A TaskTemplateId is not `task-tmpl-` and 8 characters of a-z and 0-9.", "ModifyTaskTemplate, DeleteTaskTemplates, DescribeTaskTemplates",
 			"Use the TaskTemplateId that CreateTaskTemplate answered.", perAction},
-		{TaskTemplateName, "The template's name has a character that it cannot have.", "CreateTaskTemplate, ModifyTaskTemplate",
-			"Use letters, digits, `-` and `_`, beginning with a letter or digit.", perAction},
-		{TaskTemplateNameTooLong, "The template's name has more than 60 characters.", "CreateTaskTemplate, ModifyTaskTemplate",
-			"Shorten it.", perAction},
 		{AtLeastOneAttribute, "Nothing is to be changed.", "ModifyTaskTemplate",
 			"Give at least one of name, description and task.", perAction},
 		{UnsupportedInstanceChargeType, "The filter `instance-charge-type` has a value other than POSTPAID_BY_HOUR and SPOTPAID.", "DescribeCvmZoneInstanceConfigInfos",
 			"Use one of the two.", perAction},
-		{TaskTemplateQuota, "The namespace keeps as many templates as it may.", "CreateTaskTemplate",
-			"Delete one, or have the quota raised.", perAction},
 		{TaskTemplateNotFound, "The namespace of the key has no template with the TaskTemplateId.", "ModifyTaskTemplate, DeleteTaskTemplates",
 			"Use a TaskTemplateId of DescribeTaskTemplates.", perAction},
 	}
