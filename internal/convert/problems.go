@@ -14,12 +14,11 @@ import (
 // MaxProblems is how many problems Problems has at most.
 const MaxProblems = params.MaxProblems
 
-// Problem is one thing that is wrong with a body, and Problems is the error of a body that
-// cannot be converted.
-type (
-	Problem  = params.Problem
-	Problems = params.Problems
-)
+// Problem is one thing that is wrong with a body.
+type Problem = params.Problem
+
+// Problems is the error of a body that cannot be converted.
+type Problems = params.Problems
 
 // decoder holds what decoding has found so far. action says which of job and env the body
 // is decoded into.

@@ -265,7 +265,7 @@ func TestPaths(t *testing.T) {
 	f := newFixture(t, nil)
 	for path, want := range map[string]int{HealthPath: http.StatusOK, "/api": http.StatusNotFound} {
 		w := httptest.NewRecorder()
-		f.ServeHTTP(w, httptest.NewRequest("GET", target+path, http.NoBody))
+		f.ServeHTTP(w, httptest.NewRequest(http.MethodGet, target+path, http.NoBody))
 		if w.Code != want {
 			t.Errorf("%s: %d", path, w.Code)
 		}

@@ -121,7 +121,7 @@ func signedForm(s signer.Signer, form string) *http.Request {
 	}
 	text := sorted[0] + "&" + before.String() + strings.Join(sorted[1:], "&")
 	signature := signer.SignText("POSTgateway.example:8080/?"+text, s.SecretKey)
-	r := httptest.NewRequest("POST", target+"/", strings.NewReader(form+"&"+body+"&Signature="+strings.NewReplacer("+", "%2B", "/", "%2F", "=", "%3D").Replace(signature)))
+	r := httptest.NewRequest(http.MethodPost, target+"/", strings.NewReader(form+"&"+body+"&Signature="+strings.NewReplacer("+", "%2B", "/", "%2F", "=", "%3D").Replace(signature)))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	return r
 }

@@ -54,7 +54,12 @@ func newWorld(t *testing.T) *world {
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
 	go func() { stopped <- c.Start(ctx) }()
-	t.Cleanup(func() { stop(); <-stopped })
+	t.Cleanup(func() {
+		stop()
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	})
 	if !c.WaitForCacheSync(ctx) {
 		t.Fatal("the cache did not start")
 	}

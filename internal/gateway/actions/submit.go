@@ -46,7 +46,7 @@ const (
 func pause(ctx context.Context, try int) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(mathrand.N(2 * time.Duration(try) * pauseStep)):
+	case <-time.After(mathrand.N(2 * time.Duration(try) * pauseStep)): //nolint:gosec // it is no secret
 	}
 }
 

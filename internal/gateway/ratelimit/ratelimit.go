@@ -101,9 +101,7 @@ func (l *Limiter) Allow(source, action string) bool {
 		b.full = now
 	}
 	// A bucket without tokens is full after burst times the cost of one.
-	if next := b.full.Add(cost); next.Sub(now) <= time.Duration(limit.burst()*float64(cost)) {
-		b.full = next
-	} else {
+	if b.full = b.full.Add(cost); b.full.Sub(now) > time.Duration(limit.burst()*float64(cost)) {
 		return false
 	}
 	l.sweep(now)

@@ -62,7 +62,7 @@ func TestFrom(t *testing.T) {
 		"a conflict":            {apierrors.NewConflict(jobs, "j", errors.New("x")), errcode.InternalError, "at the same time"},
 		"the gateway's rights":  {apierrors.NewUnauthorized("x"), errcode.InternalError, "administrator"},
 		"no webhook":            {apierrors.NewInternalError(errors.New(`failed calling webhook "x": dial tcp 10.0.0.1:9443: refused`)), errcode.InternalError, "operator does not run"},
-		"something else":        {apierrors.NewGone("gone"), errcode.InternalError, "gone"},
+		"something else":        {apierrors.NewResourceExpired("gone"), errcode.InternalError, "gone"},
 		"a deadline":            {fmt.Errorf("creating: %w", context.DeadlineExceeded), errcode.InternalError, "in time"},
 		"no connection":         {errors.New("dial tcp 10.0.0.1: refused"), errcode.InternalError, "could not reach"},
 		"a refusal":             {fmt.Errorf("x: %w", New(errcode.JobNotFound, "there is none")), errcode.JobNotFound, "there is none"},

@@ -133,7 +133,7 @@ func TestV3(t *testing.T) {
 			}
 			for _, r := range []*http.Request{s.POST(host, `{"Limit": 1}`), s.GET(host, url.Values{"Limit": {"1"}, "A": {"<&> ü"}})} {
 				if tc.change != nil {
-					if name == "another method" && r.Method == "GET" {
+					if name == "another method" && r.Method == http.MethodGet {
 						continue
 					}
 					tc.change(r)

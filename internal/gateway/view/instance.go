@@ -237,7 +237,7 @@ func command(pod *corev1.Pod) corev1.ContainerState {
 	}
 	if code := agentapi.ParseResult(outputs.Message).Code; code != nil {
 		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
-			ExitCode: int32(*code), StartedAt: state.Running.StartedAt, FinishedAt: outputs.FinishedAt, //nolint:gosec // an exit code
+			ExitCode: int32(*code), StartedAt: state.Running.StartedAt, FinishedAt: outputs.FinishedAt,
 		}}
 	}
 	return state
