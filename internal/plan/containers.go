@@ -124,12 +124,13 @@ func commandSucceeded(pod *corev1.Pod) bool {
 }
 
 // failedInit says which init container failed, so that the command was never started; it is empty
-// for a Pod in which none did. Only a cluster's policy or webhook adds any.
+// for a Pod in which none did. Only a cluster's policy or webhook adds any. One that is to run beside the command
+// fails no Pod: the kubelet starts it again, or it ended with its node.
 func failedInit(pod *corev1.Pod) string {
 	for i := range pod.Status.InitContainerStatuses {
 		s := &pod.Status.InitContainerStatuses[i]
 		end := s.State.Terminated
-		if end == nil || end.ExitCode == 0 {
+		if end == nil || end.ExitCode == 0 || isNativeSidecar(pod, s.Name) {
 			continue
 		}
 		out := fmt.Sprintf("init container %q ended with exit code %d", s.Name, end.ExitCode)

@@ -379,6 +379,10 @@ func TestLostSandbox(t *testing.T) {
 			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: podspec.ContainerName, State: notCreated(w)}}
 		})
 	}
+	beside := doA(func(_ *world, pod *corev1.Pod) { // and its container that was to run beside the command ended with the node
+		pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{Name: "mesh", RestartPolicy: new(corev1.ContainerRestartPolicyAlways)})
+		pod.Status.InitContainerStatuses = append(pod.Status.InitContainerStatuses, corev1.ContainerStatus{Name: "mesh", State: exited(255, begin)})
+	})
 	for name, tc := range map[string]struct {
 		begin func(*world)
 		lost  bool
@@ -390,6 +394,7 @@ func TestLostSandbox(t *testing.T) {
 		"the inputs are there, and the command was not started":          {staged(exited(0, begin)), true, true},
 		"the inputs are there, and the command is about to be created":   {staged(exited(0, begin)), false, false},
 		"the inputs are being copied":                                    {staged(runs()), true, false},
+		"the inputs are there, and a native sidecar ended with its node": {func(w *world) { staged(exited(0, begin))(w); beside(w) }, true, true},
 		"the inputs could not be copied, and the Pod is about to fail":   {staged(exited(1, begin)), true, false},
 		"nothing was created, so that the kubelet makes another sandbox": {staged(notCreated(nil)), true, false},
 	} {
