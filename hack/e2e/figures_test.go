@@ -8,6 +8,7 @@ package e2e
 import (
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -200,18 +201,22 @@ func TestIdleManager(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(3 * time.Second) // what the stories before have left to do
-	const interval = 15 * time.Second
-	before := cpuTime(t, pid)
-	time.Sleep(interval)
-	cpu := float64(cpuTime(t, pid)-before) / float64(interval)
+	// The stories before may have left something to do, such as the deletion of their namespaces. A manager that is idle
+	// has an interval under the bound; one that polls has none.
+	const interval, most = 15 * time.Second, 6
+	cpu := math.Inf(1)
+	for n := 0; n < most && cpu > maxIdleCPU; n++ {
+		before := cpuTime(t, pid)
+		time.Sleep(interval)
+		cpu = min(cpu, float64(cpuTime(t, pid)-before)/float64(interval))
+	}
 	rss := residentSet(t, pid)
 	t.Logf("IDLE manager, %s: %.1f MiB resident, %.2f %% of a core", nodeKind(), float64(rss)/(1<<20), 100*cpu)
 	if rss > maxIdleRSS {
 		t.Errorf("resident set = %d bytes, want under %d", rss, maxIdleRSS)
 	}
 	if cpu > maxIdleCPU {
-		t.Errorf("processor time = %.2f %% of a core, want under %.0f %%", 100*cpu, 100*maxIdleCPU)
+		t.Errorf("processor time = %.2f %% of a core in the least of %d intervals of %s, want at most %.0f %%", 100*cpu, most, interval, 100*maxIdleCPU)
 	}
 }
 
