@@ -542,7 +542,7 @@ func TestWebhookPath(t *testing.T) {
 	must(t, c.Update(t.Context(), v))
 	eventually(t, func() error {
 		_, v := c.configurations(t)
-		if got := v.Webhooks[0].ClientConfig.Service.Path; got == nil || *got != want[1] {
+		if got := v.Webhooks[0].ClientConfig.Service.Path; got == nil || *got != want[2] {
 			return errors.New("the path was not put back")
 		}
 		return p.ready()
