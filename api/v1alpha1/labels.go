@@ -175,6 +175,8 @@ const (
 	MaxTerminateLength = 64 << 10
 	// MaxTasks is the highest number of tasks in a job.
 	MaxTasks = 5000
+	// MaxJobTemplates is how many TaskTemplates a job may name.
+	MaxJobTemplates = 50
 	// MaxTaskInstances is the highest number of instances in a job, over all tasks.
 	MaxTaskInstances = 100000
 	// MaxFailures is the length of status.failures.

@@ -51,6 +51,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("apply ten times", c.testApplyTenTimes)
 	t.Run("converted requests", c.testConverted)
 	t.Run("converted credentials", c.testConvertedCredentials)
+	t.Run("tasks from templates", c.testTaskTemplates)
 	t.Run("warnings", c.testWarnings)
 	t.Run("every code", c.testCodes)
 }

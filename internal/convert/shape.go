@@ -17,6 +17,7 @@ var exceptions = map[reflect.Type]map[string]string{
 	reflect.TypeFor[v1alpha1.InstanceTypeOptions](): {"cpu": "CPU"},
 	reflect.TypeFor[v1alpha1.AnonymousComputeEnv](): {"kubernetes": ""},
 	reflect.TypeFor[v1alpha1.ComputeEnvSpec]():      {"kubernetes": ""},
+	reflect.TypeFor[v1alpha1.Task]():                {"taskTemplate": ""},
 	reflect.TypeFor[v1alpha1.InternetAccessible]():  {"ipv4AddressType": "IPv4AddressType", "ipv6AddressType": "IPv6AddressType"},
 }
 

@@ -58,6 +58,7 @@ const (
 	TaskTemplateName               Code = "InvalidParameter.TaskTemplateName"
 	TaskTemplateNameTooLong        Code = "InvalidParameter.TaskTemplateNameTooLong"
 	TaskTemplateQuota              Code = "LimitExceeded.TaskTemplateQuota"
+	TaskTemplateNotFound           Code = "ResourceNotFound.TaskTemplate"
 )
 
 // Codes that every action of the vendor's API has.

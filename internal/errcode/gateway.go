@@ -54,7 +54,6 @@ const (
 	TaskTemplateIDMalformed       Code = "InvalidParameter.TaskTemplateIdMalformed"
 	AtLeastOneAttribute           Code = "InvalidParameterAtLeastOneAttribute"
 	UnsupportedInstanceChargeType Code = "InvalidParameterValue.UnsupportedBatchInstanceChargeType"
-	TaskTemplateNotFound          Code = "ResourceNotFound.TaskTemplate"
 )
 
 // GatewayEntry is what there is to say about a code that only the gateway answers with.
@@ -178,7 +177,5 @@ func templateTable() []GatewayEntry {
 			"Give at least one of name, description and task.", perAction},
 		{UnsupportedInstanceChargeType, "The filter `instance-charge-type` has a value other than POSTPAID_BY_HOUR and SPOTPAID.", "DescribeCvmZoneInstanceConfigInfos",
 			"Use one of the two.", perAction},
-		{TaskTemplateNotFound, "The namespace of the key has no template with the TaskTemplateId.", "ModifyTaskTemplate, DeleteTaskTemplates",
-			"Use a TaskTemplateId of DescribeTaskTemplates.", perAction},
 	}
 }

@@ -354,6 +354,14 @@ func Table() []Entry {
 			Source:   template,
 		},
 		{
+			Code:     TaskTemplateNotFound,
+			When:     "A task names a TaskTemplate that the namespace does not have, or by what cannot be the name of one. The gateway's ModifyTaskTemplate and DeleteTaskTemplates answer it for a TaskTemplateId that the namespace of the key does not have.",
+			Field:    "spec.job.tasks[].taskTemplate",
+			Example:  `taskTemplate: nowhere`,
+			WhatToDo: "Create the template first, or correct the name: `kubectl get tasktemplates` lists those of the namespace.",
+			Source:   template,
+		},
+		{
 			Code:     InvalidParameter,
 			When:     "A value has another type than its field: a text where a number is due. The converter says so; for a manifest the API server does, in its own words.",
 			Example:  `taskInstanceNum: many`,

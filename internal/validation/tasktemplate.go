@@ -67,6 +67,10 @@ func (c *checker) checkTaskTemplate(spec *v1alpha1.TaskTemplateSpec, path *field
 	task, p := []v1alpha1.Task{spec.TaskTemplateInfo}, path.Child("taskTemplateInfo")
 	c.checkTaskName(task, 0, taskNames{}, p)
 	c.checkInstanceNum(task, sumInstances(task), 0, p)
+	if task[0].TaskTemplate != "" {
+		c.fail(errcode.InvalidParameterValue, p, "taskTemplate", "must not be given: a TaskTemplate is complete and cannot name another")
+		task[0].TaskTemplate = ""
+	}
 	c.checkTask(&task[0], p)
 	c.checkTags(spec.Tags, path)
 }
@@ -78,4 +82,57 @@ func (v Validator) TaskTemplateWarnings(t *v1alpha1.TaskTemplate) []string {
 	w := &warner{subject: subject{job: job, offers: v.offers()}}
 	w.addTask(&job.Tasks[0], field.NewPath("spec", "taskTemplateInfo"))
 	return w.result()
+}
+
+// ValidateTaskTemplates returns what is wrong with the TaskTemplates that the tasks of a job name: their
+// number, their names and, unless exists is nil, which of them do not exist. It is asked before the
+// tasks are completed from their templates.
+func (v Validator) ValidateTaskTemplates(job *v1alpha1.BatchJob, exists func(name string) bool) []Problem {
+	c := v.checker(submitJob)
+	tasks := field.NewPath("spec", "job", "tasks")
+	names := map[string]bool{}
+	for i := range job.Spec.Job.Tasks {
+		name := job.Spec.Job.Tasks[i].TaskTemplate
+		if name == "" {
+			continue
+		}
+		names[name] = true
+		if c.checkTemplateName(name, tasks.Index(i)) && exists != nil && !exists(name) {
+			c.failTemplate(name, tasks.Index(i))
+		}
+	}
+	c.atMost(len(names), v1alpha1.MaxJobTemplates, "TaskTemplates in all tasks together", tasks, "")
+	return c.result()
+}
+
+// checkTemplateName checks the form of the name of a TaskTemplate. A task that is complete has it only as a record
+// of its source, so whether there is one is not asked here.
+func (c *checker) checkTemplateName(name string, path *field.Path) bool {
+	if name == "" || isObjectName(name) {
+		return true
+	}
+	c.failTemplate(name, path)
+	return false
+}
+
+func (c *checker) failTemplate(name string, path *field.Path) {
+	c.fail(errcode.TaskTemplateNotFound, path, "taskTemplate",
+		"must name a TaskTemplate of the job's namespace, got %s: create it first, or correct the name", quote(name))
+}
+
+// ValidateCompletedTasks returns the problem that the tasks of a job, completed from their templates, are larger
+// than a spec may be; nil if they are not. It looks no further than that limit, so it costs no more
+// than the largest job, however often a large template is named.
+func (v Validator) ValidateCompletedTasks(job *v1alpha1.BatchJob) []Problem {
+	size := 0
+	for i := range job.Spec.Job.Tasks {
+		size += encodedSize(taskShape, reflect.ValueOf(&job.Spec.Job.Tasks[i]).Elem())
+		if size > MaxSpecSize {
+			c := v.checker(submitJob)
+			c.fail(errcode.LimitExceeded, field.NewPath("spec", "job", "tasks"), "",
+				"must be at most %d bytes as JSON with what their TaskTemplates add, and are larger from tasks[%d] on", MaxSpecSize, i)
+			return c.result()
+		}
+	}
+	return nil
 }

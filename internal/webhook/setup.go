@@ -32,7 +32,8 @@ import (
 // and those annotations, so that a create needs no call; a cache needs list and watch.
 // The jobs and ComputeEnvs of a namespace are counted, and the first job with a token is found,
 // in the cache that the reconcilers have anyway. A ComputeEnv that was created a moment ago
-// is read from the API server. Of TaskTemplates a cache has the names, to count them.
+// is read from the API server. Of TaskTemplates a cache has the names, to count them; those that a
+// job names are read from the API server.
 //
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs;computeenvs;tasktemplates,verbs=get;list;watch
@@ -144,6 +145,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		quota:  q.jobs,
 		synced: hasSynced,
 	})
+	serve(completePath, &completionHandler{validator: o.Validator, access: access, templates: liveTemplates{live}})
 	serve(computeEnvPath, &computeEnvHandler{
 		validator: o.Validator, access: access, users: users{mgr.GetCache()}, quota: q.envs, synced: hasSynced,
 	})
@@ -191,12 +193,13 @@ func newQuotas(mgr ctrl.Manager, o Options, reader client.Reader) (*quotas, erro
 // Paths returns the paths that Setup serves, by the names of the webhooks in config/webhook.
 func Paths() map[string]string {
 	return map[string]string{
-		"batchjob-name.batchcompute.dev":     namePath,
-		"batchjob.batchcompute.dev":          batchJobPath,
-		"computeenv.batchcompute.dev":        computeEnvPath,
-		"computeenv-delete.batchcompute.dev": computeEnvPath,
-		"computeenv-scale.batchcompute.dev":  computeEnvPath,
-		"tasktemplate.batchcompute.dev":      templatePath,
+		"batchjob-name.batchcompute.dev":         namePath,
+		"batchjob-tasktemplate.batchcompute.dev": completePath,
+		"batchjob.batchcompute.dev":              batchJobPath,
+		"computeenv.batchcompute.dev":            computeEnvPath,
+		"computeenv-delete.batchcompute.dev":     computeEnvPath,
+		"computeenv-scale.batchcompute.dev":      computeEnvPath,
+		"tasktemplate.batchcompute.dev":          templatePath,
 	}
 }
 
