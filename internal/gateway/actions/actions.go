@@ -25,7 +25,7 @@ import (
 
 // Backend is what the actions work with.
 type Backend struct {
-	// Objects finds jobs and environments. Required.
+	// Objects finds jobs, environments and templates. Required.
 	Objects *objects.Finder
 	// Tenants makes the clients that act as the callers. Required.
 	Tenants *tenant.Clients
@@ -81,6 +81,11 @@ var table = map[string]action{
 	"TerminateComputeNode":          with(terminateComputeNode),
 	"TerminateComputeNodes":         with(terminateComputeNodes),
 
+	"CreateTaskTemplate":    with(createTaskTemplate),
+	"ModifyTaskTemplate":    with(modifyTaskTemplate),
+	"DeleteTaskTemplates":   with(deleteTaskTemplates),
+	"DescribeTaskTemplates": with(describeTaskTemplates),
+
 	"DescribeAvailableCvmInstanceTypes":  with(describeAvailableCvmInstanceTypes),
 	"DescribeCvmZoneInstanceConfigInfos": with(describeCvmZoneInstanceConfigInfos),
 	"DescribeInstanceCategories":         with(describeInstanceCategories),
@@ -92,9 +97,7 @@ var table = map[string]action{
 }
 
 // Pending are the actions of the API that are still to be built.
-var Pending = []string{
-	"CreateTaskTemplate", "ModifyTaskTemplate", "DeleteTaskTemplates", "DescribeTaskTemplates", "DescribeJobMonitorData",
-}
+var Pending = []string{"DescribeJobMonitorData"}
 
 // unsupported is the action that no cluster can do.
 func unsupported(why string) action {
