@@ -168,6 +168,7 @@ func (s *sdkCaller) jobs() {
 	if s.do("DescribeTaskLogs", ofTask+`, "TaskInstanceIndexes": [0]}`, &logs); len(logs.TaskInstanceLogSet) != 0 {
 		t.Errorf("the logs are %+v", logs)
 	}
+	s.refused("DescribeJobMonitorData", ofTask+`, "TaskInstanceIndex": 0, "MetricName": "CpuUsage"}`, "ResourceUnavailable")
 	await := func(state string) {
 		t.Helper()
 		eventually(t, func() error {

@@ -59,16 +59,17 @@ func with[T any](f func(ctx context.Context, c *call, in *T) (any, error)) actio
 
 // table are the actions by their names.
 var table = map[string]action{
-	"SubmitJob":             submitJob,
-	"DescribeJob":           with(describeJob),
-	"DescribeJobs":          with(describeJobs),
-	"DescribeJobSubmitInfo": with(describeJobSubmitInfo),
-	"DescribeTask":          with(describeTask),
-	"DescribeTaskLogs":      with(describeTaskLogs),
-	"TerminateJob":          with(terminateJob),
-	"TerminateTaskInstance": with(terminateTaskInstance),
-	"RetryJobs":             with(retryJobs),
-	"DeleteJob":             with(deleteJob),
+	"SubmitJob":              submitJob,
+	"DescribeJob":            with(describeJob),
+	"DescribeJobs":           with(describeJobs),
+	"DescribeJobSubmitInfo":  with(describeJobSubmitInfo),
+	"DescribeTask":           with(describeTask),
+	"DescribeTaskLogs":       with(describeTaskLogs),
+	"DescribeJobMonitorData": with(describeJobMonitorData),
+	"TerminateJob":           with(terminateJob),
+	"TerminateTaskInstance":  with(terminateTaskInstance),
+	"RetryJobs":              with(retryJobs),
+	"DeleteJob":              with(deleteJob),
 
 	"CreateComputeEnv":              createComputeEnv,
 	"ModifyComputeEnv":              with(modifyComputeEnv),
@@ -95,9 +96,6 @@ var table = map[string]action{
 	"CreateCpmComputeEnv": unsupported("there is no bare metal; create an environment with CreateComputeEnv, and choose its nodes by machine type"),
 	"DescribeCpmOsInfo":   unsupported("there is no bare metal, so there are no operating systems for it"),
 }
-
-// Pending are the actions of the API that are still to be built.
-var Pending = []string{"DescribeJobMonitorData"}
 
 // unsupported is the action that no cluster can do.
 func unsupported(why string) action {
