@@ -97,6 +97,7 @@ func TestSDKs(t *testing.T) {
 				s := &sdkCaller{t: t, sdk: sdk, call: signing, used: map[string]bool{}}
 				s.jobs()
 				s.envs()
+				s.templates()
 				s.others()
 				for _, action := range actions.Names() {
 					if !s.used[action] {
@@ -167,6 +168,7 @@ func (s *sdkCaller) jobs() {
 	if s.do("DescribeTaskLogs", ofTask+`, "TaskInstanceIndexes": [0]}`, &logs); len(logs.TaskInstanceLogSet) != 0 {
 		t.Errorf("the logs are %+v", logs)
 	}
+	s.refused("DescribeJobMonitorData", ofTask+`, "TaskInstanceIndex": 0, "MetricName": "CpuUsage"}`, "ResourceUnavailable")
 	await := func(state string) {
 		t.Helper()
 		eventually(t, func() error {
@@ -229,6 +231,34 @@ func (s *sdkCaller) envs() {
 	s.do("TerminateComputeNodes", ofEnv+`, "ComputeNodeIds": ["`+nodes[1].ComputeNodeID+`", "`+nodes[2].ComputeNodeID+`"]}`, nil)
 	s.refused("TerminateComputeNode", ofEnv+`, "ComputeNodeId": "`+nodes[1].ComputeNodeID+`"}`, "ResourceNotFound.ComputeNode")
 	s.do("DeleteComputeEnv", ofEnv+"}", nil)
+}
+
+// templates calls all actions on task templates.
+func (s *sdkCaller) templates() {
+	t := s.t
+	create := `{"TaskTemplateName": "%s", "TaskTemplateInfo": {"TaskName": "a", "TaskInstanceNum": 2, "Application": {"DeliveryForm": "LOCAL", "Command": "true"},
+		"ComputeEnv": {"EnvData": {"InstanceType": "S2.SMALL1"}}}}`
+	var template struct{ TaskTemplateID string }
+	s.do("CreateTaskTemplate", fmt.Sprintf(create, "frames"), &template)
+	s.refused("CreateTaskTemplate", fmt.Sprintf(create, strings.Repeat("x", 61)), "InvalidParameter.TaskTemplateNameTooLong")
+	ofTemplate := `{"TaskTemplateId": "` + template.TaskTemplateID + `"`
+	s.do("ModifyTaskTemplate", ofTemplate+`, "TaskTemplateDescription": "new"}`, nil)
+	s.refused("ModifyTaskTemplate", ofTemplate+`}`, "InvalidParameterAtLeastOneAttribute")
+	s.refused("ModifyTaskTemplate", ofTemplate+`, "TaskTemplateName": ":-)"}`, "InvalidParameter.TaskTemplateName")
+	var list struct {
+		TotalCount      int
+		TaskTemplateSet []struct {
+			TaskTemplateDescription string
+			TaskTemplateInfo        struct{ TaskInstanceNum int }
+		}
+	}
+	ids := `{"TaskTemplateIds": ["` + template.TaskTemplateID + `"]}`
+	if s.do("DescribeTaskTemplates", ids, &list); list.TotalCount != 1 || list.TaskTemplateSet[0].TaskTemplateDescription != "new" ||
+		list.TaskTemplateSet[0].TaskTemplateInfo.TaskInstanceNum != 2 {
+		t.Errorf("the templates are %+v", list)
+	}
+	s.do("DeleteTaskTemplates", ids, nil)
+	s.refused("DeleteTaskTemplates", ids, "ResourceNotFound.TaskTemplate")
 }
 
 // others calls the actions about machines, and those that no cluster can do.

@@ -42,6 +42,14 @@ func ToJSON(r *Request) (body []byte, notes []string) {
 	return indented.Bytes(), e.notes
 }
 
+// TaskToJSON returns a task as a request has it, without its credentials: those are in Secrets.
+func TaskToJSON(task *v1alpha1.Task) json.RawMessage {
+	e := &encoder{}
+	var b bytes.Buffer
+	e.json(&b, taskShape, reflect.ValueOf(task).Elem(), "")
+	return b.Bytes()
+}
+
 // json writes a value that is there. It recurses with the nesting of the types.
 func (e *encoder) json(b *bytes.Buffer, s *params.Shape, v reflect.Value, path string) {
 	if v.Kind() == reflect.Pointer {

@@ -41,6 +41,12 @@ func EnvID(uid types.UID) string {
 	return "env-" + hash(idLength, string(uid))
 }
 
+// TemplateID returns the identifier of the TaskTemplate with this UID in BatchCompute's form:
+// "task-tmpl-" and 8 characters of [0-9a-z].
+func TemplateID(uid types.UID) string {
+	return "task-tmpl-" + hash(idLength, string(uid))
+}
+
 // NodeID returns the identifier of a node of a ComputeEnv in BatchCompute's form: "node-" and 8 characters of [0-9a-z].
 // uid is that of the Pod that uses the node; for a node that is free, that of the ComputeEnv, with the node's number as
 // part.

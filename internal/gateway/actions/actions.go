@@ -25,7 +25,7 @@ import (
 
 // Backend is what the actions work with.
 type Backend struct {
-	// Objects finds jobs and environments. Required.
+	// Objects finds jobs, environments and templates. Required.
 	Objects *objects.Finder
 	// Tenants makes the clients that act as the callers. Required.
 	Tenants *tenant.Clients
@@ -59,16 +59,17 @@ func with[T any](f func(ctx context.Context, c *call, in *T) (any, error)) actio
 
 // table are the actions by their names.
 var table = map[string]action{
-	"SubmitJob":             submitJob,
-	"DescribeJob":           with(describeJob),
-	"DescribeJobs":          with(describeJobs),
-	"DescribeJobSubmitInfo": with(describeJobSubmitInfo),
-	"DescribeTask":          with(describeTask),
-	"DescribeTaskLogs":      with(describeTaskLogs),
-	"TerminateJob":          with(terminateJob),
-	"TerminateTaskInstance": with(terminateTaskInstance),
-	"RetryJobs":             with(retryJobs),
-	"DeleteJob":             with(deleteJob),
+	"SubmitJob":              submitJob,
+	"DescribeJob":            with(describeJob),
+	"DescribeJobs":           with(describeJobs),
+	"DescribeJobSubmitInfo":  with(describeJobSubmitInfo),
+	"DescribeTask":           with(describeTask),
+	"DescribeTaskLogs":       with(describeTaskLogs),
+	"DescribeJobMonitorData": with(describeJobMonitorData),
+	"TerminateJob":           with(terminateJob),
+	"TerminateTaskInstance":  with(terminateTaskInstance),
+	"RetryJobs":              with(retryJobs),
+	"DeleteJob":              with(deleteJob),
 
 	"CreateComputeEnv":              createComputeEnv,
 	"ModifyComputeEnv":              with(modifyComputeEnv),
@@ -81,6 +82,11 @@ var table = map[string]action{
 	"TerminateComputeNode":          with(terminateComputeNode),
 	"TerminateComputeNodes":         with(terminateComputeNodes),
 
+	"CreateTaskTemplate":    with(createTaskTemplate),
+	"ModifyTaskTemplate":    with(modifyTaskTemplate),
+	"DeleteTaskTemplates":   with(deleteTaskTemplates),
+	"DescribeTaskTemplates": with(describeTaskTemplates),
+
 	"DescribeAvailableCvmInstanceTypes":  with(describeAvailableCvmInstanceTypes),
 	"DescribeCvmZoneInstanceConfigInfos": with(describeCvmZoneInstanceConfigInfos),
 	"DescribeInstanceCategories":         with(describeInstanceCategories),
@@ -89,11 +95,6 @@ var table = map[string]action{
 	"DetachInstances":     unsupported("a cluster has no machines that were attached to an environment; drain the node and remove it from the cluster"),
 	"CreateCpmComputeEnv": unsupported("there is no bare metal; create an environment with CreateComputeEnv, and choose its nodes by machine type"),
 	"DescribeCpmOsInfo":   unsupported("there is no bare metal, so there are no operating systems for it"),
-}
-
-// Pending are the actions of the API that are still to be built.
-var Pending = []string{
-	"CreateTaskTemplate", "ModifyTaskTemplate", "DeleteTaskTemplates", "DescribeTaskTemplates", "DescribeJobMonitorData",
 }
 
 // unsupported is the action that no cluster can do.

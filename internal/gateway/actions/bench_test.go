@@ -20,7 +20,7 @@ import (
 
 // BenchmarkDescribeJobs lists 100 of 10,000 jobs, by a filter that half of them match.
 func BenchmarkDescribeJobs(b *testing.B) {
-	forJobs, _ := objects.Indexers()
+	forJobs, _, _ := objects.Indexers()
 	jobs := toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, forJobs)
 	begin := time.Now()
 	for i := range 10000 {

@@ -199,8 +199,9 @@ func TestDescribeJob(t *testing.T) {
 func TestDescribeJobThatTheCacheLacks(t *testing.T) {
 	w := newWorld(t)
 	id := w.submit(oneTask(""))
-	jobs, envs := objects.Indexers()
-	w.backend.Objects = objects.NewFinder(toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, jobs), toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, envs))
+	jobs, envs, templates := objects.Indexers()
+	w.backend.Objects = objects.NewFinder(toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, jobs), toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, envs),
+		toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, templates))
 	answer, err := w.as(w.identity(), "DescribeJob", `{"JobId": "`+id+`"}`)
 	if err != nil {
 		t.Fatal(answer, err)

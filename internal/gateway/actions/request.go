@@ -25,6 +25,12 @@ func firstProblem(err error) error {
 	return err
 }
 
+// isCode reports whether an error is a refusal with a code.
+func isCode(err error, code errcode.Code) bool {
+	var r *refusal.Refusal
+	return errors.As(err, &r) && r.Code == code
+}
+
 // filter is one condition of a list: any of the values. Several filters must all hold.
 // Source: BatchCompute, Filter.
 type filter struct {

@@ -1,7 +1,7 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package objects finds the jobs and ComputeEnvs of a namespace by the identifiers of the API, in the gateway's cache.
+// Package objects finds the jobs, ComputeEnvs and TaskTemplates of a namespace by the identifiers of the API, in the gateway's cache.
 //
 // The cache has all BatchJobs, but of each only what answers about jobs and tasks are made of: no commands, no machines
 // and no mappings. What needs the whole job reads it live.
@@ -32,15 +32,16 @@ const (
 // CacheOptions returns the options of the cache that New needs.
 func CacheOptions() map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
-		&v1alpha1.BatchJob{}:   {Transform: func(o any) (any, error) { return strip(o), nil }},
-		&v1alpha1.ComputeEnv{}: {Transform: cache.TransformStripManagedFields()},
+		&v1alpha1.BatchJob{}:     {Transform: func(o any) (any, error) { return strip(o), nil }},
+		&v1alpha1.ComputeEnv{}:   {Transform: cache.TransformStripManagedFields()},
+		&v1alpha1.TaskTemplate{}: {Transform: cache.TransformStripManagedFields()},
 	}
 }
 
-// Indexers returns the indexes of jobs and of ComputeEnvs. A job is found by the identifier that its UID gives. A job that
+// Indexers returns the indexes of jobs, of ComputeEnvs and of TaskTemplates. A job is found by the identifier that its UID gives. A job that
 // shows the result of an earlier one, which was deleted after its TTL, has that one's identifier in its status, and is
 // found by it as well.
-func Indexers() (jobs, envs toolscache.Indexers) {
+func Indexers() (jobs, envs, templates toolscache.Indexers) {
 	jobs = toolscache.Indexers{
 		byNamespace: toolscache.MetaNamespaceIndexFunc,
 		byID: indexOf(func(job *v1alpha1.BatchJob) []string {
@@ -61,7 +62,11 @@ func Indexers() (jobs, envs toolscache.Indexers) {
 		byNamespace: toolscache.MetaNamespaceIndexFunc,
 		byID:        indexOf(func(env *v1alpha1.ComputeEnv) []string { return []string{naming.EnvID(env.UID)} }),
 	}
-	return jobs, envs
+	templates = toolscache.Indexers{
+		byNamespace: toolscache.MetaNamespaceIndexFunc,
+		byID:        indexOf(func(t *v1alpha1.TaskTemplate) []string { return []string{naming.TemplateID(t.UID)} }),
+	}
+	return jobs, envs, templates
 }
 
 // indexOf returns an index by texts of objects of one kind.

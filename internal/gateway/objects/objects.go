@@ -28,6 +28,8 @@ import (
 var (
 	Jobs = schema.GroupResource{Group: v1alpha1.GroupVersion.Group, Resource: "batchjobs"}
 	Envs = schema.GroupResource{Group: v1alpha1.GroupVersion.Group, Resource: "computeenvs"}
+	// Templates are the TaskTemplates.
+	Templates = schema.GroupResource{Group: v1alpha1.GroupVersion.Group, Resource: "tasktemplates"}
 )
 
 // The forms of identifiers. Source: BatchCompute, samples of all actions.
@@ -53,24 +55,28 @@ const (
 
 // Finder finds objects. What it returns is shared with the cache and must not be changed.
 type Finder struct {
-	jobs, envs toolscache.Indexer
-	absent     *utilcache.LRUExpireCache // namespace/identifier
+	jobs, envs, templates toolscache.Indexer
+	absent                *utilcache.LRUExpireCache // namespace/identifier
 }
 
 // New returns a finder over a cache with CacheOptions, of all namespaces, that has not started.
 func New(ctx context.Context, c cache.Cache) (*Finder, error) {
-	forJobs, forEnvs := Indexers()
+	forJobs, forEnvs, forTemplates := Indexers()
 	jobs, err := indexerOf(ctx, c, &v1alpha1.BatchJob{}, forJobs)
 	if err != nil {
 		return nil, err
 	}
 	envs, err := indexerOf(ctx, c, &v1alpha1.ComputeEnv{}, forEnvs)
-	return NewFinder(jobs, envs), err
+	if err != nil {
+		return nil, err
+	}
+	templates, err := indexerOf(ctx, c, &v1alpha1.TaskTemplate{}, forTemplates)
+	return NewFinder(jobs, envs, templates), err
 }
 
 // NewFinder returns a finder over objects with Indexers.
-func NewFinder(jobs, envs toolscache.Indexer) *Finder {
-	return &Finder{jobs: jobs, envs: envs, absent: utilcache.NewLRUExpireCache(absentCount)}
+func NewFinder(jobs, envs, templates toolscache.Indexer) *Finder {
+	return &Finder{jobs: jobs, envs: envs, templates: templates, absent: utilcache.NewLRUExpireCache(absentCount)}
 }
 
 // found returns the objects that an index has for a key.

@@ -23,8 +23,9 @@ import (
 
 func newFinder(t testing.TB, jobs ...*v1alpha1.BatchJob) *Finder {
 	t.Helper()
-	forJobs, forEnvs := Indexers()
-	f := NewFinder(toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, forJobs), toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, forEnvs))
+	forJobs, forEnvs, forTemplates := Indexers()
+	f := NewFinder(toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, forJobs), toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, forEnvs),
+		toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, forTemplates))
 	for _, job := range jobs {
 		if err := f.jobs.Add(strip(job)); err != nil {
 			t.Fatal(err)
