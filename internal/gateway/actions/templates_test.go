@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -18,25 +17,6 @@ import (
 	"batchcompute.dev/operator/internal/gateway/tenant"
 	"batchcompute.dev/operator/internal/naming"
 )
-
-// allowTemplates gives the service account of callers the rights to templates.
-func (w *world) allowTemplates() {
-	w.t.Helper()
-	role := &rbacv1.Role{Rules: []rbacv1.PolicyRule{{
-		APIGroups: []string{v1alpha1.GroupVersion.Group}, Resources: []string{"tasktemplates"}, Verbs: []string{"create", "delete", "get", "list", "patch"},
-	}}}
-	role.Namespace, role.Name = w.ns, "templates"
-	w.must(w.Create(w.t.Context(), role))
-	binding := &rbacv1.RoleBinding{
-		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
-		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: w.ns, Name: v1alpha1.DefaultAPIServiceAccount}},
-	}
-	binding.Namespace, binding.Name = w.ns, role.Name
-	w.must(w.Create(w.t.Context(), binding))
-	w.eventually(func() error {
-		return w.client().List(w.t.Context(), &v1alpha1.TaskTemplateList{}, client.InNamespace(w.ns))
-	})
-}
 
 // describedTemplates are what is read of an answer of DescribeTaskTemplates.
 type describedTemplates struct {
@@ -50,7 +30,6 @@ type describedTemplates struct {
 
 func TestTemplates(t *testing.T) {
 	w := newWorld(t)
-	w.allowTemplates()
 	create := `{"TaskTemplateName": "frames", "TaskTemplateDescription": "d", "Tags": [{"Key": "k", "Value": "v"}], "TaskTemplateInfo": {"TaskName": "a",
 		"MaxRetryCount": 3, "Application": {"DeliveryForm": "LOCAL", "Command": "true", "Docker": {"User": "u", "Password": "p4ss-word", "Image": "i"}}}}`
 	var first, second struct{ TaskTemplateID string }
@@ -140,7 +119,6 @@ func (w *world) ownedSecrets(template *v1alpha1.TaskTemplate, want int) {
 
 func TestTemplatesRefused(t *testing.T) {
 	w := newWorld(t)
-	w.allowTemplates()
 	nobody := tenant.Identity{Namespace: w.ns, ServiceAccount: "nobody"}
 	if _, err := w.as(nobody, "DescribeTaskTemplates", `{}`); !isCode(err, errcode.UnauthorizedOperation) {
 		t.Errorf("an identity without rights: %v", err)
