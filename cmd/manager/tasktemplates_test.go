@@ -218,7 +218,7 @@ func (c *cluster) testNotCompleted(t *testing.T, s *submitter) {
 		_, err := s.create(t.Context(), shortJob, named("bypassed"))
 		if got := causes(err); !slices.Contains(got, "MissingParameter spec.job.tasks[0].application.command") {
 			_ = s.jobs.Delete(t.Context(), "bypassed", metav1.DeleteOptions{})
-			return fmt.Errorf("causes %q of %v", got, err)
+			return fmt.Errorf("causes %q: %w", got, err)
 		}
 		return nil
 	})

@@ -74,17 +74,18 @@ type taskPatch struct {
 
 // complete returns the patches of the tasks that name a template.
 func (h *completionHandler) complete(ctx context.Context, req admission.Request) ([]validation.Problem, []taskPatch, error) {
-	job, err := decode[v1alpha1.BatchJob](req.Object)
-	if err != nil {
+	job := new(v1alpha1.BatchJob)
+	if json.Unmarshal(req.Object.Raw, job) != nil {
 		return nil, nil, nil // the schema is checked after this webhook, and refuses what cannot be read here
 	}
 	var sources func(i int) *v1alpha1.Task
 	switch req.Operation {
 	case admissionv1.Create:
-		var problems []validation.Problem
-		if sources, problems, err = h.read(ctx, req, job); err != nil || len(problems) > 0 {
+		read, problems, err := h.read(ctx, req, job)
+		if err != nil || len(problems) > 0 {
 			return problems, nil, err
 		}
+		sources = read
 	case admissionv1.Update:
 		old, err := decode[v1alpha1.BatchJob](req.OldObject)
 		if err != nil {
