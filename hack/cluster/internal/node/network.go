@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
 )
@@ -85,7 +86,7 @@ func removeLink(name string) error {
 	if err == nil {
 		err = netlink.LinkDel(link)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, syscall.ENODEV) { // the kernel removes it as well, when the node's namespace has ended
 		return fmt.Errorf("removing the network interface %s: %w", name, err)
 	}
 	return nil
