@@ -137,6 +137,9 @@ func (s *Store) Put(ctx context.Context, bucket, key string, data []byte) error 
 	there, err := s.BucketExists(ctx, bucket)
 	if err == nil && !there {
 		err = s.MakeBucket(ctx, bucket, minio.MakeBucketOptions{Region: storeRegion})
+		if err != nil && minio.ToErrorResponse(err).Code == minio.BucketAlreadyOwnedByYou {
+			err = nil // somebody else has made it in between
+		}
 	}
 	if err == nil && key != "" {
 		_, err = s.PutObject(ctx, bucket, key, bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{})
