@@ -35,6 +35,7 @@ import (
 	"batchcompute.dev/operator/internal/gateway/actions"
 	"batchcompute.dev/operator/internal/gateway/keys"
 	"batchcompute.dev/operator/internal/gateway/objects"
+	"batchcompute.dev/operator/internal/gateway/stored"
 	"batchcompute.dev/operator/internal/gateway/tenant"
 	"batchcompute.dev/operator/internal/logging"
 	"batchcompute.dev/operator/internal/server"
@@ -154,7 +155,7 @@ func setUp(ctx context.Context, cfg *rest.Config, scheme *runtime.Scheme, offers
 	if err != nil {
 		return nil, nil, err
 	}
-	backend := &actions.Backend{Objects: finder, Tenants: tenant.NewClients(cfg, scheme), Catalog: offers.Current, Now: time.Now}
+	backend := &actions.Backend{Objects: finder, Tenants: tenant.NewClients(cfg, scheme), Catalog: offers.Current, Stored: stored.NewReader(), Now: time.Now}
 	handler, err := gateway.New(gateway.Options{
 		Keys: store, Actions: backend.Table(), Log: klog.FromContext(ctx), Registerer: ctrlmetrics.Registry, Now: time.Now,
 		Limits: o.limits, DefaultLimit: o.defaultLimit, Regions: o.regions, MaxInFlight: o.maxInFlight,

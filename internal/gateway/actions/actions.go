@@ -19,6 +19,7 @@ import (
 	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/gateway/objects"
 	"batchcompute.dev/operator/internal/gateway/refusal"
+	"batchcompute.dev/operator/internal/gateway/stored"
 	"batchcompute.dev/operator/internal/gateway/tenant"
 	"batchcompute.dev/operator/internal/params"
 )
@@ -31,6 +32,8 @@ type Backend struct {
 	Tenants *tenant.Clients
 	// Catalog is the catalogue of the operator. Required.
 	Catalog func() *catalog.Catalog
+	// Stored reads logs that were stored as objects. Required.
+	Stored *stored.Reader
 	// Now is the time. Required.
 	Now func() time.Time
 }

@@ -23,6 +23,7 @@ import (
 	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/gateway/objects"
 	"batchcompute.dev/operator/internal/gateway/refusal"
+	"batchcompute.dev/operator/internal/gateway/stored"
 	"batchcompute.dev/operator/internal/gateway/tenant"
 	"batchcompute.dev/operator/internal/params"
 	"batchcompute.dev/operator/internal/testutil/controlplane"
@@ -65,7 +66,7 @@ func newWorld(t *testing.T) *world {
 	}
 	offers, err := catalog.Parse([]byte("apiVersion: config.batchcompute.dev/v1alpha1\nkind: Catalog\ninstanceTypes:\n  S5.MEDIUM4: {cpu: 2, memory: 4Gi, category: GENERAL_3}\n  C3.LARGE8: {cpu: 4, memory: 8Gi, category: COMPUTE_3}\n"))
 	w.must(err)
-	w.backend = &Backend{Objects: finder, Tenants: tenant.NewClients(p.Config, p.Scheme), Catalog: func() *catalog.Catalog { return offers }, Now: time.Now}
+	w.backend = &Backend{Objects: finder, Tenants: tenant.NewClients(p.Config, p.Scheme), Catalog: func() *catalog.Catalog { return offers }, Stored: stored.NewReader(), Now: time.Now}
 	return w
 }
 

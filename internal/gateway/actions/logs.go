@@ -73,7 +73,7 @@ func describeTaskLogs(ctx context.Context, c *call, in *describeTaskLogsRequest)
 	if err != nil {
 		return nil, err
 	}
-	logs, count := c.logs(ctx, &task, indexes, pods), int64(task.Count())
+	logs, count := c.logs(ctx, job, &task, indexes, pods), int64(task.Count())
 	if in.TaskInstanceIndexes != nil {
 		count = int64(len(logs))
 	}
@@ -106,16 +106,26 @@ func (in *describeTaskLogsRequest) indexes(task *view.Task, page paging) ([]int,
 	return out, nil
 }
 
-// logs returns the logs of instances, in the order of the indexes. A log that cannot be read, as of a node that does not
-// answer, is left out like one that does not exist.
-func (c *call) logs(ctx context.Context, task *view.Task, indexes []int, pods view.Pods) []view.Log {
+// logs returns the logs of instances, in the order of the indexes: of an instance with a Pod from that, else from the
+// objects that it stored. A log that cannot be read, as of a node that does not answer, is left out like one that does not
+// exist.
+func (c *call) logs(ctx context.Context, job *v1alpha1.BatchJob, task *view.Task, indexes []int, pods view.Pods) []view.Log {
 	found := make([]*view.Streams, len(indexes))
 	var wg sync.WaitGroup
+	var gone []int
 	for i, index := range indexes {
-		if pod := pods[index]; pod != nil {
+		switch pod := pods[index]; {
+		case pod != nil:
 			wg.Go(func() { found[i] = c.streams(ctx, pod) })
+		case task.Redirect(index) != nil && task.WasIssued(index):
+			gone = append(gone, index)
 		}
 	}
+	wg.Go(func() {
+		for i, s := range c.storedStreams(ctx, job, task, gone) {
+			found[slices.Index(indexes, gone[i])] = &s
+		}
+	})
 	wg.Wait()
 	out := []view.Log{}
 	for i, index := range indexes {

@@ -201,6 +201,13 @@ func (t *Task) MayHavePods(indexes []int) bool {
 	return err != nil || slices.ContainsFunc(indexes, func(i int) bool { return !s.unissued.Contains(i) && !s.retrying.Contains(i) })
 }
 
+// WasIssued reports whether an attempt of an instance was started in this run of the job, so that what it stored may be
+// there. It is false if the status cannot be read.
+func (t *Task) WasIssued(index int) bool {
+	s, err := t.sets()
+	return err == nil && !s.unissued.Contains(index)
+}
+
 // IsFinal reports whether an instance has ended and is neither retried nor interrupted.
 func (t *Task) IsFinal(index int) (bool, error) {
 	s, err := t.sets()
