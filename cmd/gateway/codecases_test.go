@@ -59,7 +59,7 @@ func submitCodes() []codeCase {
 	ordinary := func(code string) codeCase { c := ofJob(code, "", inline); c.shown = "any job"; return c }
 	zone := ordinary("InvalidParameterValue.UnavailableZone")
 	zone.body = strings.Replace(zone.body, `"Zone": "z"`, `"Zone": "nowhere"`, 1)
-	zone.shown = `"Placement": {"Zone": "nowhere"}, with an operator that rejects unknown zones`
+	zone.shown, zone.given = `"Placement": {"Zone": "nowhere"}`, strictZones
 	return append(ofTask(func(code, task string) codeCase { return ofJob(code, "", task) }),
 		again(noAPIServer, ordinary("InternalError")),
 		cannot("InternalError.CallCvm", noMachines), cannot("InternalError.CallCam", noCAM), cannot("InternalError.CallTagAPI", noTags),
@@ -148,7 +148,7 @@ func createEnvCodes() []codeCase {
 	}
 	zone := ordinary(nothing, "InvalidParameterValue.UnavailableZone")
 	zone.body = strings.Replace(zone.body, `"Zone": "z"`, `"Zone": "nowhere"`, 1)
-	zone.shown = `"Placement": {"Zone": "nowhere"}, with an operator that rejects unknown zones`
+	zone.shown, zone.given = `"Placement": {"Zone": "nowhere"}`, strictZones
 	return []codeCase{
 		ordinary(noAPIServer, "InternalError"), cannot("InternalError.CallCam", noCAM), cannot("InternalError.CallCvm", noMachines), cannot("InternalError.CallTagAPI", noTags),
 		ofEnv("InvalidParameter.CvmParameters", `"EnvData": {"InstanceChargeType": "FREE"}`),

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -90,6 +91,7 @@ A code that is not in the vendor's list of the action is marked with *.
 	all := codeCases()
 	for _, action := range actions.Names() {
 		fmt.Fprintf(&b, "\n## %s\n\n| code | provoked by, or why it cannot occur |\n|---|---|\n", action)
+		slices.SortFunc(all[action], func(a, b codeCase) int { return cmp.Compare(a.code, b.code) })
 		for _, c := range all[action] {
 			mark := " \\*"
 			if slices.Contains(strings.Fields(vendorCodes[action]), c.code) {
@@ -136,10 +138,13 @@ func (c codeCase) cell() string {
 	return strings.ReplaceAll(shown, "|", `\|`)
 }
 
+// nodeInZ is a node in the zone of all requests.
+const nodeInZ = "node-in-z"
+
 // TestCodes provokes each code of each action that can occur, with the vendor's SDK, unmodified.
 func TestCodes(t *testing.T) {
 	c := startCluster(t, "--unknown-zones=reject")
-	must(t, c.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-in-z", Labels: map[string]string{corev1.LabelTopologyZone: "z"}}}))
+	must(t, c.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeInZ, Labels: map[string]string{corev1.LabelTopologyZone: "z"}}}))
 	plain := append([]string{"--tls-cert-dir="}, noLimits...)
 	proxy := c.startFailing(t)
 	r, behind := c.startGateway(t, plain...), c.startGatewayAt(t, proxy.kubeconfig, plain...)
@@ -148,12 +153,18 @@ func TestCodes(t *testing.T) {
 		replica.url = strings.Replace(replica.url, "https", "http", 1)
 	}
 	s.keys[nothing] = c.newCaller(t, r)
-	s.keys[noManager] = s.keys[nothing]
+	s.keys[noManager], s.keys[strictZones] = s.keys[nothing], s.keys[nothing]
 	s.keys[noAPIServer] = c.newCaller(t, behind)
 	s.keys[oneEach] = s.newFull(r)
 	s.keys[noSubmit] = s.newReader(r)
 	places := s.newPlaces()
 	proxy.failing.Store(true)
+	eventually(t, func() error { // what the caller may read is known for a while
+		if code, _ := s.ask(noAPIServer, "DescribeJobs", "{}", false); code != "InternalError" {
+			return fmt.Errorf("%q, want InternalError", code)
+		}
+		return nil
+	})
 	all := codeCases()
 	run := func(g given) {
 		for _, action := range actions.Names() {
@@ -225,12 +236,11 @@ func (s *codeCaller) newPlaces() map[string]string {
 		worn.Annotations = map[string]string{v1alpha1.AnnotationTerminatedNodes: strings.Join(gone, ",")}
 	})
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-		Namespace: d.namespace, Name: "terminating", Finalizers: []string{"example.com/kept"},
-		Labels: map[string]string{v1alpha1.LabelEnvID: naming.EnvID(env.UID), v1alpha1.LabelTracked: "true"},
+		Namespace: d.namespace, Name: "terminating", Labels: map[string]string{v1alpha1.LabelEnvID: naming.EnvID(env.UID), v1alpha1.LabelTracked: "true"},
 	}}
-	pod.Spec.Containers = []corev1.Container{{Name: "task", Image: "busybox"}}
+	pod.Spec.NodeName, pod.Spec.Containers = nodeInZ, []corev1.Container{{Name: "task", Image: "busybox"}}
 	must(s.t, s.c.Create(s.t.Context(), pod))
-	must(s.t, s.c.Delete(s.t.Context(), pod))
+	must(s.t, s.c.Delete(s.t.Context(), pod, client.GracePeriodSeconds(3600))) // no kubelet ends it
 	s.await("DescribeJob", `{"JobId": "`+job.JobID+`"}`, `"JobState":"RUNNABLE"`)
 	s.await("DescribeJob", `{"JobId": "`+usedJob.JobID+`"}`, `"JobState":"RUNNABLE"`)
 	s.await("DescribeComputeEnv", `{"EnvId": "`+naming.EnvID(deleted.UID)+`"}`, `"NextAction":"DELETING"`)

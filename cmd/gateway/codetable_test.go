@@ -93,6 +93,7 @@ const (
 	noAPIServer given = "the API server answers every request with status 500"
 	noSubmit    given = "the key's service account lacks the verb `submit`"
 	oneEach     given = "the namespace's quotas are 1, and used"
+	strictZones given = "the operator refuses unknown zones"
 	noManager   given = "no operator has looked at the job yet"
 )
 
