@@ -70,10 +70,11 @@ type cluster struct {
 	env            *envtest.Environment
 	kubectl, admin string
 	gateway        string // kubeconfig
+	manager        *exec.Cmd
 }
 
-// startCluster starts an API server, etcd and the manager, or skips the test where there are none.
-func startCluster(t testing.TB) *cluster {
+// startCluster starts an API server, etcd and the manager with more flags, or skips the test where there are none.
+func startCluster(t testing.TB, flags ...string) *cluster {
 	t.Helper()
 	assets := os.Getenv("KUBEBUILDER_ASSETS")
 	if assets == "" {
@@ -101,7 +102,7 @@ func startCluster(t testing.TB) *cluster {
 	must(t, err)
 	c.apply(t)
 	c.gateway = c.kubeconfig(t, gatewayUser, "system:serviceaccounts", "system:authenticated")
-	c.startManager(t)
+	c.startManager(t, flags)
 	return c
 }
 
@@ -138,7 +139,7 @@ func (c *cluster) apply(t testing.TB) {
 }
 
 // startManager builds the manager, starts it, and waits until the API server calls its webhook.
-func (c *cluster) startManager(t testing.TB) {
+func (c *cluster) startManager(t testing.TB, flags []string) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "manager")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../manager").CombinedOutput(); err != nil {
@@ -146,9 +147,10 @@ func (c *cluster) startManager(t testing.TB) {
 	}
 	addresses, err := freeport.Addresses(3)
 	must(t, err)
-	launch(t, exec.Command(program, "--kubeconfig", c.kubeconfig(t, managerUser, "system:serviceaccounts", "system:authenticated"),
-		"--catalog=../../config/manager/catalog.yaml", "--webhook-bind-address", addresses[0], "--webhook-url", "https://"+addresses[0],
-		"--health-probe-bind-address", addresses[1], "--metrics-bind-address", addresses[2]))
+	c.manager = exec.Command(program, append([]string{"--kubeconfig", c.kubeconfig(t, managerUser, "system:serviceaccounts", "system:authenticated"),
+		"--catalog=../../config/manager/catalog.yaml", "--webhook-bind-address", addresses[0], "--webhook-url", "https://" + addresses[0],
+		"--health-probe-bind-address", addresses[1], "--metrics-bind-address", addresses[2]}, flags...)...)
+	launch(t, c.manager)
 	eventually(t, func() error { return ready(addresses[1]) })
 	eventually(t, func() error {
 		job := &v1alpha1.BatchJob{ObjectMeta: metav1.ObjectMeta{Namespace: "default", GenerateName: "reached-"}}
@@ -243,8 +245,13 @@ func (c *cluster) startProxy(t testing.TB, path string) *proxy {
 	server := httptest.NewServer(reverse)
 	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
 	p.kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
-	must(t, os.WriteFile(p.kubeconfig, fmt.Appendf(nil, "apiVersion: v1\nkind: Config\ncurrent-context: x\ncontexts: [{name: x, context: {cluster: x}}]\nclusters: [{name: x, cluster: {server: %q}}]\n", server.URL), 0o600))
+	must(t, os.WriteFile(p.kubeconfig, kubeconfigOf(server.URL), 0o600))
 	return p
+}
+
+// kubeconfigOf is a kubeconfig for a server that asks for no credentials.
+func kubeconfigOf(server string) []byte {
+	return fmt.Appendf(nil, "apiVersion: v1\nkind: Config\ncurrent-context: x\ncontexts: [{name: x, context: {cluster: x}}]\nclusters: [{name: x, cluster: {server: %q}}]\n", server)
 }
 
 // hold keeps an answer until the test releases it.
