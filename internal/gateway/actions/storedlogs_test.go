@@ -170,12 +170,9 @@ func TestStoredLogs(t *testing.T) {
 // TestStoredLogsOfStores: a store that does not serve makes streams null, and neither an error nor other streams.
 func TestStoredLogsOfStores(t *testing.T) {
 	var fault atomic.Pointer[s3test.Fault]
-	var mu sync.Mutex
-	var asked []string
+	var asked atomic.Int32
 	w := newStoredWorld(t, "", func(_ int, r *http.Request) s3test.Fault {
-		mu.Lock()
-		defer mu.Unlock()
-		asked = append(asked, r.URL.Path)
+		asked.Add(1)
 		if f := fault.Load(); f != nil && strings.HasSuffix(r.URL.Path, "/e-0") {
 			return *f
 		}
@@ -191,10 +188,10 @@ func TestStoredLogsOfStores(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fault.Store(&f)
-			asked = nil
+			asked.Store(0)
 			w.check(w.logs(w.id), [2]string{"output", ""}, [2]string{"", "failed"})
-			if len(asked) != 4 {
-				t.Errorf("the requests are %q", asked)
+			if n := asked.Load(); n != 4 {
+				t.Errorf("%d requests for 4 objects", n)
 			}
 		})
 	}
