@@ -19,6 +19,7 @@ func jobCodes() map[string][]codeCase {
 			by("ResourceNotFound.Task", `{"JobId": "{job}", "TaskName": "b", "TaskInstanceIndex": 0, "MetricName": "CpuUsage"}`),
 			by("ResourceNotFound.TaskInstance", `{"JobId": "{job}", "TaskName": "a", "TaskInstanceIndex": 9, "MetricName": "CpuUsage"}`),
 			by("InvalidParameterValue", `{"JobId": "{job}", "TaskName": "a", "TaskInstanceIndex": 0, "MetricName": "GpuUsage"}`),
+			when(noMetrics, "ResourceUnavailable", `{"JobId": "{job}", "TaskName": "a", "TaskInstanceIndex": 0, "MetricName": "CpuUsage"}`),
 		),
 		"DescribeJobs": append(ofList("JobIds", "InvalidParameter.JobIdMalformed", "InvalidParameterValue.LimitExceeded"),
 			cannot("InvalidZone.MismatchRegion", noZoneRegion)),

@@ -34,6 +34,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/errcode"
 	"batchcompute.dev/operator/internal/gateway/actions"
 	"batchcompute.dev/operator/internal/naming"
 	"batchcompute.dev/operator/internal/testutil/sdkcall"
@@ -71,6 +72,21 @@ func TestCodesAreComplete(t *testing.T) {
 	for _, action := range slices.Concat(slices.Collect(maps.Keys(all)), slices.Collect(maps.Keys(vendorCodes))) {
 		if !slices.Contains(actions.Names(), action) {
 			t.Errorf("there is no action %s", action)
+		}
+	}
+}
+
+// TestGatewayTable: each code about an action that only the gateway has is provoked for one.
+func TestGatewayTable(t *testing.T) {
+	provoked := map[string]bool{}
+	for _, cases := range codeCases() {
+		for _, c := range cases {
+			provoked[c.code] = provoked[c.code] || c.cannot == ""
+		}
+	}
+	for _, e := range errcode.GatewayTable() {
+		if e.Actions != "all" && !provoked[string(e.Code)] {
+			t.Errorf("%s: no action answers it", e.Code)
 		}
 	}
 }
@@ -153,7 +169,9 @@ func TestCodes(t *testing.T) {
 		replica.url = strings.Replace(replica.url, "https", "http", 1)
 	}
 	s.keys[nothing] = c.newCaller(t, r)
-	s.keys[noManager], s.keys[strictZones] = s.keys[nothing], s.keys[nothing]
+	for _, g := range []given{noManager, noMetrics, strictZones} {
+		s.keys[g] = s.keys[nothing]
+	}
 	s.keys[noAPIServer] = c.newCaller(t, behind)
 	s.keys[oneEach] = s.newFull(r)
 	s.keys[noSubmit] = s.newReader(r)

@@ -94,6 +94,7 @@ const (
 	noSubmit    given = "the key's service account lacks the verb `submit`"
 	oneEach     given = "the namespace's quotas are 1, and used"
 	strictZones given = "the operator refuses unknown zones"
+	noMetrics   given = "the cluster has no metrics API"
 	noManager   given = "no operator has looked at the job yet"
 )
 

@@ -10,7 +10,6 @@ const (
 	SignatureExpire          Code = "AuthFailure.SignatureExpire"
 	SignatureFailure         Code = "AuthFailure.SignatureFailure"
 	TokenFailure             Code = "AuthFailure.TokenFailure"
-	AuthUnauthorized         Code = "AuthFailure.UnauthorizedOperation"
 	InvalidAction            Code = "InvalidAction"
 	InvalidRequest           Code = "InvalidRequest"
 	NoSuchVersion            Code = "NoSuchVersion"
@@ -23,30 +22,26 @@ const (
 
 // Codes of the actions on jobs, beside those of SubmitJob.
 const (
-	InvalidFilter               Code = "InvalidFilter"
-	InvalidFilterValue          Code = "InvalidParameterValue.InvalidFilter"
-	JobIDMalformed              Code = "InvalidParameter.JobIdMalformed"
-	JobInUse                    Code = "ResourceInUse.Job"
-	JobNotFound                 Code = "ResourceNotFound.Job"
-	TaskNotFound                Code = "ResourceNotFound.Task"
-	TaskInstanceNotFound        Code = "ResourceNotFound.TaskInstance"
-	ResourceNotFound            Code = "ResourceNotFound"
-	ResourceUnavailable         Code = "ResourceUnavailable"
-	TerminateOperationWithEnvID Code = "UnsupportedOperation.TerminateOperationWithEnvId"
+	InvalidFilter        Code = "InvalidFilter"
+	InvalidFilterValue   Code = "InvalidParameterValue.InvalidFilter"
+	JobIDMalformed       Code = "InvalidParameter.JobIdMalformed"
+	JobInUse             Code = "ResourceInUse.Job"
+	JobNotFound          Code = "ResourceNotFound.Job"
+	TaskNotFound         Code = "ResourceNotFound.Task"
+	TaskInstanceNotFound Code = "ResourceNotFound.TaskInstance"
+	ResourceUnavailable  Code = "ResourceUnavailable"
 )
 
 // Codes of the actions on ComputeEnvs.
 const (
-	ComputeNodeIDMalformed           Code = "InvalidParameter.ComputeNodeIdMalformed"
-	InstanceTypesEmpty               Code = "InvalidParameterValue.InstanceTypesEmpty"
-	ResourceType                     Code = "InvalidParameterValue.ResourceType"
-	ComputeNodeNotFound              Code = "ResourceNotFound.ComputeNode"
-	AcceptOtherRequest               Code = "UnsupportedOperation.AcceptOtherRequest"
-	ComputeEnvAcceptOtherRequest     Code = "UnsupportedOperation.ComputeEnvAcceptOtherRequest"
-	ComputeEnvOperation              Code = "UnsupportedOperation.ComputeEnvOperation"
-	ComputeNodeForbidTerminate       Code = "UnsupportedOperation.ComputeNodeForbidTerminate"
-	ComputeNodeIsTerminating         Code = "UnsupportedOperation.ComputeNodeIsTerminating"
-	NotEnoughComputeNodesToTerminate Code = "UnsupportedOperation.NotEnoughComputeNodesToTerminate"
+	ComputeNodeIDMalformed       Code = "InvalidParameter.ComputeNodeIdMalformed"
+	InstanceTypesEmpty           Code = "InvalidParameterValue.InstanceTypesEmpty"
+	ResourceType                 Code = "InvalidParameterValue.ResourceType"
+	ComputeNodeNotFound          Code = "ResourceNotFound.ComputeNode"
+	ComputeEnvAcceptOtherRequest Code = "UnsupportedOperation.ComputeEnvAcceptOtherRequest"
+	ComputeEnvOperation          Code = "UnsupportedOperation.ComputeEnvOperation"
+	ComputeNodeForbidTerminate   Code = "UnsupportedOperation.ComputeNodeForbidTerminate"
+	ComputeNodeIsTerminating     Code = "UnsupportedOperation.ComputeNodeIsTerminating"
 )
 
 // Codes of the actions on task templates, and of the catalogue.
@@ -74,7 +69,7 @@ const (
 	perAction   = "BatchCompute, error codes of the action"
 	allActions  = "all"
 	listActions = "DescribeJobs, DescribeTask, DescribeComputeEnvs and the other lists"
-	manyNodes   = "TerminateComputeNode, TerminateComputeNodes, ModifyComputeEnv"
+	manyNodes   = "TerminateComputeNode, TerminateComputeNodes"
 )
 
 // GatewayTable returns one entry for each code that only the gateway answers with, in the order of the
@@ -98,8 +93,6 @@ func callTable() []GatewayEntry {
 			"Check the secretKey, and that nothing between client and gateway changes the request, its host included.", common},
 		{TokenFailure, "The key has a token, and that of the request is absent or another.", allActions,
 			"Send the token that belongs to the key.", common},
-		{AuthUnauthorized, "The cluster does not let the key's service account do this.", allActions,
-			"Have a role bound to the service account that the key names.", common},
 		{InvalidAction, "There is no action of this name.", allActions,
 			"Correct the name.", common},
 		{InvalidRequest, "The body is of a type other than application/json and application/x-www-form-urlencoded, cannot be read to its end, or has a query beside it.", allActions,
@@ -131,41 +124,33 @@ func jobTable() []GatewayEntry {
 			"Wait for the end of the job, or terminate it.", perAction},
 		{JobNotFound, "The namespace of the key has no job with the JobId.", "all that take a JobId",
 			"Check the JobId and the key; a job that was deleted is not known any more.", perAction},
-		{TaskNotFound, "The job has no task of this name, or there is no such job.", "DescribeTask, DescribeTaskLogs, TerminateTaskInstance",
+		{TaskNotFound, "The job has no task of this name, or there is no such job.", "DescribeTask, DescribeTaskLogs, DescribeJobMonitorData",
 			"Use a TaskName of DescribeJob.", perAction},
-		{TaskInstanceNotFound, "The task has no instance with this index, or there is no such task or job.", "DescribeTaskLogs, TerminateTaskInstance",
+		{TaskInstanceNotFound, "The task has no instance with this index, or there is no such task or job.", "DescribeTaskLogs, DescribeJobMonitorData, TerminateTaskInstance",
 			"Use an index of DescribeTask.", perAction},
-		{ResourceNotFound, "Something else that the request names does not exist.", allActions,
-			"Use a name that the message names.", common},
 		{ResourceUnavailable, "What the action reads from is not there at the moment, such as the cluster's metrics API.", "DescribeJobMonitorData, DescribeTaskLogs",
 			"Try again, or have the cluster's administrator install it.", common},
-		{TerminateOperationWithEnvID, "The instance runs on a node of a ComputeEnv and cannot be terminated.", "TerminateJob, TerminateTaskInstance",
-			"Wait for its end.", perAction},
 	}
 }
 
 func envTable() []GatewayEntry {
 	return []GatewayEntry{
-		{ComputeNodeIDMalformed, "A ComputeNodeId is not `node-` and 8 characters of a-z and 0-9.", "TerminateComputeNode, TerminateComputeNodes, DescribeComputeEnvActivities",
+		{ComputeNodeIDMalformed, "A ComputeNodeId is not `node-` and 8 characters of a-z and 0-9.", manyNodes + ", DescribeComputeEnvActivities",
 			"Use a ComputeNodeId of DescribeComputeEnv.", perAction},
 		{InstanceTypesEmpty, "The list of machine types is empty.", "ModifyComputeEnv",
 			"Name at least one type.", perAction},
 		{ResourceType, "The filter `resource-type` has a value other than CVM and CPM.", "DescribeComputeEnvs",
 			"Use one of the two.", perAction},
-		{ComputeNodeNotFound, "The ComputeEnv has no such node.", "TerminateComputeNode, TerminateComputeNodes",
+		{ComputeNodeNotFound, "The ComputeEnv has no such node.", manyNodes,
 			"Use a ComputeNodeId of DescribeComputeEnv.", perAction},
-		{AcceptOtherRequest, "A change of the ComputeEnv is not finished.", "ModifyComputeEnv, DeleteComputeEnv, " + manyNodes,
-			"Try again later.", perAction},
 		{ComputeEnvAcceptOtherRequest, "The ComputeEnv is being deleted.", "ModifyComputeEnv, DeleteComputeEnv, " + manyNodes,
 			"Nothing; it will be gone.", perAction},
-		{ComputeEnvOperation, "The ComputeEnv is in use and the action is not possible.", "DeleteComputeEnv, TerminateComputeNode",
+		{ComputeEnvOperation, "Jobs use the ComputeEnv.", "DeleteComputeEnv",
 			"Wait for the jobs that the message names, or terminate them.", perAction},
-		{ComputeNodeForbidTerminate, "The node is in a state in which it cannot be terminated.", "DeleteComputeEnv, " + manyNodes,
-			"Try again later.", perAction},
-		{ComputeNodeIsTerminating, "The node is being terminated.", "TerminateComputeNode, TerminateComputeNodes",
+		{ComputeNodeForbidTerminate, "Too many free nodes of the ComputeEnv were terminated one by one.", manyNodes,
+			"Lower DesiredComputeNodeCount with ModifyComputeEnv.", perAction},
+		{ComputeNodeIsTerminating, "The node is being terminated.", manyNodes,
 			"Nothing; it will be gone.", perAction},
-		{NotEnoughComputeNodesToTerminate, "Fewer nodes can be terminated than the request asks for.", "ModifyComputeEnv",
-			"Try again later, or ask for more nodes.", perAction},
 	}
 }
 
