@@ -10,6 +10,7 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -74,8 +75,8 @@ type taskPatch struct {
 
 // complete returns the patches of the tasks that name a template.
 func (h *completionHandler) complete(ctx context.Context, req admission.Request) ([]validation.Problem, []taskPatch, error) {
-	job := new(v1alpha1.BatchJob)
-	if json.Unmarshal(req.Object.Raw, job) != nil {
+	job, ok := readJob(req.Object)
+	if !ok {
 		return nil, nil, nil // the schema is checked after this webhook, and refuses what cannot be read here
 	}
 	var sources func(i int) *v1alpha1.Task
@@ -109,6 +110,12 @@ func (h *completionHandler) complete(ctx context.Context, req admission.Request)
 		}
 	}
 	return h.validator.ValidateCompletedTasks(job), patches, nil
+}
+
+// readJob returns a job, and false for JSON that does not fit the type.
+func readJob(raw runtime.RawExtension) (*v1alpha1.BatchJob, bool) {
+	job, err := decode[v1alpha1.BatchJob](raw)
+	return job, err == nil
 }
 
 // read returns what the tasks of a new job are completed from. A template is read for a caller who may
