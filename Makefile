@@ -7,9 +7,11 @@ CLUSTER ?= local
 NODE ?= auto
 # The local cluster's name.
 NAME ?= demo
-# The operator's image, and that of the agent in the Pods of tasks with data.
+# The operator's image, which has the gateway as well, and that of the agent in the Pods of tasks with data.
 IMAGE ?= batchcompute-operator:dev
 AGENT_IMAGE ?= batchcompute-agent:dev
+# Whether `make deploy` deploys the gateway too. Its certificate is made unless the Secret is there: see docs/gateway.md.
+GATEWAY ?= false
 # How large the agent's image may be: nodes pull it before they start a task. Unit: bytes.
 AGENT_IMAGE_BYTES := 10000000
 # Where the API server finds the webhook of `make run`.
@@ -205,10 +207,10 @@ verify: ## Check that the tree is generated, tidy, formatted and lint-free; chan
 ##@ Build and run
 
 .PHONY: build
-build: bin/manager bin/linux/agent bin/cluster ## Build the manager, the agent and the tools into bin/.
+build: bin/manager bin/gateway bin/linux/agent bin/cluster ## Build the manager, the gateway, the agent and the tools into bin/.
 
 .PHONY: image
-image: bin/image.tar bin/agent.tar ## Pack the manager and the agent as images, bin/image.tar and bin/agent.tar.
+image: bin/image.tar bin/agent.tar ## Pack the manager with the gateway, and the agent, as images: bin/image.tar and bin/agent.tar.
 
 .PHONY: run
 run: bin/manager bin/cluster ## Run the manager on this machine against the cluster, webhook included.
@@ -225,14 +227,14 @@ install: bin/cluster ## Install the CRDs into the cluster.
 	$(use_cluster); kubectl apply --server-side -k config/crd
 
 .PHONY: deploy
-deploy: bin/cluster bin/deploy ## Deploy the operator into the cluster; IMAGE and AGENT_IMAGE name it for CLUSTER=existing.
-	bin/deploy --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME) --image=$(IMAGE) --agent-image=$(AGENT_IMAGE)
+deploy: bin/cluster bin/deploy ## Deploy the operator into the cluster; IMAGE and AGENT_IMAGE name it for CLUSTER=existing, GATEWAY=true adds the gateway.
+	bin/deploy --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME) --image=$(IMAGE) --agent-image=$(AGENT_IMAGE) --gateway=$(GATEWAY)
 
 .PHONY: undeploy
 undeploy: bin/cluster ## Remove the operator, its CRDs and with them every job.
 	$(use_cluster); \
 	kubectl delete --ignore-not-found --wait -f config/crd/bases; \
-	kubectl delete --ignore-not-found -k config/default; \
+	kubectl delete --ignore-not-found -k config/default-gateway; \
 	go run ./cmd/kubectl-batchjob release-finalizers --all-namespaces
 
 .PHONY: clean
@@ -242,7 +244,7 @@ clean: ## Remove what was built here; caches outside the tree stay.
 ##@ Local cluster
 
 .PHONY: demo
-demo: bin/cluster bin/demo ## Bring up a cluster, deploy the operator, run the samples.
+demo: bin/cluster bin/demo bin/sdk-demo bin/kubectl-batchjob ## Bring up a cluster, deploy the operator, run the samples, and a program with the vendor's SDK.
 	@bin/demo --cluster=$(CLUSTER) --node=$(NODE) --name=$(NAME) --image=$(IMAGE) --agent-image=$(AGENT_IMAGE)
 
 .PHONY: demo-down
@@ -268,14 +270,21 @@ endif
 .PHONY: FORCE
 FORCE:
 
-bin/manager: FORCE
-	@hack/progress.sh $@ env $(GO_BUILD) -o $@ ./cmd/manager
+bin/manager bin/gateway: FORCE
+	@hack/progress.sh $@ env $(GO_BUILD) -o $@ ./cmd/$(@F)
 
-bin/linux/manager bin/linux/agent: FORCE
+bin/linux/manager bin/linux/gateway bin/linux/agent: FORCE
 	@hack/progress.sh $@ env GOOS=linux $(GO_BUILD) -o $@ ./cmd/$(@F)
 
 bin/cluster: FORCE
 	@hack/progress.sh $@ env CGO_ENABLED=0 go -C hack/cluster build -o ../../$@ .
+
+bin/kubectl-batchjob: FORCE
+	@hack/progress.sh $@ env $(GO_BUILD) -o $@ ./cmd/$(@F)
+
+# The vendor's SDK is in a module of its own.
+bin/sdk-demo: FORCE
+	@hack/progress.sh $@ env CGO_ENABLED=0 go -C hack/sdk/demo build -o ../../../$@ .
 
 bin/demo bin/deploy bin/soak: FORCE
 	@hack/progress.sh $@ env CGO_ENABLED=0 go build -o $@ ./hack/$(@F)
@@ -283,8 +292,9 @@ bin/demo bin/deploy bin/soak: FORCE
 bin/bench/bench: FORCE
 	@hack/progress.sh $@ env CGO_ENABLED=0 go build -o $@ ./hack/bench
 
-bin/image.tar: bin/linux/manager bin/cluster
-	bin/cluster image -o $@ --name $(IMAGE) --entrypoint /manager --user 65532:65532 /manager=bin/linux/manager
+bin/image.tar: bin/linux/manager bin/linux/gateway bin/cluster
+	bin/cluster image -o $@ --name $(IMAGE) --entrypoint /manager --user 65532:65532 \
+		/manager=bin/linux/manager /gateway=bin/linux/gateway
 
 bin/agent.tar: bin/linux/agent bin/cluster
 	bin/cluster image -o $@ --name $(AGENT_IMAGE) --entrypoint /agent --user 65532:65532 /agent=bin/linux/agent

@@ -44,7 +44,7 @@ generated() {
 
 tidy() {
 	status=0
-	for m in $modules hack/tools hack/tools/*/; do
+	for m in $modules hack/tools hack/tools/*/ hack/sdk/*/; do
 		[ -f "$m/go.mod" ] || continue
 		(cd "$m" && go mod tidy -diff) || { echo "run: (cd $m && go mod tidy)"; status=1; }
 	done

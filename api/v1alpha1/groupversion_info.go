@@ -19,7 +19,7 @@ var SchemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
 var AddToScheme = SchemeBuilder.AddToScheme
 
 func addKnownTypes(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &BatchJob{}, &BatchJobList{}, &ComputeEnv{}, &ComputeEnvList{})
+	scheme.AddKnownTypes(GroupVersion, &BatchJob{}, &BatchJobList{}, &ComputeEnv{}, &ComputeEnvList{}, &TaskTemplate{}, &TaskTemplateList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }

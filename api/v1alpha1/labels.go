@@ -46,6 +46,10 @@ const AnnotationHosts = "batchcompute.dev/hosts"
 // means no limit. Absent: the manager's --compute-env-quota.
 const AnnotationEnvQuota = "batchcompute.dev/compute-env-quota"
 
+// AnnotationTemplateQuota on a Namespace is how many TaskTemplates it may keep: a number from 0,
+// where 0 means no limit. Absent: the manager's --task-template-quota.
+const AnnotationTemplateQuota = "batchcompute.dev/task-template-quota"
+
 // AnnotationJobName is the name of a Pod's BatchJob. By it the operator finds the job of a Pod
 // whose owner reference was removed.
 const AnnotationJobName = "batchcompute.dev/job-name"
@@ -73,6 +77,33 @@ const AnnotationStoredSize = "batchcompute.dev/stored-size"
 // not read, and the job gets the condition InvalidAnnotation.
 // Source: BatchCompute, TerminateTaskInstance.
 const AnnotationTerminate = "batchcompute.dev/terminate-task-instances"
+
+// What the gateway notes on the objects that it creates for its callers.
+const (
+	// AnnotationAwaitsCredentials on a BatchJob says that it was created suspended, since the Secrets of its passwords and
+	// keys are not all there yet. It is removed when they are and the job is resumed.
+	AnnotationAwaitsCredentials = "batchcompute.dev/awaits-credentials"
+	// AnnotationCredentials on a BatchJob or ComputeEnv is a part of the names of these Secrets, another for each object.
+	AnnotationCredentials = "batchcompute.dev/credentials"
+	// AnnotationCreatedAs on a ComputeEnv is the spec that it was created with, as JSON. It is absent until the first
+	// ModifyComputeEnv. Source: BatchCompute, DescribeComputeEnvCreateInfo.
+	AnnotationCreatedAs = "batchcompute.dev/created-as"
+	// AnnotationTerminatedNodes on a ComputeEnv are the numbers of the nodes that were terminated while no instance used
+	// them, as ranges such as "0-4,7". Source: BatchCompute, TerminateComputeNode.
+	AnnotationTerminatedNodes = "batchcompute.dev/terminated-nodes"
+)
+
+// API keys of the gateway.
+const (
+	// LabelAPIKey marks a Secret that is an API key for the Secret's namespace. Its value is "true".
+	LabelAPIKey = "batchcompute.dev/api-key"
+	// AnnotationServiceAccount on such a Secret is the name of the service account of the namespace that the gateway acts
+	// as. Absent: DefaultAPIServiceAccount.
+	AnnotationServiceAccount = "batchcompute.dev/service-account"
+	// DefaultAPIServiceAccount is the service account that the gateway acts as unless a key names another, which the
+	// gateway must be allowed to impersonate.
+	DefaultAPIServiceAccount = "batchcompute-client"
+)
 
 // TombstonesName is the name of the ConfigMap of a namespace with the tombstones of jobs that were
 // deleted after their ttlSecondsAfterFinished, by the job's name.
@@ -144,6 +175,8 @@ const (
 	MaxTerminateLength = 64 << 10
 	// MaxTasks is the highest number of tasks in a job.
 	MaxTasks = 5000
+	// MaxJobTemplates is how many TaskTemplates a job may name.
+	MaxJobTemplates = 50
 	// MaxTaskInstances is the highest number of instances in a job, over all tasks.
 	MaxTaskInstances = 100000
 	// MaxFailures is the length of status.failures.

@@ -112,6 +112,14 @@ type Task struct {
 	// +listType=atomic
 	// +optional
 	Authentications []Authentication `json:"authentications,omitempty"`
+
+	// taskTemplate names a TaskTemplate of the namespace. What the task does not say itself is taken
+	// from the template when the job is created, and stored in the job; later changes of the template
+	// do not change the job. application is completed field by field, all else as a whole; envId and
+	// computeEnv replace each other, and so do command and commands. A job names at most 50
+	// templates. Absent: the task is complete. Not part of the API.
+	// +optional
+	TaskTemplate string `json:"taskTemplate,omitempty"`
 }
 
 // FailedAction says what happens to the machine of a failed instance. See Task.

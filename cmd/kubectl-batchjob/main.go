@@ -26,6 +26,7 @@ const usage = `Usage: kubectl batchjob COMMAND
 
 Commands:
   convert              turn a SubmitJob or CreateComputeEnv request into a manifest, and back
+  key                  create, list and revoke keys of the gateway, which answers the vendor's API
   release-finalizers   after the operator was removed: free Pods and ComputeEnvs of its finalizers
 
 "kubectl batchjob COMMAND -h" says more about a command.
@@ -41,6 +42,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		switch args[0] {
 		case "convert":
 			return convertCommand(args[1:], stdin, stdout, stderr)
+		case "key":
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+			defer stop()
+			return keyCommand(ctx, args[1:], stdout, stderr)
 		case uninstall.CommandName:
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 			defer stop()

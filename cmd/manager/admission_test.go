@@ -51,6 +51,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("apply ten times", c.testApplyTenTimes)
 	t.Run("converted requests", c.testConverted)
 	t.Run("converted credentials", c.testConvertedCredentials)
+	t.Run("tasks from templates", c.testTaskTemplates)
 	t.Run("warnings", c.testWarnings)
 	t.Run("every code", c.testCodes)
 }
@@ -58,8 +59,8 @@ func TestAdmission(t *testing.T) {
 // submitter creates BatchJobs and ComputeEnvs as kubectl does: without our types, and with
 // strict validation of fields by the API server.
 type submitter struct {
-	jobs, envs dynamic.ResourceInterface
-	namespace  string
+	jobs, envs, templates dynamic.ResourceInterface
+	namespace             string
 }
 
 // as returns a submitter for a user of some groups, the administrator if user is empty.
@@ -75,13 +76,16 @@ func (c *cluster) as(t *testing.T, user, namespace string, groups ...string) *su
 	resource := func(name string) dynamic.ResourceInterface {
 		return d.Resource(v1alpha1.GroupVersion.WithResource(name)).Namespace(namespace)
 	}
-	return &submitter{resource("batchjobs"), resource("computeenvs"), namespace}
+	return &submitter{resource("batchjobs"), resource("computeenvs"), resource("tasktemplates"), namespace}
 }
 
 // of is where the objects of a kind are.
 func (s *submitter) of(kind string) dynamic.ResourceInterface {
-	if kind == "ComputeEnv" {
+	switch kind {
+	case "ComputeEnv":
 		return s.envs
+	case "TaskTemplate":
+		return s.templates
 	}
 	return s.jobs
 }
@@ -389,6 +393,8 @@ func (c *cluster) testPermission(t *testing.T) {
 const (
 	anEnv = `{apiVersion: batchcompute.dev/v1alpha1, kind: ComputeEnv, metadata: {name: pool, namespace: envs},
   spec: {placement: {zone: z-1}, envName: pool, desiredComputeNodeCount: 2}}`
+	aTemplate = `{apiVersion: batchcompute.dev/v1alpha1, kind: TaskTemplate, metadata: {name: render, namespace: envs},
+  spec: {taskTemplateName: render, taskTemplateInfo: {computeEnv: {}, application: {deliveryForm: LOCAL, command: "true"}}}}`
 	aJobIn = `{apiVersion: batchcompute.dev/v1alpha1, kind: BatchJob, metadata: {name: job, namespace: envs},
   spec: {placement: {zone: z-1}, suspend: true, job: {tasks: [{envId: pool, application: {deliveryForm: LOCAL, command: "true"}}]}}}`
 )

@@ -68,7 +68,7 @@ func (c *cluster) testCodes(t *testing.T) {
 // noteFiles sends the requests of internal/validation. The comment lines at the top of
 // each are the causes that it must get, or "accepted".
 func (c *cluster) noteFiles(t *testing.T, s *submitter, note func(err error, request string, want ...string)) {
-	for dir, few := range map[string]int{"requests": 50, "computeenvs": 20} {
+	for dir, few := range map[string]int{"requests": 50, "computeenvs": 20, "tasktemplates": 10} {
 		files, err := filepath.Glob("../../internal/validation/testdata/" + dir + "/*.yaml")
 		must(t, err)
 		if len(files) < few {
@@ -117,13 +117,17 @@ func (c *cluster) noteFromCluster(t *testing.T, note func(err error, request str
 	note(err, "(one job more than the quota)", "LimitExceeded.JobQuota metadata.namespace")
 
 	must(t, c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name: "codes-envs", Annotations: map[string]string{v1alpha1.AnnotationEnvQuota: "1"},
+		Name: "codes-envs", Annotations: map[string]string{v1alpha1.AnnotationEnvQuota: "1", v1alpha1.AnnotationTemplateQuota: "1"},
 	}}))
 	s = c.as(t, "", "codes-envs")
 	_, err = s.create(t.Context(), anEnv)
 	must(t, err)
 	_, err = s.create(t.Context(), anEnv, named("second"))
 	note(err, "(one ComputeEnv more than the quota)", "LimitExceeded.ComputeEnvQuota metadata.namespace")
+	_, err = s.create(t.Context(), aTemplate)
+	must(t, err)
+	_, err = s.create(t.Context(), aTemplate, named("second"))
+	note(err, "(one TaskTemplate more than the quota)", "LimitExceeded.TaskTemplateQuota metadata.namespace")
 	_, err = s.create(t.Context(), aJobIn)
 	must(t, err)
 	eventually(t, func() error { // the webhook sees the job through a watch

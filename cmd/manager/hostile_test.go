@@ -201,7 +201,9 @@ func (c *cluster) pointWebhooks(t *testing.T, to string, bundle []byte) {
 	t.Helper()
 	m, v := c.configurations(t)
 	for i := range m.Webhooks {
-		u := to + "/mutate-batchcompute-dev-v1alpha1-batchjob"
+		old, err := url.Parse(*m.Webhooks[i].ClientConfig.URL)
+		must(t, err)
+		u := to + "/" + strings.Split(old.Path, "/")[1]
 		m.Webhooks[i].ClientConfig.URL, m.Webhooks[i].ClientConfig.CABundle = &u, bundle
 	}
 	for i := range v.Webhooks {
@@ -513,13 +515,19 @@ func TestWebhookPath(t *testing.T) {
 	p := c.launch(t, "--webhook-bind-address", freeAddr(t))
 	eventually(t, p.ready)
 	m, v := c.configurations(t)
-	paths := []string{*m.Webhooks[0].ClientConfig.Service.Path}
+	var paths []string
+	for i := range m.Webhooks {
+		paths = append(paths, *m.Webhooks[i].ClientConfig.Service.Path)
+	}
 	for i := range v.Webhooks {
 		paths = append(paths, *v.Webhooks[i].ClientConfig.Service.Path)
 	}
 	_, token, _ := strings.Cut(paths[0][1:], "/")
 	env := "/validate-batchcompute-dev-v1alpha1-computeenv/" + token
-	want := []string{"/mutate-batchcompute-dev-v1alpha1-batchjob/" + token, "/validate-batchcompute-dev-v1alpha1-batchjob/" + token, env, env, env}
+	want := []string{
+		"/mutate-batchcompute-dev-v1alpha1-batchjob/" + token, "/mutate-batchcompute-dev-v1alpha1-batchjob-tasktemplate/" + token,
+		"/validate-batchcompute-dev-v1alpha1-batchjob/" + token, env, env, env, "/validate-batchcompute-dev-v1alpha1-tasktemplate/" + token,
+	}
 	if len(token) != 40 || !slices.Equal(paths, want) {
 		t.Errorf("paths %q", paths)
 	}
@@ -534,7 +542,7 @@ func TestWebhookPath(t *testing.T) {
 	must(t, c.Update(t.Context(), v))
 	eventually(t, func() error {
 		_, v := c.configurations(t)
-		if got := v.Webhooks[0].ClientConfig.Service.Path; got == nil || *got != want[1] {
+		if got := v.Webhooks[0].ClientConfig.Service.Path; got == nil || *got != want[2] {
 			return errors.New("the path was not put back")
 		}
 		return p.ready()

@@ -504,13 +504,20 @@ func (c *cluster) bundles(t *testing.T) []byte {
 			return fmt.Appendf(nil, "webhook %d has a bundle of its own", i)
 		}
 	}
+	for i := range m.Webhooks {
+		if !bytes.Equal(m.Webhooks[i].ClientConfig.CABundle, m.Webhooks[0].ClientConfig.CABundle) {
+			return fmt.Appendf(nil, "mutating webhook %d has a bundle of its own", i)
+		}
+	}
 	return slices.Concat(m.Webhooks[0].ClientConfig.CABundle, []byte("|"), v.Webhooks[0].ClientConfig.CABundle)
 }
 
 func (c *cluster) setBundles(t *testing.T, bundle []byte) {
 	t.Helper()
 	m, v := c.configurations(t)
-	m.Webhooks[0].ClientConfig.CABundle = bundle
+	for i := range m.Webhooks {
+		m.Webhooks[i].ClientConfig.CABundle = bundle
+	}
 	for i := range v.Webhooks {
 		v.Webhooks[i].ClientConfig.CABundle = bundle
 	}

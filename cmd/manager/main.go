@@ -34,6 +34,7 @@ import (
 	"batchcompute.dev/operator/internal/catalogfile"
 	"batchcompute.dev/operator/internal/certs"
 	"batchcompute.dev/operator/internal/fairrate"
+	"batchcompute.dev/operator/internal/logging"
 	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodepool"
@@ -74,7 +75,7 @@ func main() {
 		return
 	}
 	if err == nil {
-		setLogger(os.Stderr, o.verbosity)
+		logging.Set(os.Stderr, o.verbosity)
 		err = start(o)
 	}
 	if err != nil {
@@ -158,7 +159,7 @@ func setUp(mgr ctrl.Manager, cat *catalogfile.File, o *options) error {
 		admission.Zones = zonesOf(known)
 	}
 	if err := webhook.Setup(mgr, webhook.Options{
-		Validator: admission, JobQuota: o.jobQuota, JobBytesQuota: o.jobBytesQuota, ComputeEnvQuota: o.envQuota,
+		Validator: admission, JobQuota: o.jobQuota, JobBytesQuota: o.jobBytesQuota, ComputeEnvQuota: o.envQuota, TaskTemplateQuota: o.templateQuota,
 	}); err != nil {
 		return fmt.Errorf("setting up the webhooks: %w", err)
 	}

@@ -44,6 +44,7 @@ type options struct {
 	jobQuota        int64
 	jobBytesQuota   int64
 	envQuota        int64
+	templateQuota   int64
 	largeJobMemory  int
 	agentImage      string
 	imageVolumes    string
@@ -113,6 +114,8 @@ func parseOptions(args []string) (*options, error) {
 	fs.DurationVar(&o.hold, "hold", 24*time.Hour, "How long the container of an instance that is FAILED_INTERRUPTED stays alive, so that kubectl exec works in it. 0: not at all.")
 	fs.Int64Var(&o.envQuota, "compute-env-quota", 10, "How many ComputeEnvs a namespace may keep, unless its annotation "+
 		v1alpha1.AnnotationEnvQuota+" says another number; 0 means any number.")
+	fs.Int64Var(&o.templateQuota, "task-template-quota", 50, "How many TaskTemplates a namespace may keep, unless its annotation "+
+		v1alpha1.AnnotationTemplateQuota+" says another number; 0 means any number.")
 	fs.StringVar(&o.unknownZones, "unknown-zones", zonesWait, "What becomes of a request for a zone that no node is in: "+
 		zonesWait+", its Pods wait for a node; "+zonesReject+", it is refused.")
 	fs.IntVar(&o.workers, "max-concurrent-reconciles", 32, "How many jobs are reconciled at the same time, at most half of them from one namespace.")
@@ -211,6 +214,8 @@ func (o *options) check(fs *flag.FlagSet) error {
 		return errors.New("--job-quota must not be negative")
 	case o.envQuota < 0:
 		return errors.New("--compute-env-quota must not be negative")
+	case o.templateQuota < 0:
+		return errors.New("--task-template-quota must not be negative")
 	case o.unknownZones != zonesWait && o.unknownZones != zonesReject:
 		return fmt.Errorf("--unknown-zones must be %s or %s", zonesWait, zonesReject)
 	}

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"log/slog"
 	"math"
 	"strconv"
 	"strings"
@@ -32,6 +31,9 @@ func TestParseOptions(t *testing.T) {
 	}
 	if o.jobBytesQuota != 64<<20 {
 		t.Errorf("job quota of %d bytes, want 64Mi", o.jobBytesQuota)
+	}
+	if o.templateQuota != 50 {
+		t.Errorf("quota %d of TaskTemplates, want 50", o.templateQuota)
 	}
 	if o.envQuota != 10 || o.unknownZones != zonesWait {
 		t.Errorf("quota %d of ComputeEnvs, unknown zones %s, want 10 and %s", o.envQuota, o.unknownZones, zonesWait)
@@ -117,6 +119,7 @@ func TestParseOptionsErrors(t *testing.T) {
 		"negative quota":                {[]string{"--job-quota=-1"}, "must not be negative"},
 		"negative quota of bytes":       {[]string{"--job-bytes-quota=-1"}, "must be a number of bytes such as 64Mi"},
 		"too many bytes":                {[]string{"--job-bytes-quota=2Pi"}, "from 0 to 1Pi"},
+		"negative quota of templates":   {[]string{"--task-template-quota=-1"}, "--task-template-quota must not be negative"},
 		"negative quota of ComputeEnvs": {[]string{"--compute-env-quota=-1"}, "--compute-env-quota must not be negative"},
 		"too little memory":             {[]string{"--large-job-memory=1Mi"}, "must be at least 16Mi"},
 		"zones":                         {[]string{"--unknown-zones=maybe"}, "--unknown-zones must be wait or reject"},
@@ -133,19 +136,5 @@ func TestParseOptionsErrors(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tc.want)
 			}
 		})
-	}
-}
-
-func TestNameLevel(t *testing.T) {
-	for level, want := range map[slog.Level]string{slog.LevelError: "error", 0: "info", -1: "v1", -4: "v4"} {
-		if got := nameLevel(nil, slog.Any(slog.LevelKey, level)).Value.String(); got != want {
-			t.Errorf("level %d is %q, want %q", level, got, want)
-		}
-	}
-	if a := slog.Time("time", time.Unix(0, 0)); !nameLevel(nil, a).Equal(a) {
-		t.Error("another attribute was changed")
-	}
-	if a := slog.Any(slog.LevelKey, slog.LevelInfo); !nameLevel([]string{"g"}, a).Equal(a) {
-		t.Error("an attribute in a group was changed")
 	}
 }

@@ -56,7 +56,10 @@ func TestQuotaOfReplicas(t *testing.T) {
 	proxy.StartTLS()
 	defer proxy.Close()
 	m, v := c.configurations(t)
-	configs := []*admissionregv1.WebhookClientConfig{&m.Webhooks[0].ClientConfig}
+	var configs []*admissionregv1.WebhookClientConfig
+	for i := range m.Webhooks {
+		configs = append(configs, &m.Webhooks[i].ClientConfig)
+	}
 	for i := range v.Webhooks {
 		configs = append(configs, &v.Webhooks[i].ClientConfig)
 	}

@@ -67,3 +67,13 @@ func TestFollowed(t *testing.T) {
 		t.Errorf("error %v, want %s", err, want)
 	}
 }
+
+// TestParseKey: the demo reads the key that the plugin prints.
+func TestParseKey(t *testing.T) {
+	if id, key, err := parseKey("secretId: AKID1\nsecretKey: k: 2\n"); id != "AKID1" || key != "k: 2" || err != nil {
+		t.Errorf("read %q, %q, %v", id, key, err)
+	}
+	if _, _, err := parseKey("secretId: AKID1\n"); err == nil {
+		t.Error("a key without its secret part was read")
+	}
+}

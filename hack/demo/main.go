@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command demo brings a cluster up, installs the operator as a user would, runs the
-// sample jobs, and shows them at work.
+// sample jobs, and shows them at work. Then a program with the vendor's SDK submits a job to the gateway.
 package main
 
 import (
@@ -42,7 +42,7 @@ const (
 const jobTimeout = 5 * time.Minute
 
 func main() {
-	t := install.Target{Out: os.Stdout, Store: true}
+	t := install.Target{Out: os.Stdout, Store: true, Gateway: true}
 	flag.StringVar(&t.Cluster, "cluster", "local", "who runs the cluster: local, kind or existing")
 	flag.StringVar(&t.Node, "node", "auto", "what runs the Pods of a local cluster: node, process or auto")
 	flag.StringVar(&t.Name, "name", "demo", "name of the cluster")
@@ -110,6 +110,14 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	if err := check(jobs); err != nil {
+		return err
+	}
+	d.title("A program with the vendor's SDK")
+	zone, err := d.zone(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.showSDK(ctx, zone); err != nil {
 		return err
 	}
 	d.next()

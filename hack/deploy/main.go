@@ -22,6 +22,7 @@ func main() {
 	flag.StringVar(&t.Name, "name", "demo", "name of the cluster")
 	flag.StringVar(&t.Image, "image", "", "the operator's image, for an existing cluster")
 	flag.StringVar(&t.AgentImage, "agent-image", "", "the agent's image, for an existing cluster")
+	flag.BoolVar(&t.Gateway, "gateway", false, "deploy the gateway too")
 	flag.BoolVar(&t.Audit, "audit", false, "have a local API server write an audit log")
 	flag.Parse()
 	install.Main(func(ctx context.Context) error {

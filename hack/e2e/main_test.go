@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	target = install.Target{Out: os.Stderr, Audit: true, Store: true, FakeZones: []string{"ap-guangzhou-3", "ap-guangzhou-4"}}
+	target = install.Target{Out: os.Stderr, Audit: true, Gateway: true, Store: true, FakeZones: []string{"ap-guangzhou-3", "ap-guangzhou-4"}}
 	keep   = flag.Bool("keep", false, "leave the cluster up at the end")
 )
 

@@ -75,6 +75,8 @@ func (s *story) dump() {
 	if cluster.NodeKind != "process" {
 		out, _ := cluster.Kubectl(s.ctx, "-n", install.Namespace, "logs", "deployment/batchcompute-controller-manager", "--tail=100").CombinedOutput()
 		s.Logf("manager's log\n%s", out)
+		out, _ = cluster.Kubectl(s.ctx, "-n", install.Namespace, "logs", "--selector=control-plane=gateway", "--tail=100").CombinedOutput()
+		s.Logf("gateways' logs\n%s", out)
 	}
 }
 

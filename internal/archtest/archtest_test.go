@@ -67,6 +67,8 @@ func TestBreaches(t *testing.T) {
 		"pure, an exception of another":  {"internal/plan", "go.yaml.in/yaml/v3", "only k8s.io/api"},
 		"pure, I/O":                      {"internal/plan", ours("internal/metrics"), "only pure packages"},
 		"pure, reconciler":               {"internal/plan", ours("controllers/batchjob"), "only pure packages"},
+		"pure, below I/O":                {"internal/gateway/signature", "net/http", "does no I/O"},
+		"stateful, below I/O":            {"internal/gateway/ratelimit", ours("internal/gateway/wire"), "only stateful and pure"},
 		"I/O, pure":                      {"internal/webhook", ours("internal/validation"), ""},
 		"I/O, anything":                  {"internal/webhook", "sigs.k8s.io/controller-runtime", ""},
 		"I/O, I/O":                       {"internal/webhook", ours("internal/certs"), "no I/O package imports another"},

@@ -109,7 +109,9 @@ func crdFields(t *testing.T) map[string][]string {
 		}
 		for _, v := range crd.Spec.Versions {
 			for _, top := range []string{"spec", "status"} {
-				out[crd.Spec.Names.Kind] = append(out[crd.Spec.Names.Kind], v.Schema.OpenAPIV3Schema.Properties[top].leaves(top)...)
+				if part, ok := v.Schema.OpenAPIV3Schema.Properties[top]; ok { // a TaskTemplate has no status
+					out[crd.Spec.Names.Kind] = append(out[crd.Spec.Names.Kind], part.leaves(top)...)
+				}
 			}
 		}
 	}

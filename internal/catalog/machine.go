@@ -5,6 +5,7 @@ package catalog
 
 import (
 	"cmp"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -64,6 +65,12 @@ func (c *Catalog) InstanceType(name string) *InstanceType {
 		return it
 	}
 	return derived(name)
+}
+
+// InstanceTypes returns the machine types of the file, by name. Those that deriveInstanceTypes adds are not among them:
+// they cannot be counted. Cost: O(n log n).
+func (c *Catalog) InstanceTypes() []*InstanceType {
+	return slices.SortedFunc(maps.Values(c.instanceTypes), func(a, b *InstanceType) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 // typeName is FAMILY.nSIZEm: n times the cores of the size, and m GB.

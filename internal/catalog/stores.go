@@ -108,6 +108,29 @@ func (c *Catalog) KnowsHost(host string) bool {
 			return true
 		}
 	}
+	return isVendorHost(host)
+}
+
+// NamesEndpoint reports whether the endpoint that Store returns for a host was chosen by the administrator or by the
+// vendor, and not by who wrote the host: an entry has it, or matches only hosts whose first label is the author's choice,
+// or the host has the vendor's form.
+func (c *Catalog) NamesEndpoint(host string) bool {
+	for _, r := range c.stores {
+		if found, _ := path.Match(r.match, host); found {
+			return r.Endpoint != "" || isVendorHost(host) || namesRest(r.match, host)
+		}
+	}
+	return isVendorHost(host)
+}
+
+// namesRest reports whether a pattern has, without wildcards, all that a host has behind its first label.
+func namesRest(match, host string) bool {
+	_, pattern, some := strings.Cut(match, ".")
+	_, rest, _ := strings.Cut(host, ".")
+	return some && pattern == rest && !strings.ContainsAny(pattern, "*?")
+}
+
+func isVendorHost(host string) bool {
 	parts := vendorHost.FindStringSubmatch(host)
 	return parts != nil && (parts[1][0] == '.' || shortRegions[parts[1]] != "")
 }

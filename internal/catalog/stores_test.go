@@ -80,11 +80,41 @@ fileSystems:
 			t.Errorf("%s is known: %t, want %t", host, got, want)
 		}
 	}
+	for host, want := range map[string]bool{
+		"films-1.other.example.com": false, "b-1.cos.ap-beijing.myqcloud.com": true, "b-1.cos.ap-shanghai.myqcloud.com": true, "plain": true,
+		"b.evil.cos.ap-beijing.myqcloud.com": false, "b-1.cos.ap-shanghai.myqcloud.com:80": false,
+	} {
+		if got := c.NamesEndpoint(host); got != want {
+			t.Errorf("%s: the endpoint is named: %t, want %t", host, got, want)
+		}
+	}
 	if _, ok := c.Store("other"); ok {
 		t.Error("a host without a store has one")
 	}
 	if a, b := c.FileSystem("10.0.0.7"), c.FileSystem("10.0.1.7"); a.CSIDriver != "nfs.csi.k8s.io" || b.CSIDriver != "" {
 		t.Errorf("file systems %+v, %+v", a, b)
+	}
+}
+
+// TestNamesEndpoint: an entry for many hosts does not let who writes one choose the endpoint.
+func TestNamesEndpoint(t *testing.T) {
+	for match, hosts := range map[string]map[string]bool{
+		"{match: '*', secretName: s}":                  {"b.evil.example.com": false, "b.169.254.169.254": false, "b-1.cos.ap-x.myqcloud.com": true},
+		"{match: '*', endpoint: 'http://s3.svc:9000'}": {"b.evil.example.com": true},
+		"{match: '*.s3.example.com'}":                  {"b.s3.example.com": true, "b.evil.s3.example.com": false},
+		"{match: 'b.*.example.com'}":                   {"b.s3.example.com": false},
+		"{match: '*example.com'}":                      {"b.example.com": false, "b.evilexample.com": false},
+		"{match: 'b.s3.example.com'}":                  {"b.s3.example.com": true, "c.s3.example.com": false},
+	} {
+		c, err := Parse([]byte(head + "stores:\n- " + match + "\n"))
+		if err != nil {
+			t.Fatal(match, err)
+		}
+		for host, want := range hosts {
+			if got := c.NamesEndpoint(host); got != want {
+				t.Errorf("%s, %s: %t, want %t", match, host, got, want)
+			}
+		}
 	}
 }
 

@@ -52,7 +52,7 @@ func TestSeveralParametersOnALine(t *testing.T) {
 	for _, tc := range []struct{ value, want string }{
 		{"a&Job.Priority=1", "has an & that would start a parameter"}, {"a&Region=1", "has an &"}, {"a\nb", "line ends"}, {"a && b&c=d ", ""},
 	} {
-		lines, err := Lines([]Parameter{{"Job.JobName", tc.value}})
+		lines, err := Lines([]Parameter{{Key: "Job.JobName", Value: tc.value}})
 		if tc.want == "" && (err != nil || string(lines) != "Job.JobName="+tc.value+"\n") || tc.want != "" && !strings.Contains(fmt.Sprint(err), tc.want) {
 			t.Errorf("%q: %q, %v", tc.value, lines, err)
 		}

@@ -39,17 +39,17 @@ var switches = map[string]bool{"--cli-unfold-argument": true, "--use-cvm-role": 
 func (d *decoder) decodeCommandLine(body string) {
 	words, err := dockerrun.Split(strings.TrimPrefix(body, string(prompt)))
 	if err != nil {
-		d.fail(errcode.InvalidParameter, "", "the command %s", err.Error())
+		d.Fail(errcode.InvalidParameter, "", "the command %s", err.Error())
 		return
 	}
-	var params []Parameter
+	var list []Parameter
 	if len(words) > 0 && slices.Contains(tools, words[0]) {
 		words = words[1:]
 		if len(words) > 0 && words[0] == "batch" {
 			words = words[1:]
 		}
 		if len(words) > 0 && !strings.HasPrefix(words[0], "--") {
-			params, words = append(params, Parameter{actionParameter, words[0]}), words[1:]
+			list, words = append(list, Parameter{Key: actionParameter, Value: words[0]}), words[1:]
 		}
 	}
 	for len(words) > 0 {
@@ -58,45 +58,45 @@ func (d *decoder) decodeCommandLine(body string) {
 		words = words[1:]
 		switch {
 		case !isOption:
-			d.fail(errcode.InvalidParameter, "", "the command must be options and a value for each; there is a word between them")
+			d.Fail(errcode.InvalidParameter, "", "the command must be options and a value for each; there is a word between them")
 			return
 		case field && len(words) == 0:
-			d.fail(errcode.InvalidParameter, option, "must have a value")
+			d.Fail(errcode.InvalidParameter, option, "must have a value")
 			return
 		case field:
-			params, words = append(params, Parameter{option, words[0]}), words[1:]
+			list, words = append(list, Parameter{Key: option, Value: words[0]}), words[1:]
 		case switches["--"+option] || len(words) == 0 || strings.HasPrefix(words[0], "--"):
 			d.note("--%s is an option of the tool and was ignored", option)
 		case option == "version":
-			params, words = append(params, Parameter{versionParameter, words[0]}), words[1:]
+			list, words = append(list, Parameter{Key: versionParameter, Value: words[0]}), words[1:]
 		default:
 			words = words[1:]
 			d.note("--%s is an option of the tool and was ignored", option)
 		}
 	}
-	d.commandFields(params)
+	d.commandFields(list)
 }
 
 // commandFields reads the fields of a command: flattened, or whole objects as JSON.
-func (d *decoder) commandFields(params []Parameter) {
+func (d *decoder) commandFields(list []Parameter) {
 	whole := func(p Parameter) bool { return bodyObjects[p.Key] }
-	if !slices.ContainsFunc(params, whole) {
-		d.parameters(params)
+	if !slices.ContainsFunc(list, whole) {
+		d.parameters(list)
 		return
 	}
 	var body bytes.Buffer
 	separator := "{"
-	for _, p := range params {
+	for _, p := range list {
 		value := []byte(p.Value)
 		switch {
 		case !whole(p):
 			value, _ = json.Marshal(p.Value) // a text can be written
 		case !json.Valid(value):
-			d.fail(errcode.InvalidParameter, p.Key, "must be JSON")
+			d.Fail(errcode.InvalidParameter, p.Key, "must be JSON")
 			return
 		}
 		if strings.Contains(p.Key, ".") {
-			d.fail(errcode.InvalidParameter, "", "the command must have either whole objects, as in --Job, or their fields, got %s as well", validation.Quote(p.Key))
+			d.Fail(errcode.InvalidParameter, "", "the command must have either whole objects, as in --Job, or their fields, got %s as well", validation.Quote(p.Key))
 			return
 		}
 		key, _ := json.Marshal(p.Key)

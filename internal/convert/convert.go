@@ -19,6 +19,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/errcode"
+	"batchcompute.dev/operator/internal/params"
 )
 
 // Options say what a body does not.
@@ -62,9 +63,9 @@ func FromBody(body []byte, o Options) (*Request, error) {
 	trimmed := bytes.TrimSpace(body)
 	switch {
 	case len(trimmed) == 0:
-		d.fail(errcode.MissingParameter, "", "the body is empty")
+		d.Fail(errcode.MissingParameter, "", "the body is empty")
 	case !utf8.Valid(body):
-		d.fail(errcode.InvalidParameter, "", "the body must be UTF-8")
+		d.Fail(errcode.InvalidParameter, "", "the body must be UTF-8")
 	case trimmed[0] == '{' || trimmed[0] == '[' || json.Valid(trimmed):
 		d.decodeJSON(trimmed)
 	case isCommandLine(trimmed):
@@ -74,8 +75,8 @@ func FromBody(body []byte, o Options) (*Request, error) {
 	default: // the spaces at its end may be those of a command
 		d.decodeForm(strings.TrimRight(strings.TrimLeftFunc(string(body), unicode.IsSpace), "\r\n"))
 	}
-	if len(d.problems) > 0 {
-		return nil, d.problems
+	if len(d.Problems()) > 0 {
+		return nil, d.Problems()
 	}
 	return d.result(o), nil
 }
@@ -125,4 +126,30 @@ func nameOf(called, otherwise string, spec any) string {
 	content, _ := json.Marshal(spec) // the types have nothing that cannot be encoded
 	sum := sha256.Sum256(content)
 	return base + "-" + hex.EncodeToString(sum[:])[:hashLength]
+}
+
+// FromParams converts the parameters of a SubmitJob or CreateComputeEnv request, by the action that they are of.
+// The error is of type Problems. The result is not validated.
+func FromParams(o *params.Object, options Options) (*Request, error) {
+	d := &decoder{}
+	d.begin(actionOf(o.Action(), false))
+	d.Object(o, d.root())
+	if len(d.Problems()) > 0 {
+		return nil, d.Problems()
+	}
+	return d.result(options), nil
+}
+
+// TaskFromParams converts the parameters of one task, as they stand in a template, and the credentials in it;
+// the names of the Secrets begin with that of options. The error is of type Problems.
+func TaskFromParams(o *params.Object, options Options) (*v1alpha1.Task, []corev1.Secret, error) {
+	d := &decoder{job: v1alpha1.BatchJobSpec{Job: v1alpha1.Job{Tasks: make([]v1alpha1.Task, 1)}}}
+	d.Action, d.Shape, d.Secret = o.Action(), taskShape, d.setSecret
+	task := &d.job.Job.Tasks[0]
+	d.Object(o, reflect.ValueOf(task).Elem())
+	if len(d.Problems()) > 0 {
+		return nil, nil, d.Problems()
+	}
+	owner := &metav1.ObjectMeta{Name: options.Name, Namespace: options.Namespace}
+	return task, d.makeSecrets(owner, func(m *secretMaker) { m.ofJob(&d.job.Job) }), nil
 }

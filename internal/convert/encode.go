@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/params"
 )
 
 // encoder writes a spec field by field. A note says what had to be left out.
@@ -41,42 +42,50 @@ func ToJSON(r *Request) (body []byte, notes []string) {
 	return indented.Bytes(), e.notes
 }
 
+// TaskToJSON returns a task as a request has it, without its credentials: those are in Secrets.
+func TaskToJSON(task *v1alpha1.Task) json.RawMessage {
+	e := &encoder{}
+	var b bytes.Buffer
+	e.json(&b, taskShape, reflect.ValueOf(task).Elem(), "")
+	return b.Bytes()
+}
+
 // json writes a value that is there. It recurses with the nesting of the types.
-func (e *encoder) json(b *bytes.Buffer, s *shape, v reflect.Value, path string) {
+func (e *encoder) json(b *bytes.Buffer, s *params.Shape, v reflect.Value, path string) {
 	if v.Kind() == reflect.Pointer {
 		v = v.Elem()
 	}
-	switch s.kind {
-	case object:
+	switch s.Kind {
+	case params.KindObject:
 		separator := "{"
-		for _, f := range s.fields {
-			value := f.of(v)
-			if isAbsent(value) && !f.always {
+		for _, f := range s.Fields {
+			value := f.Of(v)
+			if isAbsent(value) && !f.Always {
 				continue
 			}
-			p := join(path, f.name)
-			if f.shape.kind == secret {
+			p := params.Join(path, f.Name)
+			if f.Shape.Kind == params.KindSecret {
 				e.leaveOut(p, value.Elem())
 				continue
 			}
-			b.WriteString(separator + `"` + f.name + `":`)
+			b.WriteString(separator + `"` + f.Name + `":`)
 			separator = ","
-			e.json(b, f.shape, value, p)
+			e.json(b, f.Shape, value, p)
 		}
 		if separator == "{" {
 			b.WriteString("{")
 		}
 		b.WriteString("}")
-	case list:
+	case params.KindList:
 		b.WriteString("[")
 		for i := range v.Len() {
 			if i > 0 {
 				b.WriteString(",")
 			}
-			e.json(b, s.item, v.Index(i), join(path, strconv.Itoa(i)))
+			e.json(b, s.Item, v.Index(i), params.Join(path, strconv.Itoa(i)))
 		}
 		b.WriteString("]")
-	case text:
+	case params.KindText:
 		jsonText(b, v.String())
 	default:
 		b.WriteString(scalarText(s, v))
@@ -104,11 +113,11 @@ func isAbsent(v reflect.Value) bool {
 }
 
 // scalarText writes a value that is no object and no list.
-func scalarText(s *shape, v reflect.Value) string {
-	switch s.kind {
-	case number:
+func scalarText(s *params.Shape, v reflect.Value) string {
+	switch s.Kind {
+	case params.KindNumber:
 		return strconv.FormatInt(v.Int(), 10)
-	case toggle:
+	case params.KindSwitch:
 		return strconv.FormatBool(v.Bool())
 	default:
 		return v.String()
@@ -118,7 +127,7 @@ func scalarText(s *shape, v reflect.Value) string {
 // ToParameters returns the flattened body of a request, in the order of the types, and
 // notes as ToJSON does. This form has no way to write an empty object or an empty item of a
 // list; such a request is an error that names the first.
-func ToParameters(r *Request) (params []Parameter, notes []string, err error) {
+func ToParameters(r *Request) (list []Parameter, notes []string, err error) {
 	a, spec := r.action()
 	e := &flatEncoder{encoder: encoder{kind: a.kind}}
 	e.value(a.shape, spec, "", false)
@@ -135,29 +144,29 @@ type flatEncoder struct {
 }
 
 // value writes a value that is there; must says that its absence would be a change.
-func (e *flatEncoder) value(s *shape, v reflect.Value, path string, must bool) {
+func (e *flatEncoder) value(s *params.Shape, v reflect.Value, path string, must bool) {
 	pointer := v.Kind() == reflect.Pointer
 	if pointer {
 		v = v.Elem()
 	}
 	before := len(e.params)
-	switch s.kind {
-	case object:
-		for _, f := range s.fields {
-			if value := f.of(v); !isAbsent(value) {
-				e.value(f.shape, value, join(path, f.name), f.inline) // which names the action
+	switch s.Kind {
+	case params.KindObject:
+		for _, f := range s.Fields {
+			if value := f.Of(v); !isAbsent(value) {
+				e.value(f.Shape, value, params.Join(path, f.Name), f.Inline) // which names the action
 			}
 		}
-	case list:
+	case params.KindList:
 		for i := range v.Len() {
-			e.value(s.item, v.Index(i), join(path, strconv.Itoa(i)), true)
+			e.value(s.Item, v.Index(i), params.Join(path, strconv.Itoa(i)), true)
 		}
-	case secret:
+	case params.KindSecret:
 		e.leaveOut(path, v)
 		return // what holds nothing else is not there
 	default:
 		if value := scalarText(s, v); value != "" {
-			e.params = append(e.params, Parameter{path, value})
+			e.params = append(e.params, Parameter{Key: path, Value: value})
 		}
 	}
 	if (must || pointer) && len(e.params) == before && e.empty == "" {
@@ -167,9 +176,9 @@ func (e *flatEncoder) value(s *shape, v reflect.Value, path string, must bool) {
 
 // Lines writes one parameter a line. A value with a line end in it, and one that would be
 // read as several parameters, cannot be written so.
-func Lines(params []Parameter) ([]byte, error) {
+func Lines(list []Parameter) ([]byte, error) {
 	var b bytes.Buffer
-	for _, p := range params {
+	for _, p := range list {
 		if strings.ContainsAny(p.Value, "\r\n") {
 			return nil, fmt.Errorf("%s has line ends, which the form lines cannot express; write json or form", p.Key)
 		}
@@ -182,9 +191,9 @@ func Lines(params []Parameter) ([]byte, error) {
 }
 
 // Form encodes parameters as the body of a POST or the query of a GET.
-func Form(params []Parameter) string {
+func Form(list []Parameter) string {
 	var b strings.Builder
-	for i, p := range params {
+	for i, p := range list {
 		if i > 0 {
 			b.WriteByte('&')
 		}

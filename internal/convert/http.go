@@ -45,10 +45,10 @@ func (d *decoder) withoutHeaders(request []byte) []byte {
 		switch {
 		case strings.EqualFold(name, actionHeader):
 			if d.named = value; actionOf(value, false).name != value {
-				d.fail(errcode.InvalidParameterValue, actionHeader, "must be %s or %s", submitJob.name, createComputeEnv.name)
+				d.Fail(errcode.InvalidParameterValue, actionHeader, "must be %s or %s", submitJob.name, createComputeEnv.name)
 			}
 		case strings.EqualFold(name, versionHeader) && value != version:
-			d.fail(errcode.InvalidParameterValue, versionHeader, "must be %s", version)
+			d.Fail(errcode.InvalidParameterValue, versionHeader, "must be %s", version)
 		}
 	}
 	return rest

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"batchcompute.dev/operator/internal/params"
 )
 
 const sdkFields = "testdata/sdk-fields.txt"
@@ -60,18 +62,18 @@ func TestEveryFieldOfTheSDK(t *testing.T) {
 
 // leavesOf adds "Job.Tasks.N.TaskName: a text" for each field that has none below it. A
 // credential is a text in a body.
-func leavesOf(s *shape, path string, to map[string]bool) {
-	switch s.kind {
-	case object:
-		for _, f := range s.fields {
-			leavesOf(f.shape, join(path, f.name), to)
+func leavesOf(s *params.Shape, path string, to map[string]bool) {
+	switch s.Kind {
+	case params.KindObject:
+		for _, f := range s.Fields {
+			leavesOf(f.Shape, params.Join(path, f.Name), to)
 		}
-	case list:
-		leavesOf(s.item, path+".N", to)
-	case secret:
-		to[path+": "+string(text)] = true
+	case params.KindList:
+		leavesOf(s.Item, path+".N", to)
+	case params.KindSecret:
+		to[path+": "+string(params.KindText)] = true
 	default:
-		to[path+": "+string(s.kind)] = true
+		to[path+": "+string(s.Kind)] = true
 	}
 }
 
@@ -99,7 +101,7 @@ func readSDK(t *testing.T, file string) string {
 				continue
 			}
 			name, _, _ := strings.Cut(reflect.StructTag(strings.Trim(f.Tag.Value, "`")).Get("json"), ",")
-			p, typ := join(path, name), f.Type
+			p, typ := params.Join(path, name), f.Type
 			if l, ok := typ.(*ast.ArrayType); ok {
 				p, typ = p+".N", l.Elt
 			}
@@ -107,7 +109,7 @@ func readSDK(t *testing.T, file string) string {
 				typ = star.X
 			}
 			ident := fmt.Sprint(typ)
-			if kind := map[string]kind{"string": text, "uint64": number, "int64": number, "bool": toggle}[ident]; kind != "" {
+			if kind := map[string]params.Kind{"string": params.KindText, "uint64": params.KindNumber, "int64": params.KindNumber, "bool": params.KindSwitch}[ident]; kind != "" {
 				lines = append(lines, p+": "+string(kind)+"\n")
 			} else if structs[ident] != nil {
 				walk(structs[ident], p)

@@ -52,6 +52,15 @@ const (
 	ComputeEnvQuota       Code = "LimitExceeded.ComputeEnvQuota"
 )
 
+// Codes of CreateTaskTemplate and ModifyTaskTemplate that the actions above do not have.
+const (
+	TaskTemplateDescriptionTooLong Code = "InvalidParameter.TaskTemplateDescriptionTooLong"
+	TaskTemplateName               Code = "InvalidParameter.TaskTemplateName"
+	TaskTemplateNameTooLong        Code = "InvalidParameter.TaskTemplateNameTooLong"
+	TaskTemplateQuota              Code = "LimitExceeded.TaskTemplateQuota"
+	TaskTemplateNotFound           Code = "ResourceNotFound.TaskTemplate"
+)
+
 // Codes that every action of the vendor's API has.
 const (
 	InvalidParameter      Code = "InvalidParameter"
@@ -71,7 +80,7 @@ type Entry struct {
 	// Field is the field, or fields, that the code is reported for; empty where it is
 	// about no field. [] stands for every item of a list.
 	Field string
-	// Kind is the kind that the code is about; empty: BatchJob, and ComputeEnv where it has
+	// Kind is the kind that the code is about; empty: BatchJob, and the other kinds where they have
 	// the same field.
 	Kind string
 	// Example is a piece of such an object that provokes the code, or a sentence where a

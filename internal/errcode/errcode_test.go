@@ -20,17 +20,17 @@ var update = flag.Bool("update", false, "write docs/error-codes.md")
 
 const document = "../../docs/error-codes.md"
 
-// constants returns the values of all constants of type Code, in source order.
-func constants(t *testing.T) []Code {
+// constants returns the values of all constants of type Code of a file, in source order.
+func constants(t *testing.T, name string) []Code {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "codes.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var codes []Code
 	ast.Inspect(file, func(n ast.Node) bool {
 		spec, ok := n.(*ast.ValueSpec)
-		if !ok {
+		if !ok || fmt.Sprint(spec.Type) != "Code" {
 			return true
 		}
 		for _, v := range spec.Values {
@@ -46,13 +46,33 @@ func constants(t *testing.T) []Code {
 }
 
 func TestTableHasEveryConstantInOrder(t *testing.T) {
-	table, codes := Table(), constants(t)
+	table, codes := Table(), constants(t, "codes.go")
 	if len(table) != len(codes) {
 		t.Fatalf("%d entries for %d constants", len(table), len(codes))
 	}
 	for i, e := range table {
 		if e.Code != codes[i] {
 			t.Errorf("entry %d is %s, want %s", i, e.Code, codes[i])
+		}
+	}
+}
+
+func TestGatewayTable(t *testing.T) {
+	table, codes := GatewayTable(), constants(t, "gateway.go")
+	if len(table) != len(codes) {
+		t.Fatalf("%d entries for %d constants", len(table), len(codes))
+	}
+	for i, e := range table {
+		if e.Code != codes[i] {
+			t.Errorf("entry %d is %s, want %s", i, e.Code, codes[i])
+		}
+		if e.Actions == "" || e.Source == "" || !strings.HasSuffix(e.When, ".") || !strings.HasSuffix(e.WhatToDo, ".") {
+			t.Errorf("%s lacks something: %+v", e.Code, e)
+		}
+		for _, other := range Table() {
+			if other.Code == e.Code {
+				t.Errorf("%s is in both tables", e.Code)
+			}
 		}
 	}
 }
@@ -97,8 +117,8 @@ func render(table []Entry) []byte {
 
 # Error codes
 
-What a BatchJob and a ComputeEnv can be answered with. The codes are BatchCompute's; a client that knows SubmitJob and
-CreateComputeEnv knows them.
+What a BatchJob, a ComputeEnv and a TaskTemplate can be answered with. The codes are BatchCompute's; a client that knows SubmitJob,
+CreateComputeEnv and CreateTaskTemplate knows them.
 
 A request that is refused is not stored. The answer is a ` + "`Status`" + ` with code 422. It has one entry in
 ` + "`details.causes`" + ` for each problem, at most 50 of them: the code in ` + "`reason`" + `, the path in ` + "`field`" + `, a sentence in
@@ -125,9 +145,24 @@ Messages are for people and may change; codes do not. The part before the dot is
 		}
 		fmt.Fprintf(&b, "- **Example:** %s\n- **What to do:** %s\n- **Source:** %s\n", example, e.WhatToDo, e.Source)
 	}
+	b.WriteString(gateway)
+	for _, e := range GatewayTable() {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", e.Code, cell(e.When), e.Actions, cell(e.WhatToDo))
+	}
 	b.WriteString(absent)
 	return b.Bytes()
 }
+
+// gateway is what stands above the codes of the gateway.
+const gateway = `
+## Codes of the gateway
+
+The gateway, which speaks the vendor's API, passes on the codes above: the first cause is the ` + "`Code`" + `, its sentence the
+` + "`Message`" + `. Beside them it answers with these.
+
+| code | when | actions | what to do |
+|---|---|---|---|
+`
 
 // absent says which codes of CreateComputeEnv there is nothing to answer with here.
 const absent = `

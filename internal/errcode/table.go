@@ -8,11 +8,15 @@ const (
 	submitJob = "BatchCompute, SubmitJob, error codes"
 	later     = "BatchCompute, error codes that SubmitJob gained after 2020"
 	createEnv = "BatchCompute, CreateComputeEnv and ModifyComputeEnv, error codes"
+	template  = "BatchCompute, CreateTaskTemplate and ModifyTaskTemplate, error codes"
 	common    = "Tencent Cloud API, common error codes"
 )
 
 // computeEnv is the kind of an entry about ComputeEnvs only.
 const computeEnv = "ComputeEnv"
+
+// taskTemplate is the kind of an entry about TaskTemplates only.
+const taskTemplate = "TaskTemplate"
 
 // From is who answers with a code. The zero value is the admission webhook.
 type From int
@@ -29,7 +33,7 @@ const (
 )
 
 // Table returns one entry for each code: those of the SubmitJob page in its order,
-// then the later ones, then those about ComputeEnvs, then the common ones. The caller may change the slice.
+// then the later ones, then those about ComputeEnvs, those about TaskTemplates, and the common ones. The caller may change the slice.
 func Table() []Entry {
 	return []Entry{
 		{
@@ -288,8 +292,8 @@ func Table() []Entry {
 		},
 		{
 			Code:     ImageIDMalformed,
-			When:     "The image can be neither an identifier nor a container image. For a task, and for an identifier that the operator's catalogue does not have, this is `InvalidParameter.CvmParameters`.",
-			Field:    "spec.envData.imageId",
+			When:     "The image can be neither an identifier nor a container image. For the task of a job, when a TaskTemplate is changed, and for an identifier that the operator's catalogue does not have, this is `InvalidParameter.CvmParameters`.",
+			Field:    "spec.envData.imageId; of a new TaskTemplate, spec.taskTemplateInfo.computeEnv.envData.imageId",
 			Kind:     computeEnv,
 			Example:  `envData: {imageId: img-}`,
 			WhatToDo: "Use an identifier of the catalogue, or a container image such as `registry.example/app:1.2`.",
@@ -312,6 +316,50 @@ func Table() []Entry {
 			Example:  "One ComputeEnv more than the quota, which is 10 unless it was configured.",
 			WhatToDo: "Delete one, or have the namespace's annotation `batchcompute.dev/compute-env-quota` raised.",
 			Source:   createEnv,
+		},
+		{
+			Code:     TaskTemplateDescriptionTooLong,
+			When:     "The template's description has more than 200 characters (Unicode characters, not bytes).",
+			Field:    "spec.taskTemplateDescription",
+			Kind:     taskTemplate,
+			Example:  `taskTemplateDescription: <201 characters>`,
+			WhatToDo: "Shorten it.",
+			Source:   template,
+		},
+		{
+			Code:     TaskTemplateName,
+			When:     "The template's name has a character that it cannot have.",
+			Field:    "spec.taskTemplateName",
+			Kind:     taskTemplate,
+			Example:  `taskTemplateName: ":-)"`,
+			WhatToDo: "Use letters, digits, `-` and `_`, beginning with a letter or digit.",
+			Source:   template,
+		},
+		{
+			Code:     TaskTemplateNameTooLong,
+			When:     "The template's name has more than 60 characters.",
+			Field:    "spec.taskTemplateName",
+			Kind:     taskTemplate,
+			Example:  `taskTemplateName: <61 characters>`,
+			WhatToDo: "Shorten it.",
+			Source:   template,
+		},
+		{
+			Code:     TaskTemplateQuota,
+			When:     "The namespace keeps as many TaskTemplates as it may.",
+			Field:    "metadata.namespace",
+			Kind:     taskTemplate,
+			Example:  "One TaskTemplate more than the quota, which is 50 unless it was configured.",
+			WhatToDo: "Delete one, or have the namespace's annotation `batchcompute.dev/task-template-quota` raised.",
+			Source:   template,
+		},
+		{
+			Code:     TaskTemplateNotFound,
+			When:     "A task names a TaskTemplate that the namespace does not have, or by what cannot be the name of one. The gateway's ModifyTaskTemplate and DeleteTaskTemplates answer it for a TaskTemplateId that the namespace of the key does not have.",
+			Field:    "spec.job.tasks[].taskTemplate",
+			Example:  `taskTemplate: nowhere`,
+			WhatToDo: "Create the template first, or correct the name: `kubectl get tasktemplates` lists those of the namespace.",
+			Source:   template,
 		},
 		{
 			Code:     InvalidParameter,

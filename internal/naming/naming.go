@@ -41,6 +41,25 @@ func EnvID(uid types.UID) string {
 	return "env-" + hash(idLength, string(uid))
 }
 
+// TemplateID returns the identifier of the TaskTemplate with this UID in BatchCompute's form:
+// "task-tmpl-" and 8 characters of [0-9a-z].
+func TemplateID(uid types.UID) string {
+	return "task-tmpl-" + hash(idLength, string(uid))
+}
+
+// NodeID returns the identifier of a node of a ComputeEnv in BatchCompute's form: "node-" and 8 characters of [0-9a-z].
+// uid is that of the Pod that uses the node; for a node that is free, that of the ComputeEnv, with the node's number as
+// part.
+func NodeID(uid types.UID, part ...string) string {
+	return "node-" + hash(idLength, append([]string{string(uid)}, part...)...)
+}
+
+// ActivityID returns the identifier of the creation of the node that the Pod with this UID uses, in BatchCompute's
+// form: "act-" and 8 characters of [0-9a-z].
+func ActivityID(uid types.UID) string {
+	return "act-" + hash(idLength, string(uid), "create")
+}
+
 // TokenName returns the name of a BatchJob that was given a generateName and a
 // clientToken: at most MaxLength bytes, the same whenever both are the same. The prefix
 // is kept as it is and cut to fit, so the name is valid wherever generateName is. The

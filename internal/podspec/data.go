@@ -18,6 +18,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/agentapi"
+	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/resolve"
 )
 
@@ -357,27 +358,54 @@ func (d *data) store(field, host, file string, keys keys) (agentapi.Store, strin
 	if !ok {
 		return agentapi.Store{}, "", failure(v1alpha1.ReasonStoreUnknown, "%s: %q is no host with a bucket, and the operator's catalogue has no store for it", field, host)
 	}
-	out := agentapi.Store{Endpoint: s.Endpoint, Bucket: s.Bucket, Region: s.Region, PathStyle: s.PathStyle, CA: s.CA}
-	switch i := Key(keys.list); {
-	case i >= 0:
-		key := &keys.list[i]
-		out.KeyField, out.KeySecret, out.SecretID = fmt.Sprintf("%s[%d]", keys.field, i), key.SecretKeySecretRef.Name, key.SecretID
+	out := storeOf(&s, keys)
+	switch {
+	case out.KeyField != "":
 		out.Credentials = d.credentials("key/"+out.KeySecret, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 			SecretName: out.KeySecret, Items: []corev1.KeyToPath{{Key: agentapi.SecretKeyFile, Path: agentapi.SecretKeyFile}},
 		}})
-	case s.SecretName != "":
-		out.KeySecret = s.SecretName
+	case out.KeySecret != "":
 		out.Credentials = d.credentials("all/"+s.SecretName, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: s.SecretName}})
-	case s.Identity != nil:
-		out.Identity, out.Role = s.Identity.Endpoint, s.Identity.Role
+	case out.Identity != "":
 		out.Credentials = d.credentials("token/"+s.Identity.Audience, corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
 			Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
 				Audience: s.Identity.Audience, ExpirationSeconds: new(int64(3600)), Path: agentapi.TokenFile,
 			}}},
 		}})
 	}
-	return out, s.Prefix + strings.TrimPrefix(file, "/"), nil
+	return out, keyOf(&s, file), nil
 }
+
+// StoreOf returns the store of a cos:// path without placeholders, and the key that its directory, or file, begins with,
+// as the agent of a Pod gets them, except Credentials, which is empty: KeySecret names the Secret. list are the
+// authentications that count for the task. ok is false if the host names no bucket, or if who wrote the path has chosen
+// the endpoint: see catalog.Catalog.NamesEndpoint.
+func StoreOf(c *catalog.Catalog, remote string, list []v1alpha1.Authentication) (store agentapi.Store, key string, ok bool) {
+	scheme, host, file := splitRemote(remote)
+	s, ok := c.Store(host)
+	if !ok || scheme != "cos" || !c.NamesEndpoint(host) {
+		return agentapi.Store{}, "", false
+	}
+	return storeOf(&s, keys{"authentications", list}), keyOf(&s, file), true
+}
+
+// storeOf returns a store of the catalogue with the key that it is asked with, without Credentials.
+func storeOf(s *catalog.Store, keys keys) agentapi.Store {
+	out := agentapi.Store{Endpoint: s.Endpoint, Bucket: s.Bucket, Region: s.Region, PathStyle: s.PathStyle, CA: s.CA}
+	switch i := Key(keys.list); {
+	case i >= 0:
+		key := &keys.list[i]
+		out.KeyField, out.KeySecret, out.SecretID = fmt.Sprintf("%s[%d]", keys.field, i), key.SecretKeySecretRef.Name, key.SecretID
+	case s.SecretName != "":
+		out.KeySecret = s.SecretName
+	case s.Identity != nil:
+		out.Identity, out.Role = s.Identity.Endpoint, s.Identity.Role
+	}
+	return out
+}
+
+// keyOf returns the key of the path of a file, or the beginning of those below the path of a directory.
+func keyOf(s *catalog.Store, file string) string { return s.Prefix + strings.TrimPrefix(file, "/") }
 
 // credentials returns the directory of a volume with keys, which only the agent's containers mount.
 func (d *data) credentials(what string, source corev1.VolumeSource) string {

@@ -136,6 +136,7 @@ func TestSamples(t *testing.T) {
 				t.Fatal(err)
 			}
 			var pool *v1alpha1.ComputeEnvSpec
+			template := &v1alpha1.TaskTemplate{} // what admission completes the tasks from
 			for part := range strings.SplitSeq(string(text), "\n---\n") {
 				var env v1alpha1.ComputeEnv
 				if err := yaml.Unmarshal([]byte(part), &env); err != nil {
@@ -151,9 +152,20 @@ func TestSamples(t *testing.T) {
 					pool = &env.Spec
 					continue
 				}
+				if env.Kind == "TaskTemplate" {
+					if err := yaml.UnmarshalStrict([]byte(part), template); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
 				job := &v1alpha1.BatchJob{}
 				if err := yaml.UnmarshalStrict([]byte(part), job); err != nil {
 					t.Fatal(err)
+				}
+				for i := range job.Spec.Job.Tasks {
+					if task := &job.Spec.Job.Tasks[i]; task.TaskTemplate != "" {
+						*task = resolve.Complete(task, &template.Spec.TaskTemplateInfo)
+					}
 				}
 				job.Namespace, job.UID = "default", "00000000-0000-4000-8000-000000000001"
 				for i := range job.Spec.Job.Tasks {

@@ -54,6 +54,7 @@ func Parse(text string) (Set, error) {
 	if text == "" {
 		return s, nil
 	}
+	s.spans = make([]span, 0, strings.Count(text, ",")+1)
 	last := -1
 	for part := range strings.SplitSeq(text, ",") {
 		low, high, isRange := strings.Cut(part, "-")

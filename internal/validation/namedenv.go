@@ -35,13 +35,18 @@ func (v Validator) ValidateComputeEnvCreate(env *v1alpha1.ComputeEnv) []Problem 
 // some fields and has a code for a request that changes none. What the cluster's policy forbids
 // since then, and oldEnv has already, may stay.
 func (v Validator) ValidateComputeEnvUpdate(oldEnv, newEnv *v1alpha1.ComputeEnv) []Problem {
-	problems := v.ValidateComputeEnvCreate(newEnv)
+	return withoutOldPolicy(v.ValidateComputeEnvCreate(newEnv), func() []Problem { return v.ValidateComputeEnvCreate(oldEnv) })
+}
+
+// withoutOldPolicy removes from problems what the policy forbids and the object before the change
+// had already; old validates that.
+func withoutOldPolicy(problems []Problem, old func() []Problem) []Problem {
 	isPolicy := func(p Problem) bool { return p.Code == errcode.UnauthorizedOperation }
 	if !slices.ContainsFunc(problems, isPolicy) {
 		return problems
 	}
 	before := map[string]bool{}
-	for _, p := range v.ValidateComputeEnvCreate(oldEnv) {
+	for _, p := range old() {
 		before[p.Error()] = true
 	}
 	return slices.DeleteFunc(problems, func(p Problem) bool { return isPolicy(p) && before[p.Error()] })

@@ -435,7 +435,7 @@ const maxCRD = 256 << 10
 
 func TestSizeOfCRDs(t *testing.T) {
 	files, err := filepath.Glob("../../config/crd/bases/*.yaml")
-	if err != nil || len(files) != 2 {
+	if err != nil || len(files) != 3 {
 		t.Fatalf("found %q: %v", files, err)
 	}
 	for _, file := range files {

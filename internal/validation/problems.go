@@ -46,10 +46,13 @@ type action struct {
 	events                []string
 }
 
-// The actions. Source: BatchCompute, SubmitJob and CreateComputeEnv, error codes.
+// The actions. Source: BatchCompute, SubmitJob, CreateComputeEnv, CreateTaskTemplate and
+// ModifyTaskTemplate, error codes.
 var (
-	submitJob        = action{instanceType: errcode.CvmParameters, imageID: errcode.CvmParameters}
-	createComputeEnv = action{instanceType: errcode.InstanceType, imageID: errcode.ImageIDMalformed, events: []string{"COMPUTE_ENV_CREATED", "COMPUTE_ENV_DELETED"}}
+	submitJob          = action{instanceType: errcode.CvmParameters, imageID: errcode.CvmParameters}
+	createTaskTemplate = action{instanceType: errcode.CvmParameters, imageID: errcode.ImageIDMalformed}
+	modifyTaskTemplate = action{instanceType: errcode.CvmParameters, imageID: errcode.CvmParameters}
+	createComputeEnv   = action{instanceType: errcode.InstanceType, imageID: errcode.ImageIDMalformed, events: []string{"COMPUTE_ENV_CREATED", "COMPUTE_ENV_DELETED"}}
 )
 
 // checker collects problems while it walks over an object. Its checks take the

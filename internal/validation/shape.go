@@ -29,12 +29,14 @@ type fieldShape struct {
 	shape     *shape
 }
 
-// specShape and envShape are the shapes of spec, of a BatchJob and of a ComputeEnv, and
+// specShape, envShape and templateShape are the shapes of spec, of a BatchJob, a ComputeEnv and a TaskTemplate, taskShape that of a task, and
 // kubernetesShape and affinityShape those of kubernetes in both and of its affinity. They are built
 // once and only read.
 var (
 	specShape       = shapeOf(reflect.TypeFor[v1alpha1.BatchJobSpec]())
 	envShape        = shapeOf(reflect.TypeFor[v1alpha1.ComputeEnvSpec]())
+	taskShape       = shapeOf(reflect.TypeFor[v1alpha1.Task]())
+	templateShape   = shapeOf(reflect.TypeFor[v1alpha1.TaskTemplateSpec]())
 	kubernetesShape = shapeOf(reflect.TypeFor[v1alpha1.KubernetesOptions]())
 	affinityShape   = shapeOf(reflect.TypeFor[v1alpha1.Affinity]())
 )

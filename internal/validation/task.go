@@ -151,6 +151,7 @@ func (c *checker) checkInstanceNum(tasks []v1alpha1.Task, s instanceSum, i int, 
 // checkTask checks what a task says apart from its name and its number of instances.
 func (c *checker) checkTask(t *v1alpha1.Task, path *field.Path) {
 	clear(c.mounted)
+	c.checkTemplateName(t.TaskTemplate, path)
 	c.checkApplication(t, path.Child("application"))
 	c.checkEnvironment(t, path)
 	c.checkEnvVars(t.EnvVars, path)

@@ -16,7 +16,7 @@ import (
 	"batchcompute.dev/operator/internal/errcode"
 )
 
-// Validator validates BatchJobs and ComputeEnvs. The zero value works: what only the
+// Validator validates BatchJobs, ComputeEnvs and TaskTemplates. The zero value works: what only the
 // cluster knows is not asked then. A Validator may be used by any number of goroutines if
 // its functions may.
 type Validator struct {

@@ -41,8 +41,8 @@ func manifests(t *testing.T) (m admissionregv1.MutatingWebhookConfiguration, v a
 // seconds. What the conditions leave out is shown by cmd/manager's test without a manager.
 func TestManifestsAreNoDanger(t *testing.T) {
 	m, v := manifests(t)
-	if len(m.Webhooks) != 1 || len(v.Webhooks) != 4 {
-		t.Fatalf("%d mutating and %d validating webhooks, want 1 and 4", len(m.Webhooks), len(v.Webhooks))
+	if len(m.Webhooks) != 2 || len(v.Webhooks) != 5 {
+		t.Fatalf("%d mutating and %d validating webhooks, want 2 and 5", len(m.Webhooks), len(v.Webhooks))
 	}
 	service := func(path string) admissionregv1.WebhookClientConfig {
 		return admissionregv1.WebhookClientConfig{Service: &admissionregv1.ServiceReference{Name: "webhook-service", Namespace: "system", Path: &path}}
@@ -60,9 +60,15 @@ func TestManifestsAreNoDanger(t *testing.T) {
 		TimeoutSeconds: ptr(int32(5)), AdmissionReviewVersions: []string{"v1"}, ReinvocationPolicy: ptr(admissionregv1.NeverReinvocationPolicy),
 		MatchConditions: m.Webhooks[0].MatchConditions,
 	}
+	wantCompleting := wantMutating
+	wantCompleting.Name, wantCompleting.ClientConfig = "batchjob-tasktemplate.batchcompute.dev", service(completePath)
+	wantCompleting.Rules, wantCompleting.MatchConditions = rules("batchjobs", admissionregv1.Create, admissionregv1.Update), m.Webhooks[1].MatchConditions
 	wantMutating.Rules[0].Resources = []string{"batchjobs", "computeenvs"}
-	if diff := cmp.Diff(wantMutating, m.Webhooks[0]); diff != "" {
-		t.Errorf("mutating webhook (-want +got):\n%s", diff)
+	if diff := cmp.Diff([]admissionregv1.MutatingWebhook{wantMutating, wantCompleting}, m.Webhooks); diff != "" {
+		t.Errorf("mutating webhooks (-want +got):\n%s", diff)
+	}
+	if n := len(m.Webhooks[1].MatchConditions); n != 2 {
+		t.Errorf("%d conditions of the webhook that completes tasks, want 2", n)
 	}
 	validating := func(name, path string, policy admissionregv1.FailurePolicyType, rules []admissionregv1.RuleWithOperations, conditions ...admissionregv1.MatchCondition) admissionregv1.ValidatingWebhook {
 		return admissionregv1.ValidatingWebhook{
@@ -84,6 +90,7 @@ func TestManifestsAreNoDanger(t *testing.T) {
 		validating("computeenv-delete.batchcompute.dev", computeEnvPath, admissionregv1.Ignore, rules("computeenvs", admissionregv1.Delete), alone),
 		validating("computeenv-scale.batchcompute.dev", computeEnvPath, admissionregv1.Ignore, rules("computeenvs/scale", admissionregv1.Update)),
 		validating("computeenv.batchcompute.dev", computeEnvPath, admissionregv1.Fail, rules("computeenvs", admissionregv1.Create, admissionregv1.Update), changed),
+		validating("tasktemplate.batchcompute.dev", templatePath, admissionregv1.Fail, rules("tasktemplates", admissionregv1.Create, admissionregv1.Update), changed),
 	}
 	if diff := cmp.Diff(wantValidating, v.Webhooks); diff != "" {
 		t.Errorf("validating webhooks (-want +got):\n%s", diff)

@@ -48,7 +48,8 @@ type quotaKind struct {
 var (
 	jobQuota = quotaKind{v1alpha1.AnnotationJobQuota, v1alpha1.AnnotationJobBytesQuota,
 		"BatchJobs, including finished ones", "delete finished ones"}
-	envQuota = quotaKind{v1alpha1.AnnotationEnvQuota, "", "ComputeEnvs", "delete unused ones"}
+	envQuota      = quotaKind{v1alpha1.AnnotationEnvQuota, "", "ComputeEnvs", "delete unused ones"}
+	templateQuota = quotaKind{v1alpha1.AnnotationTemplateQuota, "", "TaskTemplates", "delete unused ones"}
 )
 
 // amount is a number of objects and their sizes together.

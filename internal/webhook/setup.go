@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,10 +32,11 @@ import (
 // and those annotations, so that a create needs no call; a cache needs list and watch.
 // The jobs and ComputeEnvs of a namespace are counted, and the first job with a token is found,
 // in the cache that the reconcilers have anyway. A ComputeEnv that was created a moment ago
-// is read from the API server.
+// is read from the API server. Of TaskTemplates a cache has the names, to count them; those that a
+// job names are read from the API server.
 //
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
-// +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs;computeenvs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs;computeenvs;tasktemplates,verbs=get;list;watch
 
 // Options are what the webhooks need in addition to a manager.
 type Options struct {
@@ -47,11 +49,33 @@ type Options struct {
 	JobBytesQuota int64
 	// ComputeEnvQuota is the same for ComputeEnvs.
 	ComputeEnvQuota int64
+	// TaskTemplateQuota is the same for TaskTemplates.
+	TaskTemplateQuota int64
 }
 
 // CacheOptions returns what the manager's cache must contain for the webhooks alone.
 func CacheOptions() map[client.Object]cache.ByObject {
-	return map[client.Object]cache.ByObject{&corev1.Namespace{}: {Transform: stripNamespace}}
+	return map[client.Object]cache.ByObject{
+		&corev1.Namespace{}:      {Transform: stripNamespace},
+		&v1alpha1.TaskTemplate{}: {Transform: stripTemplate},
+	}
+}
+
+// templateMeta is a TaskTemplate of which only the metadata is read.
+func templateMeta() *metav1.PartialObjectMetadata {
+	o := &metav1.PartialObjectMetadata{}
+	o.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("TaskTemplate"))
+	return o
+}
+
+// stripTemplate keeps what identifies a TaskTemplate.
+func stripTemplate(o any) (any, error) {
+	t, ok := o.(*metav1.PartialObjectMetadata)
+	if !ok {
+		return o, nil
+	}
+	meta := metav1.ObjectMeta{Namespace: t.Namespace, Name: t.Name, UID: t.UID, ResourceVersion: t.ResourceVersion}
+	return &metav1.PartialObjectMetadata{TypeMeta: t.TypeMeta, ObjectMeta: meta}, nil
 }
 
 // stripNamespace keeps the name, the version, and the annotations of quotas.
@@ -61,7 +85,7 @@ func stripNamespace(o any) (any, error) {
 		return o, nil
 	}
 	meta := metav1.ObjectMeta{Name: ns.Name, UID: ns.UID, ResourceVersion: ns.ResourceVersion}
-	for _, kind := range []quotaKind{jobQuota, envQuota} {
+	for _, kind := range []quotaKind{jobQuota, envQuota, templateQuota} {
 		for _, key := range []string{kind.annotation, kind.bytesAnnotation} {
 			if quota, ok := ns.Annotations[key]; ok {
 				metav1.SetMetaDataAnnotation(&meta, key, quota)
@@ -71,7 +95,7 @@ func stripNamespace(o any) (any, error) {
 	return &metav1.PartialObjectMetadata{TypeMeta: ns.TypeMeta, ObjectMeta: meta}, nil
 }
 
-// Setup serves the webhooks for BatchJob and ComputeEnv on the manager's webhook server, on every
+// Setup serves the webhooks for BatchJob, ComputeEnv and TaskTemplate on the manager's webhook server, on every
 // replica, and keeps the manager unready until their caches are synced. The
 // manager's cache must be built with CacheOptions and have the indexes of package lookup.
 func Setup(mgr ctrl.Manager, o Options) error {
@@ -87,18 +111,11 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		return fmt.Errorf("making the client for live reads: %w", err)
 	}
 	live := gatedReader{direct, make(gate, maxLiveReads)}
-	jobs, envs := newQuota(jobQuota, amount{o.JobQuota, o.JobBytesQuota}), newQuota(envQuota, amount{objects: o.ComputeEnvQuota})
-	jobs.live = liveObjects{direct, v1alpha1.GroupVersion.WithKind("BatchJob")}
-	envs.live = liveObjects{direct, v1alpha1.GroupVersion.WithKind("ComputeEnv")}
-	jobsSynced, err := jobs.listen(mgr.GetCache(), &v1alpha1.BatchJob{})
+	q, err := newQuotas(mgr, o, direct)
 	if err != nil {
 		return err
 	}
-	envsSynced, err := envs.listen(mgr.GetCache(), &v1alpha1.ComputeEnv{})
-	if err != nil {
-		return err
-	}
-	hasSynced := func() bool { return jobsSynced() && envsSynced() }
+	hasSynced := q.synced
 	if err := mgr.AddReadyzCheck("admission", func(*http.Request) error {
 		if !hasSynced() {
 			return errNotSynced
@@ -125,23 +142,64 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		access: access,
 		envs:   environments{cache: mgr.GetCache(), live: live},
 		tokens: tokens{cache: mgr.GetCache(), live: live},
-		quota:  jobs,
+		quota:  q.jobs,
 		synced: hasSynced,
 	})
+	serve(completePath, &completionHandler{validator: o.Validator, access: access, templates: liveTemplates{live}})
 	serve(computeEnvPath, &computeEnvHandler{
-		validator: o.Validator, access: access, users: users{mgr.GetCache()}, quota: envs, synced: hasSynced,
+		validator: o.Validator, access: access, users: users{mgr.GetCache()}, quota: q.envs, synced: hasSynced,
 	})
+	serve(templatePath, &templateHandler{validator: o.Validator, access: access, quota: q.templates, synced: hasSynced})
 	return nil
+}
+
+// quotas are those of all kinds.
+type quotas struct {
+	jobs, envs, templates *quota
+	synced                func() bool // reports whether the caches of all are synced
+}
+
+// newQuotas makes the quotas and connects them to the informers of their kinds; reader looks up
+// reservations.
+func newQuotas(mgr ctrl.Manager, o Options, reader client.Reader) (*quotas, error) {
+	q := &quotas{
+		jobs:      newQuota(jobQuota, amount{o.JobQuota, o.JobBytesQuota}),
+		envs:      newQuota(envQuota, amount{objects: o.ComputeEnvQuota}),
+		templates: newQuota(templateQuota, amount{objects: o.TaskTemplateQuota}),
+	}
+	var synced []func() bool
+	for _, k := range []struct {
+		quota *quota
+		kind  string
+		cache client.Object
+	}{
+		{q.jobs, "BatchJob", &v1alpha1.BatchJob{}},
+		{q.envs, "ComputeEnv", &v1alpha1.ComputeEnv{}},
+		{q.templates, "TaskTemplate", templateMeta()},
+	} {
+		k.quota.live = liveObjects{reader, v1alpha1.GroupVersion.WithKind(k.kind)}
+		s, err := k.quota.listen(mgr.GetCache(), k.cache)
+		if err != nil {
+			return nil, err
+		}
+		synced = append(synced, s)
+	}
+	q.synced = func() bool {
+		return !slices.ContainsFunc(synced, func(has func() bool) bool { return !has() })
+	}
+	return q, nil
 }
 
 // Paths returns the paths that Setup serves, by the names of the webhooks in config/webhook.
 func Paths() map[string]string {
 	return map[string]string{
-		"batchjob-name.batchcompute.dev":     namePath,
-		"batchjob.batchcompute.dev":          batchJobPath,
-		"computeenv.batchcompute.dev":        computeEnvPath,
-		"computeenv-delete.batchcompute.dev": computeEnvPath,
-		"computeenv-scale.batchcompute.dev":  computeEnvPath,
+		"batchjob-name.batchcompute.dev":         namePath,
+		"batchjob-tasktemplate.batchcompute.dev": completePath,
+		"batchjob.batchcompute.dev":              batchJobPath,
+		"computeenv.batchcompute.dev":            computeEnvPath,
+		"computeenv-delete.batchcompute.dev":     computeEnvPath,
+		"computeenv-scale.batchcompute.dev":      computeEnvPath,
+		"tasktemplate.batchcompute.dev":          templatePath,
 	}
 }
 
@@ -191,7 +249,7 @@ func storedSize(o client.Object) int64 {
 }
 
 // errNotSynced means that the manager has just started.
-var errNotSynced = errors.New("the caches of BatchJobs, ComputeEnvs and Namespaces are not synced yet")
+var errNotSynced = errors.New("the caches of BatchJobs, ComputeEnvs, TaskTemplates and Namespaces are not synced yet")
 
 // listen connects the quota to the informers of a kind and of namespaces. hasSynced reports
 // whether it has got all objects that existed.

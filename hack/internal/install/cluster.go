@@ -42,6 +42,8 @@ type Target struct {
 	Image string
 	// AgentImage is that of the agent, likewise.
 	AgentImage string
+	// Gateway has the gateway installed too.
+	Gateway bool
 	// Store has a local cluster with a real node run an object store, see Store.
 	Store bool
 	// FakeZones has a local cluster pretend one more node in each of these zones. Pods run
@@ -80,7 +82,8 @@ type Cluster struct {
 	// ReadyURL is where a manager beside the cluster, once installed, says that it serves.
 	ReadyURL string `json:"-"`
 
-	target Target
+	target        Target
+	besideGateway *Gateway // that runs beside the cluster
 }
 
 // limits are the arguments that limit a client's requests to QPS.

@@ -70,7 +70,7 @@ func (c *Cluster) forgetHost(ctx context.Context) error {
 	return nil
 }
 
-// installInside runs the manager as a Deployment, from an image.
+// installInside runs the manager as a Deployment, from an image, and the gateway likewise if it is asked for.
 func (c *Cluster) installInside(ctx context.Context) error {
 	if c.target.Cluster != "existing" {
 		if err := c.loadImage(ctx); err != nil {
@@ -80,26 +80,52 @@ func (c *Cluster) installInside(ctx context.Context) error {
 	if err := c.forgetHost(ctx); err != nil {
 		return err
 	}
-	manifests, err := c.Kubectl(ctx, "kustomize", "config/default").Output()
+	dir, deployments := "config/default", []string{deployment}
+	if c.target.Gateway {
+		dir, deployments = "config/default-gateway", append(deployments, gatewayDeployment)
+	}
+	manifests, err := c.Kubectl(ctx, "kustomize", dir).Output()
 	if err != nil {
 		return fmt.Errorf("building the manifests: %w", err)
 	}
-	wasThere := c.Kubectl(ctx, "-n", Namespace, "get", deployment).Run() == nil
+	wereThere := map[string]bool{}
+	for _, d := range deployments {
+		wereThere[d] = c.Kubectl(ctx, "-n", Namespace, "get", d).Run() == nil
+	}
 	apply := c.Kubectl(ctx, "apply", "--server-side", "-f", "-")
 	text, err := c.edited(string(manifests))
 	if err != nil {
 		return err
 	}
 	apply.Stdin = strings.NewReader(text)
-	if err := c.show(apply, "kubectl apply --server-side -k config/default"); err != nil {
+	if err := c.show(apply, "kubectl apply --server-side -k "+dir); err != nil {
 		return err
 	}
-	if wasThere { // the image's name is the same, but not what is in it
-		if err := c.run(c.Kubectl(ctx, "-n", Namespace, "rollout", "restart", deployment)); err != nil {
+	if c.target.Gateway {
+		if err := c.giveCertificate(ctx); err != nil {
 			return err
 		}
 	}
-	return c.run(c.Kubectl(ctx, "-n", Namespace, "rollout", "status", deployment, "--timeout", serveTimeout.String()))
+	return c.rollOut(ctx, deployments, wereThere)
+}
+
+// rollOut waits until Deployments have the Pods that they should have. Those that were there before are restarted: the
+// image's name is the same, but not what is in it.
+func (c *Cluster) rollOut(ctx context.Context, deployments []string, wereThere map[string]bool) error {
+	for _, d := range deployments {
+		if !wereThere[d] {
+			continue
+		}
+		if err := c.run(c.Kubectl(ctx, "-n", Namespace, "rollout", "restart", d)); err != nil {
+			return err
+		}
+	}
+	for _, d := range deployments {
+		if err := c.run(c.Kubectl(ctx, "-n", Namespace, "rollout", "status", d, "--timeout", serveTimeout.String())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // edited returns the manifests with the images of the target, and the store beside the cluster in the catalogue.
@@ -169,11 +195,15 @@ func (c *Cluster) installBeside(ctx context.Context) error {
 		return err
 	}
 	c.ReadyURL = "http://" + probes + "/readyz"
-	return c.waitForProbe(ctx, c.ReadyURL)
+	if err := c.waitForProbe(ctx, "the operator", c.ReadyURL); err != nil || !c.target.Gateway {
+		return err
+	}
+	return c.gatewayBeside(ctx)
 }
 
-func (c *Cluster) waitForProbe(ctx context.Context, url string) error {
-	return eventually(ctx, "the operator", func() error {
+// waitForProbe waits until a program says at a URL that it is ready.
+func (c *Cluster) waitForProbe(ctx context.Context, who, url string) error {
+	return eventually(ctx, who, func() error {
 		res, err := http.Get(url)
 		if err != nil {
 			return err

@@ -1,7 +1,8 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+// Package logging sets up the logs of the programs.
+package logging
 
 import (
 	"log/slog"
@@ -15,9 +16,9 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 )
 
-// setLogger sends all logs, those of the libraries too, to out: as text when it is a
+// Set sends all logs, those of the libraries too, to out: as text when it is a
 // terminal, else as JSON, one object a line.
-func setLogger(out *os.File, verbosity int) {
+func Set(out *os.File, verbosity int) {
 	opts := &slog.HandlerOptions{Level: slog.Level(-verbosity), ReplaceAttr: nameLevel}
 	var h slog.Handler = slog.NewJSONHandler(out, opts)
 	if term.IsTerminal(int(out.Fd())) {
