@@ -10,7 +10,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:shortName=ttmpl,categories=all
-// +kubebuilder:printcolumn:name="Name",type=string,JSONPath=`.spec.taskTemplateName`
+// +kubebuilder:printcolumn:name="Template",type=string,JSONPath=`.spec.taskTemplateName`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Description",type=string,JSONPath=`.spec.taskTemplateDescription`,priority=1
 type TaskTemplate struct {

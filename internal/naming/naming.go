@@ -10,6 +10,7 @@ package naming
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -41,11 +42,25 @@ func EnvID(uid types.UID) string {
 	return "env-" + hash(idLength, string(uid))
 }
 
-// TemplateID returns the identifier of the TaskTemplate with this UID in BatchCompute's form:
-// "task-tmpl-" and 8 characters of [0-9a-z].
-func TemplateID(uid types.UID) string {
-	return "task-tmpl-" + hash(idLength, string(uid))
+// templateID is BatchCompute's form of the identifier of a task template.
+// Source: BatchCompute, samples of the actions on templates.
+var templateID = regexp.MustCompile(`^task-tmpl-[0-9a-z]{8}$`)
+
+// IsTemplateID reports whether a text has the form of the identifier of a TaskTemplate: "task-tmpl-" and 8 characters of
+// [0-9a-z].
+func IsTemplateID(text string) bool { return templateID.MatchString(text) }
+
+// TemplateID returns the identifier of the TaskTemplate with this name and UID. It is the name, if that has the form, as
+// those of CreateTaskTemplate have; else it is computed from the UID.
+func TemplateID(name string, uid types.UID) string {
+	if IsTemplateID(name) {
+		return name
+	}
+	return TemplateName(string(uid))
 }
+
+// TemplateName returns a name with the form of an identifier, for a text that no other template has.
+func TemplateName(text string) string { return "task-tmpl-" + hash(idLength, text) }
 
 // NodeID returns the identifier of a node of a ComputeEnv in BatchCompute's form: "node-" and 8 characters of [0-9a-z].
 // uid is that of the Pod that uses the node; for a node that is free, that of the ComputeEnv, with the node's number as

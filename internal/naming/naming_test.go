@@ -22,6 +22,18 @@ func TestJobID(t *testing.T) {
 	}
 }
 
+func TestTemplateID(t *testing.T) {
+	name := TemplateName("x")
+	if !IsTemplateID(name) || TemplateID(name, "uid") != name {
+		t.Errorf("the identifier of %s is %s", name, TemplateID(name, "uid"))
+	}
+	for _, other := range []string{"render", name + "-2", "task-tmpl-"} {
+		if id := TemplateID(other, "uid"); id != TemplateName("uid") {
+			t.Errorf("the identifier of %s is %s, want that of the UID", other, id)
+		}
+	}
+}
+
 func TestPodNameIsReadable(t *testing.T) {
 	for name, tc := range map[string]struct {
 		job, task      string

@@ -54,7 +54,7 @@ func terminateComputeNodes(ctx context.Context, c *call, in *terminateNodesReque
 	case len(ids) == 0:
 		return nil, refusal.New(errcode.MissingParameter, "ComputeNodeIds: must be given")
 	case len(ids) > maxIDs:
-		return nil, refusal.New(errcode.InvalidParameterValue, "ComputeNodeIds must be at most %d, got %d", maxIDs, len(ids))
+		return nil, refusal.New(errcode.InvalidParameterValue, "ComputeNodeIds must have at most %d items, got %d", maxIDs, len(ids))
 	case len(set(ids)) < len(ids):
 		return nil, refusal.New(errcode.InvalidParameterValue, "ComputeNodeIds must not repeat one")
 	}

@@ -186,7 +186,7 @@ func retryJobs(ctx context.Context, c *call, in *retryJobsRequest) (any, error) 
 	case len(in.JobIDs) == 0:
 		return nil, refusal.New(errcode.MissingParameter, "JobIds: must be given")
 	case len(in.JobIDs) > maxIDs:
-		return nil, refusal.New(errcode.InvalidParameterValue, "JobIds must be at most %d, got %d", maxIDs, len(in.JobIDs))
+		return nil, refusal.New(errcode.InvalidParameterValue, "JobIds must have at most %d items, got %d", maxIDs, len(in.JobIDs))
 	}
 	var jobs []*v1alpha1.BatchJob
 	seen := map[string]bool{}
@@ -216,7 +216,7 @@ func retryJobs(ctx context.Context, c *call, in *retryJobsRequest) (any, error) 
 // annotation is removed.
 func (c *call) retry(ctx context.Context, job *v1alpha1.BatchJob) error {
 	token := strings.ToLower(rand.Text())
-	return c.changeJob(ctx, job.Name, job, func(now *v1alpha1.BatchJob) (map[string]any, error) {
+	err := c.changeJob(ctx, job.Name, job, func(now *v1alpha1.BatchJob) (map[string]any, error) {
 		if now.UID != job.UID {
 			return nil, refusal.New(errcode.JobNotFound, "the job was deleted")
 		}
@@ -228,6 +228,10 @@ func (c *call) retry(ctx context.Context, job *v1alpha1.BatchJob) error {
 			"spec":     map[string]any{"retryToken": token},
 		}, nil
 	})
+	if err == nil {
+		c.Objects.AwaitRetry(ctx, job.Namespace, naming.JobID(job.UID), token)
+	}
+	return err
 }
 
 // mayRetry refuses a job that cannot be retried.

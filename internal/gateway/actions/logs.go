@@ -89,7 +89,7 @@ func (in *describeTaskLogsRequest) indexes(task *view.Task, page paging) ([]int,
 	case in.Offset != nil:
 		return nil, refusal.New(errcode.InvalidParameterValue, "only one of TaskInstanceIndexes and Offset may be given")
 	case len(list) > maxLogs:
-		return nil, refusal.New(errcode.InvalidParameterValue, "TaskInstanceIndexes must be at most %d, got %d", maxLogs, len(list))
+		return nil, refusal.New(errcode.InvalidParameterValue, "TaskInstanceIndexes must have at most %d items, got %d", maxLogs, len(list))
 	}
 	var out []int
 	for _, index := range list {

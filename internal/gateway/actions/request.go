@@ -91,7 +91,7 @@ const tagFilter = "tag:"
 // there is no filter for them.
 func matcherOf[T any](filters []filter, known map[string]property[T], tags func(T) []v1alpha1.Tag) (matcher[T], error) {
 	if len(filters) > maxFilters {
-		return nil, refusal.New(errcode.InvalidParameterValue, "Filters must be at most %d, got %d", maxFilters, len(filters))
+		return nil, refusal.New(errcode.InvalidParameterValue, "Filters must have at most %d items, got %d", maxFilters, len(filters))
 	}
 	all := make([]matcher[T], len(filters))
 	for i, f := range filters {
@@ -105,7 +105,7 @@ func matcherOf[T any](filters []filter, known map[string]property[T], tags func(
 		case len(f.Values) == 0:
 			return nil, refusal.New(errcode.InvalidFilterValue, "Filters.%d.Values must have a value", i)
 		case len(f.Values) > maxFilterValues:
-			return nil, refusal.New(errcode.InvalidFilterValue, "Filters.%d.Values must be at most %d, got %d", i, maxFilterValues, len(f.Values))
+			return nil, refusal.New(errcode.InvalidFilterValue, "Filters.%d.Values must have at most %d items, got %d", i, maxFilterValues, len(f.Values))
 		}
 		all[i] = func(object T) bool {
 			return slices.ContainsFunc(f.Values, func(value string) bool { return p(object, value) })
@@ -168,7 +168,7 @@ func checkChoice(field string, ids []string, filters []filter) error {
 	case len(ids) > 0 && len(filters) > 0:
 		return refusal.New(errcode.InvalidParameterCombination, "only one of %s and Filters may be given", field)
 	case len(ids) > maxIDs:
-		return refusal.New(errcode.InvalidParameterValue, "%s must be at most %d, got %d", field, maxIDs, len(ids))
+		return refusal.New(errcode.InvalidParameterValue, "%s must have at most %d items, got %d", field, maxIDs, len(ids))
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ const (
 // maxTries is how often a write is tried that others get in the way of, and pauseStep the mean by which each pause
 // before another try is longer than the last.
 const (
-	maxTries  = 10
+	maxTries  = 30
 	pauseStep = 10 * time.Millisecond
 )
 

@@ -25,8 +25,6 @@ import (
 	"batchcompute.dev/operator/internal/validation"
 )
 
-const templatePrefix = "task-tmpl-"
-
 // createTemplateRequest are the parameters of CreateTaskTemplate.
 type createTemplateRequest struct {
 	TaskTemplateName        string         `params:"required"`
@@ -43,7 +41,7 @@ type templateID struct {
 // createTaskTemplate creates a template, and then the Secrets of the passwords and keys in its task, which it owns.
 func createTaskTemplate(ctx context.Context, c *call, in *createTemplateRequest) (any, error) {
 	template := &v1alpha1.TaskTemplate{}
-	template.Namespace, template.Name = c.client.Namespace, naming.TokenName(templatePrefix, rand.Text())
+	template.Namespace, template.Name = c.client.Namespace, naming.TemplateName(rand.Text())
 	task, secrets, err := templateTask(in.TaskTemplateInfo, template.Name)
 	if err != nil {
 		return nil, err
@@ -62,7 +60,7 @@ func createTaskTemplate(ctx context.Context, c *call, in *createTemplateRequest)
 	if err := c.templateSecrets(ctx, template, secrets); err != nil {
 		return nil, err
 	}
-	id := naming.TemplateID(template.UID)
+	id := naming.TemplateID(template.Name, template.UID)
 	c.Objects.AwaitTemplate(ctx, template.Namespace, id, template.Generation)
 	return templateID{id}, nil
 }
@@ -168,7 +166,7 @@ func (c *call) changeTemplate(ctx context.Context, known *v1alpha1.TaskTemplate,
 }
 
 func templateNotFound(t *v1alpha1.TaskTemplate) error {
-	return refusal.New(errcode.TaskTemplateNotFound, "there is no task template %s", naming.TemplateID(t.UID))
+	return refusal.New(errcode.TaskTemplateNotFound, "there is no task template %s", naming.TemplateID(t.Name, t.UID))
 }
 
 // deleteTemplatesRequest are the parameters of DeleteTaskTemplates.
@@ -182,7 +180,7 @@ func deleteTaskTemplates(ctx context.Context, c *call, in *deleteTemplatesReques
 	case len(in.TaskTemplateIDs) == 0:
 		return nil, refusal.New(errcode.MissingParameter, "TaskTemplateIds: must be given")
 	case len(in.TaskTemplateIDs) > maxIDs:
-		return nil, refusal.New(errcode.InvalidParameterValue, "TaskTemplateIds must be at most %d, got %d", maxIDs, len(in.TaskTemplateIDs))
+		return nil, refusal.New(errcode.InvalidParameterValue, "TaskTemplateIds must have at most %d items, got %d", maxIDs, len(in.TaskTemplateIDs))
 	}
 	for _, id := range in.TaskTemplateIDs {
 		if err := objects.CheckTemplateID(id); err != nil {
@@ -208,7 +206,7 @@ func deleteTaskTemplates(ctx context.Context, c *call, in *deleteTemplatesReques
 		case err != nil:
 			return nil, err
 		}
-		c.Objects.AwaitTemplate(ctx, t.Namespace, naming.TemplateID(t.UID), 0)
+		c.Objects.AwaitTemplate(ctx, t.Namespace, naming.TemplateID(t.Name, t.UID), 0)
 	}
 	return nil, nil
 }

@@ -44,6 +44,9 @@ func TestTemplates(t *testing.T) {
 		t.Errorf("the template is %s", text)
 	}
 	template := w.template(first.TaskTemplateID)
+	if template.Name != first.TaskTemplateID {
+		t.Errorf("the template is named %s and has the identifier %s", template.Name, first.TaskTemplateID)
+	}
 	w.ownedSecrets(template, 1)
 
 	w.do("CreateTaskTemplate", strings.Replace(create, "frames", "other", 1), &second)
@@ -91,7 +94,7 @@ func (w *world) template(id string) *v1alpha1.TaskTemplate {
 	var list v1alpha1.TaskTemplateList
 	w.must(w.List(w.t.Context(), &list, client.InNamespace(w.ns)))
 	for i := range list.Items {
-		if naming.TemplateID(list.Items[i].UID) == id {
+		if naming.TemplateID(list.Items[i].Name, list.Items[i].UID) == id {
 			return &list.Items[i]
 		}
 	}

@@ -64,7 +64,7 @@ func Indexers() (jobs, envs, templates toolscache.Indexers) {
 	}
 	templates = toolscache.Indexers{
 		byNamespace: toolscache.MetaNamespaceIndexFunc,
-		byID:        indexOf(func(t *v1alpha1.TaskTemplate) []string { return []string{naming.TemplateID(t.UID)} }),
+		byID:        indexOf(func(t *v1alpha1.TaskTemplate) []string { return []string{naming.TemplateID(t.Name, t.UID)} }),
 	}
 	return jobs, envs, templates
 }

@@ -199,11 +199,21 @@ func (f *Finder) AllJobs(ctx context.Context, c *tenant.Client) ([]*v1alpha1.Bat
 
 // AwaitJobGone waits for a short time until the cache shows that a job was deleted.
 func (f *Finder) AwaitJobGone(ctx context.Context, namespace, id string) {
+	f.awaitCached(ctx, namespace, id, func(job *v1alpha1.BatchJob) bool { return job == nil || job.DeletionTimestamp != nil })
+}
+
+// AwaitRetry waits for a short time until the cache shows that a job has a retryToken, or was deleted.
+func (f *Finder) AwaitRetry(ctx context.Context, namespace, id, token string) {
+	f.awaitCached(ctx, namespace, id, func(job *v1alpha1.BatchJob) bool { return job == nil || job.Spec.RetryToken == token })
+}
+
+// awaitCached waits for a short time until shows is true for the job in the cache, nil for none.
+func (f *Finder) awaitCached(ctx context.Context, namespace, id string, shows func(*v1alpha1.BatchJob) bool) {
 	ctx, cancel := context.WithTimeout(ctx, goneWait)
 	defer cancel()
 	for {
 		job, err := f.cachedJob(namespace, id)
-		if job == nil || err != nil || job.DeletionTimestamp != nil {
+		if err != nil || shows(job) {
 			return
 		}
 		select {

@@ -6,7 +6,7 @@ package objects
 import (
 	"context"
 	"fmt"
-	"regexp"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,12 +20,9 @@ import (
 	"batchcompute.dev/operator/internal/naming"
 )
 
-// templateIDForm is the form of a TaskTemplateId. Source: BatchCompute, samples of the actions on templates.
-var templateIDForm = regexp.MustCompile(`^task-tmpl-[0-9a-z]{8}$`)
-
 // CheckTemplateID returns a Refusal for what is no template's identifier.
 func CheckTemplateID(id string) error {
-	if !templateIDForm.MatchString(id) {
+	if !naming.IsTemplateID(id) {
 		return refusal.New(errcode.TaskTemplateIDMalformed, "TaskTemplateId must be task-tmpl- and 8 characters of 0-9 and a-z")
 	}
 	return nil
@@ -40,15 +37,15 @@ func (f *Finder) Template(ctx context.Context, c *tenant.Client, id string) (*v1
 		return nil, err
 	}
 	notFound := refusal.New(errcode.TaskTemplateNotFound, "there is no task template %s", id)
-	key := c.Namespace + "/" + id
-	if _, absent := f.absent.Get(key); absent {
-		return nil, notFound
-	}
 	template, err := f.cachedTemplate(c.Namespace, id)
 	if template != nil || err != nil {
 		return template, err
 	}
-	name, err := liveName(ctx, c, "TaskTemplateList", func(o *metav1.PartialObjectMetadata) bool { return naming.TemplateID(o.UID) == id })
+	key := c.Namespace + "/" + id
+	if _, absent := f.absent.Get(key); absent {
+		return nil, notFound
+	}
+	name, err := liveName(ctx, c, "TaskTemplateList", func(o *metav1.PartialObjectMetadata) bool { return naming.TemplateID(o.Name, o.UID) == id })
 	if err != nil {
 		return nil, err
 	}
@@ -63,13 +60,16 @@ func (f *Finder) Template(ctx context.Context, c *tenant.Client, id string) (*v1
 	return whole, err
 }
 
-// cachedTemplate returns the TaskTemplate with an identifier; nil if the cache has none.
+// cachedTemplate returns the TaskTemplate with an identifier; nil if the cache has none. Of two, since one has the
+// identifier of the other as its name, it is the older one.
 func (f *Finder) cachedTemplate(namespace, id string) (*v1alpha1.TaskTemplate, error) {
 	list, err := found[*v1alpha1.TaskTemplate](f.templates, byID, namespace+"/"+id)
 	if len(list) == 0 || err != nil {
 		return nil, err
 	}
-	return list[0], nil
+	return slices.MinFunc(list, func(a, b *v1alpha1.TaskTemplate) int {
+		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
+	}), nil
 }
 
 // AllTemplates returns the TaskTemplates of the identity's namespace, in no order.

@@ -122,9 +122,7 @@ func denial(s *metav1.Status) *Refusal {
 		if i := strings.LastIndex(detail, " [RequestId: "); i >= 0 {
 			detail = detail[:i] // that of the admission request; the answer has its own
 		}
-		if field := APIField(cause.Field); field != "" {
-			detail = field + ": " + detail
-		}
+		detail = withField(cause.Field, detail)
 		return New(errcode.Code(code), "%s", sanitize.Text(detail, maxMessage))
 	}
 	return nil
@@ -146,10 +144,19 @@ func Explain(err error, problems func() []validation.Problem) error {
 		return err
 	}
 	detail := all[0].Detail
-	if field := APIField(all[0].Field.String()); field != "" {
-		detail = field + ": " + detail
-	}
+	detail = withField(all[0].Field.String(), detail)
 	return New(all[0].Code, "%s", sanitize.Text(detail, maxMessage))
+}
+
+// withField returns a detail with the field that it is about.
+func withField(path, detail string) string {
+	if path == "spec" {
+		return "the request " + detail
+	}
+	if field := APIField(path); field != "" {
+		return field + ": " + detail
+	}
+	return detail
 }
 
 // forbidden tells a quota from a permission.

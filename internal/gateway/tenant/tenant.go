@@ -132,6 +132,7 @@ func (c *Clients) For(id Identity) (*Client, error) {
 func (c *Clients) newClient(id Identity) (*Client, error) {
 	config := rest.CopyConfig(c.config)
 	config.Impersonate = rest.ImpersonationConfig{UserName: id.user()}
+	config.WarningHandlerWithContext = rest.NoWarnings{} // those of admission quote the request, and the API has no place for them
 	transport, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, err

@@ -77,9 +77,21 @@ type TaskView struct {
 // Dependence is an edge between two tasks.
 type Dependence struct{ StartTask, EndTask string }
 
-// JobState returns the state of a job.
+// JobState returns the state of a job. One whose retry the operator has not seen yet is RUNNABLE, so that a caller of
+// RetryJobs does not take the end of the run before for that of the new one.
 func JobState(job *v1alpha1.BatchJob) string {
+	if plan.RetryDue(job) {
+		return string(v1alpha1.JobRunnable)
+	}
 	return cmp.Or(string(job.Status.State), stateSubmitted)
+}
+
+// endTime returns when a job ended, likewise.
+func endTime(job *v1alpha1.BatchJob) *string {
+	if plan.RetryDue(job) {
+		return nil
+	}
+	return stampOrNull(job.Status.EndTime)
 }
 
 // OfJob returns a job as DescribeJobs lists it. Cost: O(tasks) for a job that is SUBMITTED, else O(1).
@@ -88,7 +100,7 @@ func OfJob(job *v1alpha1.BatchJob) JobView {
 	return JobView{
 		JobID: naming.JobID(job.UID), JobName: job.Spec.Job.JobName, JobState: JobState(job),
 		Priority: int64(resolve.Priority(job)), Placement: placementOf(&job.Spec.Placement),
-		CreateTime: stamp(job.CreationTimestamp), EndTime: stampOrNull(job.Status.EndTime),
+		CreateTime: stamp(job.CreationTimestamp), EndTime: endTime(job),
 		TaskMetrics: tasks, Tags: tagsOf(job.Spec.Job.Tags),
 	}
 }
@@ -99,7 +111,7 @@ func JobDetails(job *v1alpha1.BatchJob) Job {
 	out := Job{
 		JobID: naming.JobID(job.UID), JobName: job.Spec.Job.JobName, Zone: job.Spec.Placement.Zone,
 		Priority: int64(resolve.Priority(job)), JobState: JobState(job),
-		CreateTime: stamp(job.CreationTimestamp), EndTime: stampOrNull(job.Status.EndTime),
+		CreateTime: stamp(job.CreationTimestamp), EndTime: endTime(job),
 		TaskSet: make([]TaskView, 0, len(job.Spec.Job.Tasks)), DependenceSet: make([]Dependence, 0, len(job.Spec.Job.Dependences)),
 		TaskMetrics: tasks, TaskInstanceMetrics: instances, StateReason: stateReason(job), Tags: tagsOf(job.Spec.Job.Tags),
 	}
@@ -152,7 +164,7 @@ func metricsOf(job *v1alpha1.BatchJob) (tasks, instances Metrics) {
 // defaultTaskState is the state of a task that the status does not have.
 func defaultTaskState(job *v1alpha1.BatchJob) string {
 	switch state := JobState(job); {
-	case state == stateSubmitted, plan.HasEnded(&job.Status):
+	case state == stateSubmitted, plan.HasEnded(&job.Status) && !plan.RetryDue(job):
 		return state
 	default:
 		return string(v1alpha1.TaskPending)

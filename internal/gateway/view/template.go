@@ -25,7 +25,7 @@ type Template struct {
 // OfTemplate returns a template as DescribeTaskTemplates lists it.
 func OfTemplate(t *v1alpha1.TaskTemplate) Template {
 	return Template{
-		TaskTemplateID: naming.TemplateID(t.UID), TaskTemplateName: t.Spec.TaskTemplateName, TaskTemplateDescription: t.Spec.TaskTemplateDescription,
+		TaskTemplateID: naming.TemplateID(t.Name, t.UID), TaskTemplateName: t.Spec.TaskTemplateName, TaskTemplateDescription: t.Spec.TaskTemplateDescription,
 		TaskTemplateInfo: convert.TaskToJSON(&t.Spec.TaskTemplateInfo), CreateTime: stamp(t.CreationTimestamp), Tags: tagsOf(t.Spec.Tags),
 	}
 }

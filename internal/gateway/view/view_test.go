@@ -84,6 +84,14 @@ func TestJobs(t *testing.T) {
 	if got.TaskSet[1].TaskState != "FAILED" || got.TaskMetrics != (Metrics{FailedCount: 2}) || *got.EndTime != "2026-05-01T02:01:30Z" || got.NextAction != nil {
 		t.Errorf("a job that was refused is %+v", got)
 	}
+	retried := jobOf(v1alpha1.BatchJobStatus{State: v1alpha1.JobFailed, EndTime: &later, Conditions: []metav1.Condition{{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue}}})
+	retried.Spec.RetryToken = "again"
+	if got := JobDetails(retried); got.JobState != "RUNNABLE" || got.EndTime != nil || got.TaskSet[1].TaskState != "PENDING" {
+		t.Errorf("a job whose retry the operator has not seen is %+v", got)
+	}
+	if got := OfJob(retried); got.JobState != "RUNNABLE" || got.EndTime != nil {
+		t.Errorf("in a list it is %+v", got)
+	}
 	waits := jobOf(v1alpha1.BatchJobStatus{})
 	waits.Spec.Suspend, waits.Annotations = true, map[string]string{v1alpha1.AnnotationAwaitsCredentials: "true"}
 	if got := JobDetails(waits); !strings.Contains(got.StateReason, "repeat SubmitJob") {
