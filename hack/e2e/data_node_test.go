@@ -9,6 +9,7 @@ import (
 	"context"
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/podspec"
 )
 
 // TestNodeStoppedWhileOutputsAreStored: a node that is switched off while outputs are being stored, and comes back, costs a machine; the
@@ -58,6 +60,14 @@ tasks:
 		}
 		return fmt.Errorf("there is none")
 	})
+	s.eventually(time.Minute, "the kubelet to report that the command has succeeded", func() error {
+		for _, pod := range s.pods("store") {
+			if end := container(pod, podspec.ContainerName).Terminated; end != nil && end.ExitCode == 0 {
+				return nil
+			}
+		}
+		return errors.New("it has not")
+	})
 	if err := cluster.Stop(s.ctx, cluster.NodePart()); err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +85,13 @@ tasks:
 		t.Logf("%s: %s; then attempt %d of instance 0 is SUCCEED; uploads in parts that are left: %d", f[0].Reason, f[0].Message, f[0].Attempt+1, s.uploads(id))
 	}
 	s.released()
+	s.eventually(time.Minute, "the webhook to be reached as before", func() error {
+		out, err := s.kubectl(job("reached", "tasks:\n- {taskName: a, application: {deliveryForm: LOCAL, command: 'true'}, computeEnv: {}}\n"), "create", "--dry-run=server", "-f", "-")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
 }
 
 // uploads counts the uploads in parts that a job has left.

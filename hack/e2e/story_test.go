@@ -154,7 +154,7 @@ func (s *story) get(name string) *v1alpha1.BatchJob {
 func (s *story) end(name string, want v1alpha1.JobState) *v1alpha1.BatchJob {
 	s.Helper()
 	var job *v1alpha1.BatchJob
-	s.eventually(3*time.Minute, "the end of job "+name, func() error {
+	s.eventually(8*time.Minute, "the end of job "+name, func() error {
 		if job = s.get(name); job.Status.EndTime == nil {
 			return fmt.Errorf("it is %s: %s", job.Status.State, job.Status.Message)
 		}
