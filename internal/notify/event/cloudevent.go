@@ -140,7 +140,8 @@ func (e *Event) CloudEvent(o Origin) (event.Event, error) {
 	if err != nil {
 		return out, fmt.Errorf("encoding %s: %w", e.ID(), err)
 	}
-	if err := out.SetData(event.ApplicationJSON, data); err != nil {
+	// As []byte, the SDK would write it as base64.
+	if err := out.SetData(event.ApplicationJSON, json.RawMessage(data)); err != nil {
 		return out, fmt.Errorf("encoding %s: %w", e.ID(), err)
 	}
 	if err := out.Validate(); err != nil {
