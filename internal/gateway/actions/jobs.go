@@ -166,7 +166,7 @@ func terminateJob(ctx context.Context, c *call, in *ofJob) (any, error) {
 		switch {
 		case now.UID != job.UID:
 			return nil, refusal.New(errcode.JobNotFound, "there is no job %s", in.JobID)
-		case now.Spec.Terminate, now.Status.State == v1alpha1.JobSucceed, now.Status.State == v1alpha1.JobFailed:
+		case now.Spec.Terminate, plan.HasEnded(&now.Status) && !plan.RetryDue(now):
 			return nil, nil
 		case view.JobState(now) == string(v1alpha1.JobSubmitted) && !plan.IsDuplicate(now) && now.Annotations[v1alpha1.AnnotationAwaitsCredentials] == "":
 			return nil, refusal.New(errcode.JobInUse, "job %s is SUBMITTED; it can be terminated when it has been looked at, in a moment", in.JobID)
