@@ -96,6 +96,8 @@ func (n *noter) note(i int, old v1alpha1.TopicStatus, due []backlog.Entry, size 
 	}
 	pending, sent := pending.Remove(n.delivery.Acknowledged)
 	pending, givenUp := pending.Remove(n.delivery.GivenUp)
+	pending, overdue := pending.RemoveBefore(n.delivery.GiveUpBefore)
+	givenUp += overdue
 	pending = pending.Add(n.wanted(due))
 	pending, lost := pending.Bound(size)
 	n.out.Sent += int64(sent)

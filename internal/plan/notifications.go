@@ -25,6 +25,8 @@ type Delivery struct {
 type TopicDelivery struct {
 	// Acknowledged are events that the receiver has acknowledged, and GivenUp those that will not be sent again.
 	Acknowledged, GivenUp backlog.Acks
+	// GiveUpBefore gives up all events that are older; zero gives up none.
+	GiveUpBefore time.Time
 	// Known says that sending was tried, so that the rest says how it ended. FailingSince is when it failed for the first
 	// time since the last success; zero if it does not fail. LastError is the last error.
 	Known        bool

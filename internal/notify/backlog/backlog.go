@@ -10,6 +10,7 @@ package backlog
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -73,6 +74,9 @@ type Acks map[Key]ranges.Set
 // Add adds events to the set.
 func (a Acks) Add(k Key, numbers ranges.Set) { a[k] = a[k].Union(numbers) }
 
+// Clone returns a copy.
+func (a Acks) Clone() Acks { return maps.Clone(a) }
+
 // Len returns how many events there are.
 func (a Acks) Len() int {
 	n := 0
@@ -104,6 +108,22 @@ func (b Backlog) Remove(acks Acks) (Backlog, int) {
 			e.Numbers = left
 		}
 		if !e.Numbers.Empty() {
+			out = append(out, e)
+		}
+	}
+	return out, removed
+}
+
+// RemoveBefore removes the events of entries that are older than a time, and returns how many these are.
+func (b Backlog) RemoveBefore(t time.Time) (Backlog, int) {
+	if t.IsZero() {
+		return b, 0
+	}
+	out, removed := make(Backlog, 0, len(b)), 0
+	for _, e := range b {
+		if e.Time.Before(t) {
+			removed += e.Numbers.Len()
+		} else {
 			out = append(out, e)
 		}
 	}

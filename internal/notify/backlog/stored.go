@@ -91,6 +91,11 @@ func FormatNumbers(name event.Name, set ranges.Set) string {
 
 // ParseNumbers reads the form that FormatNumbers writes.
 func ParseNumbers(name event.Name, text string, n Numbering) (ranges.Set, error) {
+	return parseNumbers(name, text, n.limit(name))
+}
+
+// parseNumbers is ParseNumbers for numbers that are less than limit.
+func parseNumbers(name event.Name, text string, limit int) (ranges.Set, error) {
 	switch {
 	case name.Level() == event.Unknown:
 		return ranges.Set{}, fmt.Errorf("%q is no event", name)
@@ -99,7 +104,6 @@ func ParseNumbers(name event.Name, text string, n Numbering) (ranges.Set, error)
 	case ofJob(name):
 		return ranges.Of(0), nil
 	}
-	limit := n.limit(name)
 	set, err := parseSet(text, limit)
 	if err != nil {
 		return ranges.Set{}, fmt.Errorf("numbers of %s: %w", name, err)
@@ -131,4 +135,28 @@ func parseSet(text string, limit int) (ranges.Set, error) {
 		}
 	}
 	return ranges.Of(list...), nil
+}
+
+// Count returns how many events a stored entry has; 0 if it cannot be read.
+func Count(s *v1alpha1.PendingEvents) int {
+	return numbersOf(s).Len()
+}
+
+// KeepStored returns those of acks that a stored backlog has.
+func KeepStored(stored []v1alpha1.PendingEvents, acks Acks) Acks {
+	b := make(Backlog, len(stored))
+	for i := range stored {
+		s := &stored[i]
+		b[i] = Entry{Key: Key{Name: event.Name(s.EventName), Run: int(s.Run), Attempt: int(s.Attempt)}, Numbers: numbersOf(s)}
+	}
+	return b.Keep(acks)
+}
+
+// numbersOf returns the numbers of a stored entry; none if they cannot be read.
+func numbersOf(s *v1alpha1.PendingEvents) ranges.Set {
+	set, err := parseNumbers(event.Name(s.EventName), s.Numbers, v1alpha1.MaxTaskInstances)
+	if err != nil {
+		return ranges.Set{}
+	}
+	return set
 }
