@@ -4,78 +4,129 @@
 package catalog
 
 import (
+	"errors"
+	"fmt"
+	"maps"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 )
 
-// DefaultGiveUpAfter is how long events are tried to be delivered unless the file says otherwise.
+// DefaultGiveUpAfter is how long after an event it is still sent unless the file says otherwise.
 const DefaultGiveUpAfter = 24 * time.Hour
 
 // Notifications is where the events of notifications go.
 type Notifications struct {
 	// Cluster is a URI that tells this cluster from others, and Region that of BatchCompute's body. "" if there is none.
 	Cluster, Region string
-	// GiveUpAfter is how long after an event it is no longer sent. From a minute to a week.
+	// GiveUpAfter is how long after an event it is still sent: a minute to a week.
 	GiveUpAfter time.Duration
-	// RefuseUnknown says that a job with a topic that the file does not have is refused; else it gets a warning.
+	// RefuseUnknown says that an object with a topic that the file does not have is refused; else it gets a warning.
 	RefuseUnknown bool
 	// RefusedNetworks are networks that receivers of users must not be in, beside those that are not public.
 	RefusedNetworks []netip.Prefix
-	// topics are in the order of the file.
-	topics []Topic
-	// allowedHosts are those that users may send to.
+	// topics are by name, each list in the order of the file.
+	topics map[string][]*Topic
+	// allowedHosts are the hosts that users may send to: see hostRule.
 	allowedHosts []string
 }
 
-// Topic is an entry of topics. One of HTTP, NATS and Kafka is set.
+// Topic is an entry of topics. Exactly one of the receivers is set.
 type Topic struct {
 	Name string
-	// Namespaces are those that the entry is for, sorted; nil means all.
+	// Namespaces are those that the entry is for; nil means all.
 	Namespaces []string
 	HTTP       *HTTPReceiver
-}
-
-// HTTPReceiver is a receiver that is reached by HTTP. Zero values stand for the defaults of package sink. The fields
-// whose names end with Key name keys of the Secret for notifications.
-type HTTPReceiver struct {
-	URL                                          string
-	Format                                       string
-	BearerKey, UsernameKey, PasswordKey, HMACKey string
-	// CA are certificates as PEM, or CAKey names a key with them.
-	CA, CAKey string
-	Timeout   time.Duration
-	BatchSize int
+	NATS       *NATSReceiver
+	Kafka      *KafkaReceiver
 }
 
 // Notifications returns where the events of notifications go. It must not be changed.
 func (c *Catalog) Notifications() *Notifications { return &c.notifications }
 
-// Topic returns the topic of this name for a namespace: an entry that lists the namespace, else one for all; nil if
-// there is none. An empty namespace stands for one that is not known: any entry of this name.
+// Topic returns the topic of this name in a namespace: the entry that lists the namespace, else the one for all; nil if
+// there is none.
 func (n *Notifications) Topic(namespace, name string) *Topic {
 	var all *Topic
-	for i := range n.topics {
-		switch t := &n.topics[i]; {
-		case t.Name != name:
-		case t.Namespaces == nil:
+	for _, t := range n.topics[name] {
+		if t.Namespaces == nil {
 			all = t
-		case namespace == "" || slices.Contains(t.Namespaces, namespace):
+		} else if slices.Contains(t.Namespaces, namespace) {
 			return t
 		}
 	}
 	return all
 }
 
-// TopicNames returns the names of the topics of a namespace, sorted, each once.
+// TopicNames returns the names of the topics of a namespace, sorted.
 func (n *Notifications) TopicNames(namespace string) []string {
 	var out []string
-	for i := range n.topics {
-		if t := &n.topics[i]; namespace == "" || t.Namespaces == nil || slices.Contains(t.Namespaces, namespace) {
-			out = append(out, t.Name)
+	for _, name := range slices.Sorted(maps.Keys(n.topics)) {
+		if n.Topic(namespace, name) != nil {
+			out = append(out, name)
 		}
 	}
-	slices.SortFunc(out, strings.Compare)
-	return slices.Compact(out)
+	return out
+}
+
+// listed is how many topics and hosts a text names at most.
+const listed = 5
+
+// KnownTopics says for users which topics a namespace has: "this namespace has no topics", or "the topics of this
+// namespace are a, b and 3 more".
+func (n *Notifications) KnownTopics(namespace string) string {
+	names := n.TopicNames(namespace)
+	switch len(names) {
+	case 0:
+		return "this namespace has no topics"
+	case 1:
+		return "the only topic of this namespace is " + names[0]
+	}
+	return "the topics of this namespace are " + some(names)
+}
+
+// some writes the first words of a list.
+func some(words []string) string {
+	text := strings.Join(words[:min(len(words), listed)], ", ")
+	if more := len(words) - listed; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// maxSinkURL bounds the URL of a user's receiver. Unit: bytes.
+const maxSinkURL = 2048
+
+// CheckUserSink returns an error if users may not send to this URL. It says what is allowed, and of the URL it has
+// nothing but the host, as the rest may be secret. Which addresses the host has is not checked here.
+func (n *Notifications) CheckUserSink(raw string) error {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Scheme != "https" || u.Opaque != "" || u.User != nil || u.Fragment != "" || len(raw) > maxSinkURL ||
+		!isObjectName(strings.ToLower(u.Hostname())):
+		return fmt.Errorf("must be an https URL with the name of a host, without a user and a fragment, and at most %d bytes", maxSinkURL)
+	case len(n.allowedHosts) == 0:
+		return errors.New("must not be given: the operator's catalogue lets users name no receiver of their own. " +
+			"Use one of its topics, or ask an administrator to add the host to notifications.userSinks.allowedHosts")
+	case !slices.ContainsFunc(n.allowedHosts, func(rule string) bool { return matchesHost(rule, u) }):
+		return fmt.Errorf("must have a host that the operator's catalogue allows (notifications.userSinks.allowedHosts): %s; got %s",
+			some(n.allowedHosts), quote(u.Host))
+	}
+	return nil
+}
+
+// matchesHost reports whether a rule allows the host and the port of a URL. A rule is a host, *. and a domain for all
+// hosts in the domain, or * for all hosts; behind it may be a port, without which only 443 is allowed.
+func matchesHost(rule string, u *url.URL) bool {
+	name, port, found := strings.Cut(rule, ":")
+	if !found {
+		port = "443"
+	}
+	host, domain := strings.ToLower(u.Hostname()), strings.TrimPrefix(name, "*")
+	if got := u.Port(); got != port && (got != "" || port != "443") {
+		return false
+	}
+	return host == name || domain != name && len(host) > len(domain) && strings.HasSuffix(host, domain)
 }
