@@ -78,6 +78,10 @@ const AnnotationStoredSize = "batchcompute.dev/stored-size"
 // Source: BatchCompute, TerminateTaskInstance.
 const AnnotationTerminate = "batchcompute.dev/terminate-task-instances"
 
+// AnnotationNotificationSink on a BatchJob or ComputeEnv is the https URL that its events are sent to if the
+// operator's catalogue does not have their topic. The catalogue must allow the URL's host.
+const AnnotationNotificationSink = "batchcompute.dev/notification-sink"
+
 // What the gateway notes on the objects that it creates for its callers.
 const (
 	// AnnotationAwaitsCredentials on a BatchJob says that it was created suspended, since the Secrets of its passwords and

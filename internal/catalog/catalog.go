@@ -28,6 +28,9 @@
 //	policy:
 //	  serviceAccountNames: [default]
 //	  allowRoot: false
+//	notifications:
+//	  topics:
+//	  - {name: films-done, http: {url: "https://events.example.com/batch"}}
 //
 // The file is decoded strictly: an unknown field, a field given twice and a
 // second document are errors, so that a typing mistake is found at the start
@@ -72,12 +75,14 @@ type Catalog struct {
 	stores      []storeRule
 	fileSystems []fileSystemRule
 	policy      Policy
+	// notifications has the defaults if the file has no such section.
+	notifications Notifications
 }
 
 // Default is the catalogue of an operator that was given no file: no image
 // identifiers, no machine types, and DefaultImage.
 func Default() *Catalog {
-	return &Catalog{DefaultImage: DefaultImage}
+	return &Catalog{DefaultImage: DefaultImage, notifications: Notifications{DeliveryTimeout: DefaultDeliveryTimeout}}
 }
 
 // Image returns the container image that the catalogue has for a machine image's

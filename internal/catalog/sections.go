@@ -72,9 +72,11 @@ func (r *reader) catalog(root field) *Catalog {
 			c.fileSystems = r.fileSystems(f)
 		case "policy":
 			c.policy = r.policy(f)
+		case "notifications":
+			c.notifications = r.notificationsSection(f)
 		default:
 			r.unknown(f, "apiVersion", "kind", "defaultImage", "images", "instanceTypes", "deriveInstanceTypes", "diskTypes", "chargeTypes",
-				"priorityClasses", "registryMirrors", "stores", "fileSystems", "policy")
+				"priorityClasses", "registryMirrors", "stores", "fileSystems", "policy", "notifications")
 		}
 	}
 	r.head(orMissing(version, root, "apiVersion"), APIVersion)

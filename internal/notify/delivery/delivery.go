@@ -49,7 +49,7 @@ const (
 // Topics finds receivers. See topic.Topics.
 type Topics interface {
 	Open(namespace, name, sinkURL string) (*topic.Topic, error)
-	GiveUpAfter() time.Duration
+	DeliveryTimeout() time.Duration
 	Enabled() bool
 }
 

@@ -21,8 +21,8 @@ type receiver struct {
 	lastError    string
 	// notBefore is when the next turn may start.
 	notBefore time.Time
-	// giveUpAfter is that of its topic.
-	giveUpAfter time.Duration
+	// timeout is how long after an event it is sent.
+	timeout time.Duration
 }
 
 // giveUpBefore returns the time before which events are overdue; zero if none are. While a receiver does not fail, or
@@ -31,7 +31,7 @@ func (r *receiver) giveUpBefore(now time.Time) time.Time {
 	if r.failures == 0 || now.Sub(r.failingSince) < minFailing {
 		return time.Time{}
 	}
-	return now.Add(-r.giveUpAfter)
+	return now.Add(-r.timeout)
 }
 
 // limit is how many turns the receiver may have at the same time.
@@ -43,7 +43,9 @@ func (r *receiver) limit() int {
 }
 
 // succeeded ends a failure.
-func (r *receiver) succeeded() { r.failures, r.failingSince, r.lastError, r.notBefore = 0, time.Time{}, "", time.Time{} }
+func (r *receiver) succeeded() {
+	r.failures, r.failingSince, r.lastError, r.notBefore = 0, time.Time{}, "", time.Time{}
+}
 
 // failed notes a failure, and that the next turn waits for at least that long.
 func (r *receiver) failed(now time.Time, text string, wait time.Duration) {

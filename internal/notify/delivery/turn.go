@@ -81,8 +81,8 @@ type result struct {
 	refused bool
 	// stale says that the cached job is too old, and gone that there is nothing to send.
 	stale, gone bool
-	// giveUpAfter is that of the topic.
-	giveUpAfter time.Duration
+	// timeout is that of the topic: how long after an event it is sent.
+	timeout time.Duration
 }
 
 // turn sends events of a stream, and notes what became of them.
@@ -123,11 +123,11 @@ func (d *Dispatcher) send(ctx context.Context, s *stream) result {
 	}
 	to, err := d.config.Topics.Open(at.namespace, at.topic, at.sinkURL)
 	if err != nil {
-		return result{err: err, more: true, giveUpAfter: d.config.Topics.GiveUpAfter()}
+		return result{err: err, more: true, timeout: d.config.Topics.DeliveryTimeout()}
 	}
 	defer to.Release()
 	out := d.sendPending(ctx, to.Sink, pending.Events(&of, &job.Spec.Job.Notifications[s.position], skip))
-	out.giveUpAfter = to.GiveUpAfter
+	out.timeout = to.DeliveryTimeout
 	return out
 }
 
@@ -209,7 +209,7 @@ func (d *Dispatcher) end(s *stream, r *result) []types.NamespacedName {
 		next = d.endRefused(s, r, now)
 	case r.err != nil:
 		d.config.Observer.Failed(false)
-		from.giveUpAfter = r.giveUpAfter
+		from.timeout = r.timeout
 		from.failed(now, r.err.Error(), waitOf(r.err))
 	default:
 		from.succeeded()
