@@ -116,6 +116,10 @@ const TombstonesName = "batchcompute-tombstones"
 // FinalizerTracking keeps a Pod from being deleted until its outcome is in the job's status.
 const FinalizerTracking = "batchcompute.dev/tracking"
 
+// FinalizerNotifications keeps a BatchJob from being deleted until the events of its notifications were
+// sent, for a bounded time.
+const FinalizerNotifications = "batchcompute.dev/notifications"
+
 // FinalizerInUse keeps a ComputeEnv from being deleted while a BatchJob that has not ended uses it.
 const FinalizerInUse = "batchcompute.dev/in-use"
 

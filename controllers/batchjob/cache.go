@@ -61,7 +61,11 @@ func stripJobFrom(o any, large int) (any, error) {
 	size := strconv.FormatInt(validation.StoredSize(job), 10) // of the whole job
 	job.ManagedFields, job.Labels = stripped, nil
 	terminate, ok := job.Annotations[v1alpha1.AnnotationTerminate]
+	sink := job.Annotations[v1alpha1.AnnotationNotificationSink]
 	job.Annotations = map[string]string{v1alpha1.AnnotationStoredSize: size}
+	if sink != "" && len(job.Spec.Job.Notifications) > 0 {
+		job.Annotations[v1alpha1.AnnotationNotificationSink] = strings.Clone(sink[:min(len(sink), maxSinkURL+1)]) // else as below
+	}
 	if ok {
 		// A text that is too long to be parsed is cut, and stays too long.
 		terminate = strings.Clone(terminate[:min(len(terminate), v1alpha1.MaxTerminateLength+1)])
@@ -71,6 +75,9 @@ func stripJobFrom(o any, large int) (any, error) {
 	out.ManagedFields = stripped
 	return out, nil
 }
+
+// maxSinkURL is more than the URL of a receiver may have. Unit: bytes.
+const maxSinkURL = 2048
 
 // stripped marks the result of stripJob. A starting informer calls stripJob twice for each object, and the second call
 // would measure the stripped object. The API server stores no such operation, so users cannot forge the mark.

@@ -243,6 +243,9 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	state := r.states.remove(key)
 	r.queue.debounce.Forget(key)
 	r.metrics.Forget(key)
+	if r.notifier.dispatcher != nil {
+		r.notifier.dispatcher.Forget(key)
+	}
 	if state != nil {
 		r.tokens.forget(state.token, state.uid)
 		r.creator.quotas.leave(key.Namespace, state.uid)

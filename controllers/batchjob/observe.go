@@ -69,15 +69,16 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, leas
 		return nil, r.pool.RecheckAfter(key), err
 	}
 	ended := plan.IsFinished(cached) && !plan.RetryDue(cached)
-	if ended && len(pods) == 0 {
+	owes := r.notifier.concerns(cached)
+	if ended && len(pods) == 0 && !owes {
 		return r.observeEnded(cached, start), r.pool.RecheckAfter(key), nil
 	}
 	state := r.states.get(key, cached.UID)
-	if pods = state.withFinalizer(pods); ended && len(pods) == 0 {
+	if pods = state.withFinalizer(pods); ended && len(pods) == 0 && !owes {
 		return nil, r.pool.RecheckAfter(key), nil // all finalizers are removed; the event that shows it starts the next pass
 	}
 	obs := &observation{lease: lease, large: !ended && plan.IsOutline(cached), state: state, wakeups: r.states.wakeups(state)}
-	if obs.large {
+	if obs.large && !r.notifier.isUnknown(cached) {
 		if wait, ok, err := r.isLargeIdle(state, cached, pods); ok || err != nil {
 			return nil, soonest(wait, r.pool.RecheckAfter(key)), err
 		}
@@ -154,7 +155,7 @@ func (r *Reconciler) complete(ctx context.Context, obs *observation, job *v1alph
 	}
 	obs.Observation = plan.Observation{
 		Job: job, Spec: state.spec, Terminations: state.terminations, Pods: pods, Refusals: state.refused(), Pending: state.created,
-		ResourceWait: r.options.ResourceWait, BatchSize: state.batch.Size(), Live: obs.Live, NameConflicts: state.nameConflicts(), PodKey: r.key.id(),
+		Delivery: r.notifier.delivery(job), ResourceWait: r.options.ResourceWait, BatchSize: state.batch.Size(), Live: obs.Live, NameConflicts: state.nameConflicts(), PodKey: r.key.id(),
 	}
 	if obs.Live {
 		obs.known = now

@@ -14,6 +14,7 @@ import (
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodepool"
 	"batchcompute.dev/operator/internal/nodes"
+	"batchcompute.dev/operator/internal/notify/delivery"
 	"batchcompute.dev/operator/internal/podspec"
 	"batchcompute.dev/operator/internal/proof"
 )
@@ -43,6 +44,10 @@ type Options struct {
 	// PodKey returns the key that proves which Pods the operator has created. Each pass calls it first, until it
 	// has returned a key. nil: Pods get no proof and need none.
 	PodKey func(context.Context) (*proof.Key, error)
+	// Topics finds the receivers of notifications. nil: no events are sent.
+	Topics delivery.Topics
+	// Observer counts the events that are sent. Required with Topics.
+	Observer delivery.Observer
 	// Metrics are the metrics of jobs. nil: there are none.
 	Metrics *metrics.Jobs
 	// Clock is the clock. nil means the system's clock.

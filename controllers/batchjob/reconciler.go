@@ -33,6 +33,7 @@ type Reconciler struct {
 	podClient *podClient
 	creator   *podCreator
 	status    *statusWriter
+	notifier  *notifier
 	metrics   *jobMetrics
 	nodes     *nodeWatch
 	queue     *jobQueue
@@ -59,6 +60,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		return requeue(ctx, wait, err)
 	}
 	defer func() { r.finish(obs, result, err) }()
+	if err := r.notifier.hold(ctx, obs); err != nil {
+		return requeue(ctx, 0, err)
+	}
 	nodes, err := r.reserve(ctx, obs)
 	if err != nil {
 		return requeue(ctx, 0, err)
@@ -79,6 +83,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 	}
 	lease.end() // applying the plan may take long
 	wait, err = r.apply(ctx, obs, p)
+	if notifyErr := r.notifier.finish(ctx, obs, r.options.Clock.Now(), r.warn); err == nil {
+		err = notifyErr
+	}
 	return requeue(ctx, soonest(wait, delay.wait), err)
 }
 

@@ -13,6 +13,7 @@ package batchjob
 import (
 	"cmp"
 	"context"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,11 +32,13 @@ import (
 	"batchcompute.dev/operator/internal/membudget"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodepool"
+	"batchcompute.dev/operator/internal/notify/delivery"
 )
 
-// Jobs are read, and only their status is written: the spec is the user's. delete is for jobs whose
-// ttlSecondsAfterFinished has passed.
-// +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs,verbs=get;list;watch;delete
+// Jobs are read, and only their status and a finalizer are written: the spec is the user's. delete is for jobs whose
+// ttlSecondsAfterFinished has passed, and patch for the finalizer of jobs with notifications, which RBAC cannot
+// restrict to the metadata.
+// +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs,verbs=get;list;watch;patch;delete
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=batchjobs/status,verbs=patch
 //
 // Pods block the foreground deletion of their job. Where the admission plugin OwnerReferencesPermissionEnforcement
@@ -82,6 +85,11 @@ func Setup(mgr ctrl.Manager, o Options) error {
 			return err
 		}
 	}
+	if d := r.notifier.dispatcher; d != nil {
+		if err := mgr.Add(d); err != nil {
+			return fmt.Errorf("adding the dispatcher of notifications: %w", err)
+		}
+	}
 	queueMetrics, err := metrics.NewQueueMetrics(ctrlmetrics.Registry)
 	if err != nil {
 		return err
@@ -123,6 +131,13 @@ func NewReconciler(c client.Client, pods podReader, live client.Reader, recorder
 		IsOurs: func(pod *corev1.Pod) bool { return key.Load() == nil || key.isSigned(pod) },
 	})
 	r.podClient = &podClient{client: c, live: live, limits: flow.NewCalls(flow.DefaultLimits, o.Clock), metrics: m, key: key, holdsNode: r.pool.HoldsNode}
+	r.notifier = &notifier{client: c, metrics: m}
+	if o.Topics != nil {
+		r.notifier.dispatcher = delivery.New(delivery.Config{
+			Topics: o.Topics, ReadJob: r.readForDelivery, Observer: o.Observer, Clock: o.Clock,
+			Wake: func(job types.NamespacedName) { queue.wake(job, states.priority(job)) },
+		})
+	}
 	r.creator = &podCreator{pods: r.podClient, nodes: r.nodes, options: &r.options, confirm: r.observeLive}
 	r.pool.Ledger.OnGrant(func(j nodepool.Job) { queue.wake(j.Name, j.Priority) })
 	r.large.started.OnWake(func(j membudget.Job) { queue.wake(j.Name, j.Priority) })

@@ -228,6 +228,37 @@ func (a *simAPI) storeStatus(name string, body []byte) (*v1alpha1.BatchJob, erro
 	return a.jobs[name], nil
 }
 
+// patchJob is a merge patch of a job's finalizers.
+func (a *simAPI) patchJob(name string, body []byte) (*v1alpha1.BatchJob, error) {
+	job := a.jobs[name]
+	if job == nil {
+		return nil, apierrors.NewNotFound(jobResource, name)
+	}
+	var patch struct {
+		Metadata struct {
+			ResourceVersion string   `json:"resourceVersion"`
+			Finalizers      []string `json:"finalizers"`
+		} `json:"metadata"`
+	}
+	if err := strictUnmarshal(body, &patch); err != nil {
+		panic(fmt.Sprintf("a patch that the simulation does not know: %s: %v", body, err))
+	}
+	switch m := &patch.Metadata; {
+	case m.ResourceVersion != job.ResourceVersion:
+		return nil, apierrors.NewConflict(jobResource, name, fmt.Errorf("version is %s, not %s", job.ResourceVersion, m.ResourceVersion))
+	case job.DeletionTimestamp != nil && slices.ContainsFunc(m.Finalizers, func(f string) bool { return !slices.Contains(job.Finalizers, f) }):
+		return nil, apierrors.NewForbidden(jobResource, name, fmt.Errorf("no new finalizers can be added if the object is being deleted"))
+	case slices.Equal(m.Finalizers, job.Finalizers):
+		return job, nil
+	}
+	next := job.DeepCopy()
+	a.changeJob(name, func(job *v1alpha1.BatchJob) { job.Finalizers = patch.Metadata.Finalizers })
+	if now := a.jobs[name]; now != nil {
+		return now, nil
+	}
+	return next, nil // the answer to the patch that deletes the job
+}
+
 // createPod stores a new Pod.
 func (a *simAPI) createPod(pod *corev1.Pod) error {
 	if a.pods[pod.Name] != nil {

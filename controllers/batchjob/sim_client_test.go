@@ -192,6 +192,15 @@ func (l *simClient) Patch(_ context.Context, obj client.Object, patch client.Pat
 	if err != nil {
 		return err
 	}
+	if out.Kind == "BatchJob" {
+		return l.call("patch the finalizers of "+out.Name, true, func() error {
+			job, err := l.c.s.patchJob(out.Name, body)
+			if err == nil {
+				out.ResourceVersion = job.ResourceVersion
+			}
+			return err
+		})
+	}
 	return l.call("patch "+out.Name, true, func() error {
 		version, err := l.c.s.editMetadata(out.Name, body)
 		if err == nil {

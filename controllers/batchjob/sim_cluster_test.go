@@ -610,7 +610,11 @@ func (s *simulation) collectGarbage() bool {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.jobs)) {
 		if s.jobs[name].DeletionTimestamp != nil && owned[name] == 0 {
-			s.changeJob(name, func(job *v1alpha1.BatchJob) { job.Finalizers = nil })
+			ours := slices.DeleteFunc(slices.Clone(s.jobs[name].Finalizers), func(f string) bool { return f != v1alpha1.FinalizerNotifications })
+			if len(ours) == len(s.jobs[name].Finalizers) && len(ours) > 0 {
+				continue
+			}
+			s.changeJob(name, func(job *v1alpha1.BatchJob) { job.Finalizers = ours })
 			moved = true
 		}
 	}

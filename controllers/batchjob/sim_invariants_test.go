@@ -433,6 +433,7 @@ func (s *simulation) check() {
 		}
 	}
 	s.checkLive()
+	s.checkGone()
 }
 
 // afterWrite is called after a controller's write.
@@ -441,6 +442,7 @@ func (s *simulation) afterWrite() { s.check() }
 // checkEnd is called when nothing can happen anymore.
 func (s *simulation) checkEnd() {
 	s.checkNothingLeft()
+	s.checkAllReceived()
 	s.checkIdle()
 }
 
@@ -516,6 +518,7 @@ func (s *simulation) recordStatus(c *simController, name string, body []byte) (*
 		return after, err
 	}
 	s.markUnclaimed(c, after)
+	s.noteDue(before, after)
 	s.checkFinal(before, after)
 	if plan.IsDuplicate(after) || isFinal(before) && after.Status.Run == before.Status.Run {
 		return after, nil

@@ -56,6 +56,9 @@ type simulation struct {
 	// waits until a command runs, "idle" until no pass is due, and "pending create" until a controller is about to create a Pod.
 	// With a script choose is not called.
 	script []string
+	// receiver receives the events of jobs, and known are the jobs as they were last.
+	receiver *simReceiver
+	known    map[types.UID]*v1alpha1.BatchJob
 	// foreignPod is the name of a Pod that a user has created; "" for none.
 	foreignPod string
 	// deviationsEnded says that there are no more deviations.
@@ -74,6 +77,8 @@ type simSetup struct {
 	// representatives says that of several Pods that differ only in their index, one is the target of actions.
 	representatives bool
 	digesting       bool
+	// notified says that the jobs ask for events.
+	notified bool
 }
 
 // simFailure is the panic of a run that violates an invariant.
@@ -96,6 +101,9 @@ type simController struct {
 	jobAt, podsAt int // the views that its caches have
 	due           map[string]*simDue
 	used          bool
+	// ends says that the process ends after the turn of its dispatcher, and turnAt is when the next one is due.
+	ends   bool
+	turnAt time.Time
 	// lastUID is the last UID before the running pass.
 	lastUID int
 	// written is the version after its last status write, of those with an answer.
@@ -121,7 +129,7 @@ type simEndOfPass struct {
 }
 
 func newSimulation(setup simSetup) *simulation {
-	s := &simulation{simAPI: newSimAPI(setup.digesting), setup: setup, specs: map[string]*resolve.Job{}}
+	s := &simulation{simAPI: newSimAPI(setup.digesting), setup: setup, specs: map[string]*resolve.Job{}, receiver: &simReceiver{}, known: map[types.UID]*v1alpha1.BatchJob{}}
 	if s.large = plan.LargeJob; setup.outlines {
 		s.large = 0
 	}
@@ -194,6 +202,9 @@ func (s *simulation) start(c *simController, jobAt, podsAt int) {
 		Catalog: catalog.Default, Validate: func(*v1alpha1.BatchJob) (string, string) { return "", "" }, Clock: simClock{s: s}, PodKey: testKey,
 		Agent: func() podspec.Agent { return podspec.Agent{Image: "agent", ImageVolumes: true} },
 	})
+	if s.setup.notified {
+		c.r.notifier.dispatcher = c.newDispatcher()
+	}
 	c.r.podClient.limits = flow.NewCalls(flow.Limits{Min: 1, Contended: 1, Max: 1}, simClock{s: s})
 	c.jobAt, c.podsAt, c.due, c.written = jobAt, podsAt, map[string]*simDue{}, ""
 	for _, job := range c.cachedJobs() {
@@ -595,6 +606,19 @@ func (s *simulation) round() bool {
 			return true
 		}
 	}
+	for _, c := range s.controllers {
+		if c.turnAt = (time.Time{}); c.id > 0 && !(s.deviationsEnded && c.used) {
+			continue
+		}
+		ran, wait := s.stepDispatcher(c)
+		if ran {
+			s.check()
+			return true
+		}
+		if wait > 0 {
+			c.turnAt = s.now.Add(wait)
+		}
+	}
 	s.checkStopping()
 	if s.advanceCluster() {
 		s.check()
@@ -614,6 +638,9 @@ func (s *simulation) sleep() bool {
 			if first.IsZero() || d.at.Before(first) {
 				first = d.at
 			}
+		}
+		if !c.turnAt.IsZero() && (first.IsZero() || c.turnAt.Before(first)) {
+			first = c.turnAt
 		}
 	}
 	if first.IsZero() {
@@ -682,7 +709,7 @@ func (s *simulation) resumeOrTerminate() bool {
 // endDeviations ends all deviations: lost nodes come back, foreign Pods are deleted, and Pods that no longer belong to their
 // job are deleted, as its status asks for.
 func (s *simulation) endDeviations() {
-	s.deviationsEnded = true
+	s.deviationsEnded, s.receiver.down = true, false
 	s.note("end of the deviations")
 	for _, b := range s.simPods {
 		b.lost = false

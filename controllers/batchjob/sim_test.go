@@ -233,7 +233,11 @@ func randomSimulation(t *rapid.T) *simulation {
 	for i := range rapid.SampledFrom([]int{5, 20, 50}).Draw(t, "odds") {
 		odds[99-i] = true
 	}
-	s := newSimulation(simSetup{jobs: []*v1alpha1.BatchJob{randomJob(t)}, outlines: rapid.Bool().Draw(t, "outlines")})
+	job, notifies := randomJob(t), rapid.Bool().Draw(t, "notified")
+	if notifies {
+		job = notified(job)
+	}
+	s := newSimulation(simSetup{jobs: []*v1alpha1.BatchJob{job}, outlines: rapid.Bool().Draw(t, "outlines"), notified: notifies})
 	s.choose = func(n int) int {
 		if n == 1 || !rapid.SampledFrom(odds).Draw(t, "deviate") {
 			return 0

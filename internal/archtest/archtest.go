@@ -47,7 +47,7 @@ var (
 // shared are the I/O packages that reconcilers may use. foundations are those that other I/O
 // packages may use as well.
 var (
-	shared      = []string{"lookup", "metrics", "nodepool"}
+	shared      = []string{"lookup", "metrics", "nodepool", "notify"}
 	foundations = []string{"lookup"}
 )
 

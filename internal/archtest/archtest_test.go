@@ -77,7 +77,7 @@ func TestBreaches(t *testing.T) {
 		"I/O, reconciler":                {"internal/webhook", ours("controllers/batchjob"), "no I/O package imports another"},
 		"reconciler, pure":               {"controllers/batchjob", ours("internal/plan"), ""},
 		"reconciler, metrics":            {"controllers/batchjob", ours("internal/metrics"), ""},
-		"reconciler, webhook":            {"controllers/batchjob", ours("internal/webhook"), "only lookup and metrics and nodepool"},
+		"reconciler, webhook":            {"controllers/batchjob", ours("internal/webhook"), "only lookup and metrics and nodepool and notify"},
 		"reconciler, another reconciler": {"controllers/batchjob", ours("controllers/computeenv"), "another kind's helpers"},
 		"program, anything":              {"cmd/manager", ours("internal/webhook"), ""},
 		"program, its own part":          {"cmd/manager", ours("cmd/manager/flags"), ""},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"batchcompute.dev/operator/api/v1alpha1"
 )
@@ -65,6 +66,19 @@ func (a *actions) cleanUp(pod *corev1.Pod, now time.Time) {
 	//mutation:unclaimed-pod-not-stopped
 	if !HasFinished(pod) && pod.DeletionTimestamp == nil {
 		a.delete = append(a.delete, pod)
+	}
+}
+
+// stopAll stops the Pods of a deleted job that waits for the receivers of its events: the garbage collector does so only
+// after the wait. Those of a deletion with --cascade=orphan are left alone.
+func (a *actions) stopAll(job *v1alpha1.BatchJob, pods []*corev1.Pod) {
+	if slices.Contains(job.Finalizers, metav1.FinalizerOrphanDependents) {
+		return
+	}
+	for _, pod := range pods {
+		if !HasFinished(pod) && pod.DeletionTimestamp == nil {
+			a.delete = append(a.delete, pod)
+		}
 	}
 }
 

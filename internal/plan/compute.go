@@ -89,9 +89,15 @@ func planDeleted(obs *Observation, now time.Time) Plan {
 		}
 		a.awaitEnd(pod, now)
 	}
-	p := a.plan(*obs.Job.Status.DeepCopy())
+	status := *obs.Job.Status.DeepCopy()
+	e := noteEvents(obs, &status, nil, nil, now)
+	if HasNotificationFinalizer(obs.Job) && NeedsNotificationFinalizer(obs.Job, &status, obs.Delivery != nil, now) {
+		a.lookAgain(obs.Job.DeletionTimestamp.Add(DeletionWait).Sub(now))
+		a.stopAll(obs.Job, obs.Pods)
+	}
+	p := a.plan(status)
 	p.InEnv = InEnv(obs.Spec, &obs.Job.Status, obs.Envs)
-	p.Events = noteEvents(obs, &p.Status, nil, nil, now)
+	p.Events = e
 	return p
 }
 

@@ -165,7 +165,7 @@ func (a *announcer) ended(t *task, in resolve.Instance, end *outcome, next verdi
 	if end.nodeName != "" {
 		a.placed(t, e, number)
 	}
-	if end.ran || end.kind == success {
+	if end.started {
 		a.started(t, e, number)
 	}
 	e.ExitCode, e.Reason, e.Message = end.exitCode, end.reason, end.message

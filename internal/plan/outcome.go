@@ -23,6 +23,8 @@ type outcome struct {
 	kind outcomeKind
 	// ran says that the command has run, for however short a time.
 	ran bool
+	// started says that it is known to have run.
+	started bool
 	// refused says that the node rejected the Pod.
 	refused bool
 	// outdated says that the Pod waited for a node by names that mean others now.
@@ -80,6 +82,7 @@ func (a *attempt) outcome() *outcome {
 		stuck: !finished, ran: ended != nil || startedAt(pod) != nil || endIsUnknown(pod),
 		time: finishedAt(pod, a.now), podName: pod.Name, nodeName: pod.Spec.NodeName,
 	}
+	end.started = end.ran
 	if ended != nil {
 		end.exitCode = new(ended.ExitCode)
 	}

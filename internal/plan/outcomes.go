@@ -200,7 +200,7 @@ func (o *outcomes) addInterrupted(a *attempt) {
 // count notes how an attempt ended: where its instance goes, and why it failed.
 func (o *outcomes) count(t *task, in resolve.Instance, h history, end *outcome, next verdict, after history) {
 	o.ended++
-	o.tasks[t.pos].ran = o.tasks[t.pos].ran || end.ran || end.kind == success
+	o.tasks[t.pos].ran = o.tasks[t.pos].ran || end.started
 	o.announcer.ended(t, in, end, next)
 	m := &o.tasks[t.pos].moves
 	switch next {

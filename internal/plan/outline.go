@@ -53,7 +53,7 @@ func OutlineFrom(job *v1alpha1.BatchJob, large int) *v1alpha1.BatchJob {
 	out := &v1alpha1.BatchJob{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: job.Name, Namespace: job.Namespace, UID: job.UID, ResourceVersion: job.ResourceVersion, Generation: job.Generation,
-			CreationTimestamp: job.CreationTimestamp, DeletionTimestamp: job.DeletionTimestamp,
+			CreationTimestamp: job.CreationTimestamp, DeletionTimestamp: job.DeletionTimestamp, Finalizers: job.Finalizers,
 		},
 		Spec: v1alpha1.BatchJobSpec{
 			ClientToken: spec.ClientToken, RetryToken: spec.RetryToken, Terminate: spec.Terminate,
@@ -80,6 +80,9 @@ func OutlineFrom(job *v1alpha1.BatchJob, large int) *v1alpha1.BatchJob {
 		if c := meta.FindStatusCondition(status.Conditions, kind); c != nil {
 			out.Status.Conditions = append(out.Status.Conditions, metav1.Condition{Type: kind, Status: c.Status})
 		}
+	}
+	if OwesEvents(status) { // who sends them reads the whole job
+		out.Status.Notifications = &v1alpha1.NotificationStatus{Pending: status.Notifications.Pending}
 	}
 	//mutation:outline-without-claims
 	if !inactive && !IsIdle(job) {
@@ -134,5 +137,5 @@ func MayBegin(job *v1alpha1.BatchJob) bool {
 
 // isInactive reports whether nothing of the job runs, or is to run.
 func isInactive(job *v1alpha1.BatchJob) bool {
-	return IsFinished(job) && !RetryDue(job) && IsIdle(job)
+	return IsFinished(job) && !RetryDue(job) && IsIdle(job) && !OwesEvents(&job.Status)
 }

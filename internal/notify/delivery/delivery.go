@@ -42,7 +42,7 @@ const (
 	// reportAfter is how long a receiver fails before the status of its jobs says so.
 	reportAfter = 10 * time.Second
 	// refusalWait is how long an event is sent again that its receiver refuses, and minFailing how long a receiver must
-	// have failed before overdue events are given up: the operator may have been down for long.
+	// have failed before overdue events are dropped: the operator may have been down for long.
 	refusalWait, minFailing = 10 * time.Minute, 10 * time.Minute
 )
 
@@ -71,7 +71,7 @@ type Config struct {
 	// Wake has the reconciler look at a job, for which Report has something new.
 	Wake     func(types.NamespacedName)
 	Observer Observer
-	Clock    clock.WithTicker
+	Clock    clock.PassiveClock
 }
 
 // Dispatcher sends the pending events of jobs. Its methods may be called concurrently.
@@ -230,6 +230,14 @@ func (d *Dispatcher) Forget(name types.NamespacedName) {
 	if j := d.jobs[name]; j != nil {
 		d.remove(j)
 	}
+}
+
+// Knows reports whether Update has given the dispatcher events of a job that are still pending.
+func (d *Dispatcher) Knows(name types.NamespacedName, uid types.UID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	j := d.jobs[name]
+	return j != nil && j.uid == uid
 }
 
 // Enabled reports whether the events of new jobs are to be sent.

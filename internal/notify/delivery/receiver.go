@@ -26,7 +26,7 @@ type receiver struct {
 }
 
 // giveUpBefore returns the time before which events are overdue; zero if none are. While a receiver does not fail, or
-// has just begun to, all are sent: the operator may have been down for long.
+// has just started to, all are sent: the operator may have been down for long.
 func (r *receiver) giveUpBefore(now time.Time) time.Time {
 	if r.failures == 0 || now.Sub(r.failingSince) < minFailing {
 		return time.Time{}

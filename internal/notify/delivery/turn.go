@@ -40,7 +40,7 @@ func (d *Dispatcher) Start(ctx context.Context) error {
 		if wait == 0 {
 			wait = time.Hour // until something changes
 		}
-		timer := d.config.Clock.NewTimer(wait)
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -51,7 +51,7 @@ func (d *Dispatcher) Start(ctx context.Context) error {
 		case <-ended:
 			running--
 		case <-d.changed:
-		case <-timer.C():
+		case <-timer.C:
 		}
 		timer.Stop()
 	}
@@ -60,14 +60,15 @@ func (d *Dispatcher) Start(ctx context.Context) error {
 // NeedLeaderElection is that of manager.LeaderElectionRunnable: only the leader sends.
 func (d *Dispatcher) NeedLeaderElection() bool { return true }
 
-// Step runs one turn if one is due, and reports whether there was one. It is for tests that use it instead of Start.
-func (d *Dispatcher) Step(ctx context.Context) bool {
-	s, _ := d.next(d.config.Clock.Now())
+// Step runs one turn if one is due, and reports whether there was one; if not, wait is how long it is until one is due, and
+// 0 if none is known. It is for tests that use it instead of Start.
+func (d *Dispatcher) Step(ctx context.Context) (ran bool, wait time.Duration) {
+	s, wait := d.next(d.config.Clock.Now())
 	if s == nil {
-		return false
+		return false, wait
 	}
 	d.turn(ctx, s)
-	return true
+	return true, 0
 }
 
 // result is how a turn ended.
@@ -231,7 +232,7 @@ func (d *Dispatcher) end(s *stream, r *result) []types.NamespacedName {
 }
 
 // endRefused notes that the receiver refused an event, and returns when the stream is tried again. An event that has
-// been refused for refusalWait is given up, and then each that follows until one is accepted.
+// been refused for refusalWait is dropped, and then each that follows until one is accepted.
 func (d *Dispatcher) endRefused(s *stream, r *result, now time.Time) time.Time {
 	d.config.Observer.Failed(true)
 	if len(r.acked) > 0 {
