@@ -283,7 +283,9 @@ func (s *simulation) mayHaveRun(uid types.UID, id string) bool {
 		return false
 	}
 	return slices.ContainsFunc(s.simPods, func(b *simPod) bool {
-		if b.job.UID != uid || !b.ran && !b.stranded {
+		// The node of a Pod that is deleted early reports an exit code, too.
+		reported := slices.ContainsFunc(b.ends, func(e simEnding) bool { return e.code != 0 })
+		if b.job.UID != uid || !b.ran && !b.stranded && !reported {
 			return false
 		}
 		run := fmt.Sprintf("%s/%d/", naming.JobID(uid), b.in.Run)
