@@ -199,8 +199,9 @@ type Job struct {
 	// +optional
 	StateIfCreateCvmFailed StateIfCreateCvmFailed `json:"stateIfCreateCvmFailed,omitempty"`
 
-	// notifications say which changes of state are announced, and to whom. No effect in
-	// this version: nothing is announced. Source: BatchCompute, Job.Notifications.
+	// notifications say which changes of state are announced, and to which topics. The operator's catalogue says which
+	// receiver a topic has. For a topic that it does not have, the annotation batchcompute.dev/notification-sink may
+	// name one. Source: BatchCompute, Job.Notifications.
 	// +listType=atomic
 	// +optional
 	Notifications []Notification `json:"notifications,omitempty"`
@@ -213,7 +214,8 @@ type Job struct {
 	Tags []Tag `json:"tags,omitempty"`
 
 	// notificationTarget is the message service of the topics in notifications: CMQ or
-	// TDMQ_CMQ. Default: CMQ. No effect in this version. Source: BatchCompute, Job.NotificationTarget.
+	// TDMQ_CMQ. Default: CMQ. No effect: the operator's catalogue decides which service a topic is of.
+	// Source: BatchCompute, Job.NotificationTarget.
 	// +optional
 	NotificationTarget string `json:"notificationTarget,omitempty"`
 }

@@ -108,14 +108,16 @@ type ComputeEnvSpec struct {
 	// +optional
 	InputMappings []InputMapping `json:"inputMappings,omitempty"`
 
-	// notifications say which changes of state are announced, and to whom. No effect in
-	// this version: nothing is announced. Source: BatchCompute, NamedComputeEnv.Notifications.
+	// notifications say which changes of state are announced, and to which topics. The operator's catalogue says which
+	// receiver a topic has. For a topic that it does not have, the annotation batchcompute.dev/notification-sink may
+	// name one. Source: BatchCompute, NamedComputeEnv.Notifications.
 	// +listType=atomic
 	// +optional
 	Notifications []Notification `json:"notifications,omitempty"`
 
 	// notificationTarget is the message service of the topics in notifications: CMQ or
-	// TDMQ_CMQ. Default: CMQ. No effect in this version. Source: BatchCompute, NamedComputeEnv.NotificationTarget.
+	// TDMQ_CMQ. Default: CMQ. No effect: the operator's catalogue decides which service a topic is of.
+	// Source: BatchCompute, NamedComputeEnv.NotificationTarget.
 	// +optional
 	NotificationTarget string `json:"notificationTarget,omitempty"`
 

@@ -155,6 +155,7 @@ func setUp(mgr ctrl.Manager, cat *catalogfile.File, o *options) error {
 	}
 	validator := validation.Validator{Catalog: cat.Current}
 	known, admission := &nodes.Index{}, validator
+	admission.Notifications = true
 	if o.unknownZones == zonesReject {
 		admission.Zones = zonesOf(known)
 	}

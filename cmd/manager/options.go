@@ -31,6 +31,7 @@ import (
 // options are the manager's flags.
 type options struct {
 	catalog         string
+	notifySecrets   string
 	namespace       string
 	leaderElect     bool
 	metricsAddr     string
@@ -81,6 +82,9 @@ func parseOptions(args []string) (*options, error) {
 	fs.StringVar(&o.catalog, "catalog", "",
 		"File of kind Catalog: images, machines, disks, charge types, priorities and mirrors. It is watched: a change takes "+
 			"effect without a restart, and an invalid one is ignored. Empty: built-in defaults.")
+	fs.StringVar(&o.notifySecrets, "notification-secrets-dir", "",
+		"Directory with a file for each key of the Secret that the catalogue's topics of notifications take their keys from. Its files are read "+
+			"again whenever they are needed. Empty: topics with keys cannot be used.")
 	fs.StringVar(&o.namespace, "namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), defaultNamespace),
 		"Namespace of the manager's own objects: lease, certificate, service. Default: $POD_NAMESPACE.")
 	fs.BoolVar(&o.leaderElect, "leader-elect", true,

@@ -29,7 +29,7 @@ type MappingRow struct {
 
 // Effects are what a row says in bold of a field that does not become what it is in
 // BatchCompute.
-var Effects = []string{"no effect", "no effect yet", "refused"}
+var Effects = []string{"no effect", "refused"}
 
 var (
 	mappingPath   = regexp.MustCompile("`((?:spec|status)[A-Za-z0-9.\\[\\]]*)(\\.\\*)?`")

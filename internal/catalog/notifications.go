@@ -71,30 +71,29 @@ func (n *Notifications) TopicNames(namespace string) []string {
 	return out
 }
 
-// listed is how many topics and hosts a text names at most.
-const listed = 5
-
-// KnownTopics says for users which topics a namespace has: "this namespace has no topics", or "the topics of this
-// namespace are a, b and 3 more".
-func (n *Notifications) KnownTopics(namespace string) string {
-	names := n.TopicNames(namespace)
-	switch len(names) {
-	case 0:
-		return "this namespace has no topics"
-	case 1:
-		return "the only topic of this namespace is " + names[0]
-	}
-	return "the topics of this namespace are " + some(names)
+// KnownTopics returns the names of the topics of a namespace for a text, as many as fit into so many bytes and at least
+// one: "a, b and 3 more", or "none".
+func (n *Notifications) KnownTopics(namespace string, size int) string {
+	return some(n.TopicNames(namespace), size)
 }
 
-// some writes the first words of a list.
-func some(words []string) string {
-	text := strings.Join(words[:min(len(words), listed)], ", ")
-	if more := len(words) - listed; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
+// some writes the first words of a list, as many as fit into so many bytes and at least one.
+func some(words []string, size int) string {
+	if len(words) == 0 {
+		return "none"
+	}
+	text := words[0]
+	for i, word := range words[1:] {
+		if len(text)+len(", ")+len(word)+len(" and 1000 more") > size {
+			return fmt.Sprintf("%s and %d more", text, len(words)-i-1)
+		}
+		text += ", " + word
 	}
 	return text
 }
+
+// maxListed is how long a list of hosts in a text is. Unit: bytes.
+const maxListed = 100
 
 // maxSinkURL bounds the URL of a user's receiver. Unit: bytes.
 const maxSinkURL = 2048
@@ -112,7 +111,7 @@ func (n *Notifications) CheckUserSink(raw string) error {
 			"Use one of its topics, or ask an administrator to add the host to notifications.userSinks.allowedHosts")
 	case !slices.ContainsFunc(n.allowedHosts, func(rule string) bool { return matchesHost(rule, u) }):
 		return fmt.Errorf("must have a host that the operator's catalogue allows (notifications.userSinks.allowedHosts): %s; got %s",
-			some(n.allowedHosts), quote(u.Host))
+			some(n.allowedHosts, maxListed), quote(u.Host))
 	}
 	return nil
 }

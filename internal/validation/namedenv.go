@@ -26,22 +26,26 @@ var actionsIfInactive = []string{"RECREATE"}
 // answered. The rest is as for ValidateCreate.
 func (v Validator) ValidateComputeEnvCreate(env *v1alpha1.ComputeEnv) []Problem {
 	c := v.checker(createComputeEnv)
+	c.topics = v.topics(c.offers, &env.ObjectMeta, env.Spec.Notifications)
 	c.checkNamedEnv(&env.Spec, field.NewPath("spec"))
+	c.checkOwnSink()
 	return c.result()
 }
 
 // ValidateComputeEnvUpdate returns what is wrong with a ComputeEnv that is to be another.
 // All may change, so newEnv is checked like a new one; unlike in ModifyComputeEnv, which changes
-// some fields and has a code for a request that changes none. What the cluster's policy forbids
+// some fields and has a code for a request that changes none. What the catalogue forbids
 // since then, and oldEnv has already, may stay.
 func (v Validator) ValidateComputeEnvUpdate(oldEnv, newEnv *v1alpha1.ComputeEnv) []Problem {
 	return withoutOldPolicy(v.ValidateComputeEnvCreate(newEnv), func() []Problem { return v.ValidateComputeEnvCreate(oldEnv) })
 }
 
-// withoutOldPolicy removes from problems what the policy forbids and the object before the change
-// had already; old validates that.
+// withoutOldPolicy removes from problems what the catalogue forbids, by its policy or its topics, and the object before
+// the change had already; old validates that.
 func withoutOldPolicy(problems []Problem, old func() []Problem) []Problem {
-	isPolicy := func(p Problem) bool { return p.Code == errcode.UnauthorizedOperation }
+	isPolicy := func(p Problem) bool {
+		return p.Code == errcode.UnauthorizedOperation || p.Code == errcode.NotificationTopicName || p.Field == ownSinkField
+	}
 	if !slices.ContainsFunc(problems, isPolicy) {
 		return problems
 	}

@@ -153,8 +153,7 @@ func TestComputeEnvWarnings(t *testing.T) {
 			"spec.envData.dataDisks[1].encrypt has no effect on Kubernetes",
 			"spec.envData.instanceName has no effect on Kubernetes",
 			"spec.mountDataDisks[0].fileSystemType has no effect on Kubernetes",
-			"spec.notifications has no effect yet",
-			"spec.notificationTarget has no effect yet",
+			"spec.notificationTarget has no effect on Kubernetes; " + targetNote,
 		}},
 		{&fake{}, []string{
 			"spec.envData.systemDisk.diskType has no effect on Kubernetes",
@@ -163,8 +162,7 @@ func TestComputeEnvWarnings(t *testing.T) {
 			"spec.envData.instanceName has no effect on Kubernetes",
 			"spec.envData.instanceChargeType has no effect in this cluster: the operator's catalogue has no charge type SPOTPAID",
 			"spec.mountDataDisks[0].fileSystemType has no effect on Kubernetes",
-			"spec.notifications has no effect yet",
-			"spec.notificationTarget has no effect yet",
+			"spec.notificationTarget has no effect on Kubernetes; " + targetNote,
 		}},
 	} {
 		got := envWarnings(env, tc.offers)

@@ -41,8 +41,10 @@ func (c *checker) checkNotification(n *v1alpha1.Notification, seen map[event]boo
 		c.required(topic, path, "topicName")
 	case longerThan(topic, maxTopicName):
 		c.fail(errcode.NotificationTopicNameTooLong, path, "topicName", "must be at most %d characters, got %s", maxTopicName, quote(topic))
-	case !isLetter(topic[0]) || !only(topic, "-"):
+	case !isTopicName(topic):
 		c.fail(errcode.NotificationTopicName, path, "topicName", "must be letters, digits and -, beginning with a letter, got %s", quote(topic))
+	default:
+		c.checkTopic(topic, path)
 	}
 	if len(n.EventConfigs) == 0 {
 		c.fail(errcode.MissingParameter, path, "eventConfigs", "must have at least one event")
@@ -52,6 +54,10 @@ func (c *checker) checkNotification(n *v1alpha1.Notification, seen map[event]boo
 	for i := range n.EventConfigs {
 		c.checkEventConfig(&n.EventConfigs[i], n.TopicName, seen, i, events)
 	}
+}
+
+func isTopicName(s string) bool {
+	return s != "" && len(s) <= maxTopicName && isLetter(s[0]) && only(s, "-")
 }
 
 func (c *checker) checkEventConfig(e *v1alpha1.EventConfig, topic string, seen map[event]bool, i int, events *field.Path) {

@@ -64,6 +64,7 @@ type checker struct {
 	offers     offers   // nil: not asked
 	zones      []string // that nodes are in, if knowsZones
 	knowsZones bool
+	topics     *topics // nil: not asked
 
 	problems []Problem
 	total    int

@@ -28,8 +28,7 @@ type carried struct {
 	note string
 }
 
-// notBuiltYet are the fields whose part of BatchCompute does not exist yet. What
-// would lose data is refused, the rest is accepted with a warning. Whoever builds a
+// notBuiltYet are the fields whose part of BatchCompute does not exist yet. They are refused. Whoever builds a
 // part removes its rows.
 var notBuiltYet = []carried{
 	{field: "job.tasks[].application.commands", refuse: "must not be given: this version cannot run tightly coupled tasks; give command"},
@@ -40,8 +39,6 @@ var notBuiltYet = []carried{
 	{field: "job.tasks[].outputMappings[].sourcePath", when: isOfWindows, refuse: windowsRefused},
 	{field: "job.tasks[].redirectLocalInfo.stdoutLocalPath", when: isOfWindows, refuse: windowsRefused},
 	{field: "job.tasks[].redirectLocalInfo.stderrLocalPath", when: isOfWindows, refuse: windowsRefused},
-	{field: "job.notifications"},
-	{field: "job.notificationTarget"},
 }
 
 const windowsRefused = "must be a path of Linux, such as /data: this version has no Windows machines"
@@ -51,8 +48,6 @@ func isOfWindows(v reflect.Value) bool { return isWindowsPath(v.String()) }
 // envNotBuiltYet are those of a ComputeEnv.
 var envNotBuiltYet = []carried{
 	{field: "inputMappings[].destinationPath", when: isOfWindows, refuse: windowsRefused},
-	{field: "notifications"},
-	{field: "notificationTarget"},
 }
 
 // neverOnKubernetes are the fields that mean nothing on Kubernetes.
@@ -87,7 +82,13 @@ var neverOnKubernetes = []carried{
 	{field: "job.tasks[].computeEnv.envData.instanceMarketOptions"},
 	{field: "job.tasks[].computeEnv.agentRunningMode"},
 	{field: "job.tasks[].restartComputeNode"},
+	{field: "job.notificationTarget", note: targetNote},
 }
+
+const targetNote = "the operator's catalogue decides which service a topic is of"
+
+// envNeverOnKubernetes are further ones of a ComputeEnv.
+var envNeverOnKubernetes = []carried{{field: "notificationTarget", note: targetNote}}
 
 func is(text string) func(reflect.Value) bool {
 	return func(v reflect.Value) bool { return v.String() == text }

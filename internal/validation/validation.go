@@ -30,6 +30,9 @@ type Validator struct {
 	// Zones returns the zones that nodes are in, sorted; it is called once for each
 	// answer. Nil, or a nil answer: any zone will do.
 	Zones func() []string
+	// Notifications says that topics which the catalogue refuses, and receivers that users must not name, are problems.
+	// Only admission asks for it: a job that was admitted runs, whatever becomes of its events.
+	Notifications bool
 }
 
 // EnvState is what an envId stands for. The zero value is: nothing.
@@ -54,6 +57,7 @@ type offers interface {
 	Store(host string) (catalog.Store, bool)
 	KnowsHost(host string) bool
 	FileSystem(host string) catalog.FileSystem
+	Notifications() *catalog.Notifications
 }
 
 // offers returns the catalogue as it is at the moment, or nil.
@@ -83,7 +87,9 @@ func (v Validator) checker(a action) *checker {
 // them. job is not changed. Cost: linear in the size of the spec.
 func (v Validator) ValidateCreate(job *v1alpha1.BatchJob) []Problem {
 	c := v.checker(submitJob)
+	c.topics = v.topics(c.offers, &job.ObjectMeta, job.Spec.Job.Notifications)
 	c.checkBatchJob(job)
+	c.checkOwnSink()
 	return c.result()
 }
 

@@ -878,6 +878,8 @@ func (*fake) KnowsHost(string) bool { return true }
 
 func (*fake) Store(string) (s catalog.Store, ok bool) { return s, true }
 
+func (f *fake) Notifications() *catalog.Notifications { return nil }
+
 func (f *fake) Policy() *catalog.Policy { return &f.policy }
 
 func (f *fake) Image(id string) (string, bool) { ref, ok := f.images[id]; return ref, ok }

@@ -34,7 +34,8 @@ func (v Validator) Warnings(job *v1alpha1.BatchJob) []string {
 
 func jobWarnings(job *v1alpha1.BatchJob, o offers) []string {
 	spec := reflect.ValueOf(&job.Spec).Elem()
-	w := &warner{subject: subject{job: &job.Spec.Job, offers: o}, lines: appliedSecrets(job.Annotations)}
+	topics := topicsOf(o, &job.ObjectMeta, job.Spec.Job.Notifications)
+	w := &warner{subject: subject{job: &job.Spec.Job, offers: o, topics: topics}, lines: append(appliedSecrets(job.Annotations), topics.advice()...)}
 	for _, r := range warningRules.before {
 		w.apply(r, spec)
 	}
@@ -53,7 +54,11 @@ func jobWarnings(job *v1alpha1.BatchJob, o offers) []string {
 
 func envWarnings(env *v1alpha1.ComputeEnv, o offers) []string {
 	spec := reflect.ValueOf(&env.Spec).Elem()
-	w := &warner{subject: subject{machine: machine{env.Spec.EnvData, env.Spec.MountDataDisks}, offers: o}, lines: appliedSecrets(env.Annotations)}
+	topics := topicsOf(o, &env.ObjectMeta, env.Spec.Notifications)
+	w := &warner{
+		subject: subject{machine: machine{env.Spec.EnvData, env.Spec.MountDataDisks}, offers: o, topics: topics},
+		lines:   append(appliedSecrets(env.Annotations), topics.advice()...),
+	}
 	for _, r := range envRules {
 		w.apply(r, spec)
 	}
@@ -72,6 +77,7 @@ type subject struct {
 	task    *v1alpha1.Task
 	machine machine
 	offers  offers
+	topics  *topics
 	// hosts are those of which it was said that nobody knows their store.
 	hosts map[string]bool
 }
@@ -106,13 +112,10 @@ var warningRules = compileRules()
 type compiledRules struct{ before, task, after []rule }
 
 // carriedAdvice are the rows that say that a field has no effect.
-func carriedAdvice(rows []carried, text string) []adviceRow {
+func carriedAdvice(rows []carried) []adviceRow {
 	var all []adviceRow
 	for _, row := range rows {
-		if row.refuse != "" {
-			continue
-		}
-		a := adviceRow{field: row.field, when: row.when, text: text}
+		a := adviceRow{field: row.field, when: row.when, text: "has no effect on Kubernetes"}
 		if row.note != "" {
 			a.text += "; " + row.note
 		}
@@ -123,15 +126,13 @@ func carriedAdvice(rows []carried, text string) []adviceRow {
 
 // jobAdvice are all rows for BatchJobs.
 func jobAdvice() []adviceRow {
-	return slices.Concat(carriedAdvice(notBuiltYet, noEffectYet), carriedAdvice(neverOnKubernetes, "has no effect on Kubernetes"), advice, dataAdvice)
+	return slices.Concat(carriedAdvice(neverOnKubernetes), advice, dataAdvice, []adviceRow{topicAdvice("job.notifications[].topicName")})
 }
-
-const noEffectYet = "has no effect yet"
 
 // envRules are the rows for ComputeEnvs, in the order of their fields: those of a placement
 // and of a task's computeEnv, and a few of their own.
 var envRules = func() []rule {
-	rows := slices.Concat(carriedAdvice(envNotBuiltYet, noEffectYet), sourceAdvice)
+	rows := slices.Concat(carriedAdvice(envNeverOnKubernetes), sourceAdvice, []adviceRow{topicAdvice("notifications[].topicName")})
 	for _, row := range jobAdvice() {
 		field, ok := strings.CutPrefix(row.field, "job.tasks[].computeEnv.")
 		if ok = ok || strings.HasPrefix(field, "placement."); ok && stepsTo(envShape, field) != nil {

@@ -33,7 +33,6 @@ func TestWarningsOfRequests(t *testing.T) {
 			data + "instanceMarketOptions has no effect on Kubernetes",
 			"spec.job.tasks[1].restartComputeNode has no effect on Kubernetes",
 			"spec.job.stateIfCreateCvmFailed has no effect for tasks with envId",
-			"spec.job.notifications has no effect yet",
 		},
 		"api-windows": {
 			task + "computeEnv.mountDataDisks[0].fileSystemType has no effect on Kubernetes",
@@ -223,7 +222,7 @@ func TestWarnings(t *testing.T) {
 				"spec.job.tasks[0].computeEnv.envData.dataDisks[0].diskName has no effect on Kubernetes",
 				"spec.job.tasks[0].computeEnv.envData.internetAccessible has no effect on Kubernetes",
 				"spec.job.tasks[0].computeEnv.envData.enhancedService has no effect on Kubernetes",
-				"spec.job.notificationTarget has no effect yet",
+				"spec.job.notificationTarget has no effect on Kubernetes; " + targetNote,
 			},
 		},
 		"variables": {

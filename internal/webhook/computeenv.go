@@ -82,6 +82,7 @@ func (h *computeEnvHandler) validateCreate(ctx context.Context, req admission.Re
 	if err != nil {
 		return verdict{}, err
 	}
+	env.Namespace = req.Namespace // the object need not have it
 	if refusal, err := admitCaller(ctx, h.access, h.synced, req.UserInfo, req.Namespace); err != nil || refusal != nil {
 		return verdict{problems: refusal}, err
 	}
@@ -101,6 +102,7 @@ func (h *computeEnvHandler) validateUpdate(ctx context.Context, req admission.Re
 	if err != nil {
 		return verdict{}, err
 	}
+	env.Namespace, old.Namespace = req.Namespace, req.Namespace
 	always := func() bool { return true }
 	if refusal, err := admitCaller(ctx, h.access, always, req.UserInfo, req.Namespace); err != nil || refusal != nil {
 		return verdict{problems: refusal}, err

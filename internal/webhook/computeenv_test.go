@@ -109,7 +109,7 @@ func TestComputeEnvs(t *testing.T) {
 			req: envRequest(admissionv1.Create, 3, func(e *v1alpha1.ComputeEnv) {
 				e.Spec.NotificationTarget = "CMQ"
 			}),
-			wantWarnings: []string{"spec.notificationTarget has no effect yet", "no number"}, wantReserved: []string{"ns/pool"},
+			wantWarnings: []string{"spec.notificationTarget has no effect on Kubernetes; the operator's catalogue decides which service a topic is of", "no number"}, wantReserved: []string{"ns/pool"},
 		},
 		"an update asks only for the right to submit": {cluster: cluster{notSynced: true, users: seven}, req: envRequest(admissionv1.Update, 3)},
 		"an update by a caller who may not submit": {

@@ -7,7 +7,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
+	"fmt"
 	"net/url"
 	"strings"
 
@@ -26,12 +26,9 @@ type receiver struct {
 }
 
 // keyOf returns the key of a receiver: its kind, and a sum of all that its configuration has but the values of secrets.
+// config has no pointers.
 func keyOf(kind string, o event.Origin, config any) string {
-	data, err := json.Marshal([]any{kind, o, config})
-	if err != nil {
-		panic(err) // texts, numbers and networks only
-	}
-	sum := sha256.Sum256(data)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%#v %#v", o, config))
 	return kind + "-" + hex.EncodeToString(sum[:12])
 }
 
@@ -42,13 +39,13 @@ func (t *Topics) ofCatalog(n *catalog.Notifications, c *catalog.Topic, s *secret
 	switch {
 	case c.HTTP != nil:
 		config := httpConfig(o, c.HTTP, s)
-		r = receiver{key: keyOf("http", o, c.HTTP), name: hostOf(config.URL), open: func() (openSink, error) { return t.newHTTP(config, t.options.Now) }}
+		r = receiver{key: keyOf("http", o, *c.HTTP), name: hostOf(config.URL), open: func() (openSink, error) { return t.newHTTP(config, t.options.Now) }}
 	case c.NATS != nil:
 		config := natsConfig(o, c.NATS, s)
-		r = receiver{key: keyOf("nats", o, c.NATS), name: "NATS subject " + config.Subject, open: func() (openSink, error) { return sink.NewNATS(config) }}
+		r = receiver{key: keyOf("nats", o, *c.NATS), name: "NATS subject " + config.Subject, open: func() (openSink, error) { return sink.NewNATS(config) }}
 	default:
 		config := kafkaConfig(o, c.Kafka, s)
-		r = receiver{key: keyOf("kafka", o, c.Kafka), name: "Kafka topic " + config.Topic, open: func() (openSink, error) { return sink.NewKafka(config) }}
+		r = receiver{key: keyOf("kafka", o, *c.Kafka), name: "Kafka topic " + config.Topic, open: func() (openSink, error) { return sink.NewKafka(config) }}
 	}
 	r.identity = r.key + "-" + s.sum()
 	return r
@@ -57,7 +54,7 @@ func (t *Topics) ofCatalog(n *catalog.Notifications, c *catalog.Topic, s *secret
 // ofUser returns the receiver of a user, whose URL was checked.
 func (t *Topics) ofUser(n *catalog.Notifications, rawURL string) receiver {
 	o := originOf(n)
-	key := keyOf("user", o, []any{rawURL, n.RefusedNetworks})
+	key := keyOf("user", o, []string{rawURL, fmt.Sprint(n.RefusedNetworks)})
 	config := sink.Config{URL: rawURL, Format: sink.Structured, Origin: o, Guard: &sink.Guard{Also: n.RefusedNetworks}}
 	return receiver{key: key, name: hostOf(rawURL), identity: key, open: func() (openSink, error) { return t.newHTTP(config, t.options.Now) }}
 }

@@ -115,14 +115,17 @@ func (t *Topics) receiver(n *catalog.Notifications, namespace, name, sinkURL str
 	return t.ofUser(n, sinkURL), nil
 }
 
+// maxListed is how long the list of known topics in an error is. Unit: bytes.
+const maxListed = 100
+
 // unknown returns the error for a topic that nobody knows.
 func unknown(n *catalog.Notifications, namespace, name string) error {
 	hint := ""
 	if near := validation.Nearest(name, n.TopicNames(namespace)); near != "" {
 		hint = fmt.Sprintf(" (did you mean %s?)", near)
 	}
-	return fmt.Errorf("topic %s %w%s: %s; ask an administrator to add it to notifications.topics of the operator's catalogue",
-		name, ErrUnknown, hint, n.KnownTopics(namespace))
+	return fmt.Errorf("topic %s %w%s; known in this namespace: %s; ask an administrator to add it to notifications.topics of the operator's catalogue",
+		name, ErrUnknown, hint, n.KnownTopics(namespace, maxListed))
 }
 
 // GiveUpAfter returns that of the current catalogue, for events whose topic cannot be opened.
