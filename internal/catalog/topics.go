@@ -37,24 +37,19 @@ var (
 // notificationsSection reads the section notifications.
 func (r *reader) notificationsSection(f field) Notifications {
 	n := Notifications{GiveUpAfter: DefaultGiveUpAfter}
-	for _, e := range r.entries(f) {
-		switch e.name {
-		case "cluster":
-			n.Cluster = r.required(e, "an absolute URI such as https://prod.example.com, without a user and a / at its end, at most 256 bytes", isOrigin)
-		case "region":
-			n.Region = r.required(e, "a region such as ap-guangzhou", originText.MatchString)
-		case "giveUpAfter":
-			n.GiveUpAfter = r.duration(e, time.Minute, 7*24*time.Hour)
-		case "unknownTopics":
-			n.RefuseUnknown = r.oneOf(e, unknownTopics) == "refuse"
-		case "topics":
-			n.topics = r.topics(e)
-		case "userSinks":
-			r.userSinks(e, &n)
-		default:
-			r.unknown(e, "cluster", "region", "giveUpAfter", "unknownTopics", "topics", "userSinks")
-		}
+	got := r.knownFields(f, "cluster", "region", "giveUpAfter", "unknownTopics", "topics", "userSinks")
+	if f := got["cluster"]; f.given() {
+		n.Cluster = r.required(f, "an absolute URI such as https://prod.example.com, without a user and a / at its end, at most 256 bytes", isOrigin)
 	}
+	if f := got["region"]; f.given() {
+		n.Region = r.required(f, "a region such as ap-guangzhou", originText.MatchString)
+	}
+	if f := got["giveUpAfter"]; f.given() {
+		n.GiveUpAfter = r.duration(f, time.Minute, 7*24*time.Hour)
+	}
+	n.RefuseUnknown = r.oneOf(got["unknownTopics"], unknownTopics) == "refuse"
+	n.topics = r.topics(got["topics"])
+	r.userSinks(got["userSinks"], &n)
 	return n
 }
 
@@ -181,18 +176,12 @@ func (r *reader) texts(f field, most int, what string, is func(string) bool) (ou
 
 // userSinks reads which receivers users may name.
 func (r *reader) userSinks(f field, n *Notifications) {
-	for _, e := range r.entries(f) {
-		switch e.name {
-		case "allowedHosts":
-			n.allowedHosts = r.texts(e, maxAllowed, "a host such as hooks.example.com, *.example.com or *, in lower case, with a port if that is not 443", isHostRule)
-		case "refusedNetworks":
-			for _, text := range r.texts(e, maxAllowed, "a network such as 203.0.113.0/24", isNetwork) {
-				if p, err := netip.ParsePrefix(text); err == nil {
-					n.RefusedNetworks = append(n.RefusedNetworks, p)
-				}
-			}
-		default:
-			r.unknown(e, "allowedHosts", "refusedNetworks")
+	got := r.knownFields(f, "allowedHosts", "refusedNetworks")
+	n.allowedHosts = r.texts(got["allowedHosts"], maxAllowed,
+		"a host such as hooks.example.com, *.example.com or *, in lower case, with a port if that is not 443", isHostRule)
+	for _, text := range r.texts(got["refusedNetworks"], maxAllowed, "a network such as 203.0.113.0/24", isNetwork) {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			n.RefusedNetworks = append(n.RefusedNetworks, p)
 		}
 	}
 }

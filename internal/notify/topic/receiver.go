@@ -39,7 +39,7 @@ func (t *Topics) ofCatalog(n *catalog.Notifications, c *catalog.Topic, s *secret
 	switch {
 	case c.HTTP != nil:
 		config := httpConfig(o, c.HTTP, s)
-		r = receiver{key: keyOf("http", o, *c.HTTP), name: hostOf(config.URL), open: func() (openSink, error) { return t.newHTTP(config, t.options.Now) }}
+		r = receiver{key: keyOf("http", o, *c.HTTP), name: hostOf(config.URL), open: func() (openSink, error) { return t.newHTTP(config) }}
 	case c.NATS != nil:
 		config := natsConfig(o, c.NATS, s)
 		r = receiver{key: keyOf("nats", o, *c.NATS), name: "NATS subject " + config.Subject, open: func() (openSink, error) { return sink.NewNATS(config) }}
@@ -56,7 +56,7 @@ func (t *Topics) ofUser(n *catalog.Notifications, rawURL string) receiver {
 	o := originOf(n)
 	key := keyOf("user", o, []string{rawURL, fmt.Sprint(n.RefusedNetworks)})
 	config := sink.Config{URL: rawURL, Format: sink.Structured, Origin: o, Guard: &sink.Guard{Also: n.RefusedNetworks}}
-	return receiver{key: key, name: hostOf(rawURL), identity: key, open: func() (openSink, error) { return t.newHTTP(config, t.options.Now) }}
+	return receiver{key: key, name: hostOf(rawURL), identity: key, open: func() (openSink, error) { return t.newHTTP(config) }}
 }
 
 func httpConfig(o event.Origin, h *catalog.HTTPReceiver, s *secrets) sink.Config {

@@ -94,6 +94,9 @@ const standardPrefix = "whsec_"
 // hmacKey returns the value of a key as the bytes that sign.
 func (s *secrets) hmacKey(key string) []byte {
 	text := s.text(key)
+	if text == "" {
+		return nil
+	}
 	encoded, ok := strings.CutPrefix(text, standardPrefix)
 	if !ok {
 		return []byte(text)

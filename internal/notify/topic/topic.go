@@ -58,12 +58,13 @@ type Options struct {
 type Topics struct {
 	options Options
 	cache   *cache
-	newHTTP func(sink.Config, func() time.Time) (*sink.HTTP, error) // sink.NewHTTP, but for tests
+	newHTTP func(sink.Config) (openSink, error) // other than sink.NewHTTP only in tests
 }
 
 // New returns Topics without open sinks.
 func New(o Options) *Topics {
-	return &Topics{options: o, cache: newCache(), newHTTP: sink.NewHTTP}
+	newHTTP := func(c sink.Config) (openSink, error) { return sink.NewHTTP(c, o.Now) }
+	return &Topics{options: o, cache: newCache(), newHTTP: newHTTP}
 }
 
 // Open returns where the events of a topic go in a namespace. The topic of the catalogue counts; sinkURL, which is
@@ -94,14 +95,12 @@ func originOf(n *catalog.Notifications) event.Origin {
 // receiver returns the receiver of a topic.
 func (t *Topics) receiver(n *catalog.Notifications, namespace, name, sinkURL string) (receiver, error) {
 	if found := n.Topic(namespace, name); found != nil {
-		secrets, err := openSecrets(t.options.SecretsDir)
-		if err != nil {
-			return receiver{}, err
+		r, err := t.withSecrets(n, found)
+		if err != nil { // the kubelet may have replaced the files between two of them
+			r, err = t.withSecrets(n, found)
 		}
-		defer secrets.close()
-		r := t.ofCatalog(n, found, secrets)
-		if secrets.err != nil {
-			return receiver{}, fmt.Errorf("topic %s cannot be used: %w", name, secrets.err)
+		if err != nil {
+			return receiver{}, fmt.Errorf("topic %s cannot be used: %w", name, err)
 		}
 		return r, nil
 	}
@@ -113,6 +112,17 @@ func (t *Topics) receiver(n *catalog.Notifications, namespace, name, sinkURL str
 			name, v1alpha1.AnnotationNotificationSink, err)
 	}
 	return t.ofUser(n, sinkURL), nil
+}
+
+// withSecrets returns the receiver of a topic of the catalogue, with the secrets as they are at the moment.
+func (t *Topics) withSecrets(n *catalog.Notifications, found *catalog.Topic) (receiver, error) {
+	secrets, err := openSecrets(t.options.SecretsDir)
+	if err != nil {
+		return receiver{}, err
+	}
+	defer secrets.close()
+	r := t.ofCatalog(n, found, secrets)
+	return r, secrets.err
 }
 
 // maxListed is how long the list of known topics in an error is. Unit: bytes.
