@@ -82,7 +82,7 @@ type Catalog struct {
 // Default is the catalogue of an operator that was given no file: no image
 // identifiers, no machine types, and DefaultImage.
 func Default() *Catalog {
-	return &Catalog{DefaultImage: DefaultImage, notifications: Notifications{GiveUpAfter: DefaultGiveUpAfter}}
+	return &Catalog{DefaultImage: DefaultImage, notifications: Notifications{DeliveryTimeout: DefaultDeliveryTimeout}}
 }
 
 // Image returns the container image that the catalogue has for a machine image's

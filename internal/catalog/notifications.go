@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// DefaultGiveUpAfter is how long after an event it is still sent unless the file says otherwise.
-const DefaultGiveUpAfter = 24 * time.Hour
+// DefaultDeliveryTimeout is how long after an event it is still sent unless the file says otherwise.
+const DefaultDeliveryTimeout = 24 * time.Hour
 
 // Notifications is where the events of notifications go.
 type Notifications struct {
 	// Cluster is a URI that tells this cluster from others, and Region that of BatchCompute's body. "" if there is none.
 	Cluster, Region string
-	// GiveUpAfter is how long after an event it is still sent: a minute to a week.
-	GiveUpAfter time.Duration
+	// DeliveryTimeout is how long after an event it is still sent: a minute to a week.
+	DeliveryTimeout time.Duration
 	// RefuseUnknown says that an object with a topic that the file does not have is refused; else it gets a warning.
 	RefuseUnknown bool
 	// RefusedNetworks are networks that receivers of users must not be in, beside those that are not public.

@@ -24,7 +24,7 @@ func TestNotifications(t *testing.T) {
 	c, err := Parse([]byte(head + `notifications:
   cluster: https://prod.example
   region: ap-guangzhou
-  giveUpAfter: 36h
+  deliveryTimeout: 36h
   unknownTopics: refuse
   topics:
   - name: done
@@ -56,7 +56,7 @@ func TestNotifications(t *testing.T) {
 	}
 	n := c.Notifications()
 	want := Notifications{
-		Cluster: "https://prod.example", Region: "ap-guangzhou", GiveUpAfter: 36 * time.Hour, RefuseUnknown: true,
+		Cluster: "https://prod.example", Region: "ap-guangzhou", DeliveryTimeout: 36 * time.Hour, RefuseUnknown: true,
 		RefusedNetworks: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8::/32")},
 	}
 	if diff := cmp.Diff(want, *n, cmpopts.IgnoreUnexported(Notifications{}), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
@@ -98,13 +98,13 @@ func TestNotifications(t *testing.T) {
 
 // TestNoNotifications: the defaults hold without the section, and with one that is empty.
 func TestNoNotifications(t *testing.T) {
-	for _, in := range []string{"", "notifications:\n", "notifications: {}\n", "notifications: {cluster: , region: , giveUpAfter: , unknownTopics: , topics: , userSinks: }\n", "notifications: {topics: [], userSinks: {allowedHosts: []}}\n"} {
+	for _, in := range []string{"", "notifications:\n", "notifications: {}\n", "notifications: {cluster: , region: , deliveryTimeout: , unknownTopics: , topics: , userSinks: }\n", "notifications: {topics: [], userSinks: {allowedHosts: []}}\n"} {
 		c, err := Parse([]byte(head + in))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, n := range []*Notifications{c.Notifications(), Default().Notifications()} {
-			if n.GiveUpAfter != 24*time.Hour || n.RefuseUnknown || n.Topic("a", "b") != nil || n.KnownTopics("a", 9) != "none" {
+			if n.DeliveryTimeout != 24*time.Hour || n.RefuseUnknown || n.Topic("a", "b") != nil || n.KnownTopics("a", 9) != "none" {
 				t.Errorf("%q: %+v", in, n)
 			}
 			if err := n.CheckUserSink("https://hooks.example.com"); err == nil {
@@ -121,12 +121,12 @@ func TestNotificationErrors(t *testing.T) {
 		`cluster: https://u:hunter2@prod`:                       `cluster: must be an absolute URI`,
 		`cluster: https://prod/`:                                `cluster: must be an absolute URI`,
 		`region: "a b"`:                                         `region: must be a region such as ap-guangzhou, got "a b"`,
-		`giveUpAfter: 59s`:                                      `giveUpAfter: must be a duration such as 1m, from 1m to 168h, got "59s"`,
-		`giveUpAfter: 169h`:                                     `giveUpAfter: must be a duration`,
-		`giveUpAfter: 24`:                                       `giveUpAfter: must be text, got 24; write it in quotes`,
-		`giveUpAfter: "24"`:                                     `giveUpAfter: must be a duration`,
+		`deliveryTimeout: 59s`:                                  `deliveryTimeout: must be a duration such as 1m, from 1m to 168h, got "59s"`,
+		`deliveryTimeout: 169h`:                                 `deliveryTimeout: must be a duration`,
+		`deliveryTimeout: 24`:                                   `deliveryTimeout: must be text, got 24; write it in quotes`,
+		`deliveryTimeout: "24"`:                                 `deliveryTimeout: must be a duration`,
 		`unknownTopics: drop`:                                   `unknownTopics: must be one of warn, refuse, got "drop"`,
-		`topic: []`:                                             `topic: unknown field; must be one of cluster, region, giveUpAfter, unknownTopics, topics, userSinks`,
+		`topic: []`:                                             `topic: unknown field; must be one of cluster, region, deliveryTimeout, unknownTopics, topics, userSinks`,
 		`topics: {}`:                                            `topics: must be a list, got a mapping`,
 		`userSinks: {allowedHosts: ["https://h"]}`:              `userSinks.allowedHosts[0]: must be a host such as hooks.example.com, *.example.com or *, in lower case, with a port if that is not 443, got "https://h"`,
 		`userSinks: {allowedHosts: ["a.*"]}`:                    `userSinks.allowedHosts[0]: must be a host`,

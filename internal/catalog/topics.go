@@ -36,16 +36,16 @@ var (
 
 // notificationsSection reads the section notifications.
 func (r *reader) notificationsSection(f field) Notifications {
-	n := Notifications{GiveUpAfter: DefaultGiveUpAfter}
-	got := r.knownFields(f, "cluster", "region", "giveUpAfter", "unknownTopics", "topics", "userSinks")
+	n := Notifications{DeliveryTimeout: DefaultDeliveryTimeout}
+	got := r.knownFields(f, "cluster", "region", "deliveryTimeout", "unknownTopics", "topics", "userSinks")
 	if f := got["cluster"]; f.given() {
 		n.Cluster = r.required(f, "an absolute URI such as https://prod.example.com, without a user and a / at its end, at most 256 bytes", isOrigin)
 	}
 	if f := got["region"]; f.given() {
 		n.Region = r.required(f, "a region such as ap-guangzhou", originText.MatchString)
 	}
-	if f := got["giveUpAfter"]; f.given() {
-		n.GiveUpAfter = r.duration(f, time.Minute, 7*24*time.Hour)
+	if f := got["deliveryTimeout"]; f.given() {
+		n.DeliveryTimeout = r.duration(f, time.Minute, 7*24*time.Hour)
 	}
 	n.RefuseUnknown = r.oneOf(got["unknownTopics"], unknownTopics) == "refuse"
 	n.topics = r.topics(got["topics"])

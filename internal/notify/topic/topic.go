@@ -37,8 +37,8 @@ type Topic struct {
 	Receiver string
 	// Origin is where the events come from. The sink knows it.
 	Origin event.Origin
-	// GiveUpAfter is how long after an event it is still sent.
-	GiveUpAfter time.Duration
+	// DeliveryTimeout is how long after an event it is still sent.
+	DeliveryTimeout time.Duration
 	// Release says that Sink is no longer used; further calls do nothing. A Topic is meant to be held for one Send or a
 	// few, so that a changed configuration comes into use.
 	Release func()
@@ -84,7 +84,7 @@ func (t *Topics) Open(namespace, name, sinkURL string) (*Topic, error) {
 		return nil, fmt.Errorf("topic %s cannot be used: %w", name, err)
 	}
 	return &Topic{
-		Sink: s, Key: r.key, Receiver: r.name, Origin: originOf(n), GiveUpAfter: n.GiveUpAfter, Release: release,
+		Sink: s, Key: r.key, Receiver: r.name, Origin: originOf(n), DeliveryTimeout: n.DeliveryTimeout, Release: release,
 	}, nil
 }
 
@@ -138,8 +138,10 @@ func unknown(n *catalog.Notifications, namespace, name string) error {
 		name, ErrUnknown, hint, n.KnownTopics(namespace, maxListed))
 }
 
-// GiveUpAfter returns that of the current catalogue, for events whose topic cannot be opened.
-func (t *Topics) GiveUpAfter() time.Duration { return t.options.Catalog().Notifications().GiveUpAfter }
+// DeliveryTimeout returns that of the current catalogue, for events whose topic cannot be opened.
+func (t *Topics) DeliveryTimeout() time.Duration {
+	return t.options.Catalog().Notifications().DeliveryTimeout
+}
 
 // Close closes the sinks that nobody uses, and the others when they are released. Open returns an error from now on.
 func (t *Topics) Close() { t.cache.close() }

@@ -104,7 +104,7 @@ func configOf(t *Topic) sink.Config { return t.Sink.(*fakeSink).config }
 const two = `
   cluster: https://prod.example
   region: r
-  giveUpAfter: 5h
+  deliveryTimeout: 5h
   topics:
   - {name: done, namespaces: [films], http: {url: "https://films.example.com/x", bearerKey: films}}
   - {name: done, http: {url: "https://events.example.com:8443", format: batch, batchSize: 7, timeout: 3s, usernameKey: u, passwordKey: p}}
@@ -118,8 +118,8 @@ func TestOpen(t *testing.T) {
 	f.secret(map[string]string{"films": "token-1\n", "u": "me", "p": "pass\r\n", "standard": "whsec_c2l4dGVlbiBieXRlcyBvciBtb3Jl"})
 	origin := event.Origin{Cluster: "https://prod.example", Region: "r"}
 	films, other, also := f.open("films", "done", ""), f.open("games", "done", "https://hooks.example.com"), f.open("films", "also-done", "")
-	if films.Origin != origin || films.GiveUpAfter != 5*time.Hour || f.GiveUpAfter() != 5*time.Hour {
-		t.Errorf("origin %v, given up after %s", films.Origin, films.GiveUpAfter)
+	if films.Origin != origin || films.DeliveryTimeout != 5*time.Hour || f.DeliveryTimeout() != 5*time.Hour {
+		t.Errorf("origin %v, timeout %s", films.Origin, films.DeliveryTimeout)
 	}
 	if films.Receiver != "films.example.com" || other.Receiver != "events.example.com:8443" {
 		t.Errorf("receivers %s, %s", films.Receiver, other.Receiver)
@@ -244,7 +244,7 @@ func TestOpenChanged(t *testing.T) {
 	keys["films"] = "token-1"
 	f.secret(keys)
 	f.configure(strings.ReplaceAll(two, "5h", "6h"))
-	expect("another time to give up", true, true)
+	expect("another timeout of the delivery", true, true)
 	f.configure(strings.ReplaceAll(two, "films.example.com/x", "films.example.com/y"))
 	expect("another URL", false, false)
 	f.configure(strings.ReplaceAll(two, "region: r", "region: s"))
