@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nkeys"
+
 	"batchcompute.dev/operator/internal/notify/sink"
 )
 
@@ -32,7 +34,7 @@ func TestPage(t *testing.T) {
 		f.newHTTP = func(c sink.Config) (openSink, error) { return sink.NewHTTP(c, time.Now) }
 		keys := map[string]string{}
 		for _, m := range keyField.FindAllStringSubmatch(block[1], -1) {
-			keys[m[2]] = secretOf(m[1], ca)
+			keys[m[2]] = secretOf(t, m[1], ca)
 		}
 		f.secret(keys)
 		for _, m := range nameField.FindAllStringSubmatch(block[1], -1) {
@@ -48,15 +50,21 @@ func TestPage(t *testing.T) {
 }
 
 // secretOf returns a value for a key of the field.
-func secretOf(field, ca string) string {
+func secretOf(t *testing.T, field, ca string) string {
+	t.Helper()
 	switch field {
 	case "caKey":
 		return ca
 	case "credentialsKey":
-		return natsCredentials
+		user, err := nkeys.CreateUser()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seed, err := user.Seed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(seed)
 	}
 	return "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 }
-
-// natsCredentials are of no server.
-const natsCredentials = "SUAMLK2ZNL35WSMW37E7UD4VZ7ELPKW7DHC3BWBSD2GCZ7IUQQXZIORRBU"
