@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -231,6 +232,8 @@ func (k *Kafka) explain(ctx, bounded context.Context, err error) error {
 		return fmt.Errorf("%s: the topic does not exist, or this user may not see it: create it, or correct its name", doing)
 	case bounded.Err() != nil, isTimeout(err):
 		return fmt.Errorf("%s: no acknowledgement within %s", doing, k.config.Timeout)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("%s: a broker closed the connection: see its log, and compare TLS and SASL with its configuration", doing)
 	}
 	out := fmt.Errorf("%s: %s", doing, k.secrets.clean(err.Error()))
 	if final {

@@ -31,6 +31,10 @@ const (
 	// kafkaLinger is how long the client waits for further events of a partition. It is there so that the events of a
 	// batch go into one request.
 	kafkaLinger = 2 * time.Millisecond
+	// kafkaRetries is how often the client itself tries a record again, within some seconds. The caller has longer delays.
+	kafkaRetries = 5
+	// minKafkaTimeout is the least that the client allows. Send itself ends earlier if it is configured so.
+	minKafkaTimeout = time.Second
 )
 
 // KafkaConfig describes a topic of Kafka.
@@ -86,9 +90,10 @@ func (c *KafkaConfig) options() ([]kgo.Opt, secrets, error) {
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		// A record whose outcome is not known fails too, so that Send ends in time. It is then sent again.
 		kgo.AllowIdempotentProduceCancellation(),
-		// The client's own timeout is shorter, as its error has the last one of a broker.
-		kgo.RecordDeliveryTimeout(c.Timeout * 3 / 4), kgo.UnknownTopicRetries(1),
-		kgo.DialTimeout(c.Timeout), kgo.ProduceRequestTimeout(c.Timeout), kgo.RequestTimeoutOverhead(c.Timeout),
+		// The error of a record that was tried often is that of the broker; that of one that timed out says nothing.
+		kgo.RecordRetries(kafkaRetries), kgo.RetryBackoffFn(kafkaBackoff),
+		kgo.RecordDeliveryTimeout(max(c.Timeout*3/4, minKafkaTimeout)), kgo.UnknownTopicRetries(1),
+		kgo.DialTimeout(c.Timeout), kgo.ProduceRequestTimeout(max(c.Timeout, minKafkaTimeout)), kgo.RequestTimeoutOverhead(max(c.Timeout, minKafkaTimeout)),
 		kgo.MetadataMinAge(100 * time.Millisecond), // else an unknown topic is found only after seconds
 		kgo.MaxBufferedRecords(maxBatch), kgo.MaxBufferedBytes(maxKafkaBuffer), kgo.ProducerLinger(kafkaLinger),
 		kgo.FetchMaxBytes(maxKafkaAnswer / 2), kgo.BrokerMaxReadBytes(maxKafkaAnswer), // nothing is fetched
@@ -99,8 +104,11 @@ func (c *KafkaConfig) options() ([]kgo.Opt, secrets, error) {
 	if proof != nil {
 		o = append(o, kgo.SASL(proof))
 	}
-	return o, secrets{c.SASL.Password}, nil
+	return o, secrets{c.SASL.Password}, kgo.ValidateOpts(o...)
 }
+
+// kafkaBackoff returns the delay before the client tries again for the nth time, from 1.
+func kafkaBackoff(n int) time.Duration { return min(100*time.Millisecond<<min(n-1, 10), time.Second) }
 
 func (c *KafkaConfig) validate() error {
 	if len(c.Brokers) == 0 || len(c.Brokers) > maxAddresses {
