@@ -9,9 +9,9 @@ import (
 )
 
 // inHalves sends events with send, and those that are refused together in halves, so that one event that is refused
-// holds up none before it, and a request that is too large becomes smaller. send returns how many events were
-// acknowledged; an error of it that is Terminal refuses the others together. So does the result: if the error is
-// Terminal, it refuses the event behind those that were acknowledged.
+// holds up none before it, and a request that is too large becomes smaller. It returns how many of the first events
+// were acknowledged, as does send; without an error that can be fewer than all. An error of send that is Terminal
+// refuses the events behind those together; the same error of inHalves refuses the event behind those by itself.
 func inHalves(events []event.Event, send func([]event.Event) (int, error)) (int, error) {
 	sent, err := send(events)
 	rest := events[sent:]
@@ -24,7 +24,7 @@ func inHalves(events []event.Event, send func([]event.Event) (int, error)) (int,
 	for _, half := range [][]event.Event{rest[:len(rest)/2], rest[len(rest)/2:]} {
 		n, err := inHalves(half, send)
 		sent += n
-		if err != nil {
+		if err != nil || n < len(half) {
 			return sent, err
 		}
 	}
