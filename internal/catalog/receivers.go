@@ -60,6 +60,7 @@ const (
 	maxServers   = 10
 	maxBatchSize = 1000
 	maxInlineCA  = 64 << 10 // bytes
+	maxSubject   = 255      // bytes
 )
 
 // The words of receivers.
@@ -69,10 +70,8 @@ var (
 	mechanisms   = []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}
 )
 
-var (
-	natsSubject = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
-	kafkaTopic  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
-)
+// kafkaTopic is the form of Kafka's topics.
+var kafkaTopic = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
 
 // fields are those of a mapping, by name.
 type fields map[string]field
@@ -126,7 +125,7 @@ func (r *reader) natsReceiver(f field) *NATSReceiver {
 	got := r.knownFields(f, "servers", "subject", "usernameKey", "passwordKey", "tokenKey", "credentialsKey", "ca", "caKey", "timeout")
 	n := &NATSReceiver{
 		Servers:     r.servers(orMissing(got["servers"], f, "servers"), "a URL such as tls://nats.example.com:4222, nats or tls, without a user", isNATSServer),
-		Subject:     r.required(orMissing(got["subject"], f, "subject"), "a subject such as batch.events, without wildcards", isSubject),
+		Subject:     r.required(orMissing(got["subject"], f, "subject"), "a subject such as batch.events, without wildcards and a $ at its beginning", isSubject),
 		UsernameKey: r.secretKey(got["usernameKey"]), PasswordKey: r.secretKey(got["passwordKey"]),
 		TokenKey: r.secretKey(got["tokenKey"]), CredentialsKey: r.secretKey(got["credentialsKey"]),
 		Connection: r.connection(got),
@@ -236,6 +235,18 @@ func isPort(s string) bool {
 	return err == nil && n > 0
 }
 
-func isSubject(s string) bool { return len(s) <= maxOrigin && natsSubject.MatchString(s) }
+// isSubject reports whether s is a subject that events can be published to: tokens with dots between them, without
+// wildcards, and not one of the server's own.
+func isSubject(s string) bool {
+	if len(s) > maxSubject || strings.HasPrefix(s, "$") {
+		return false
+	}
+	for token := range strings.SplitSeq(s, ".") {
+		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' || r == '*' || r == '>' }) {
+			return false
+		}
+	}
+	return true
+}
 
 func isKafkaTopic(s string) bool { return kafkaTopic.MatchString(s) && s != "." && s != ".." }

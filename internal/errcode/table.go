@@ -94,10 +94,10 @@ func Table() []Entry {
 		},
 		{
 			Code:     NotificationTopicName,
-			When:     "A topic's name is not letters, digits and `-`, beginning with a letter.",
+			When:     "A topic's name is not letters, digits and `-`, beginning with a letter; or the operator's catalogue does not have the topic for the namespace, and refuses those.",
 			Field:    "spec.job.notifications[].topicName",
 			Example:  `topicName: 1-topic`,
-			WhatToDo: "Use the name of the topic (not its identifier).",
+			WhatToDo: "Use the name of a topic (not its identifier) that the message names, or ask an administrator to add the topic to the [catalogue](notifications.md#topics).",
 			Source:   submitJob,
 		},
 		{
@@ -372,7 +372,7 @@ func Table() []Entry {
 		{
 			Code: InvalidParameterValue,
 			When: "A value is outside what its field takes and no other code fits: an unlisted enumeration value, a priority over 100, a bad `clientToken`, tag, variable, image or zone, a name with control characters, " +
-				"a `dockerRunOption` other than the allowed ones, something in `computeEnv.kubernetes` that no Pod may have, a command that is blank or longer than 16 KiB, or a `clientToken` that another job of the namespace has with other content.",
+				"a `dockerRunOption` other than the allowed ones, something in `computeEnv.kubernetes` that no Pod may have, a command that is blank or longer than 16 KiB, a `clientToken` that another job of the namespace has with other content, or a [receiver](notifications.md#receivers-of-users) of notifications that users must not name.",
 			Field:    "any",
 			Example:  `priority: 101`,
 			WhatToDo: "Use a value that the message names.",

@@ -51,7 +51,9 @@ func (f Format) encode(o event.Origin, events []event.Event) (http.Header, []byt
 	var err error
 	switch f {
 	case Binary:
-		attributes(header, &ces[0])
+		for name, value := range attributes(&ces[0]) {
+			header.Set("Ce-"+name, escape(value))
+		}
 		body = ces[0].Data()
 	case Structured:
 		header.Set("Content-Type", cloudevents.ApplicationCloudEventsJSON)
@@ -66,17 +68,17 @@ func (f Format) encode(o event.Origin, events []event.Event) (http.Header, []byt
 	return header, body, nil
 }
 
-// attributes writes the attributes of a CloudEvent into headers. The SDK does not escape them as the HTTP binding asks.
-func attributes(h http.Header, ce *cloudevents.Event) {
-	for name, value := range map[string]string{
+// attributes returns the attributes of a CloudEvent by their names, without the type of its data. The SDK's bindings do
+// not escape them as the HTTP binding asks.
+func attributes(ce *cloudevents.Event) map[string]string {
+	out := map[string]string{
 		"specversion": ce.SpecVersion(), "id": ce.ID(), "source": ce.Source(), "type": ce.Type(), "subject": ce.Subject(),
 		"time": ce.Time().Format("2006-01-02T15:04:05.999999999Z07:00"), "dataschema": ce.DataSchema(),
-	} {
-		h.Set("Ce-"+name, escape(value))
 	}
 	for name, value := range ce.Extensions() {
-		h.Set("Ce-"+name, escape(fmt.Sprint(value)))
+		out[name] = fmt.Sprint(value)
 	}
+	return out
 }
 
 // escape writes a text as a header of a CloudEvent. Source: CloudEvents, HTTP Protocol Binding 1.0.2, 3.1.3.2.

@@ -6,8 +6,6 @@ package sink
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -22,25 +20,22 @@ import (
 
 	"batchcompute.dev/operator/internal/notify/event"
 	"batchcompute.dev/operator/internal/retry"
-	"batchcompute.dev/operator/internal/sanitize"
 )
 
 const (
-	defaultTimeout = 10 * time.Second
-	maxTimeout     = time.Minute
-	defaultBatch   = 100
-	maxBatch       = 1000
 	// maxRequest bounds the body of a request with several events. Unit: bytes.
 	maxRequest = 1 << 20
-	// maxAnswer is how much of an answer's body is read. Unit: bytes.
-	maxAnswer = 1 << 10
 	// maxHeader bounds an answer's headers. Unit: bytes.
 	maxHeader = 16 << 10
 	// maxRetryAfter bounds the delay that a receiver can ask for.
 	maxRetryAfter = time.Hour
 )
 
-var errGuarded = errors.New("the address is not public, and a sink that a user names must be")
+var (
+	errGuarded = errors.New("the address is not public, and a sink that a user names must be")
+	// errTooLarge is never returned by Send, as a single event is sent whatever its size.
+	errTooLarge = retry.AsTerminal(errors.New("the request is too large"))
+)
 
 // Config describes a receiver that is reached by HTTP.
 type Config struct {
@@ -64,7 +59,7 @@ type Config struct {
 type HTTP struct {
 	config  Config
 	url     *url.URL
-	secrets []string
+	secrets secrets
 	client  *http.Client
 	now     func() time.Time
 }
@@ -82,17 +77,12 @@ func NewHTTP(c Config, now func() time.Time) (*HTTP, error) {
 		return nil, errors.New("the URL must be https")
 	case c.Format != Structured && c.Format != Binary && !c.Format.many():
 		return nil, errors.New("the format must be structured, binary, batch or batchcompute")
-	case c.Timeout < 0 || c.Timeout > maxTimeout || c.BatchSize < 0 || c.BatchSize > maxBatch:
-		return nil, fmt.Errorf("the timeout must be at most %s and the batch size at most %d", maxTimeout, maxBatch)
 	}
-	if err := errors.Join(c.Auth.validate(c.Format), c.Origin.Validate()); err != nil {
+	var badTimeout, badSize error
+	c.Timeout, badTimeout = timeoutOf(c.Timeout)
+	c.BatchSize, badSize = batchSizeOf(c.BatchSize)
+	if err := errors.Join(badTimeout, badSize, c.Auth.validate(c.Format), c.Origin.Validate()); err != nil {
 		return nil, err
-	}
-	if c.Timeout == 0 {
-		c.Timeout = defaultTimeout
-	}
-	if c.BatchSize == 0 {
-		c.BatchSize = defaultBatch
 	}
 	if !c.Format.many() {
 		c.BatchSize = 1
@@ -110,12 +100,16 @@ func NewHTTP(c Config, now func() time.Time) (*HTTP, error) {
 }
 
 func (c *Config) transport() (*http.Transport, error) {
+	security, err := tlsConfig(c.CA)
+	if err != nil {
+		return nil, err
+	}
 	dialer := &net.Dialer{Timeout: c.Timeout}
 	t := &http.Transport{
 		DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: c.Timeout,
 		MaxConnsPerHost: 4, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute,
 		MaxResponseHeaderBytes: maxHeader, DisableCompression: true,
-		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSClientConfig: security,
 	}
 	if c.Guard != nil {
 		dialer.Control = c.Guard.Control
@@ -123,51 +117,38 @@ func (c *Config) transport() (*http.Transport, error) {
 		proxy := httpproxy.FromEnvironment().ProxyFunc()
 		t.Proxy = func(r *http.Request) (*url.URL, error) { return proxy(r.URL) }
 	}
-	if c.CA != "" {
-		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(c.CA)) {
-			return nil, errors.New("the certificate authorities must be PEM")
-		}
-	}
 	return t, nil
 }
 
 // Close closes idle connections.
 func (h *HTTP) Close() { h.client.CloseIdleConnections() }
 
-// Send is that of Sink. A request that the receiver refuses is sent again in halves, so that one event that is refused
-// holds up no other, and a body that is too large becomes smaller.
+// Send is that of Sink. A request that the receiver refuses is sent again in halves.
 func (h *HTTP) Send(ctx context.Context, events []event.Event) error {
 	for sent := 0; sent < len(events); {
 		n := min(h.config.BatchSize, len(events)-sent)
-		if accepted, err := h.sendBatch(ctx, events[sent:sent+n]); err != nil {
-			return &sendError{error: err, sent: sent + accepted}
+		accepted, err := inHalves(events[sent:sent+n], func(events []event.Event) (int, error) { return h.sendBatch(ctx, events) })
+		sent += accepted
+		if err != nil {
+			return &sendError{error: err, sent: sent}
 		}
-		sent += n
 	}
 	return nil
 }
 
-// sendBatch sends events in one request, or in smaller ones if it is refused. It returns how many were acknowledged.
+// sendBatch sends events in one request. It returns how many were acknowledged: all or none.
 func (h *HTTP) sendBatch(ctx context.Context, events []event.Event) (int, error) {
 	header, body, err := h.config.Format.encode(h.config.Origin, events)
 	if err != nil {
-		err = retry.AsTerminal(err)
-	} else if len(events) == 1 || len(body) <= maxRequest {
-		if err = h.post(ctx, header, body, events); err == nil {
-			return len(events), nil
-		}
+		return 0, retry.AsTerminal(err)
 	}
-	if class, _ := retry.Of(err); len(events) == 1 || err != nil && class != retry.Terminal {
+	if len(events) > 1 && len(body) > maxRequest {
+		return 0, errTooLarge
+	}
+	if err := h.post(ctx, header, body, events); err != nil {
 		return 0, err
 	}
-	half := len(events) / 2
-	sent, err := h.sendBatch(ctx, events[:half])
-	if err != nil {
-		return sent, err
-	}
-	more, err := h.sendBatch(ctx, events[half:])
-	return sent + more, err
+	return len(events), nil
 }
 
 // post sends one request.
@@ -177,7 +158,7 @@ func (h *HTTP) post(ctx context.Context, header http.Header, body []byte, events
 		return errors.New("the request is not valid") // the URL was parsed before; the error would show it
 	}
 	r.Header = header
-	r.Header.Set("User-Agent", "batchcompute-operator")
+	r.Header.Set("User-Agent", clientName)
 	h.config.Auth.apply(r, events, body, h.now())
 	answer, err := h.client.Do(r)
 	if err != nil {
@@ -205,7 +186,7 @@ func (h *HTTP) noAnswer(ctx context.Context, err error) error {
 		}
 		err = u.Err
 	}
-	return fmt.Errorf("posting to %s: %s", h.url.Host, h.clean(err.Error()))
+	return fmt.Errorf("posting to %s: %s", h.url.Host, h.secrets.clean(err.Error()))
 }
 
 // refusal returns the error for an answer that is no success.
@@ -214,9 +195,9 @@ func (h *HTTP) refusal(answer *http.Response, body []byte) error {
 	text := fmt.Sprintf("%s answered %d", h.url.Host, status)
 	if status >= 300 && status < 400 {
 		if to, err := answer.Location(); err == nil {
-			text += ", a redirect to " + h.clean(to.Scheme+"://"+to.Host) + ", which is not followed: set the URL to where it leads"
+			text += ", a redirect to " + h.secrets.clean(to.Scheme+"://"+to.Host) + ", which is not followed: set the URL to where it leads"
 		}
-	} else if s := h.clean(string(body)); s != "" {
+	} else if s := h.secrets.clean(string(body)); s != "" {
 		text += ": " + s
 	}
 	err := errors.New(text)
@@ -249,14 +230,4 @@ func retryAfter(value string, now time.Time) (time.Duration, bool) {
 		return min(max(date.Sub(now), 0), maxRetryAfter), true
 	}
 	return 0, false
-}
-
-// clean returns a text from outside without this sink's secrets.
-func (h *HTTP) clean(text string) string {
-	for _, s := range h.secrets {
-		if len(s) >= 4 { // shorter ones are parts of words
-			text = strings.ReplaceAll(text, s, "REDACTED")
-		}
-	}
-	return sanitize.Text(text, maxAnswer)
 }

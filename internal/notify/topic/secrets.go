@@ -80,7 +80,7 @@ func (s *secrets) read(key string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer f.Close() //nolint:errcheck // nothing is written
+	defer func() { _ = f.Close() }()
 	value, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
 	if err == nil && len(value) > maxSecret {
 		err = fmt.Errorf("it must have at most %d bytes", maxSecret)

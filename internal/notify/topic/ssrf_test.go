@@ -175,8 +175,8 @@ func TestUserSinkRedirects(t *testing.T) {
 	resolveTo(t, map[string][]string{"hooks.example.com": {"127.0.0.1"}})
 	topic := userTopics(t, port, ca, false).open("films", "mine", "https://hooks.example.com:"+port)
 	defer topic.Release()
-	for _, code := range []int{301, 302, 303, 307, 308} {
-		status.Store(int32(code)) //nolint:gosec // a status is small
+	for _, code := range []int32{301, 302, 303, 307, 308} {
+		status.Store(code)
 		err := topic.Sink.Send(t.Context(), oneEvent)
 		if err == nil || !strings.Contains(err.Error(), "a redirect to https://127.0.0.1:"+otherPort+", which is not followed") {
 			t.Errorf("%d: %v", code, err)

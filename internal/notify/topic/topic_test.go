@@ -308,3 +308,23 @@ func TestOpenConcurrently(t *testing.T) {
 		t.Errorf("%d sinks are left", len(f.cache.sinks))
 	}
 }
+
+// TestCatalogAndSinksAgree: what the catalogue accepts, the sinks accept too.
+func TestCatalogAndSinksAgree(t *testing.T) {
+	long := strings.Repeat("a", 200)
+	for _, in := range []string{
+		`http: {url: "http://[fd00::1]:8080/x?y=z", format: batchcompute, batchSize: 1000, timeout: 1m}`,
+		`http: {url: "https://H_1.example.com", format: binary, timeout: 1s, bearerKey: k}`,
+		`http: {url: "https://h/` + strings.Repeat(long, 10) + `", hmacKey: k}`,
+		`nats: {servers: ["nats://n", "tls://[fd00::1]:4222/"], subject: "a.$b-_/~", tokenKey: k, timeout: 1m}`,
+		`nats: {servers: ["nats://n"], subject: ` + long + `, usernameKey: k, passwordKey: k, timeout: 1s}`,
+		`kafka: {brokers: ["[fd00::1]:65535", "k_1:1"], topic: ` + long + `, timeout: 1s, batchSize: 1000}`,
+		`kafka: {brokers: ["k:1"], topic: ._-, timeout: 1m, tls: true, mechanism: PLAIN, usernameKey: k, passwordKey: k}`,
+		`kafka: {brokers: ["k:1"], topic: a, format: binary, mechanism: SCRAM-SHA-256, usernameKey: k, passwordKey: k}`,
+	} {
+		f := newFixture(t, "  cluster: urn:x:"+strings.Repeat("é", 120)+"\n  region: "+strings.Repeat("r", 256)+"\n  topics: [{name: a, "+in+"}]\n")
+		f.secret(map[string]string{"k": "0123456789abcdef"})
+		f.open("films", "a", "").Release()
+		f.Close()
+	}
+}
