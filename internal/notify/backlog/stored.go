@@ -6,6 +6,7 @@ package backlog
 import (
 	"encoding/base64"
 	"fmt"
+	"math/bits"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -67,7 +68,7 @@ func (b Backlog) Stored() []v1alpha1.PendingEvents {
 
 // size is more than the entry takes as JSON. Unit: bytes.
 func (e *Entry) size() int {
-	return entrySize + len(FormatNumbers(e.Name, e.Numbers)) + len(e.Reason) + e.messageSize() + len(e.Node)
+	return entrySize + min(e.Numbers.TextLen(), bitmapSize(e.Numbers)) + len(e.Reason) + e.messageSize() + len(e.Node)
 }
 
 // messageSize is more than the message takes: JSON may need six bytes for one.
@@ -86,16 +87,19 @@ func FormatNumbers(name event.Name, set ranges.Set) string {
 	if ofJob(name) {
 		return ""
 	}
-	text := set.String()
-	bytes := set.Max()/8 + 1
-	if len(text) <= len(bitmap)+base64.StdEncoding.EncodedLen(bytes) {
-		return text
+	if set.TextLen() <= bitmapSize(set) {
+		return set.String()
 	}
-	bits := make([]byte, bytes)
+	out := make([]byte, set.Max()/8+1)
 	for i := range set.All() {
-		bits[i/8] |= 1 << (i % 8)
+		out[i/8] |= 1 << (i % 8)
 	}
-	return bitmap + base64.StdEncoding.EncodeToString(bits)
+	return bitmap + base64.StdEncoding.EncodeToString(out)
+}
+
+// bitmapSize returns how many bytes the set takes as a bitmap.
+func bitmapSize(set ranges.Set) int {
+	return len(bitmap) + base64.StdEncoding.EncodedLen(set.Max()/8+1)
 }
 
 // ParseNumbers reads the form that FormatNumbers writes.
@@ -127,12 +131,16 @@ func parseSet(text string, limit int) (ranges.Set, error) {
 	if len(encoded) > base64.StdEncoding.EncodedLen(limit/8+1) {
 		return ranges.Set{}, fmt.Errorf("the bitmap must be for numbers less than %d", limit)
 	}
-	bits, err := base64.StdEncoding.DecodeString(encoded)
+	data, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
 		return ranges.Set{}, fmt.Errorf("the bitmap: %w", err)
 	}
-	var list []int
-	for i, b := range bits {
+	n := 0
+	for _, b := range data {
+		n += bits.OnesCount8(b)
+	}
+	list := make([]int, 0, n)
+	for i, b := range data {
 		for j := range 8 {
 			if b&(1<<j) != 0 {
 				list = append(list, i*8+j)
