@@ -201,7 +201,7 @@ func (a *announcer) nodeEnded(t *task, e backlog.Entry, number int, end *outcome
 		}
 		a.add(e)
 	}
-	if end.nodeName != "" && next != interrupted {
+	if (end.nodeName != "" || a.announced[event.ComputeNodeCreated].Contains(number)) && next != interrupted {
 		e.Name, e.Details = event.ComputeNodeDeleting, backlog.Details{Node: e.Node}
 		a.add(e)
 	}
