@@ -144,6 +144,7 @@ type world struct {
 	// scheduled is when the scheduler looked at a Pod last.
 	scheduled time.Time
 	live      bool
+	delivery  *Delivery
 }
 
 func newWorld(t *testing.T, job *testutil.JobBuilder) *world {
@@ -156,7 +157,7 @@ func newWorld(t *testing.T, job *testutil.JobBuilder) *world {
 }
 
 func (w *world) observation() Observation {
-	obs := Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusals: w.refusals, Envs: w.envs, Live: w.live, NameConflicts: w.taken, NoMemory: w.noMemory}
+	obs := Observation{Job: w.job, Spec: w.spec, Pods: w.tracked(), Refusals: w.refusals, Envs: w.envs, Live: w.live, NameConflicts: w.taken, NoMemory: w.noMemory, Delivery: w.delivery}
 	l := LookupsOf(obs.Spec, obs.Envs, obs.Pods)
 	for _, name := range l.Schedulers {
 		if obs.Scheduled == nil {

@@ -120,7 +120,7 @@ func planEnded(obs *Observation, now time.Time) Plan {
 	status.ObservedGeneration = job.Generation
 	e := noteEvents(obs, &status, nil, nil, now)
 	p := a.plan(status)
-	p.Expire, p.Events = expire && !OwesEvents(&status), e
+	p.Expire, p.Events = expire && (obs.Delivery == nil || !OwesEvents(&status)), e
 	return p
 }
 
@@ -138,5 +138,6 @@ func Unreadable(obs Observation, err error, now time.Time) Plan {
 	set := conditions.OfBatchJob(&p.Status, obs.Job.Generation, now)
 	set.True(v1alpha1.ConditionStalled, v1alpha1.ReasonStatusUnreadable, message)
 	set.Remove(v1alpha1.ConditionReconciling)
+	p.Events = append(p.Events, noteEvents(&obs, &p.Status, nil, nil, now)...)
 	return p
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -17,54 +18,30 @@ import (
 	"batchcompute.dev/operator/internal/notify/backlog"
 	"batchcompute.dev/operator/internal/notify/event"
 	"batchcompute.dev/operator/internal/ranges"
+	"batchcompute.dev/operator/internal/resolve"
 )
 
-// MaxBacklogSize bounds what the status of a job has of pending and announced events. Admission reserves it for a job
-// with notifications. Unit: bytes.
+// MaxBacklogSize bounds what the status of a job has of notifications. Admission reserves it for a job with
+// notifications. Unit: bytes.
 const MaxBacklogSize = 128 << 10
+
+// What the parts of NotificationStatus take at most as JSON, without numbers: the counts, a topic without its pending
+// events, and announced events. Unit: bytes.
+const (
+	countsSize    = 160
+	topicSize     = 220 + v1alpha1.MaxMessageSize
+	announcedSize = 80
+)
+
+// maxTopicName is the longest topicName that admission accepts. A longer one is not copied into the status. Unit: bytes.
+const maxTopicName = 64
 
 // OwesEvents reports whether the receivers of a job's notifications have not acknowledged all events.
 func OwesEvents(s *v1alpha1.BatchJobStatus) bool {
 	return s.Notifications != nil && s.Notifications.Pending > 0
 }
 
-// DeletionWait is how long the deletion of a job waits for its pending events.
-const DeletionWait = 2 * time.Minute
-
-// HasNotificationFinalizer reports whether the job is kept from being deleted until its events were sent.
-func HasNotificationFinalizer(job *v1alpha1.BatchJob) bool {
-	return slices.Contains(job.Finalizers, v1alpha1.FinalizerNotifications)
-}
-
-// NeedsNotificationFinalizer reports whether the job with this status must keep the finalizer; sending says that events
-// are sent.
-func NeedsNotificationFinalizer(job *v1alpha1.BatchJob, status *v1alpha1.BatchJobStatus, sending bool, now time.Time) bool {
-	switch {
-	case !sending:
-		return false
-	case job.DeletionTimestamp != nil:
-		return OwesEvents(status) && now.Before(job.DeletionTimestamp.Add(DeletionWait))
-	case OwesEvents(status):
-		return true
-	}
-	next := *job
-	next.Status = *status
-	return !IsFinished(&next) || RetryDue(&next)
-}
-
-// WhyPending says why events are pending, in a part of a sentence.
-func WhyPending(s *v1alpha1.BatchJobStatus) string {
-	if s.Notifications != nil {
-		for i := range s.Notifications.Topics {
-			if t := &s.Notifications.Topics[i]; t.LastError != "" {
-				return fmt.Sprintf("topic %q: %s", t.TopicName, t.LastError)
-			}
-		}
-	}
-	return "the receivers have not acknowledged them"
-}
-
-// Notifications returns those of the job of the observation.
+// notifications returns those of the job of the observation.
 func (obs *Observation) notifications() []v1alpha1.Notification {
 	if obs.Spec != nil {
 		return obs.Spec.Notifications
@@ -72,17 +49,22 @@ func (obs *Observation) notifications() []v1alpha1.Notification {
 	return obs.Job.Spec.Job.Notifications
 }
 
+// numbering returns the numbering of the instances of the job, which may have no Spec if it is rejected or deleted.
+func (obs *Observation) numbering() backlog.Numbering {
+	if obs.Spec != nil {
+		return numberingOf(obs.Spec)
+	}
+	tasks := obs.Job.Spec.Job.Tasks
+	return backlog.NewNumbering(len(tasks), func(i int) int { return max(resolve.TaskInstanceNum(&tasks[i]), 0) })
+}
+
 // noteEvents updates the part of the next status that is about notifications: with the events that are due now, and
 // with what became of those that are stored. announced has the events that must not be announced again; nil means that
 // these do not change. It returns the Events that say what went wrong.
 func noteEvents(obs *Observation, next *v1alpha1.BatchJobStatus, due []backlog.Entry, announced map[event.Name]ranges.Set, now time.Time) events {
 	list := obs.notifications()
-	if obs.Delivery == nil || len(list) == 0 || next.Notifications == nil && len(due) == 0 && len(announced) == 0 {
+	if obs.Delivery == nil || len(list) == 0 || next.Notifications == nil && len(due) == 0 && announced == nil {
 		return nil
-	}
-	var numbering backlog.Numbering
-	if obs.Spec != nil {
-		numbering = numberingOf(obs.Spec)
 	}
 	old := cmp.Or(next.Notifications, &v1alpha1.NotificationStatus{})
 	out := &v1alpha1.NotificationStatus{Sent: old.Sent, GivenUp: old.GivenUp, Announced: old.Announced}
@@ -90,17 +72,26 @@ func noteEvents(obs *Observation, next *v1alpha1.BatchJobStatus, due []backlog.E
 		out.Announced = storedAnnounced(announced)
 	}
 	var e events
-	size := MaxBacklogSize
+	size := MaxBacklogSize - countsSize
 	for _, a := range out.Announced {
-		size -= len(a.Numbers)
+		size -= announcedSize + len(a.Numbers)
 	}
-	size /= len(list)
+	size = size/len(list) - topicSize
+	numbering := obs.numbering()
 	for i := range list {
-		t := noter{obs: obs, notification: &list[i], delivery: obs.Delivery.topic(i), numbering: numbering, out: out, events: &e}
-		t.note(i, storedTopic(old, i), due, size)
+		if len(list[i].TopicName) <= maxTopicName {
+			t := noter{obs: obs, notification: &list[i], delivery: obs.Delivery.topic(i), numbering: numbering, out: out, events: &e}
+			t.note(i, storedTopic(old, i), due, size)
+		}
 	}
-	next.Notifications = out
-	setNotified(obs, next, &e, now)
+	if more := len(e) - maxEvents; more > 0 {
+		e = e[:maxEvents]
+		e.warn(v1alpha1.ReasonEventsGivenUp, fmt.Sprintf("%s more: run kubectl describe", count(more, "such warning")))
+	}
+	if next.Notifications = out; apiequality.Semantic.DeepEqual(out, &v1alpha1.NotificationStatus{}) {
+		next.Notifications = nil
+	}
+	setNotified(obs, next, out, &e, now)
 	return e
 }
 
@@ -146,14 +137,15 @@ func (n *noter) note(i int, old v1alpha1.TopicStatus, due []backlog.Entry, size 
 		n.events.warn(v1alpha1.ReasonEventsGivenUp, fmt.Sprintf("topic %q: gave up %s of instances, since the status has no space for more events that the receiver has not acknowledged", name, count(lost, "event")))
 	}
 	t := v1alpha1.TopicStatus{Notification: int64(i), TopicName: name, Pending: pending.Stored()}
-	n.failing(&t, &old)
+	n.failing(&t, &old, sent > 0)
 	if len(t.Pending) > 0 || t.FailingSince != nil {
 		n.out.Topics = append(n.out.Topics, t)
 	}
 }
 
-// failing says in t whether sending fails. What is stored stays until sending was tried.
-func (n *noter) failing(t, old *v1alpha1.TopicStatus) {
+// failing says in t whether sending fails. What is stored stays until sending was tried; since when it fails, until it has
+// succeeded, which the stored status may not show yet.
+func (n *noter) failing(t, old *v1alpha1.TopicStatus, succeeded bool) {
 	d := &n.delivery
 	switch {
 	case len(t.Pending) == 0:
@@ -161,7 +153,7 @@ func (n *noter) failing(t, old *v1alpha1.TopicStatus) {
 		t.FailingSince, t.LastError = old.FailingSince, old.LastError
 	case !d.FailingSince.IsZero():
 		t.FailingSince, t.LastError = old.FailingSince, cut(d.LastError)
-		if t.FailingSince == nil {
+		if t.FailingSince == nil || succeeded {
 			t.FailingSince = new(seconds(d.FailingSince))
 		}
 	}
@@ -190,8 +182,8 @@ func storedAnnounced(announced map[event.Name]ranges.Set) []v1alpha1.AnnouncedEv
 
 // setNotified sets the condition Notified: False while sending to a topic fails, or if events were given up; True once
 // the job has ended and all its events were acknowledged.
-func setNotified(obs *Observation, next *v1alpha1.BatchJobStatus, e *events, now time.Time) {
-	n, set := next.Notifications, conditions.OfBatchJob(next, next.ObservedGeneration, now)
+func setNotified(obs *Observation, next *v1alpha1.BatchJobStatus, n *v1alpha1.NotificationStatus, e *events, now time.Time) {
+	set := conditions.OfBatchJob(next, next.ObservedGeneration, now)
 	failing := slices.IndexFunc(n.Topics, func(t v1alpha1.TopicStatus) bool { return t.FailingSince != nil })
 	switch {
 	case failing >= 0:

@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"cmp"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -52,13 +53,18 @@ type announcer struct {
 	// levels and names are what any topic wants.
 	levels map[event.Level]bool
 	names  map[event.Name]bool
-	// announced are the events of this run by name, as v1alpha1.NotificationStatus has them.
+	// announced are the events of this run by name, as v1alpha1.NotificationStatus has them, and fresh the numbers that
+	// this pass adds to them.
 	announced map[event.Name]ranges.Set
-	// before are the lists before this pass, by the position of the task; nil if no topic wants failed instances.
+	fresh     map[event.Name][]int
+	// before are the lists before this pass, by the position of the task; nil if no topic wants what they are for, see
+	// addUnattempted.
 	before []lists
 	due    []backlog.Entry
-	// counted are the instances whose failure is in due, and left those of which an attempt has ended, by number.
-	counted, left []int
+	// counted are the indexes of the instances whose failure is in due, by the position of their task, and left the
+	// numbers of those of which an attempt has ended.
+	counted map[int][]int
+	left    []int
 }
 
 // newAnnouncer returns the announcer for a pass; nil if the job has no notifications or none are sent.
@@ -68,7 +74,7 @@ func newAnnouncer(j *job, at []lists) *announcer {
 	}
 	a := &announcer{
 		job: j, numbering: numberingOf(j.obs.Spec), levels: map[event.Level]bool{}, names: map[event.Name]bool{},
-		announced: map[event.Name]ranges.Set{},
+		announced: map[event.Name]ranges.Set{}, fresh: map[event.Name][]int{}, counted: map[int][]int{},
 	}
 	for i := range j.obs.Spec.Notifications {
 		for _, c := range j.obs.Spec.Notifications[i].EventConfigs {
@@ -76,7 +82,7 @@ func newAnnouncer(j *job, at []lists) *announcer {
 			a.names[name], a.levels[name.Level()] = true, true
 		}
 	}
-	if a.names[event.TaskInstanceFailed] {
+	if a.names[event.TaskInstanceFailed] || a.names[event.ComputeNodeDeleting] {
 		a.before = append([]lists(nil), at...)
 	}
 	if stored := j.obs.Job.Status.Notifications; stored != nil && int(j.obs.Job.Status.Run) == j.mode.run {
@@ -102,13 +108,14 @@ func (a *announcer) add(e backlog.Entry) {
 	}
 }
 
-// once adds an event that can be seen in several passes, unless it was announced.
+// once adds an event that can be seen in several passes, unless it was announced before this one. A pass calls it once at
+// most for a name and number.
 func (a *announcer) once(e backlog.Entry, number int) {
 	if !a.names[e.Name] || a.announced[e.Name].Contains(number) {
 		return
 	}
+	a.fresh[e.Name] = append(a.fresh[e.Name], number)
 	e.Numbers = ranges.Of(number)
-	a.announced[e.Name] = a.announced[e.Name].Union(e.Numbers)
 	a.add(e)
 }
 
@@ -169,7 +176,7 @@ func (a *announcer) ended(t *task, in resolve.Instance, end *outcome, next verdi
 		a.started(t, e, number)
 	}
 	e.ExitCode, e.Reason, e.Message = end.exitCode, end.reason, end.message
-	a.nodeEnded(t, e, end, next)
+	a.nodeEnded(t, e, number, end, next)
 	switch next {
 	case succeeded:
 		e.Name = event.TaskInstanceSucceed
@@ -177,7 +184,7 @@ func (a *announcer) ended(t *task, in resolve.Instance, end *outcome, next verdi
 		e.Name = event.TaskInstanceFailedInterrupted
 	case failed:
 		e.Name = event.TaskInstanceFailed
-		a.counted = append(a.counted, number)
+		a.counted[in.Task] = append(a.counted[in.Task], in.Index)
 	default:
 		return
 	}
@@ -185,17 +192,18 @@ func (a *announcer) ended(t *task, in resolve.Instance, end *outcome, next verdi
 }
 
 // nodeEnded adds what becomes of the node of an attempt that has ended.
-func (a *announcer) nodeEnded(t *task, e backlog.Entry, end *outcome, next verdict) {
+func (a *announcer) nodeEnded(t *task, e backlog.Entry, number int, end *outcome, next verdict) {
 	if t.EnvID != "" {
 		return
 	}
 	if end.kind == byMachine && end.reason != v1alpha1.ReasonTerminated && next != returned {
-		if e.Name = event.ComputeNodeCreationFailed; end.ran {
+		// Of a Pod that is gone, or that took the place of another, only what was announced says that the node had run.
+		if e.Name = event.ComputeNodeCreationFailed; end.ran || a.announced[event.ComputeNodeRunning].Contains(number) {
 			e.Name = event.ComputeNodeAbnormal
 		}
 		a.add(e)
 	}
-	if end.nodeName != "" && next != interrupted {
+	if (end.nodeName != "" || a.announced[event.ComputeNodeCreated].Contains(number)) && next != interrupted {
 		e.Name, e.Details = event.ComputeNodeDeleting, backlog.Details{Node: e.Node}
 		a.add(e)
 	}
@@ -213,35 +221,46 @@ func (a *announcer) summarize(s *summary) {
 		a.addTask(s, int(i))
 		ran = ran || s.pods.tasks[i].ran
 	}
-	now := seconds(a.now).Time
-	e := backlog.Entry{Time: now}
+	e := backlog.Entry{Time: seconds(a.now).Time}
 	old, state := a.obs.Job.Status.State, s.state
 	if hasRun(v1alpha1.TaskState(state), ran) {
 		e.Name = event.JobRunning
 		a.once(e, 0)
-	} else if old != v1alpha1.JobRunning {
-		for i := range a.due {
-			a.due[i].JobState = string(old)
-		}
+	} else {
+		a.setJobState(old, state)
 	}
 	if state != old {
 		e.Reason, e.Message = s.reason, s.message
 		a.ends(e, string(state), "JOB_", 0)
 	}
+	for name, numbers := range a.fresh {
+		a.announced[name] = a.announced[name].Union(ranges.Of(numbers...))
+	}
+	left := ranges.Of(a.left...)
 	for _, name := range []event.Name{event.TaskInstanceRunning, event.ComputeNodeCreated, event.ComputeNodeRunning} {
-		a.announced[name] = a.announced[name].Minus(ranges.Of(a.left...))
+		a.announced[name] = a.announced[name].Minus(left)
 	}
 }
 
-// hasRun reports whether what has this state runs or has run; ran says that an attempt of it has.
-func hasRun(state v1alpha1.TaskState, ran bool) bool {
-	switch state {
-	case v1alpha1.TaskRunning, v1alpha1.TaskSucceed:
-		return true
-	case v1alpha1.TaskFailed, v1alpha1.TaskFailedInterrupted:
-		return ran
+// setJobState says of the events so far in which state the job is that is not RUNNING: its next one, or the last one before
+// its end.
+func (a *announcer) setJobState(old, next v1alpha1.JobState) {
+	state := next
+	if isTerminal(next) {
+		state = cmp.Or(old, v1alpha1.JobSubmitted)
 	}
-	return false
+	if state == v1alpha1.JobRunning {
+		return
+	}
+	for i := range a.due {
+		a.due[i].JobState = string(state)
+	}
+}
+
+// hasRun reports whether what has this state runs or has run; ran says that an attempt of it was found ended now that has.
+// What starts and ends between two passes is never RUNNING in the status.
+func hasRun(state v1alpha1.TaskState, ran bool) bool {
+	return ran || state == v1alpha1.TaskRunning || state == v1alpha1.TaskSucceed
 }
 
 // addTask adds what the state of a task brings.
@@ -249,15 +268,15 @@ func (a *announcer) addTask(s *summary, pos int) {
 	if !a.levels[event.Task] {
 		return
 	}
-	was, x := v1alpha1.TaskPending, &s.tasks[pos]
+	was, x, ran := v1alpha1.TaskPending, &s.tasks[pos], s.pods.tasks[pos].ran
 	if old := a.tasks[pos].old; old != nil {
 		was = old.State
 	}
-	if x.state == was && x.state != v1alpha1.TaskRunning {
+	if x.state == was && x.state != v1alpha1.TaskRunning && !ran {
 		return
 	}
 	e := backlog.Entry{Time: seconds(a.now).Time}
-	if hasRun(x.state, s.pods.tasks[pos].ran) {
+	if hasRun(x.state, ran) {
 		e.Name = event.TaskRunning
 		a.once(e, pos)
 	}
@@ -283,7 +302,8 @@ func (a *announcer) ends(e backlog.Entry, state, prefix string, number int) {
 }
 
 // addUnattempted adds the instances of a task that failed, and not by the end of an attempt: they were terminated while
-// they waited or were interrupted, or tasks before them do not let them start.
+// they waited or were interrupted, somebody deleted the Pods of interrupted ones, or tasks before them do not let them
+// start.
 func (a *announcer) addUnattempted(s *summary, pos int) {
 	if a.before == nil {
 		return
@@ -292,27 +312,51 @@ func (a *announcer) addUnattempted(s *summary, pos int) {
 	if is.failed.Len() == was.failed.Len() {
 		return
 	}
-	start := a.numbering.Start(pos)
-	var counted []int
-	for _, n := range a.counted {
-		if task, index := a.numbering.Find(n); task == pos {
-			counted = append(counted, index)
+	left := is.failed.Minus(was.failed).Minus(ranges.Of(a.counted[pos]...))
+	for _, g := range was.interrupted {
+		set := g.set.Intersect(left)
+		a.addFailed(s, pos, g.attempt(), set)
+		a.deleting(pos, g, set)
+		left = left.Minus(set)
+	}
+	for _, g := range was.retrying {
+		set := g.set.Intersect(left)
+		a.addFailed(s, pos, g.attempt(), set)
+		left = left.Minus(set)
+	}
+	a.addFailed(s, pos, 0, left)
+}
+
+// addFailed adds the instances with these indexes that failed without an attempt that ended now. attempt is the last one of
+// interrupted instances; of others, the one that they will not have.
+func (a *announcer) addFailed(s *summary, pos, attempt int, indexes ranges.Set) {
+	t, start := &a.tasks[pos], a.numbering.Start(pos)
+	add := func(set ranges.Set, reason, message string) {
+		if !set.Empty() {
+			a.add(backlog.Entry{
+				Key: backlog.Key{Name: event.TaskInstanceFailed, Attempt: attempt}, Numbers: set.Shift(start), Time: seconds(a.now).Time,
+				Details: backlog.Details{Reason: reason, Message: message},
+			})
 		}
 	}
-	left := is.failed.Minus(was.failed).Minus(ranges.Of(counted...))
-	e := backlog.Entry{Key: backlog.Key{Name: event.TaskInstanceFailed}, Time: seconds(a.now).Time}
-	e.Reason, e.Message = s.tasks[pos].reason, s.tasks[pos].message
-	for _, groups := range [...]groups{was.interrupted, was.retrying} {
-		for _, g := range groups {
-			if set := g.set.Intersect(left); !set.Empty() {
-				e.Attempt, e.Numbers = g.attempt(), set.Shift(start)
-				a.add(e)
-				left = left.Minus(set)
-			}
-		}
+	if s.ready.tasks[pos] == impossible {
+		add(indexes, s.tasks[pos].reason, s.tasks[pos].message)
+		return
 	}
-	if !left.Empty() {
-		e.Attempt, e.Numbers = 0, left.Shift(start)
-		a.add(e)
+	terminated := indexes
+	if !a.mode.terminating {
+		terminated = indexes.Intersect(t.terminated)
+	}
+	add(terminated, v1alpha1.ReasonTerminated, "terminated")
+	add(indexes.Minus(terminated), v1alpha1.ReasonPodDeleted, "the Pod of the interrupted instance was deleted")
+}
+
+// deleting adds that the nodes of interrupted instances, which kept them, are given back. They may be of an earlier run.
+func (a *announcer) deleting(pos int, g group, indexes ranges.Set) {
+	if name := event.ComputeNodeDeleting; a.names[name] && a.tasks[pos].EnvID == "" && !indexes.Empty() {
+		a.due = append(a.due, backlog.Entry{
+			Key:     backlog.Key{Name: name, Run: g.run, Attempt: g.attempt()},
+			Numbers: indexes.Shift(a.numbering.Start(pos)), Time: seconds(a.now).Time,
+		})
 	}
 }

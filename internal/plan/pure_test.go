@@ -5,6 +5,7 @@ package plan
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -83,15 +84,19 @@ func wantSame(t *testing.T, obs Observation, now time.Time) (Plan, error) {
 // content is all that v holds, but for what of a spec cannot change.
 func content(t *testing.T, v any) string {
 	t.Helper()
+	delivery := ""
 	if obs, ok := v.(Observation); ok {
-		obs.Spec = nil
+		if obs.Delivery != nil {
+			delivery = fmt.Sprint(*obs.Delivery) // its maps have no form in JSON
+		}
+		obs.Spec, obs.Delivery = nil, nil
 		v = obs
 	}
 	out, err := json.Marshal(v)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(out)
+	return string(out) + delivery
 }
 
 // deepCopy shares nothing with obs but ComputeEnvs, which nobody can change, and what was read of the

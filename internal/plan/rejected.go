@@ -25,6 +25,7 @@ func Reject(obs Observation, code, message string, now time.Time) Plan {
 	a.cleanUpAll(obs.Pods, now)
 	p := a.plan(*obs.Job.Status.DeepCopy())
 	if obs.Job.DeletionTimestamp != nil {
+		p.Events = noteEvents(&obs, &p.Status, nil, nil, now)
 		return p
 	}
 	next := &p.Status

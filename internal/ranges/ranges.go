@@ -103,6 +103,27 @@ func (s Set) String() string {
 	return string(buf)
 }
 
+// TextLen returns the length of String. Cost: O(ranges), and no memory.
+func (s Set) TextLen() int {
+	n := max(len(s.spans)-1, 0)
+	for _, sp := range s.spans {
+		n += digits(sp.lo)
+		if sp.hi > sp.lo {
+			n += 1 + digits(sp.hi)
+		}
+	}
+	return n
+}
+
+// digits returns how many digits i has.
+func digits(i int) int {
+	n := 1
+	for ; i >= 10; i /= 10 {
+		n++
+	}
+	return n
+}
+
 // Len returns how many indexes are in the set. Cost: O(ranges).
 func (s Set) Len() int {
 	n := 0

@@ -87,6 +87,9 @@ func TestAgainstMap(t *testing.T) {
 			if err != nil || !back.Equal(got) {
 				t.Fatalf("%s: Parse(%q) = %v, %v", name, got, back, err)
 			}
+			if scaled := got.Shift(98); got.TextLen() != len(got.String()) || scaled.TextLen() != len(scaled.String()) {
+				t.Fatalf("%s: TextLen of %q is %d, and that of %q %d", name, got, got.TextLen(), scaled, scaled.TextLen())
+			}
 		}
 		all := want(inA)
 		check("Of", s, all)

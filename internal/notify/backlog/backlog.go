@@ -21,8 +21,8 @@ import (
 const (
 	// MaxEntries is how many entries a backlog may have before the older ones are merged.
 	MaxEntries = 64
-	// merged is how many of the oldest entries are merged then.
-	merged = 48
+	// unmerged is how many of the newest entries stay as they are then.
+	unmerged = 16
 )
 
 // Key is what the ids of the events of an entry have in common. Together with its number it identifies an event of a job.
@@ -150,8 +150,8 @@ func (b Backlog) Add(events []Entry) Backlog {
 		return b
 	}
 	out := append(slices.Clone(b), group(events, sameCause)...)
-	if len(out) > MaxEntries {
-		out = append(group(out[:merged], sameKey), out[merged:]...)
+	if n := len(out) - unmerged; len(out) > MaxEntries {
+		out = append(group(out[:n], sameKey), out[n:]...)
 	}
 	return out
 }
@@ -229,25 +229,56 @@ func (k Key) compare(o Key) int {
 	return cmp.Or(cmp.Compare(k.Run, o.Run), cmp.Compare(a[0], b[0]), attempts, cmp.Compare(a[1], b[1]), cmp.Compare(k.Attempt, o.Attempt))
 }
 
-// Bound removes the entries of instances with the most ranges until the backlog takes at most size bytes, and returns
-// how many events these had. It is for a receiver that is down while instances end in a pattern that has no short form.
+// Bound returns a backlog that takes at most size bytes, and how many events it lost for that. As long as it takes more,
+// all entries with the same key are merged, then messages are left out, and then entries are: first the largest of those
+// about instances and nodes, then of those about tasks, and those about the job last. It is for a receiver that is down
+// while instances end in a pattern that has no short form.
 func (b Backlog) Bound(size int) (Backlog, int) {
-	sizes, sum := make([]int, len(b)), 0
-	for i := range b {
-		sizes[i] = b[i].size()
-		sum += sizes[i]
+	sizes, sum := b.sizes()
+	if sum <= size {
+		return b, 0
+	}
+	b = group(b, sameKey)
+	if sizes, sum = b.sizes(); sum > size {
+		for i := range b { // group has copied them
+			sizes[i] -= b[i].messageSize()
+			sum -= b[i].messageSize()
+			b[i].Message = ""
+		}
 	}
 	lost := 0
 	for sum > size && len(b) > 0 {
 		at := 0
-		for i := range sizes {
-			if sizes[i] > sizes[at] {
+		for i := range b {
+			if cmp.Or(cmp.Compare(b[i].worth(), b[at].worth()), cmp.Compare(sizes[at], sizes[i])) < 0 {
 				at = i
 			}
 		}
 		lost += b[at].Numbers.Len()
 		sum -= sizes[at]
-		b, sizes = slices.Delete(slices.Clone(b), at, at+1), slices.Delete(sizes, at, at+1)
+		b, sizes = slices.Delete(b, at, at+1), slices.Delete(sizes, at, at+1)
 	}
 	return b, lost
+}
+
+// worth orders entries by how much is lost with them: those about instances and nodes have 0, those about tasks 1, those
+// about the job 2.
+func (e *Entry) worth() int {
+	switch e.Name.Level() {
+	case event.Job:
+		return 2
+	case event.Task:
+		return 1
+	}
+	return 0
+}
+
+// sizes returns the sizes of the entries, and their sum.
+func (b Backlog) sizes() (sizes []int, sum int) {
+	sizes = make([]int, len(b))
+	for i := range b {
+		sizes[i] = b[i].size()
+		sum += sizes[i]
+	}
+	return sizes, sum
 }
