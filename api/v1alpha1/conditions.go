@@ -28,6 +28,10 @@ const (
 	// minutes after the time of the transition.
 	// Polarity: negative. Absence: False.
 	ConditionDeletionDelayed = "DeletionDelayed"
+	// ConditionNotified is True once the job has ended and the receivers of its notifications have
+	// acknowledged all events. It is False while sending to a receiver fails, and if events were given up.
+	// Polarity: positive. Absence: there are no notifications, or events are still to come or to be sent.
+	ConditionNotified = "Notified"
 	// ConditionReconciling is True from acceptance until the job ends or stalls, as kstatus expects.
 	// Polarity: negative. Absence: False.
 	ConditionReconciling = "Reconciling"
@@ -71,6 +75,14 @@ const (
 const (
 	// ReasonAccepted: the spec passed validation.
 	ReasonAccepted = "Accepted"
+	// ReasonDelivered: the receivers of the job's notifications have acknowledged all events.
+	ReasonDelivered = "Delivered"
+	// ReasonDeliveryFailing: a receiver of the job's notifications does not acknowledge events. They are
+	// sent again.
+	ReasonDeliveryFailing = "DeliveryFailing"
+	// ReasonEventsGivenUp: events of the job's notifications will not be sent again, though their receiver
+	// has not acknowledged them.
+	ReasonEventsGivenUp = "EventsGivenUp"
 	// ReasonInvalidRequest: the spec did not pass validation.
 	ReasonInvalidRequest = "InvalidRequest"
 	// ReasonDuplicate: another job with the same client token runs instead.

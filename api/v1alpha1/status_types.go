@@ -139,8 +139,13 @@ type BatchJobStatus struct {
 	// +optional
 	Waiting []TaskInstanceWait `json:"waiting,omitempty"`
 
+	// notifications says which events of spec.job.notifications are to be sent, and how many were.
+	// Absent: there are none.
+	// +optional
+	Notifications *NotificationStatus `json:"notifications,omitempty"`
+
 	// conditions are Accepted, Duplicate, Suspended, InvalidAnnotation, Complete, Failed,
-	// DeletionDelayed, and, for tools that read kstatus, Reconciling and Stalled.
+	// DeletionDelayed, Notified, and, for tools that read kstatus, Reconciling and Stalled.
 	// +listType=map
 	// +listMapKey=type
 	// +optional

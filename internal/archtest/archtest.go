@@ -38,7 +38,7 @@ const module = "batchcompute.dev/operator"
 // layer may have its own entry. The lists of depguard in
 // .golangci.yml are the same; TestDepguard compares them.
 var (
-	purePkgs  = []string{"agentapi", "catalog", "conditions", "convert", "dag", "dockerrun", "errcode", "gateway/apikey", "gateway/refusal", "gateway/signature", "gateway/view", "naming", "notify/event", "params", "plan", "podspec", "proof", "ranges", "resolve", "retry", "sanitize", "validation"}
+	purePkgs  = []string{"agentapi", "catalog", "conditions", "convert", "dag", "dockerrun", "errcode", "gateway/apikey", "gateway/refusal", "gateway/signature", "gateway/view", "naming", "notify/backlog", "notify/event", "params", "plan", "podspec", "proof", "ranges", "resolve", "retry", "sanitize", "validation"}
 	statePkgs = []string{"fairqueue", "fairrate", "flow", "gateway/ratelimit", "membudget", "nodes"}
 	ioPkgs    = []string{"catalogfile", "certs", "gateway", "logging", "lookup", "metrics", "nodepool", "notify", "podkey", "server", "staging", "uninstall", "webhook", "wrapper"}
 	testPkgs  = []string{"archtest", "testutil"}

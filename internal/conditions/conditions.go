@@ -32,6 +32,8 @@ type Presence string
 const (
 	// OnceKnown: as True or as False from when it is known. Absence means Unknown.
 	OnceKnown Presence = "once known"
+	// WhenKnown: as True or as False while it is known. Absence means Unknown.
+	WhenKnown Presence = "when known"
 	// WhileTrue: only as True. Absence means the same as False.
 	WhileTrue Presence = "while true"
 	// OnceTrue: absent until it is True for the first time, then as True or as False. Absence means
@@ -69,6 +71,10 @@ var BatchJob = []Kind{
 	{
 		Type: v1alpha1.ConditionDeletionDelayed, Polarity: Negative, Presence: WhileTrue,
 		True: []string{v1alpha1.ReasonTombstoneRefused},
+	},
+	{
+		Type: v1alpha1.ConditionNotified, Polarity: Positive, Presence: WhenKnown,
+		True: []string{v1alpha1.ReasonDelivered}, False: []string{v1alpha1.ReasonDeliveryFailing, v1alpha1.ReasonEventsGivenUp},
 	},
 	{
 		Type: v1alpha1.ConditionReconciling, Polarity: Negative, Presence: WhileTrue,
@@ -135,17 +141,21 @@ func (s Setter) False(kind, reason, message string) {
 	k, was := s.find(kind), meta.FindStatusCondition(*s.conditions, kind)
 	switch {
 	case k == nil:
-	case k.Presence == OnceKnown, k.Presence == OnceTrue && was != nil:
+	case k.Presence == OnceKnown, k.Presence == WhenKnown, k.Presence == OnceTrue && was != nil:
 		s.set(kind, metav1.ConditionFalse, reason, message)
 	case was != nil: // else the list would be copied for nothing
 		meta.RemoveStatusCondition(s.conditions, kind)
 	}
 }
 
-// Remove removes conditions that are in the status only while they are true.
+// Remove removes conditions that are in the status only while they are true, or known.
 func (s Setter) Remove(kinds ...string) {
 	for _, kind := range kinds {
-		s.False(kind, "", "")
+		if k := s.find(kind); k == nil || k.Presence != WhenKnown {
+			s.False(kind, "", "")
+		} else if meta.FindStatusCondition(*s.conditions, kind) != nil {
+			meta.RemoveStatusCondition(s.conditions, kind)
+		}
 	}
 }
 

@@ -51,6 +51,7 @@ func run(obs Observation, now time.Time, earlier events) (Plan, error) {
 		return Plan{}, err
 	}
 	pods := newOutcomes(&j)
+	pods.announcer = newAnnouncer(&j, at)
 	for _, pod := range obs.Pods {
 		a := attempt{job: &j, pod: pod}
 		switch a.classify(at) {
@@ -72,6 +73,7 @@ func run(obs Observation, now time.Time, earlier events) (Plan, error) {
 	claims := claim(&j, at, &pods, ready)
 	pods.cleanUpUnidentified(claims.create)
 	s := summarize(&j, at, &pods, ready, claims)
+	pods.announcer.summarize(&s)
 	return s.plan(earlier), nil
 }
 
@@ -89,6 +91,7 @@ func planDeleted(obs *Observation, now time.Time) Plan {
 	}
 	p := a.plan(*obs.Job.Status.DeepCopy())
 	p.InEnv = InEnv(obs.Spec, &obs.Job.Status, obs.Envs)
+	p.Events = noteEvents(obs, &p.Status, nil, nil, now)
 	return p
 }
 
@@ -109,8 +112,9 @@ func planEnded(obs *Observation, now time.Time) Plan {
 	}
 	status := *job.Status.DeepCopy()
 	status.ObservedGeneration = job.Generation
+	e := noteEvents(obs, &status, nil, nil, now)
 	p := a.plan(status)
-	p.Expire = expire
+	p.Expire, p.Events = expire && !OwesEvents(&status), e
 	return p
 }
 

@@ -54,6 +54,9 @@ func restart(old *v1alpha1.BatchJob, now time.Time) (*v1alpha1.BatchJob, events)
 	s.RetryToken = job.Spec.RetryToken
 	s.State, s.Reason, s.Message = v1alpha1.JobSubmitted, "", ""
 	s.StartTime, s.EndTime, s.Failures, s.Waiting = nil, nil, nil, nil
+	if s.Notifications != nil {
+		s.Notifications.Announced = nil // those of the new run are others
+	}
 	for i, t := range s.Tasks {
 		if t.State == v1alpha1.TaskSucceed {
 			continue

@@ -26,6 +26,7 @@ type outcomes struct {
 	unidentified []*corev1.Pod
 	// adopt and verify are those of the plan.
 	adopt, verify []resolve.Instance
+	announcer     *announcer
 	// failures are the attempts that were found failed now, in order of time once the moves are applied.
 	failures []failure
 	retries  []Retries
@@ -45,7 +46,9 @@ type taskOutcomes struct {
 	// seen are active or interrupted instances with a Pod whose outcome is not counted now.
 	seen []int
 	// adopting is how many claims are without a Pod.
-	adopting          int
+	adopting int
+	// ran says that an attempt was found ended now whose command has run.
+	ran               bool
 	starting, running int
 	waits             waits
 	// terminated is how many instances were terminated now and had nothing to stop.
@@ -123,6 +126,7 @@ func (o *outcomes) follow(a *attempt) {
 	case phaseStarting:
 		t.starting++
 	}
+	o.announcer.follow(a.task, a.instance, a.pod, p.phase)
 	if p.lookAgain != 0 {
 		o.lookAgain(p.lookAgain)
 	}
@@ -196,6 +200,8 @@ func (o *outcomes) addInterrupted(a *attempt) {
 // count notes how an attempt ended: where its instance goes, and why it failed.
 func (o *outcomes) count(t *task, in resolve.Instance, h history, end *outcome, next verdict, after history) {
 	o.ended++
+	o.tasks[t.pos].ran = o.tasks[t.pos].ran || end.ran || end.kind == success
+	o.announcer.ended(t, in, end, next)
 	m := &o.tasks[t.pos].moves
 	switch next {
 	case succeeded:

@@ -10,6 +10,9 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/conditions"
 	"batchcompute.dev/operator/internal/naming"
+	"batchcompute.dev/operator/internal/notify/backlog"
+	"batchcompute.dev/operator/internal/notify/event"
+	"batchcompute.dev/operator/internal/ranges"
 )
 
 // Reject returns the plan for a job that must not run: it is FAILED with code as its
@@ -33,8 +36,13 @@ func Reject(obs Observation, code, message string, now time.Time) Plan {
 	set.True(v1alpha1.ConditionFailed, v1alpha1.ReasonInvalidRequest, next.Message)
 	set.True(v1alpha1.ConditionStalled, v1alpha1.ReasonInvalidRequest, next.Message)
 	set.Remove(v1alpha1.ConditionReconciling)
-	p.Write = WriteImmediate
-	p.Events = []Event{{Warning: true, Reason: v1alpha1.ReasonInvalidRequest, Message: next.Message}}
+	due := []backlog.Entry{{
+		Key: backlog.Key{Name: event.JobFailed}, Numbers: ranges.Of(0), Time: seconds(now).Time,
+		Details: backlog.Details{Reason: next.Reason, Message: next.Message},
+	}}
+	e := noteEvents(&obs, next, due, nil, now)
+	e.warn(v1alpha1.ReasonInvalidRequest, next.Message)
+	p.Write, p.Events = WriteImmediate, e
 	return p
 }
 

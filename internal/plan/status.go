@@ -17,6 +17,7 @@ import (
 // plan assembles the plan. earlier are the events before those that the status brings.
 func (s *summary) plan(earlier events) Plan {
 	old, next := &s.obs.Job.Status, s.status()
+	earlier = append(earlier, s.noteEvents(&next)...)
 	p := s.pods.plan(next)
 	p.Create, p.Adopt, p.Verify = s.claims.create, s.pods.adopt, s.pods.verify
 	p.InEnv, p.Wanted = s.claims.inEnv, s.claims.wanted
@@ -26,7 +27,16 @@ func (s *summary) plan(earlier events) Plan {
 	return p
 }
 
-// status is the whole next status.
+// noteEvents updates the part of the next status that is about notifications.
+func (s *summary) noteEvents(next *v1alpha1.BatchJobStatus) events {
+	a := s.pods.announcer
+	if a == nil {
+		return nil
+	}
+	return noteEvents(&s.obs, next, a.due, a.announced, s.now)
+}
+
+// status is the whole next status but for notifications.
 func (s *summary) status() v1alpha1.BatchJobStatus {
 	obs, old := &s.obs, &s.obs.Job.Status
 	kept := *old

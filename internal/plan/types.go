@@ -48,6 +48,8 @@ type Observation struct {
 	// Envs are the ComputeEnvs that tasks name in envId, by that name. One that is not in it
 	// does not exist.
 	Envs map[string]EnvView
+	// Delivery is what became of the events of the job's notifications. nil: none are sent.
+	Delivery *Delivery
 	// Terminations is what Job's annotation said when it was last read, so that it need not be read
 	// again if it is the same. nil means that it was not read.
 	Terminations *Terminations

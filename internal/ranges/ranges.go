@@ -150,6 +150,15 @@ func (s Set) All() iter.Seq[int] {
 	}
 }
 
+// Shift returns the indexes with n added to each, which must not make any negative.
+func (s Set) Shift(n int) Set {
+	out := Set{make([]span, len(s.spans))}
+	for i, sp := range s.spans {
+		out.spans[i] = span{sp.lo + n, sp.hi + n}
+	}
+	return out
+}
+
 // First returns the n smallest indexes, or all when there are fewer.
 func (s Set) First(n int) Set {
 	var out Set

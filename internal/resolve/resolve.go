@@ -47,6 +47,8 @@ type Job struct {
 	WaitsForMachine bool
 	// Tags are those of the job.
 	Tags []v1alpha1.Tag
+	// Notifications are those of the job.
+	Notifications []v1alpha1.Notification
 
 	name    string
 	uid     types.UID
@@ -110,14 +112,15 @@ func (j *Job) PodName(in Instance) string {
 func Resolve(job *v1alpha1.BatchJob) (*Job, error) {
 	spec := &job.Spec.Job
 	out := &Job{
-		ID:       naming.JobID(job.UID),
-		Priority: Priority(job),
-		name:     job.Name,
-		uid:      job.UID,
-		Tasks:    make([]Task, len(spec.Tasks)),
-		DependOn: spec.TaskExecutionDependOn,
-		Tags:     spec.Tags,
-		byLabel:  make(map[string]int, len(spec.Tasks)),
+		ID:            naming.JobID(job.UID),
+		Priority:      Priority(job),
+		name:          job.Name,
+		uid:           job.UID,
+		Tasks:         make([]Task, len(spec.Tasks)),
+		DependOn:      spec.TaskExecutionDependOn,
+		Tags:          spec.Tags,
+		Notifications: spec.Notifications,
+		byLabel:       make(map[string]int, len(spec.Tasks)),
 	}
 	switch spec.StateIfCreateCvmFailed {
 	case "", v1alpha1.CreateCvmFailedFailed:
@@ -232,11 +235,14 @@ func check(t *Task) error {
 // TaskName returns the name of a task: the default one if it has none, which only the single task of a job may.
 func TaskName(spec *v1alpha1.Task) string { return cmp.Or(spec.TaskName, v1alpha1.DefaultTaskName) }
 
+// TaskInstanceNum returns how many instances a task has.
+func TaskInstanceNum(spec *v1alpha1.Task) int { return int(valueOr(spec.TaskInstanceNum, 1)) }
+
 func resolveTask(spec *v1alpha1.Task, placement *v1alpha1.Placement, tags tagSet) (Task, error) {
 	t := Task{
 		Spec:          spec,
 		Name:          TaskName(spec),
-		InstanceNum:   int(valueOr(spec.TaskInstanceNum, 1)),
+		InstanceNum:   TaskInstanceNum(spec),
 		MaxRetryCount: int(valueOr(spec.MaxRetryCount, 0)),
 
 		ResourceMaxRetryCount: int(valueOr(spec.ResourceMaxRetryCount, 0)),
