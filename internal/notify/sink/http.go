@@ -164,7 +164,7 @@ func (h *HTTP) post(ctx context.Context, header http.Header, body []byte, events
 	if err != nil {
 		return h.noAnswer(ctx, err)
 	}
-	defer answer.Body.Close() //nolint:errcheck // nothing is written
+	defer answer.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	switch status := answer.StatusCode; {
 	case status >= 200 && status < 300:

@@ -197,9 +197,9 @@ func TestAnswers(t *testing.T) {
 		"bad delay":        {answer(503, "Retry-After", "-3", ""), retry.Transient, 0, "503"},
 		"redirect":         {answer(307, "Location", "https://other.example/x?t="+secret, ""), retry.Transient, 0, "a redirect to https://other.example, which"},
 		"large answer": {func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(500)
-			w.Write(bytes.Repeat([]byte("x "), 5<<20))
-		}, retry.Transient, 0, "500: x x"}, //nolint:errcheck // a test
+			w.WriteHeader(http.StatusInternalServerError)
+			w.Write(bytes.Repeat([]byte("x "), 5<<20)) //nolint:errcheck // a test
+		}, retry.Transient, 0, "500: x x"},
 		"large headers":     {answer(200, "X-Large", strings.Repeat("x", 1<<20), ""), retry.Transient, 0, "headers exceeded"},
 		"closes afterwards": {func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); panic(http.ErrAbortHandler) }, retry.Transient, 0, "EOF"}, //nolint:errcheck // a test
 	} {
@@ -262,10 +262,10 @@ func TestHang(t *testing.T) {
 	done := make(chan struct{})
 	arrived := make(chan struct{}, 2)
 	hang := func(_ http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
+		io.Copy(io.Discard, r.Body) //nolint:errcheck // a test
 		arrived <- struct{}{}
 		<-done
-	} //nolint:errcheck // a test
+	}
 	slow, ended := serve(t, Config{Format: Structured, Timeout: 50 * time.Millisecond}, hang), serve(t, Config{Format: Structured}, hang)
 	t.Cleanup(func() { close(done) })
 	err := slow.Send(t.Context(), events(1))

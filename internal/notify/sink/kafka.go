@@ -232,6 +232,8 @@ func (k *Kafka) explain(ctx, bounded context.Context, err error) error {
 		return fmt.Errorf("%s: the topic does not exist, or this user may not see it: create it, or correct its name", doing)
 	case bounded.Err() != nil, isTimeout(err):
 		return fmt.Errorf("%s: no acknowledgement within %s", doing, k.config.Timeout)
+	case errors.Is(err, context.Canceled): // the client fails all records of a partition together
+		return fmt.Errorf("%s: the delivery of other events was cancelled, and this one with it", doing)
 	case errors.Is(err, io.EOF):
 		return fmt.Errorf("%s: a broker closed the connection: see its log, and compare TLS and SASL with its configuration", doing)
 	}

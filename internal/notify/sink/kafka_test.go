@@ -214,7 +214,7 @@ func TestKafkaBrokenConnections(t *testing.T) {
 	wantDelivered(t, consume(t, c, len(in)), in, len(in))
 }
 
-// sendAll sends events as their sender does: after a failure it goes on with the first that was not acknowledged.
+// sendAll sends events as their sender does: after a failure it continues with the first that was not acknowledged.
 func sendAll(t *testing.T, s Sink, in []event.Event) {
 	t.Helper()
 	for range 100 {
@@ -243,7 +243,7 @@ type breakingConn struct {
 
 func (c *breakingConn) Write(p []byte) (int, error) {
 	if c.left -= len(p); c.left < 0 && len(p) < 1000 { // what a consumer reads is larger
-		c.Close() //nolint:errcheck // a test
+		c.Close()
 		return 0, io.ErrClosedPipe
 	}
 	return c.Conn.Write(p)
@@ -393,8 +393,8 @@ func TestKafkaHostile(t *testing.T) {
 		handle func(net.Conn)
 		want   string
 	}{
-		"silent":         {func(c net.Conn) { io.Copy(io.Discard, c) }, "no acknowledgement within 300ms"},                                                 //nolint:errcheck // a test
-		"closes":         {func(net.Conn) {}, "delivering to topic"},                                                                                       //nolint:errcheck // a test
+		"silent":         {func(c net.Conn) { io.Copy(io.Discard, c) }, "no acknowledgement within 300ms"}, //nolint:errcheck // a test
+		"closes":         {func(net.Conn) {}, "delivering to topic"},
 		"large answer":   {func(c net.Conn) { c.Write([]byte{0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0}); io.Copy(io.Discard, c) }, "exceeds BrokerMaxReadBytes"}, //nolint:errcheck // a test
 		"other protocol": {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }, "delivering to topic"},                              //nolint:errcheck // a test
 	} {

@@ -32,7 +32,7 @@ import (
 const subject = "batch.events"
 
 // startNATS starts a NATS server with JetStream. The zero options are enough; with the port and the directory of one
-// that was stopped it goes on with that one's streams.
+// that was stopped it continues with that one's streams.
 func startNATS(t *testing.T, o server.Options) *server.Server {
 	t.Helper()
 	o.Host, o.JetStream, o.NoLog, o.NoSigs = "127.0.0.1", true, true, true
@@ -216,7 +216,7 @@ func proxy(t *testing.T, to string, bytes int64) string {
 		if err != nil {
 			return
 		}
-		defer upstream.Close()            //nolint:errcheck // a test
+		defer upstream.Close()
 		go io.Copy(upstream, client)      //nolint:errcheck // a test
 		io.CopyN(client, upstream, bytes) //nolint:errcheck // a test
 	})
@@ -229,7 +229,7 @@ func listen(t *testing.T, handle func(net.Conn)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() }) //nolint:errcheck // a test
+	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -237,7 +237,7 @@ func listen(t *testing.T, handle func(net.Conn)) string {
 				return
 			}
 			go func() {
-				defer c.Close() //nolint:errcheck // a test
+				defer c.Close()
 				handle(c)
 			}()
 		}

@@ -85,7 +85,7 @@ func (l *natsLink) hasFailed() bool {
 // close closes the connection. It does not wait for the server.
 func (l *natsLink) close() {
 	l.fail(errDropped)
-	l.raw.Close() //nolint:errcheck,gosec // so that no write to a server that does not read is awaited
+	l.raw.Close() // so that no write to a server that does not read is awaited
 	l.conn.Close()
 }
 
@@ -130,7 +130,7 @@ func (d *natsDialer) Dial(network, address string) (net.Conn, error) {
 	d.finish()
 	d.conn = &boundedConn{Conn: conn, timeout: d.timeout}
 	d.conn.left.Store(maxGreeting)
-	d.stop = context.AfterFunc(d.ctx, func() { conn.Close() }) //nolint:errcheck,gosec // it ends the handshake
+	d.stop = context.AfterFunc(d.ctx, func() { conn.Close() }) // it ends the handshake
 	return d.conn, nil
 }
 
@@ -148,7 +148,7 @@ type boundedConn struct {
 func (c *boundedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.left.Add(-int64(n)) < 0 {
-		c.Conn.Close() //nolint:errcheck,gosec // an error is returned anyway
+		c.Conn.Close() // an error is returned anyway
 		return 0, errVerbose
 	}
 	return n, err
