@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -39,6 +40,7 @@ import (
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodepool"
 	"batchcompute.dev/operator/internal/nodes"
+	"batchcompute.dev/operator/internal/notify/topic"
 	"batchcompute.dev/operator/internal/podkey"
 	"batchcompute.dev/operator/internal/server"
 	"batchcompute.dev/operator/internal/uninstall"
@@ -170,10 +172,22 @@ func setUp(mgr ctrl.Manager, cat *catalogfile.File, o *options) error {
 	}
 	podKey := &podkey.Keeper{Namespace: o.namespace, Reader: mgr.GetAPIReader(), Writer: mgr.GetClient()}
 	ledger := nodepool.NewLedger()
+	sent, err := metrics.NewNotifications(ctrlmetrics.Registry)
+	if err != nil {
+		return err
+	}
+	topics := topic.New(topic.Options{Catalog: cat.Current, SecretsDir: o.notifySecrets, Now: time.Now})
+	if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+		<-ctx.Done()
+		topics.Close()
+		return nil
+	})); err != nil {
+		return fmt.Errorf("adding the receivers of notifications: %w", err)
+	}
 	if err := batchjob.Setup(mgr, batchjob.Options{
 		Catalog: cat.Current, Nodes: known, Ledger: ledger,
 		Validate: firstProblem(validator), MaxConcurrentReconciles: o.workers, ResourceWait: o.resourceWait, Metrics: counted, PodKey: podKey.Key,
-		LargeJobMemory: o.largeJobMemory, Agent: o.agent(known),
+		LargeJobMemory: o.largeJobMemory, Agent: o.agent(known), Topics: topics, NotificationMetrics: sent,
 	}); err != nil {
 		return fmt.Errorf("setting up the reconciler of BatchJob: %w", err)
 	}

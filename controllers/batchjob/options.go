@@ -46,8 +46,8 @@ type Options struct {
 	PodKey func(context.Context) (*proof.Key, error)
 	// Topics finds the receivers of notifications. nil: no events are sent.
 	Topics delivery.Topics
-	// Observer counts the events that are sent. Required with Topics.
-	Observer delivery.Observer
+	// NotificationMetrics count the events that are sent. Required with Topics.
+	NotificationMetrics *metrics.Notifications
 	// Metrics are the metrics of jobs. nil: there are none.
 	Metrics *metrics.Jobs
 	// Clock is the clock. nil means the system's clock.

@@ -134,9 +134,10 @@ func NewReconciler(c client.Client, pods podReader, live client.Reader, recorder
 	r.notifier = &notifier{client: c, metrics: m}
 	if o.Topics != nil {
 		r.notifier.dispatcher = delivery.New(delivery.Config{
-			Topics: o.Topics, ReadJob: r.readForDelivery, Observer: o.Observer, Clock: o.Clock,
+			Topics: o.Topics, ReadJob: r.readForDelivery, Observer: o.NotificationMetrics, Clock: o.Clock,
 			Wake: func(job types.NamespacedName) { queue.wake(job, states.priority(job)) },
 		})
+		o.NotificationMetrics.Follow(r.notifier.dispatcher.Queue)
 	}
 	r.creator = &podCreator{pods: r.podClient, nodes: r.nodes, options: &r.options, confirm: r.observeLive}
 	r.pool.Ledger.OnGrant(func(j nodepool.Job) { queue.wake(j.Name, j.Priority) })

@@ -86,7 +86,7 @@ type simObserver struct{}
 
 func (simObserver) Sent(time.Duration) {}
 func (simObserver) Failed(bool)        {}
-func (simObserver) GivenUp(int)        {}
+func (simObserver) Dropped(int)        {}
 
 // simTopics opens the receiver.
 type simTopics struct{ c *simController }

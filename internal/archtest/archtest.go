@@ -256,7 +256,7 @@ func forbiddenOurs(kind, dir, target string) string {
 		return "no I/O package imports another or a reconciler; what two share moves down to a pure one"
 	case kind == "controllers" && to == "controllers" && !own:
 		return "a reconciler does not use another kind's helpers"
-	case kind == "controllers" && to == "io" && !slices.Contains(shared, path.Base(target)):
+	case kind == "controllers" && to == "io" && !below(strings.TrimPrefix(target, "internal/"), shared):
 		return "of the I/O packages a reconciler uses only " + strings.Join(shared, " and ")
 	}
 	return ""

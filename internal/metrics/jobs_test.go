@@ -249,6 +249,9 @@ func full(t *testing.T) *prometheus.Registry {
 	if _, err := NewCatalog(reg); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := NewNotifications(reg); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := NewEnvs(reg); err != nil {
 		t.Fatal(err)
 	}

@@ -59,8 +59,8 @@ type Observer interface {
 	Sent(lag time.Duration)
 	// Failed counts a turn that failed; refused says that the receiver refused an event.
 	Failed(refused bool)
-	// GivenUp counts events that are not sent again.
-	GivenUp(n int)
+	// Dropped counts events that are not sent again.
+	Dropped(n int)
 }
 
 // Config is what a Dispatcher needs. All fields are required.
@@ -238,6 +238,19 @@ func (d *Dispatcher) Knows(name types.NamespacedName, uid types.UID) bool {
 	defer d.mu.Unlock()
 	j := d.jobs[name]
 	return j != nil && j.uid == uid
+}
+
+// Queue returns how many jobs have events to be sent, and the age of the oldest of these. Cost: linear.
+func (d *Dispatcher) Queue() (jobs int, oldest time.Duration) {
+	now := d.config.Clock.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, j := range d.jobs {
+		for _, s := range j.streams {
+			oldest = max(oldest, now.Sub(s.oldest))
+		}
+	}
+	return len(d.jobs), oldest
 }
 
 // Enabled reports whether the events of new jobs are to be sent.

@@ -248,7 +248,7 @@ func (d *Dispatcher) endRefused(s *stream, r *result, now time.Time) time.Time {
 	}
 	for k, set := range r.givenUp {
 		s.givenUp.Add(k, set)
-		d.config.Observer.GivenUp(set.Len())
+		d.config.Observer.Dropped(set.Len())
 	}
 	return now.Add(cacheWait)
 }
