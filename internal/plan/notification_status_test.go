@@ -301,6 +301,7 @@ func TestNotificationSize(t *testing.T) {
 		"tasks":           {40, 5000, 1, 1},
 		"both":            {8, 5000, 20, 2},
 		"many topics":     {40, 2, 10, 30},
+		"more topics":     {40, 2, 10, 120},
 		"too many topics": {4, 2, 10, 3000},
 	} {
 		t.Run(name, func(t *testing.T) {
