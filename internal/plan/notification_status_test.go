@@ -379,6 +379,9 @@ func allocations(t *testing.T, obs Observation) float64 {
 // TestCostOfNotifications: a job without notifications pays nothing for them, one with events of jobs and tasks the same for
 // any number of instances, and one with events of instances by their number.
 func TestCostOfNotifications(t *testing.T) {
+	if n := allocations(t, runningJob(t, 1, false)); n > 18 { // as many as before there were notifications
+		t.Errorf("a pass over one Pod takes %v allocations", n)
+	}
 	for _, end := range []bool{false, true} {
 		none := runningJob(t, 300, end)
 		off := none

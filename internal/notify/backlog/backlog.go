@@ -143,24 +143,38 @@ func sameCause(a, b *Entry) bool {
 	return same && (a.ExitCode == nil || *a.ExitCode == *b.ExitCode)
 }
 
-// group sorts entries by rank, and merges those with the same key that same allows. Entries that are not merged and
-// have the same rank keep their order. Cost: O(n log n), and n comparisons for each group with the same key.
-func group(entries []Entry, same func(*Entry, *Entry) bool) []Entry {
-	sorted := slices.Clone(entries)
-	slices.SortStableFunc(sorted, func(a, b Entry) int { return a.compare(b.Key) })
-	out, sets, first := sorted[:0:0], [][]ranges.Set{}, 0
-	for i := range sorted {
-		e := &sorted[i]
-		if i > 0 && sorted[i-1].Key != e.Key {
+// group returns entries sorted by rank, with those merged that have the same key and that same allows. Entries that are not
+// merged and have the same rank keep their order. Cost: O(n log n), and n comparisons for each group with the same key.
+func group(entries []Entry, same func(a, b *Entry) bool) []Entry {
+	order := make([]int, len(entries)) // entries are large to be sorted themselves
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int {
+		a, b := &entries[i], &entries[j]
+		if a.Key == b.Key {
+			return i - j
+		}
+		return cmp.Or(a.compare(b.Key), i-j)
+	})
+	var out []Entry
+	var sets [][]ranges.Set
+	first := 0
+	for n, i := range order {
+		e := &entries[i]
+		if n > 0 && entries[order[n-1]].Key != e.Key {
 			first = len(out)
 		}
-		at := slices.IndexFunc(out[first:], func(o Entry) bool { return same(&o, e) })
-		if at < 0 {
+		at := first
+		for at < len(out) && !same(&out[at], e) {
+			at++
+		}
+		if at == len(out) {
 			out, sets = append(out, *e), append(sets, []ranges.Set{e.Numbers})
 			continue
 		}
-		o := &out[first+at]
-		sets[first+at] = append(sets[first+at], e.Numbers)
+		o := &out[at]
+		sets[at] = append(sets[at], e.Numbers)
 		o.Details = o.merge(e.Details)
 		if e.Time.After(o.Time) {
 			o.Time = e.Time
