@@ -80,7 +80,7 @@ func noteEvents(obs *Observation, next *v1alpha1.BatchJobStatus, due []backlog.E
 	numbering := obs.numbering()
 	for i := range list {
 		if len(list[i].TopicName) <= maxTopicName {
-			t := noter{obs: obs, notification: &list[i], delivery: obs.Delivery.topic(i), numbering: numbering, out: out, events: &e}
+			t := noter{notification: &list[i], delivery: obs.Delivery.topic(i), numbering: numbering, out: out, events: &e}
 			t.note(i, storedTopic(old, i), due, size)
 		}
 	}
@@ -106,7 +106,6 @@ func storedTopic(s *v1alpha1.NotificationStatus, i int) v1alpha1.TopicStatus {
 
 // noter updates what the status has of one notification.
 type noter struct {
-	obs          *Observation
 	notification *v1alpha1.Notification
 	delivery     TopicDelivery
 	numbering    backlog.Numbering
@@ -161,7 +160,7 @@ func (n *noter) failing(t, old *v1alpha1.TopicStatus, succeeded bool) {
 
 // wanted returns those of the events that the notification announces.
 func (n *noter) wanted(due []backlog.Entry) []backlog.Entry {
-	var out []backlog.Entry
+	out := make([]backlog.Entry, 0, len(due))
 	for i := range due {
 		if slices.ContainsFunc(n.notification.EventConfigs, func(c v1alpha1.EventConfig) bool { return c.EventName == string(due[i].Name) }) {
 			out = append(out, due[i])

@@ -72,8 +72,9 @@ func newAnnouncer(j *job, at []lists) *announcer {
 	if j.obs.Delivery == nil || len(j.obs.Spec.Notifications) == 0 {
 		return nil
 	}
+	own := *j // so that the job of other passes needs no memory
 	a := &announcer{
-		job: j, numbering: numberingOf(j.obs.Spec), levels: map[event.Level]bool{}, names: map[event.Name]bool{},
+		job: &own, numbering: numberingOf(j.obs.Spec), levels: map[event.Level]bool{}, names: map[event.Name]bool{},
 		announced: map[event.Name]ranges.Set{}, fresh: map[event.Name][]int{}, counted: map[int][]int{},
 	}
 	for i := range j.obs.Spec.Notifications {

@@ -163,24 +163,38 @@ func sameCause(a, b *Entry) bool {
 	return same && (a.ExitCode == nil || *a.ExitCode == *b.ExitCode)
 }
 
-// group sorts entries by rank, and merges those with the same key that same allows. Entries that are not merged and
-// have the same rank keep their order. Cost: O(n log n), and n comparisons for each group with the same key.
-func group(entries []Entry, same func(*Entry, *Entry) bool) []Entry {
-	sorted := slices.Clone(entries)
-	slices.SortStableFunc(sorted, func(a, b Entry) int { return a.compare(b.Key) })
-	out, sets, first := sorted[:0:0], [][]ranges.Set{}, 0
-	for i := range sorted {
-		e := &sorted[i]
-		if i > 0 && sorted[i-1].Key != e.Key {
+// group returns entries sorted by rank, with those merged that have the same key and that same allows. Entries that are not
+// merged and have the same rank keep their order. Cost: O(n log n), and n comparisons for each group with the same key.
+func group(entries []Entry, same func(a, b *Entry) bool) []Entry {
+	order := make([]int, len(entries)) // entries are large to be sorted themselves
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int {
+		a, b := &entries[i], &entries[j]
+		if a.Key == b.Key {
+			return i - j
+		}
+		return cmp.Or(a.compare(b.Key), i-j)
+	})
+	var out []Entry
+	var sets [][]ranges.Set
+	first := 0
+	for n, i := range order {
+		e := &entries[i]
+		if n > 0 && entries[order[n-1]].Key != e.Key {
 			first = len(out)
 		}
-		at := slices.IndexFunc(out[first:], func(o Entry) bool { return same(&o, e) })
-		if at < 0 {
+		at := first
+		for at < len(out) && !same(&out[at], e) {
+			at++
+		}
+		if at == len(out) {
 			out, sets = append(out, *e), append(sets, []ranges.Set{e.Numbers})
 			continue
 		}
-		o := &out[first+at]
-		sets[first+at] = append(sets[first+at], e.Numbers)
+		o := &out[at]
+		sets[at] = append(sets[at], e.Numbers)
 		o.Details = o.merge(e.Details)
 		if e.Time.After(o.Time) {
 			o.Time = e.Time
@@ -232,33 +246,45 @@ func (k Key) compare(o Key) int {
 // Bound returns a backlog that takes at most size bytes, and how many events it lost for that. As long as it takes more,
 // all entries with the same key are merged, then messages are left out, and then entries are: first the largest of those
 // about instances and nodes, then of those about tasks, and those about the job last. It is for a receiver that is down
-// while instances end in a pattern that has no short form.
+// while instances end in a pattern that has no short form. Cost: O(n log n), and O(ranges).
 func (b Backlog) Bound(size int) (Backlog, int) {
-	sizes, sum := b.sizes()
-	if sum <= size {
+	switch {
+	case size < entrySize: // no entry is as small
+		return nil, b.Len()
+	case sum(b.sizes()) <= size:
 		return b, 0
 	}
 	b = group(b, sameKey)
-	if sizes, sum = b.sizes(); sum > size {
-		for i := range b { // group has copied them
-			sizes[i] -= b[i].messageSize()
-			sum -= b[i].messageSize()
-			b[i].Message = ""
+	sizes := b.sizes()
+	left := sum(sizes)
+	for i := 0; left > size && i < len(b); i++ { // group has copied them
+		left -= b[i].messageSize()
+		sizes[i] -= b[i].messageSize()
+		b[i].Message = ""
+	}
+	order := make([]int, len(b))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int {
+		return cmp.Or(cmp.Compare(b[i].worth(), b[j].worth()), cmp.Compare(sizes[j], sizes[i]), cmp.Compare(i, j))
+	})
+	lost, dropped := 0, make([]bool, len(b))
+	for _, i := range order {
+		if left <= size {
+			break
+		}
+		left -= sizes[i]
+		lost += b[i].Numbers.Len()
+		dropped[i] = true
+	}
+	out := b[:0]
+	for i := range b {
+		if !dropped[i] {
+			out = append(out, b[i])
 		}
 	}
-	lost := 0
-	for sum > size && len(b) > 0 {
-		at := 0
-		for i := range b {
-			if cmp.Or(cmp.Compare(b[i].worth(), b[at].worth()), cmp.Compare(sizes[at], sizes[i])) < 0 {
-				at = i
-			}
-		}
-		lost += b[at].Numbers.Len()
-		sum -= sizes[at]
-		b, sizes = slices.Delete(b, at, at+1), slices.Delete(sizes, at, at+1)
-	}
-	return b, lost
+	return out, lost
 }
 
 // worth orders entries by how much is lost with them: those about instances and nodes have 0, those about tasks 1, those
@@ -273,12 +299,19 @@ func (e *Entry) worth() int {
 	return 0
 }
 
-// sizes returns the sizes of the entries, and their sum.
-func (b Backlog) sizes() (sizes []int, sum int) {
-	sizes = make([]int, len(b))
+// sizes returns the sizes of the entries.
+func (b Backlog) sizes() []int {
+	sizes := make([]int, len(b))
 	for i := range b {
 		sizes[i] = b[i].size()
-		sum += sizes[i]
 	}
-	return sizes, sum
+	return sizes
+}
+
+func sum(list []int) int {
+	n := 0
+	for _, i := range list {
+		n += i
+	}
+	return n
 }
