@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	testingclock "k8s.io/utils/clock/testing"
@@ -27,6 +28,8 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/catalog"
 	"batchcompute.dev/operator/internal/lookup"
+	"batchcompute.dev/operator/internal/metrics"
+	"batchcompute.dev/operator/internal/notify/topic"
 	"batchcompute.dev/operator/internal/testutil"
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
@@ -40,6 +43,8 @@ type faultEnv struct {
 	*testEnv
 	player  *controlplane.Player
 	witness *controlplane.Witness
+	// topics are those of the managers; nil: they send no events.
+	topics *topic.Topics
 }
 
 func newFaultEnv(t testing.TB, p *controlplane.ControlPlane, seed uint64) *faultEnv {
@@ -92,8 +97,15 @@ func (d *faultEnv) manager(cfg *rest.Config, change func(*ctrl.Options)) *runnin
 		change(&o)
 	}
 	mgr, err := ctrl.NewManager(cfg, o)
+	options := Options{Catalog: catalog.Default, Validate: validate}
+	if d.topics != nil {
+		options.Topics = d.topics
+		if options.NotificationMetrics, err = metrics.NewNotifications(prometheus.NewRegistry()); err != nil {
+			d.t.Fatal(err)
+		}
+	}
 	if err == nil {
-		err = errors.Join(lookup.AddIndexes(d.t.Context(), mgr.GetFieldIndexer()), Setup(mgr, Options{Catalog: catalog.Default, Validate: validate}))
+		err = errors.Join(lookup.AddIndexes(d.t.Context(), mgr.GetFieldIndexer()), Setup(mgr, options))
 	}
 	if err != nil {
 		d.t.Fatal(err)

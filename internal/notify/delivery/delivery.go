@@ -34,7 +34,7 @@ const (
 	// has one.
 	maxTurns, maxTurnsOf = 64, 4
 	// minBackoff and maxBackoff bound the wait after a failed turn.
-	minBackoff, maxBackoff = time.Second, time.Minute
+	minBackoff, maxBackoff = 200 * time.Millisecond, time.Minute
 	// keyTime is how long the receiver of a topic is known before the catalogue is asked again.
 	keyTime = 10 * time.Second
 	// cacheWait is when a turn is tried again that has found the cached job older than its last write.

@@ -210,6 +210,9 @@ func (d *Dispatcher) end(s *stream, r *result) []types.NamespacedName {
 		next = d.endRefused(s, r, now)
 	case r.err != nil:
 		d.config.Observer.Failed(false)
+		if len(r.acked) > 0 {
+			from.succeeded() // and then it failed for the first time
+		}
 		from.timeout = r.timeout
 		from.failed(now, r.err.Error(), waitOf(r.err))
 	default:
