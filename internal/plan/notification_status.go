@@ -42,19 +42,19 @@ func OwesEvents(s *v1alpha1.BatchJobStatus) bool {
 }
 
 // notifications returns those of the job of the observation.
-func (obs *Observation) notifications() []v1alpha1.Notification {
-	if obs.Spec != nil {
-		return obs.Spec.Notifications
+func (o *Observation) notifications() []v1alpha1.Notification {
+	if o.Spec != nil {
+		return o.Spec.Notifications
 	}
-	return obs.Job.Spec.Job.Notifications
+	return o.Job.Spec.Job.Notifications
 }
 
 // numbering returns the numbering of the instances of the job, which may have no Spec if it is rejected or deleted.
-func (obs *Observation) numbering() backlog.Numbering {
-	if obs.Spec != nil {
-		return numberingOf(obs.Spec)
+func (o *Observation) numbering() backlog.Numbering {
+	if o.Spec != nil {
+		return numberingOf(o.Spec)
 	}
-	tasks := obs.Job.Spec.Job.Tasks
+	tasks := o.Job.Spec.Job.Tasks
 	return backlog.NewNumbering(len(tasks), func(i int) int { return max(resolve.TaskInstanceNum(&tasks[i]), 0) })
 }
 
