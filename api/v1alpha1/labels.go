@@ -207,3 +207,11 @@ const (
 	// MaxPodKeys is the length of status.podKeys.
 	MaxPodKeys = 4
 )
+
+// Bounds of notifications.
+const (
+	// MaxNotifications is how many notifications a job or a ComputeEnv may have.
+	MaxNotifications = 20
+	// MaxNotificationStatusSize is what status.notifications takes at most, as JSON. Unit: bytes.
+	MaxNotificationStatusSize = 128 << 10
+)

@@ -23,7 +23,7 @@ import (
 
 // MaxBacklogSize bounds what the status of a job has of notifications. Admission reserves it for a job with
 // notifications. Unit: bytes.
-const MaxBacklogSize = 128 << 10
+const MaxBacklogSize = v1alpha1.MaxNotificationStatusSize
 
 // What the parts of NotificationStatus take at most as JSON, without numbers: the counts, a topic without its pending
 // events, and announced events. Unit: bytes.

@@ -30,6 +30,10 @@ func (c *checker) checkNotifications(notifications []v1alpha1.Notification, path
 	}
 	seen := map[event]bool{}
 	path = path.Child("notifications")
+	if n := len(notifications); n > v1alpha1.MaxNotifications {
+		c.fail(errcode.LimitExceeded, path, "", "must be at most %d, got %d: give the events of one topic in one notification", v1alpha1.MaxNotifications, n)
+		return
+	}
 	for i := range notifications {
 		c.checkNotification(&notifications[i], seen, path.Index(i))
 	}

@@ -244,6 +244,9 @@ const (
 func WorstStatusSize(spec *v1alpha1.BatchJobSpec) int {
 	tasks := len(spec.Job.Tasks)
 	size := fixedStatusSize + min(tasks, v1alpha1.MaxTaskMessages)*messageSize + min(tasks, v1alpha1.MaxTaskReasons)*reasonSize
+	if len(spec.Job.Notifications) > 0 {
+		size += v1alpha1.MaxNotificationStatusSize
+	}
 	for i := range spec.Job.Tasks {
 		t := &spec.Job.Tasks[i]
 		size += len(taskName(spec.Job.Tasks, i))
