@@ -217,8 +217,11 @@ func TestManyTopics(t *testing.T) {
 	if len(got) != 1 || !strings.HasSuffix(got[0], names[0]+" and 4999 more") {
 		t.Errorf("%q", got)
 	}
-	problems := v.ValidateCreate(job)
-	if len(problems) != MaxProblems || problems[MaxProblems-1].Detail != "this and 4950 more problems are not shown; fix those above first" {
+	if problems := v.ValidateCreate(job); len(problems) != 1 || !strings.Contains(problems[0].Detail, "must be at most 20, got 5000") {
+		t.Errorf("%d problems, the first one %v", len(problems), problems[0])
+	}
+	problems := v.ValidateCreate(notifying("films", "", names[:v1alpha1.MaxNotifications]...))
+	if len(problems) != v1alpha1.MaxNotifications || !strings.Contains(problems[v1alpha1.MaxNotifications-1].Detail, names[v1alpha1.MaxNotifications-1]) {
 		t.Errorf("%d problems, the last one %v", len(problems), problems[len(problems)-1])
 	}
 }
