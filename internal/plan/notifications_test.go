@@ -261,6 +261,19 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
+// TestNodesOfComputeEnvs: the nodes of a ComputeEnv are not the job's, which announces none of them.
+func TestNodesOfComputeEnvs(t *testing.T) {
+	l := newListener(t, testutil.Job("j").Task("a", testutil.Instances(2), testutil.EnvID("pool")), notification("t", "COMPUTE_NODE_", "TASK_INSTANCE_R"))
+	env := *resolved(t, testutil.Job("other").Task("a")).Tasks[0].Env
+	env.Name, env.ID = "pool", "env-1"
+	l.envs = map[string]EnvView{"pool": {Env: &env, Size: 2, Limit: 2}}
+	l.step().on(func(w *world) { w.bind("a/0 a/1") }).step().want()
+	l.on(func(w *world) { w.start("a/0").finish("a/1", 1) }).step().want("TASK_INSTANCE_RUNNING a/0", "TASK_INSTANCE_RUNNING a/1")
+	l.on(func(w *world) {
+		w.do("a/0", func(pod *corev1.Pod) { testutil.Fail(pod, "", ""); testutil.Disrupt(pod, "DeletionByTaintManager", "") })
+	}).step().step().want().wantCondition(v1alpha1.ConditionFailed, "True JobFailed")
+}
+
 // fate is what random histories do to a job, and what must have been announced of it.
 type fate struct {
 	*listener
