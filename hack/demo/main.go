@@ -30,6 +30,7 @@ import (
 
 	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/hack/internal/install"
+	"batchcompute.dev/operator/hack/internal/receiver"
 )
 
 // samples is the directory of the jobs that are shown, and sampleZone their zone.
@@ -64,6 +65,7 @@ type demo struct {
 	cluster  *install.Cluster
 	client   client.WithWatch
 	out      io.Writer
+	receiver *receiver.Receiver // of notifications; nil if the cluster cannot reach one
 	terminal bool
 	width    int // of the terminal
 }
@@ -75,6 +77,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	if d.cluster.NodeKind == "process" {
 		fmt.Fprintln(d.out, "Pods run as local processes on this machine, and the manager beside them: the process node is for trying out, never for production.")
+	}
+	if err := d.listen(); err != nil {
+		return err
 	}
 	d.title("The operator")
 	if err := d.cluster.Install(ctx); err != nil {
@@ -98,12 +103,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if d.cluster.Store != nil {
-		d.title("What the job data has stored")
-		i := slices.IndexFunc(jobs, func(j *v1alpha1.BatchJob) bool { return j.Name == "data" })
-		if err := d.showObjects(ctx, jobs[i]); err != nil {
-			return err
-		}
+	if err := d.showResults(ctx, jobs); err != nil {
+		return err
 	}
 	d.title("How the jobs ended")
 	if err := d.kubectl(ctx, "", nil, append([]string{"get", "batchjobs"}, names...)...); err != nil {
@@ -121,6 +122,25 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	d.next()
+	return nil
+}
+
+// showResults shows what jobs have left outside of the cluster.
+func (d *demo) showResults(ctx context.Context, jobs []*v1alpha1.BatchJob) error {
+	for _, job := range jobs {
+		var err error
+		switch {
+		case job.Name == "data" && d.cluster.Store != nil:
+			d.title("What the job data has stored")
+			err = d.showObjects(ctx, job)
+		case job.Name == notificationSample && d.receiver != nil:
+			d.title("What the receiver of the job " + notificationSample + " got")
+			err = d.showEvents(ctx, job)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -147,28 +167,11 @@ func (d *demo) submit(ctx context.Context) ([]string, error) {
 	if err := d.deleteSamples(ctx); err != nil {
 		return nil, err
 	}
-	// Not apply -k: it asks for an order of its own, and warns that the samples have theirs.
-	manifests, err := d.cluster.Kubectl(ctx, "kustomize", samples).Output()
+	text, show, err := d.manifests(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("building the samples: %w", err)
+		return nil, err
 	}
-	text, edit, show := string(manifests), "", "kubectl kustomize "+samples
-	if d.cluster.Store != nil {
-		if err := d.prepareData(ctx); err != nil {
-			return nil, err
-		}
-		for _, name := range dataSamples {
-			sample, err := os.ReadFile(filepath.Join(samples, name+".yaml"))
-			if err != nil {
-				return nil, err
-			}
-			text += "---\n" + string(sample)
-		}
-		show = fmt.Sprintf("(%s; cat %s/{%s}.yaml)", show, samples, strings.Join(dataSamples, ","))
-	} else {
-		fmt.Fprintf(d.out, "The samples %s are left out: they need the object store and the volume that the demo makes beside a local cluster with a real node.\n",
-			strings.Join(dataSamples, ", "))
-	}
+	edit := ""
 	if zone != sampleZone {
 		fmt.Fprintf(d.out, "The samples ask for zone %s, which no node has; here they run in zone %s.\n", sampleZone, zone)
 		text, edit = strings.ReplaceAll(text, sampleZone, zone), fmt.Sprintf(" | sed s/%s/%s/", sampleZone, zone)
@@ -178,6 +181,35 @@ func (d *demo) submit(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	return names, d.kubectl(ctx, show+edit+" | ", strings.NewReader(text), "apply", "-f", "-")
+}
+
+// manifests returns the samples that can run on this cluster, and the command that prints them.
+func (d *demo) manifests(ctx context.Context) (text, show string, err error) {
+	// Not apply -k: it asks for an order of its own, and warns that the samples have theirs.
+	built, err := d.cluster.Kubectl(ctx, "kustomize", samples).Output()
+	if err != nil {
+		return "", "", fmt.Errorf("building the samples: %w", err)
+	}
+	text, show = string(built), "kubectl kustomize "+samples
+	if d.cluster.Store != nil {
+		if err := d.prepareData(ctx); err != nil {
+			return "", "", err
+		}
+	}
+	extra := d.extraSamples()
+	if len(extra) == 0 {
+		return text, show, nil
+	}
+	show = fmt.Sprintf("(%s; cat", show)
+	for _, name := range extra {
+		sample, err := os.ReadFile(samplePath(name))
+		if err != nil {
+			return "", "", err
+		}
+		text += "---\n" + string(sample)
+		show += " " + samplePath(name)
+	}
+	return text, show + ")", nil
 }
 
 // jobsIn returns the names of the BatchJobs in manifests, sorted.
@@ -199,8 +231,8 @@ func jobsIn(manifests string) ([]string, error) {
 
 // deleteSamples deletes the samples of an earlier run.
 func (d *demo) deleteSamples(ctx context.Context) error {
-	for _, name := range dataSamples {
-		if err := d.cluster.Kubectl(ctx, "delete", "-f", filepath.Join(samples, name+".yaml"), "--ignore-not-found").Run(); err != nil {
+	for _, name := range append([]string{notificationSample}, dataSamples...) {
+		if err := d.cluster.Kubectl(ctx, "delete", "-f", samplePath(name), "--ignore-not-found").Run(); err != nil {
 			return fmt.Errorf("deleting the jobs of an earlier run: %w", err)
 		}
 	}

@@ -215,7 +215,13 @@ func (s *story) switchManager(on bool) {
 			}
 		}
 	}
-	// The old process may be on its way out, and the new one on its way in.
+	s.awaitWebhook(on)
+}
+
+// awaitWebhook waits until the webhook answers, or does not any more: the old process may be on its way out, and the new
+// one on its way in.
+func (s *story) awaitWebhook(on bool) {
+	s.Helper()
 	s.eventually(time.Minute, "the webhook to be as it should", func() error {
 		_, err := s.kubectl(strings.Replace(fan, "name: fan", "name: probe", 1), "create", "--dry-run=server", "-f", "-")
 		if (err == nil) != on {

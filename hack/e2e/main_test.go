@@ -9,6 +9,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -91,7 +92,7 @@ func setUp(ctx context.Context) (err error) {
 	if cluster, err = install.Up(ctx, target); err != nil {
 		return err
 	}
-	if err := openGates(); err != nil {
+	if err := errors.Join(openGates(), openHooks()); err != nil {
 		return err
 	}
 	if err := cluster.Install(ctx); err != nil {

@@ -75,10 +75,12 @@ type Cluster struct {
 	BinDir string `json:"binDir"`
 	// LogDir has its logs; empty where it is not ours.
 	LogDir string `json:"logDir"`
-	// HostIP is the address of this machine for Pods on a real node of a local cluster.
+	// HostIP is the address of this machine for Pods of a local cluster and for a manager beside it; empty for others.
 	HostIP string `json:"hostIP"`
 	// Store is the object store beside the cluster; nil means that there is none.
 	Store *Store `json:"-"`
+	// Topics are topics that Install adds to the catalogue, see Topic.
+	Topics []string `json:"-"`
 	// ReadyURL is where a manager beside the cluster, once installed, says that it serves.
 	ReadyURL string `json:"-"`
 

@@ -187,7 +187,7 @@ func (c *Cluster) gatewayBeside(ctx context.Context) error {
 		return err
 	}
 	gateway, err1 := filepath.Abs("bin/gateway")
-	catalog, err2 := filepath.Abs("config/manager/catalog.yaml")
+	catalog, err2 := c.catalogFile()
 	addresses, err3 := freeport.Addresses(3)
 	cert, key, err4 := newCertificate(time.Now())
 	if err := errors.Join(err1, err2, err3, err4); err != nil {

@@ -128,12 +128,12 @@ func (c *Cluster) rollOut(ctx context.Context, deployments []string, wereThere m
 	return nil
 }
 
-// edited returns the manifests with the images of the target, and the store beside the cluster in the catalogue.
+// edited returns the manifests with the images of the target, and with what this program adds to the catalogue.
 func (c *Cluster) edited(manifests string) (string, error) {
 	for _, r := range []struct{ have, want string }{
 		{"image: " + image + "\n", "image: " + c.target.Image + "\n"},
 		{"value: " + agentImage + "\n", "value: " + c.target.AgentImage + "\n"},
-		{"\n    kind: Catalog\n", "\n    kind: Catalog\n" + c.Store.catalogue()},
+		{"\n    kind: Catalog\n", "\n    kind: Catalog\n" + indented(c.catalogue())},
 	} {
 		if strings.HasSuffix(r.want, ": \n") || r.have == r.want {
 			continue
@@ -174,7 +174,7 @@ func (c *Cluster) installBeside(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	catalog, err := filepath.Abs("config/manager/catalog.yaml")
+	catalog, err := c.catalogFile()
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,12 @@
 package install
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"batchcompute.dev/operator/internal/catalog"
 )
 
 const rendered = `    apiVersion: config.batchcompute.dev/v1alpha1
@@ -28,6 +32,11 @@ func TestEdited(t *testing.T) {
     stores:
     - {match: "*.myqcloud.com", endpoint: "http://10.0.0.1:1", region: us-east-1, style: path, secretName: store-keys}
 `, 1)},
+		"with a topic": {Cluster{Topics: []string{Topic("done", "http://10.0.0.1:1/hook?a=b")}}, strings.Replace(rendered, "kind: Catalog\n", `kind: Catalog
+    notifications:
+      topics:
+      - {name: "done", http: {url: "http://10.0.0.1:1/hook?a=b"}}
+`, 1)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := tc.cluster.edited(rendered)
@@ -38,5 +47,31 @@ func TestEdited(t *testing.T) {
 	}
 	if _, err := (&Cluster{target: Target{AgentImage: "a"}}).edited("kind: Deployment\n"); err == nil {
 		t.Error("edited() succeeds where there is nothing to replace")
+	}
+}
+
+// TestCatalogFile: the catalogue of programs beside the cluster has what is added, and is valid.
+func TestCatalogFile(t *testing.T) {
+	t.Chdir("../../..")
+	c := &Cluster{Kubeconfig: filepath.Join(t.TempDir(), "kubeconfig")}
+	if file, err := c.catalogFile(); err != nil || !strings.HasSuffix(file, shippedCatalogue) {
+		t.Errorf("nothing is to be added, and the catalogue is %s: %v", file, err)
+	}
+	c.Store = &Store{Endpoint: "http://10.0.0.1:1"}
+	c.Topics = []string{Topic("done", "http://10.0.0.1:1/hook?a=b"), Topic("failed", "http://10.0.0.1:2/")}
+	file, err := c.catalogFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := catalog.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names := got.Notifications().TopicNames("default"); strings.Join(names, " ") != "done failed" {
+		t.Errorf("the topics are %q", names)
 	}
 }

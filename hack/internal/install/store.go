@@ -109,15 +109,15 @@ func (c *Cluster) storeDir(name string) string {
 	return filepath.Join(filepath.Dir(c.Kubeconfig), StorePart, name)
 }
 
-// catalogue are the lines of the catalogue in its ConfigMap that say what cos:// hosts mean.
+// catalogue are the lines of the catalogue that say what cos:// hosts mean.
 func (s *Store) catalogue() string {
 	if s == nil {
 		return ""
 	}
 	var out strings.Builder
-	out.WriteString("    stores:\n")
+	out.WriteString("stores:\n")
 	for _, rule := range append(s.Rules, s.Rule(StoreHosts, s.Endpoint)) {
-		fmt.Fprintf(&out, "    - %s\n", rule)
+		fmt.Fprintf(&out, "- %s\n", rule)
 	}
 	return out.String()
 }

@@ -55,7 +55,7 @@ type Var struct {
 	Value string `json:"value"`
 }
 
-// Data is the data of a CloudEvent. testdata/data.schema.json is its schema.
+// Data is the data of a CloudEvent. docs/notification.schema.json is its schema.
 type Data struct {
 	EventName             string `json:"eventName"`
 	Namespace             string `json:"namespace"`

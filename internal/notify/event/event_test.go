@@ -10,11 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"batchcompute.dev/operator/api/v1alpha1"
@@ -51,7 +53,7 @@ func example(n Name) Event {
 
 func schema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
-	s, err := jsonschema.NewCompiler().Compile("testdata/data.schema.json")
+	s, err := jsonschema.NewCompiler().Compile("../../../docs/notification.schema.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,5 +226,30 @@ func TestBounds(t *testing.T) {
 	d := e.Data()
 	if n := len(d.EventVars); n == 0 || n+d.OmittedEventVars != len(e.Vars) {
 		t.Errorf("%d variables and %d omitted of %d", n, d.OmittedEventVars, len(e.Vars))
+	}
+}
+
+// TestPage: the table of docs/notifications.md has each event, and no other.
+func TestPage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../../docs/notifications.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "\n| event | when it is due |\n|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	var got, want []string
+	for line := range strings.Lines(table) {
+		cell := strings.Split(line, "|")[1]
+		for _, m := range regexp.MustCompile("`([A-Z_]+)`").FindAllStringSubmatch(cell, -1) {
+			got = append(got, m[1])
+		}
+	}
+	for _, n := range Names() {
+		want = append(want, string(n))
+	}
+	sort := cmpopts.SortSlices(func(a, b string) bool { return a < b })
+	if diff := cmp.Diff(want, got, sort); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
