@@ -29,7 +29,7 @@ const (
 	// Polarity: negative. Absence: False.
 	ConditionDeletionDelayed = "DeletionDelayed"
 	// ConditionNotified is True once the job has ended and the receivers of its notifications have
-	// acknowledged all events. It is False while sending to a receiver fails, and if events were given up.
+	// acknowledged all events. That of a ComputeEnv is True while they have acknowledged all so far. It is False while sending to a receiver fails, and if events were given up.
 	// Polarity: positive. Absence: there are no notifications, or events are still to come or to be sent.
 	ConditionNotified = "Notified"
 	// ConditionReconciling is True from acceptance until the job ends or stalls, as kstatus expects.
@@ -48,7 +48,7 @@ const (
 	ConditionFailed = "Failed"
 )
 
-// Condition types of a ComputeEnv, beside ConditionReconciling, which is True while instances or jobs
+// Condition types of a ComputeEnv, beside ConditionNotified and ConditionReconciling, which is True while instances or jobs
 // must end before the ComputeEnv is as its spec says.
 const (
 	// ConditionReady is True when the nodes of the ComputeEnv can be used. Its reason is
@@ -65,6 +65,9 @@ const (
 	ReasonScaling = "ScalingDown"
 	// ReasonResourceInUse: the deletion of the environment waits for jobs that use it.
 	ReasonResourceInUse = "ResourceInUse"
+	// ReasonEventsPending: the deletion waits until the receivers of its notifications have acknowledged
+	// the events, for a bounded time.
+	ReasonEventsPending = "EventsPending"
 	// ReasonScaled: desiredComputeNodeCount was changed. Events only.
 	ReasonScaled = "Scaled"
 )
@@ -75,12 +78,12 @@ const (
 const (
 	// ReasonAccepted: the spec passed validation.
 	ReasonAccepted = "Accepted"
-	// ReasonDelivered: the receivers of the job's notifications have acknowledged all events.
+	// ReasonDelivered: the receivers of the notifications have acknowledged all events.
 	ReasonDelivered = "Delivered"
-	// ReasonDeliveryFailing: a receiver of the job's notifications does not acknowledge events. They are
+	// ReasonDeliveryFailing: a receiver of the notifications does not acknowledge events. They are
 	// sent again.
 	ReasonDeliveryFailing = "DeliveryFailing"
-	// ReasonEventsGivenUp: events of the job's notifications will not be sent again, though their receiver
+	// ReasonEventsGivenUp: events of the notifications will not be sent again, though their receiver
 	// has not acknowledged them.
 	ReasonEventsGivenUp = "EventsGivenUp"
 	// ReasonInvalidRequest: the spec did not pass validation.

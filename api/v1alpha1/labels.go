@@ -116,7 +116,7 @@ const TombstonesName = "batchcompute-tombstones"
 // FinalizerTracking keeps a Pod from being deleted until its outcome is in the job's status.
 const FinalizerTracking = "batchcompute.dev/tracking"
 
-// FinalizerNotifications keeps a BatchJob from being deleted until the events of its notifications were
+// FinalizerNotifications keeps a BatchJob or a ComputeEnv from being deleted until the events of its notifications were
 // sent, for a bounded time.
 const FinalizerNotifications = "batchcompute.dev/notifications"
 

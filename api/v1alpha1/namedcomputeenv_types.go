@@ -108,7 +108,10 @@ type ComputeEnvSpec struct {
 	// +optional
 	InputMappings []InputMapping `json:"inputMappings,omitempty"`
 
-	// notifications say which changes of state are announced, and to which topics. The operator's catalogue says which
+	// notifications say which changes of state are announced, and to which topics: eventName is COMPUTE_ENV_CREATED,
+	// COMPUTE_ENV_DELETED, COMPUTE_NODE_CREATED, COMPUTE_NODE_RUNNING or COMPUTE_NODE_DELETING. The nodes are those that
+	// desiredComputeNodeCount asks for. COMPUTE_NODE_CREATION_FAILED and COMPUTE_NODE_ABNORMAL are accepted; the
+	// notifications of the job whose instance loses its machine announce them. The operator's catalogue says which
 	// receiver a topic has. For a topic that it does not have, the annotation batchcompute.dev/notification-sink may
 	// name one. Source: BatchCompute, NamedComputeEnv.Notifications.
 	// +listType=atomic
@@ -178,12 +181,17 @@ type ComputeEnvStatus struct {
 	// +optional
 	WaitingJobCount int64 `json:"waitingJobCount"`
 
-	// nextAction is DELETING while the deletion of the environment waits for jobs that use it.
+	// notifications says which events of spec.notifications are to be sent, and how many were.
+	// +optional
+	Notifications *NotificationStatus `json:"notifications,omitempty"`
+
+	// nextAction is DELETING while the deletion of the environment waits for jobs that use it, or for
+	// events that are to be sent.
 	// Source: BatchCompute, DescribeComputeEnv, NextAction.
 	// +optional
 	NextAction string `json:"nextAction,omitempty"`
 
-	// conditions are Ready and, for tools that read kstatus, Reconciling.
+	// conditions are Ready, Notified and, for tools that read kstatus, Reconciling.
 	// +listType=map
 	// +listMapKey=type
 	// +optional

@@ -26,7 +26,8 @@ type Notification struct {
 type EventConfig struct {
 	// eventName is JOB_, TASK_ or TASK_INSTANCE_ followed by RUNNING, SUCCEED,
 	// FAILED or FAILED_INTERRUPTED; or COMPUTE_NODE_ followed by CREATED,
-	// CREATION_FAILED, RUNNING, ABNORMAL or DELETING. At most once for a topic. Required.
+	// CREATION_FAILED, RUNNING, ABNORMAL or DELETING; or, for a ComputeEnv, COMPUTE_ENV_CREATED or
+	// COMPUTE_ENV_DELETED. At most once for a topic. Required.
 	// Source: BatchCompute, EventConfig.EventName.
 	// +optional
 	EventName string `json:"eventName,omitempty"`
@@ -49,14 +50,14 @@ type EventVar struct {
 	Value string `json:"value,omitempty"`
 }
 
-// NotificationStatus says which events of a job's notifications are to be sent, and how many were.
+// NotificationStatus says which events of the notifications of a job or a ComputeEnv are to be sent, and how many were.
 type NotificationStatus struct {
 	// pending is how many events the receivers have not acknowledged. An event counts once for each
 	// topic that announces it.
 	// +optional
 	Pending int64 `json:"pending,omitempty"`
 
-	// sent is how many events the receivers have acknowledged, in all runs of the job.
+	// sent is how many events the receivers have acknowledged, in all runs of a job.
 	// +optional
 	Sent int64 `json:"sent,omitempty"`
 
@@ -65,12 +66,12 @@ type NotificationStatus struct {
 	GivenUp int64 `json:"givenUp,omitempty"`
 
 	// topics are the topics that have pending events, or whose last attempt failed, in the order of
-	// spec.job.notifications.
+	// the notifications in the spec.
 	// +listType=atomic
 	// +optional
 	Topics []TopicStatus `json:"topics,omitempty"`
 
-	// announced are the events of the present run that must not be announced again.
+	// announced are the events that must not be announced again: of a job, those of the present run.
 	// +listType=atomic
 	// +optional
 	Announced []AnnouncedEvents `json:"announced,omitempty"`
@@ -78,7 +79,7 @@ type NotificationStatus struct {
 
 // TopicStatus says what is to be sent to one topic.
 type TopicStatus struct {
-	// notification is the position in spec.job.notifications, from 0.
+	// notification is the position in spec.job.notifications or spec.notifications, from 0.
 	Notification int64 `json:"notification"`
 
 	// topicName is the name of the topic.
@@ -103,10 +104,11 @@ type PendingEvents struct {
 	// eventName is the name of the events.
 	EventName string `json:"eventName"`
 
-	// numbers are the tasks or the task instances that the events are about, as ranges: "0-4,7". A
+	// numbers are the tasks, the task instances or the nodes of a ComputeEnv that the events are about,
+	// as ranges: "0-4,7". A
 	// task's number is its position in spec.job.tasks, from 0; the instances of all tasks are counted
 	// in the order of the spec, from 0. Many ranges are stored as "bits:" and a bitmap in base64.
-	// Absent: the event is about the job.
+	// Absent: the event is about the job or the ComputeEnv.
 	// +optional
 	Numbers string `json:"numbers,omitempty"`
 
@@ -114,7 +116,8 @@ type PendingEvents struct {
 	// +optional
 	Run int64 `json:"run,omitempty"`
 
-	// attempt is the attempt of the instances.
+	// attempt is the attempt of the instances. Of nodes of a ComputeEnv it is the generation of the
+	// ComputeEnv that asks for the change.
 	// +optional
 	Attempt int64 `json:"attempt,omitempty"`
 

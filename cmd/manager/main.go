@@ -195,7 +195,7 @@ func setUp(mgr ctrl.Manager, cat *catalogfile.File, o *options) error {
 	if err != nil {
 		return err
 	}
-	if err := computeenv.Setup(mgr, computeenv.Options{Ledger: ledger, Metrics: countedEnvs}); err != nil {
+	if err := computeenv.Setup(mgr, computeenv.Options{Ledger: ledger, Metrics: countedEnvs, Topics: topics, NotificationMetrics: sent}); err != nil {
 		return fmt.Errorf("setting up the reconciler of ComputeEnv: %w", err)
 	}
 	return nil

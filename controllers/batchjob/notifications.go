@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/notify/backlog"
 	"batchcompute.dev/operator/internal/notify/delivery"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/retry"
@@ -73,14 +74,14 @@ func (n *notifier) finish(ctx context.Context, obs *observation, now time.Time, 
 		status, version = obs.stored, obs.state.version
 	}
 	if n.dispatcher != nil {
-		n.dispatcher.Update(job, status, version)
+		n.dispatcher.Update(keyOf(&job.ObjectMeta), deliveryObject(job, status.Notifications, version))
 	}
 	if !plan.HasNotificationFinalizer(job) || plan.NeedsNotificationFinalizer(job, status, obs.Delivery != nil, now) {
 		return nil
 	}
 	if job.DeletionTimestamp != nil && plan.OwesEvents(status) {
 		emit(job, v1alpha1.ReasonEventsGivenUp, fmt.Sprintf("the job is deleted, and %d events of its notifications were not sent in %s: %s",
-			status.Notifications.Pending, plan.DeletionWait, plan.WhyPending(status)))
+			status.Notifications.Pending, plan.DeletionWait, plan.WhyPending(status.Notifications)))
 	}
 	left := slices.DeleteFunc(slices.Clone(job.Finalizers), func(f string) bool { return f == v1alpha1.FinalizerNotifications })
 	version, err := n.patchFinalizers(ctx, job, version, left)
@@ -112,13 +113,33 @@ func (n *notifier) patchFinalizers(ctx context.Context, job *v1alpha1.BatchJob, 
 	return stored.ResourceVersion, nil
 }
 
-// readForDelivery returns the whole job of a name. It reads the job from the API server if the cache has only an outline.
-func (r *Reconciler) readForDelivery(ctx context.Context, name types.NamespacedName) (*v1alpha1.BatchJob, error) {
+// deliveryObject returns what sending needs of a job with this status and version, except for the Source.
+func deliveryObject(job *v1alpha1.BatchJob, status *v1alpha1.NotificationStatus, version string) *delivery.Object {
+	return &delivery.Object{
+		UID: job.UID, Version: version, SinkURL: job.Annotations[v1alpha1.AnnotationNotificationSink],
+		Notifications: job.Spec.Job.Notifications, Status: status,
+	}
+}
+
+// readForDelivery returns what sending needs of the job of a name. It reads the job from the API server if the cache has
+// only an outline.
+func (r *Reconciler) readForDelivery(ctx context.Context, name types.NamespacedName) (*delivery.Object, error) {
 	job := &v1alpha1.BatchJob{}
 	if err := r.client.Get(ctx, name, job); err != nil {
 		return nil, fmt.Errorf("reading the job: %w", err)
 	}
 	lease := &memoryLease{}
 	defer lease.end()
-	return r.reader.whole(ctx, job, lease)
+	job, err := r.reader.whole(ctx, job, lease)
+	if err != nil {
+		return nil, err
+	}
+	return sourceOf(job), nil
+}
+
+// sourceOf returns what sending needs of a whole job.
+func sourceOf(job *v1alpha1.BatchJob) *delivery.Object {
+	o, source := deliveryObject(job, job.Status.Notifications, job.ResourceVersion), backlog.JobOf(job)
+	o.Source = &source
+	return o
 }

@@ -134,7 +134,7 @@ func NewReconciler(c client.Client, pods podReader, live client.Reader, recorder
 	r.notifier = &notifier{client: c, metrics: m}
 	if o.Topics != nil {
 		r.notifier.dispatcher = delivery.New(delivery.Config{
-			Topics: o.Topics, ReadJob: r.readForDelivery, Observer: o.NotificationMetrics, Clock: o.Clock,
+			Topics: o.Topics, Read: r.readForDelivery, Observer: o.NotificationMetrics, Clock: o.Clock,
 			Wake: func(job types.NamespacedName) { queue.wake(job, states.priority(job)) },
 		})
 		o.NotificationMetrics.Follow(r.notifier.dispatcher.Queue)

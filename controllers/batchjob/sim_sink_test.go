@@ -66,15 +66,15 @@ func (c *simController) newDispatcher() *delivery.Dispatcher {
 	return delivery.New(delivery.Config{
 		Topics: simTopics{c}, Observer: simObserver{}, Clock: simClock{s: c.s},
 		Wake: func(name types.NamespacedName) { c.r.states.wake(name); c.dueOf(name.Name).now = true },
-		ReadJob: func(_ context.Context, name types.NamespacedName) (*v1alpha1.BatchJob, error) {
+		Read: func(_ context.Context, name types.NamespacedName) (*delivery.Object, error) {
 			for _, job := range c.cachedJobs() {
 				if job.Name != name.Name {
 					continue
 				}
 				if live := c.s.jobs[job.Name]; plan.IsOutline(job) && live != nil && live.UID == job.UID {
-					return live.DeepCopy(), nil
+					return sourceOf(live.DeepCopy()), nil
 				} else if !plan.IsOutline(job) {
-					return job, nil
+					return sourceOf(job), nil
 				}
 			}
 			return nil, apierrors.NewNotFound(jobResource, name.Name)

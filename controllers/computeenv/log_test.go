@@ -27,7 +27,8 @@ func TestLog(t *testing.T) {
 		count := int64(1)
 		env := &v1alpha1.ComputeEnv{Spec: v1alpha1.ComputeEnvSpec{DesiredComputeNodeCount: &count}}
 		obs := &observation{env: env, stats: nodepool.Stats{InUse: 2}}
-		old, next := &v1alpha1.ComputeEnvStatus{ObservedGeneration: 1, DesiredComputeNodeCount: 2}, computeStatus(obs, time.Now())
+		old := &v1alpha1.ComputeEnvStatus{ObservedGeneration: 1, DesiredComputeNodeCount: 2}
+		next, _ := computeStatus(obs, time.Now())
 		next.EnvID = "env-7"
 		(&Reconciler{recorder: events.NewFakeRecorder(10)}).emit(ctx, obs, old, next)
 		if diff := cmp.Diff(want, got); diff != "" {

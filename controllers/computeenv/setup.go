@@ -2,11 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package computeenv reconciles ComputeEnvs: it shows in the status how many nodes are in use and how many jobs
-// wait, and keeps a ComputeEnv from being deleted while jobs use it. Package nodepool gives the nodes to jobs.
+// wait, and keeps a ComputeEnv from being deleted while jobs use it or events of its notifications are to be sent. Package nodepool gives the nodes to jobs.
 package computeenv
 
 import (
 	"context"
+	"fmt"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -29,11 +31,12 @@ import (
 	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/metrics"
 	"batchcompute.dev/operator/internal/nodepool"
+	"batchcompute.dev/operator/internal/notify/delivery"
 	"batchcompute.dev/operator/internal/plan"
 	"batchcompute.dev/operator/internal/resolve"
 )
 
-// ComputeEnvs are read, their status is written, and their finalizer is added and removed.
+// ComputeEnvs are read, their status is written, and their finalizers are added and removed.
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=computeenvs,verbs=list;watch;patch
 // +kubebuilder:rbac:groups=batchcompute.dev,resources=computeenvs/status,verbs=patch
 //
@@ -47,6 +50,10 @@ import (
 type Options struct {
 	// Ledger counts the nodes that jobs use. Required.
 	Ledger *nodepool.Ledger
+	// Topics finds the receivers of notifications. nil: no events are sent.
+	Topics delivery.Topics
+	// NotificationMetrics count the events that are sent. Required with Topics.
+	NotificationMetrics *metrics.Notifications
 	// Metrics export the counts of nodes. nil: none are exported.
 	Metrics *metrics.Envs
 	// Clock is the clock. nil means the system's clock.
@@ -63,6 +70,11 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		return err
 	}
 	r := NewReconciler(mgr.GetClient(), mgr.GetEventRecorder("computeenv-controller"), o)
+	if d := r.notifier.dispatcher; d != nil {
+		if err := mgr.Add(d); err != nil {
+			return fmt.Errorf("adding the dispatcher of notifications: %w", err)
+		}
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("computeenv").
 		For(&v1alpha1.ComputeEnv{}).
@@ -75,7 +87,35 @@ func Setup(mgr ctrl.Manager, o Options) error {
 // NewReconciler returns a reconciler that reads and writes through c, whose cache has the indexes of package
 // lookup.
 func NewReconciler(c client.Client, recorder events.EventRecorder, o Options) *Reconciler {
-	return &Reconciler{client: c, recorder: recorder, options: o, written: map[types.NamespacedName]time.Time{}}
+	r := &Reconciler{client: c, recorder: recorder, options: o, notifier: &notifier{recorder: recorder}, written: map[types.NamespacedName]write{}}
+	if o.Topics != nil {
+		r.notifier.dispatcher = delivery.New(delivery.Config{
+			Topics: o.Topics, Read: r.readForDelivery, Wake: r.queue.wake, Observer: o.NotificationMetrics, Clock: o.Clock,
+		})
+		o.NotificationMetrics.Follow(r.notifier.dispatcher.Queue)
+	}
+	return r
+}
+
+// queue is that of the controller, once it has started.
+type queue struct {
+	mu    sync.Mutex
+	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
+}
+
+// wake has the controller look at a ComputeEnv. Before the start it does nothing: then all are looked at.
+func (q *queue) wake(env types.NamespacedName) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.queue != nil {
+		q.queue.Add(reconcile.Request{NamespacedName: env})
+	}
+}
+
+func (q *queue) set(queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.queue = queue
 }
 
 // usedBy returns the ComputeEnvs that a job uses, or used until it ended.
@@ -106,9 +146,10 @@ func startsOrStopsUse() predicate.Predicate {
 	}
 }
 
-// watchLedger enqueues a ComputeEnv when the ledger's counts for it change. It debounces the changes, since many
+// watchLedger keeps the queue for wake, and enqueues a ComputeEnv when the ledger's counts for it change. It debounces the changes, since many
 // may come in a short time.
 func (r *Reconciler) watchLedger(_ context.Context, q workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	r.queue.set(q)
 	r.options.Ledger.OnChange(func(env types.NamespacedName) {
 		q.AddAfter(reconcile.Request{NamespacedName: env}, ledgerDelay)
 	})

@@ -101,11 +101,15 @@ var BatchJob = []Kind{
 var ComputeEnv = []Kind{
 	{
 		Type: v1alpha1.ConditionReady, Polarity: Positive, Presence: OnceKnown,
-		True: []string{v1alpha1.ReasonReady, v1alpha1.ReasonScaling}, False: []string{v1alpha1.ReasonResourceInUse},
+		True: []string{v1alpha1.ReasonReady, v1alpha1.ReasonScaling}, False: []string{v1alpha1.ReasonResourceInUse, v1alpha1.ReasonEventsPending},
 	},
 	{
 		Type: v1alpha1.ConditionReconciling, Polarity: Negative, Presence: WhileTrue,
-		True: []string{v1alpha1.ReasonScaling, v1alpha1.ReasonResourceInUse},
+		True: []string{v1alpha1.ReasonScaling, v1alpha1.ReasonResourceInUse, v1alpha1.ReasonEventsPending},
+	},
+	{
+		Type: v1alpha1.ConditionNotified, Polarity: Positive, Presence: WhenKnown,
+		True: []string{v1alpha1.ReasonDelivered}, False: []string{v1alpha1.ReasonDeliveryFailing, v1alpha1.ReasonEventsGivenUp},
 	},
 }
 

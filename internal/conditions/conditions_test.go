@@ -135,7 +135,11 @@ func TestEachUseIsInTheTable(t *testing.T) {
 			"BatchJob", BatchJob, []string{"../plan", "../../controllers/batchjob"},
 			[]string{v1alpha1.ReasonJobSucceed, v1alpha1.ReasonJobFailed, v1alpha1.ReasonTerminated, v1alpha1.ReasonAlreadyRan, v1alpha1.ReasonDuplicate},
 		},
-		{"ComputeEnv", ComputeEnv, []string{"../../controllers/computeenv"}, nil},
+		{
+			"ComputeEnv", ComputeEnv, []string{"../../controllers/computeenv"},
+			// Package plan sets Notified.
+			[]string{v1alpha1.ReasonDelivered, v1alpha1.ReasonDeliveryFailing, v1alpha1.ReasonEventsGivenUp},
+		},
 	} {
 		set := map[use]bool{}
 		for _, u := range usesIn(t, tc.dirs...) {

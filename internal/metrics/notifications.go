@@ -6,7 +6,7 @@ package metrics
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,7 +17,9 @@ type Notifications struct {
 	events   *prometheus.CounterVec
 	failures *prometheus.CounterVec
 	lag      prometheus.Histogram
-	queue    atomic.Pointer[func() (int, time.Duration)]
+
+	mu     sync.Mutex
+	queues []func() (int, time.Duration)
 }
 
 // NewNotifications registers the metrics with reg.
@@ -39,10 +41,10 @@ func NewNotifications(reg prometheus.Registerer) (*Notifications, error) {
 	}
 	jobs := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "batchjob_notification_queue_jobs",
-		Help: "BatchJobs with events that no receiver has acknowledged.",
+		Help: "BatchJobs and ComputeEnvs with events that no receiver has acknowledged.",
 	}, func() float64 {
-		jobs, _ := m.queued()
-		return float64(jobs)
+		objects, _ := m.queued()
+		return float64(objects)
 	})
 	age := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "batchjob_notification_oldest_seconds",
@@ -67,14 +69,22 @@ func NewNotifications(reg prometheus.Registerer) (*Notifications, error) {
 	return m, nil
 }
 
-// Follow has the gauges show what queue returns: how many jobs have events to be sent, and the age of the oldest event.
-func (m *Notifications) Follow(queue func() (jobs int, oldest time.Duration)) { m.queue.Store(&queue) }
+// Follow has the gauges include what queue returns: how many objects of a kind have events to be sent, and the age of the
+// oldest event.
+func (m *Notifications) Follow(queue func() (objects int, oldest time.Duration)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.queues = append(m.queues, queue)
+}
 
-func (m *Notifications) queued() (jobs int, oldest time.Duration) {
-	if queue := m.queue.Load(); queue != nil {
-		return (*queue)()
+func (m *Notifications) queued() (objects int, oldest time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, queue := range m.queues {
+		n, age := queue()
+		objects, oldest = objects+n, max(oldest, age)
 	}
-	return 0, 0
+	return objects, oldest
 }
 
 // Sent counts an event that was acknowledged a time after it happened.

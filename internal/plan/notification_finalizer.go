@@ -11,7 +11,7 @@ import (
 	"batchcompute.dev/operator/api/v1alpha1"
 )
 
-// DeletionWait is how long the deletion of a job waits for its pending events.
+// DeletionWait is how long the deletion of a job or a ComputeEnv waits for its pending events.
 const DeletionWait = 2 * time.Minute
 
 // HasNotificationFinalizer reports whether the job is kept from being deleted until its events were sent.
@@ -36,10 +36,10 @@ func NeedsNotificationFinalizer(job *v1alpha1.BatchJob, status *v1alpha1.BatchJo
 }
 
 // WhyPending says why events are pending, in a part of a sentence.
-func WhyPending(s *v1alpha1.BatchJobStatus) string {
-	if s.Notifications != nil {
-		for i := range s.Notifications.Topics {
-			if t := &s.Notifications.Topics[i]; t.LastError != "" {
+func WhyPending(s *v1alpha1.NotificationStatus) string {
+	if s != nil {
+		for i := range s.Topics {
+			if t := &s.Topics[i]; t.LastError != "" {
 				return fmt.Sprintf("topic %q: %s", t.TopicName, t.LastError)
 			}
 		}

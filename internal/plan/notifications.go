@@ -192,19 +192,17 @@ func (a *announcer) ended(t *task, in resolve.Instance, end *outcome, next verdi
 	a.add(e)
 }
 
-// nodeEnded adds what becomes of the node of an attempt that has ended.
+// nodeEnded adds what becomes of the node of an attempt that has ended. A ComputeEnv keeps its nodes, whichever machines
+// instances lose.
 func (a *announcer) nodeEnded(t *task, e backlog.Entry, number int, end *outcome, next verdict) {
-	if t.EnvID != "" {
-		return
-	}
 	if end.kind == byMachine && end.reason != v1alpha1.ReasonTerminated && next != returned {
 		// Of a Pod that is gone, or that took the place of another, only what was announced says that the node had run.
-		if e.Name = event.ComputeNodeCreationFailed; end.ran || a.announced[event.ComputeNodeRunning].Contains(number) {
+		if e.Name = event.ComputeNodeCreationFailed; end.ran || a.announced[event.ComputeNodeRunning].Contains(number) || a.announced[event.TaskInstanceRunning].Contains(number) {
 			e.Name = event.ComputeNodeAbnormal
 		}
 		a.add(e)
 	}
-	if (end.nodeName != "" || a.announced[event.ComputeNodeCreated].Contains(number)) && next != interrupted {
+	if t.EnvID == "" && (end.nodeName != "" || a.announced[event.ComputeNodeCreated].Contains(number)) && next != interrupted {
 		e.Name, e.Details = event.ComputeNodeDeleting, backlog.Details{Node: e.Node}
 		a.add(e)
 	}

@@ -67,7 +67,11 @@ func (l *listener) pending(topic int) backlog.Backlog {
 	if s == nil {
 		return nil
 	}
-	b, err := backlog.Parse(storedTopic(s, topic).Pending, l.job.Numbering)
+	at := slices.IndexFunc(s.Topics, func(t v1alpha1.TopicStatus) bool { return t.Notification == int64(topic) })
+	if at < 0 {
+		return nil
+	}
+	b, err := backlog.Parse(s.Topics[at].Pending, l.job.Numbering)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -261,7 +265,7 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
-// TestNodesOfComputeEnvs: the nodes of a ComputeEnv are not the job's, which announces none of them.
+// TestNodesOfComputeEnvs: the nodes of a ComputeEnv are not the job's, which announces only that an instance has lost one.
 func TestNodesOfComputeEnvs(t *testing.T) {
 	l := newListener(t, testutil.Job("j").Task("a", testutil.Instances(2), testutil.EnvID("pool")), notification("t", "COMPUTE_NODE_", "TASK_INSTANCE_R"))
 	env := *resolved(t, testutil.Job("other").Task("a")).Tasks[0].Env
@@ -271,7 +275,7 @@ func TestNodesOfComputeEnvs(t *testing.T) {
 	l.on(func(w *world) { w.start("a/0").finish("a/1", 1) }).step().want("TASK_INSTANCE_RUNNING a/0", "TASK_INSTANCE_RUNNING a/1")
 	l.on(func(w *world) {
 		w.do("a/0", func(pod *corev1.Pod) { testutil.Fail(pod, "", ""); testutil.Disrupt(pod, "DeletionByTaintManager", "") })
-	}).step().step().want().wantCondition(v1alpha1.ConditionFailed, "True JobFailed")
+	}).step().step().want("COMPUTE_NODE_ABNORMAL a/0 NodeLost").wantCondition(v1alpha1.ConditionFailed, "True JobFailed")
 }
 
 // fate is what random histories do to a job, and what must have been announced of it.

@@ -33,9 +33,10 @@ const (
 
 const usage = `Usage: %s ` + CommandName + ` [flags]
 
-For an operator that was removed while there were jobs. Removes its finalizers from Pods
-and ComputeEnvs, so that they and their namespaces can be deleted, and deletes the
-ConfigMaps batchcompute-tombstones. Pods are not stopped. It refuses to while the
+For an operator that was removed while there were jobs. Removes its finalizers from Pods,
+BatchJobs and ComputeEnvs, so that they and their namespaces can be deleted, and deletes
+the ConfigMaps batchcompute-tombstones. Events of notifications that were not sent are
+lost with them. Pods are not stopped. It refuses to while the
 operator runs. It can be repeated.
 
 Flags:
@@ -77,7 +78,7 @@ func Command(ctx context.Context, program string, args []string, stdout, stderr 
 	if running := new(RunningError); errors.As(err, &running) {
 		return exitFailed
 	}
-	fmt.Fprintf(stdout, "Pods: %d, ComputeEnvs: %d, ConfigMaps: %d; failed: %d\n", s.Pods, s.ComputeEnvs, s.ConfigMaps, s.Failed)
+	fmt.Fprintf(stdout, "Pods: %d, BatchJobs: %d, ComputeEnvs: %d, ConfigMaps: %d; failed: %d\n", s.Pods, s.BatchJobs, s.ComputeEnvs, s.ConfigMaps, s.Failed)
 	if err != nil {
 		return exitFailed
 	}

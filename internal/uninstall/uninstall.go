@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package uninstall takes off a cluster's objects what only a running operator would: the finalizers
-// of Pods and ComputeEnvs, without which they, and their namespaces, cannot be deleted, and the
+// of Pods, BatchJobs and ComputeEnvs, without which they, and their namespaces, cannot be deleted, and the
 // ConfigMaps of tombstones. It is for an operator that was removed before its jobs were.
 package uninstall
 
@@ -60,9 +60,9 @@ type Options struct {
 
 // Summary counts what was done, or would be.
 type Summary struct {
-	// Pods and ComputeEnvs lost our finalizer, ConfigMaps were deleted. Failed are those of all
+	// Pods, BatchJobs and ComputeEnvs lost our finalizers, ConfigMaps were deleted. Failed are those of all
 	// kinds with which that did not succeed.
-	Pods, ComputeEnvs, ConfigMaps, Failed int
+	Pods, BatchJobs, ComputeEnvs, ConfigMaps, Failed int
 }
 
 // RunningError says that a manager runs, whose finalizers these are.
@@ -91,7 +91,8 @@ func Run(ctx context.Context, c client.Client, o Options, out, progress io.Write
 		done    string
 	}{
 		{&s.Pods, r.pods, r.releasePod, "finalizer removed"},
-		{&s.ComputeEnvs, r.envs, r.releaseEnv, "finalizer removed"},
+		{&s.BatchJobs, r.holding("BatchJobList"), r.releaseObject, "finalizer removed"},
+		{&s.ComputeEnvs, r.holding("ComputeEnvList"), r.releaseObject, "finalizer removed"},
 		{&s.ConfigMaps, r.tombstones, r.deleteTombstones, "deleted"},
 	} {
 		objects, err := kind.list(ctx)
@@ -193,15 +194,22 @@ func (r *run) pods(ctx context.Context) ([]metav1.PartialObjectMetadata, error) 
 	})
 }
 
-// envs are the ComputeEnvs that have our finalizer; none where there is no such kind any more.
-func (r *run) envs(ctx context.Context) ([]metav1.PartialObjectMetadata, error) {
-	out, err := r.list(ctx, v1alpha1.GroupVersion.WithKind("ComputeEnvList"), func(o *metav1.PartialObjectMetadata) bool {
-		return slices.Contains(o.Finalizers, v1alpha1.FinalizerInUse)
-	})
-	if isMissing(err) {
-		return nil, nil
+// holding lists the objects of a kind of our API that have our finalizers; none where there is no such kind any more.
+func (r *run) holding(kind string) func(context.Context) ([]metav1.PartialObjectMetadata, error) {
+	return func(ctx context.Context) ([]metav1.PartialObjectMetadata, error) {
+		out, err := r.list(ctx, v1alpha1.GroupVersion.WithKind(kind), func(o *metav1.PartialObjectMetadata) bool {
+			return slices.ContainsFunc(o.Finalizers, isOurs)
+		})
+		if isMissing(err) {
+			return nil, nil
+		}
+		return out, err
 	}
-	return out, err
+}
+
+// isOurs reports whether a finalizer of a BatchJob or a ComputeEnv is one that only a running operator removes.
+func isOurs(finalizer string) bool {
+	return finalizer == v1alpha1.FinalizerInUse || finalizer == v1alpha1.FinalizerNotifications
 }
 
 // isMissing reports whether an error says that the cluster does not have a kind.
@@ -266,19 +274,19 @@ func (r *run) releasePod(ctx context.Context, pod *metav1.PartialObjectMetadata)
 	})
 }
 
-// releaseEnv removes the finalizer from a ComputeEnv. Its finalizers are replaced as a whole, so its
+// releaseObject removes our finalizers from a BatchJob or a ComputeEnv. Its finalizers are replaced as a whole, so its
 // version must still be the one that was read.
-func (r *run) releaseEnv(ctx context.Context, env *metav1.PartialObjectMetadata) error {
+func (r *run) releaseObject(ctx context.Context, o *metav1.PartialObjectMetadata) error {
 	for try := 1; ; try++ {
-		left := slices.DeleteFunc(slices.Clone(env.Finalizers), func(f string) bool { return f == v1alpha1.FinalizerInUse })
-		if len(left) == len(env.Finalizers) {
+		left := slices.DeleteFunc(slices.Clone(o.Finalizers), isOurs)
+		if len(left) == len(o.Finalizers) {
 			return nil
 		}
-		err := r.patch(ctx, env, types.MergePatchType, map[string]any{"resourceVersion": env.ResourceVersion, "finalizers": left})
+		err := r.patch(ctx, o, types.MergePatchType, map[string]any{"resourceVersion": o.ResourceVersion, "finalizers": left})
 		if !apierrors.IsConflict(err) || try == conflictTries {
 			return err
 		}
-		if err := r.Get(ctx, client.ObjectKeyFromObject(env), env); err != nil {
+		if err := r.Get(ctx, client.ObjectKeyFromObject(o), o); err != nil {
 			return err
 		}
 	}

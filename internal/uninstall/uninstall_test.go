@@ -27,13 +27,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"batchcompute.dev/operator/api/v1alpha1"
+	"batchcompute.dev/operator/internal/testutil"
 	"batchcompute.dev/operator/internal/testutil/controlplane"
 )
 
 func TestMain(m *testing.M) { os.Exit(controlplane.Main(m)) }
 
 // leftover makes in a namespace what an operator leaves that was removed with jobs running: n Pods that
-// are held, one that is not ours, a ComputeEnv in use, and tombstones.
+// are held, one that is not ours, a ComputeEnv in use, a BatchJob and a ComputeEnv with events to be sent, and tombstones.
 func leftover(t *testing.T, p *controlplane.ControlPlane, ns string, n int) {
 	t.Helper()
 	var objects []client.Object
@@ -53,7 +54,12 @@ func leftover(t *testing.T, p *controlplane.ControlPlane, ns string, n int) {
 	}
 	pool := &v1alpha1.ComputeEnv{ObjectMeta: metav1.ObjectMeta{Name: "pool", Namespace: ns, Finalizers: []string{"example.com/other", v1alpha1.FinalizerInUse}}}
 	pool.Spec.EnvName, pool.Spec.Placement.Zone = "pool", "zone-a"
-	objects = append(objects, pool,
+	pool.Finalizers = append(pool.Finalizers, v1alpha1.FinalizerNotifications)
+	film := testutil.Job("film").Task("render").New(ns)
+	film.Finalizers = []string{v1alpha1.FinalizerNotifications, "example.com/other"}
+	free := testutil.Job("free").Task("render").New(ns)
+	free.Finalizers = []string{"example.com/other"}
+	objects = append(objects, pool, film, free,
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.TombstonesName, Namespace: ns}},
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "mine", Namespace: ns}})
 	for _, o := range objects {
@@ -67,9 +73,10 @@ func leftover(t *testing.T, p *controlplane.ControlPlane, ns string, n int) {
 func left(t *testing.T, p *controlplane.ControlPlane, ns string) (out int) {
 	t.Helper()
 	var pods corev1.PodList
+	var jobs v1alpha1.BatchJobList
 	var envs v1alpha1.ComputeEnvList
 	var maps corev1.ConfigMapList
-	for _, list := range []client.ObjectList{&pods, &envs, &maps} {
+	for _, list := range []client.ObjectList{&pods, &jobs, &envs, &maps} {
 		if err := p.List(context.Background(), list, client.InNamespace(ns)); err != nil {
 			t.Fatal(err)
 		}
@@ -85,13 +92,19 @@ func left(t *testing.T, p *controlplane.ControlPlane, ns string) (out int) {
 			t.Errorf("%s was deleted", pod.Name)
 		}
 	}
-	for _, env := range envs.Items {
-		if slices.Contains(env.Finalizers, v1alpha1.FinalizerInUse) {
+	held := func(name string, finalizers []string) {
+		if slices.ContainsFunc(finalizers, isOurs) {
 			out++
 		}
-		if !slices.Contains(env.Finalizers, "example.com/other") {
-			t.Errorf("%s lost what is not ours: %q", env.Name, env.Finalizers)
+		if !slices.Contains(finalizers, "example.com/other") {
+			t.Errorf("%s lost what is not ours: %q", name, finalizers)
 		}
+	}
+	for _, job := range jobs.Items {
+		held(job.Name, job.Finalizers)
+	}
+	for _, env := range envs.Items {
+		held(env.Name, env.Finalizers)
 	}
 	for _, m := range maps.Items {
 		if m.Name == v1alpha1.TombstonesName {
@@ -114,9 +127,9 @@ func TestHostileUninstall(t *testing.T) {
 		want            Summary
 		leftHere, there int
 	}{
-		{Options{DryRun: true, Namespace: here}, Summary{n, 1, 1, 0}, n + 2, 5},
-		{Options{Namespace: there}, Summary{3, 1, 1, 0}, n + 2, 0},
-		{Options{}, Summary{n, 1, 1, 0}, 0, 0},
+		{Options{DryRun: true, Namespace: here}, Summary{n, 1, 1, 1, 0}, n + 3, 6},
+		{Options{Namespace: there}, Summary{3, 1, 1, 1, 0}, n + 3, 0},
+		{Options{}, Summary{n, 1, 1, 1, 0}, 0, 0},
 		{Options{}, Summary{}, 0, 0},
 	} {
 		var out bytes.Buffer
@@ -125,7 +138,7 @@ func TestHostileUninstall(t *testing.T) {
 		if err != nil || got != tc.want {
 			t.Errorf("%+v: %+v, %v, want %+v", tc.options, got, err, tc.want)
 		}
-		if lines := strings.Count(out.String(), "\n"); lines != tc.want.Pods+tc.want.ComputeEnvs+tc.want.ConfigMaps {
+		if lines := strings.Count(out.String(), "\n"); lines != tc.want.Pods+tc.want.BatchJobs+tc.want.ComputeEnvs+tc.want.ConfigMaps {
 			t.Errorf("%+v: %d lines", tc.options, lines)
 		}
 		if a, b := left(t, p, here), left(t, p, there); a != tc.leftHere || b != tc.there {
@@ -165,7 +178,7 @@ func TestHostileUninstallTooEarly(t *testing.T) {
 	_, err := Run(t.Context(), p.WithWatch, o, t.Output(), t.Output())
 	close(stop)
 	<-stopped
-	if running := new(RunningError); !errors.As(err, &running) || running.Holder != "manager-0" || left(t, p, ns) != 4 {
+	if running := new(RunningError); !errors.As(err, &running) || running.Holder != "manager-0" || left(t, p, ns) != 5 {
 		t.Errorf("while it runs: %v, %d are left", err, left(t, p, ns))
 	}
 	t.Logf("hostile: release-finalizers while the manager runs: %v", err)
@@ -217,8 +230,8 @@ func TestCommand(t *testing.T) {
 		t.Errorf("%d, %q", got, errs.String())
 	}
 	want := []string{
-		"Pod " + ns + "/film-render-0: finalizer removed", "ComputeEnv " + ns + "/pool: finalizer removed",
-		"ConfigMap " + ns + "/batchcompute-tombstones: deleted", "Pods: 1, ComputeEnvs: 1, ConfigMaps: 1; failed: 0", "",
+		"Pod " + ns + "/film-render-0: finalizer removed", "BatchJob " + ns + "/film: finalizer removed", "ComputeEnv " + ns + "/pool: finalizer removed",
+		"ConfigMap " + ns + "/batchcompute-tombstones: deleted", "Pods: 1, BatchJobs: 1, ComputeEnvs: 1, ConfigMaps: 1; failed: 0", "",
 	}
 	if got := strings.Split(out.String(), "\n"); !slices.Equal(got, want) || left(t, p, ns) != 0 {
 		t.Errorf("it says %q, want %q", got, want)

@@ -1,9 +1,9 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package backlog has the events of one job that one topic announces and that its receiver has not acknowledged.
+// Package backlog has the events of one job or ComputeEnv that one topic announces and that its receiver has not acknowledged.
 //
-// The status of the job stores them, so they are lost in no crash: they are added in the write that stores what they
+// The status of the object stores them, so they are lost in no crash: they are added in the write that stores what they
 // announce, and removed after the receiver's acknowledgement. An entry has all events that differ in their number only,
 // so the size of a backlog does not grow with the number of instances. See MaxEntries and MaxSize.
 package backlog
@@ -25,18 +25,19 @@ const (
 	unmerged = 16
 )
 
-// Key is what the ids of the events of an entry have in common. Together with its number it identifies an event of a job.
+// Key is what the ids of the events of an entry have in common. Together with its number it identifies an event of its object.
 type Key struct {
 	Name event.Name
 	Run  int
-	// Attempt is that of the instance, for events of instances and their nodes.
+	// Attempt is that of the instance, for events of instances and their nodes. For those of a ComputeEnv's nodes it is
+	// the generation of the ComputeEnv.
 	Attempt int
 }
 
 // Entry is one or more events that differ in their number only.
 type Entry struct {
 	Key
-	// Numbers are those of v1alpha1.PendingEvents; 0 for an event of the job.
+	// Numbers are those of v1alpha1.PendingEvents; 0 for an event of the job or the ComputeEnv.
 	Numbers ranges.Set
 	// Time is when it happened; for several events, when the last did.
 	Time time.Time
@@ -215,6 +216,7 @@ func group(entries []Entry, same func(a, b *Entry) bool) []Entry {
 // Attempts are ordered by their number before anything else, and an interrupted attempt is the last of its instance.
 var ranks = map[event.Name][2]int{
 	event.JobRunning:                    {0, 0},
+	event.ComputeEnvCreated:             {0, 0},
 	event.TaskRunning:                   {0, 1},
 	event.ComputeNodeCreated:            {1, 0},
 	event.ComputeNodeCreationFailed:     {1, 1},
@@ -231,6 +233,7 @@ var ranks = map[event.Name][2]int{
 	event.JobFailedInterrupted:          {4, 0},
 	event.JobSucceed:                    {4, 1},
 	event.JobFailed:                     {4, 2},
+	event.ComputeEnvDeleted:             {4, 2},
 }
 
 // compare orders keys: by the run, then as ranks say.
@@ -245,8 +248,8 @@ func (k Key) compare(o Key) int {
 
 // Bound returns a backlog that takes at most size bytes, and how many events it lost for that. As long as it takes more,
 // all entries with the same key are merged, then messages are left out, and then entries are: first the largest of those
-// about instances and nodes, then of those about tasks, and those about the job last. It is for a receiver that is down
-// while instances end in a pattern that has no short form. Cost: O(n log n), and O(ranges).
+// about instances and nodes, then of those about tasks, and those about the job or the ComputeEnv last. It is for a receiver
+// that is down while instances end in a pattern that has no short form. Cost: O(n log n), and O(ranges).
 func (b Backlog) Bound(size int) (Backlog, int) {
 	switch {
 	case size < entrySize: // no entry is as small
@@ -288,10 +291,10 @@ func (b Backlog) Bound(size int) (Backlog, int) {
 }
 
 // worth orders entries by how much is lost with them: those about instances and nodes have 0, those about tasks 1, those
-// about the job 2.
+// about the job or the ComputeEnv 2.
 func (e *Entry) worth() int {
 	switch e.Name.Level() {
-	case event.Job:
+	case event.Job, event.ComputeEnv:
 		return 2
 	case event.Task:
 		return 1

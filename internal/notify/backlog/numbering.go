@@ -6,11 +6,15 @@ package backlog
 import (
 	"slices"
 
+	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/notify/event"
 )
 
-// Numbering gives each instance of a job a number: the instances of all tasks are counted in the order of the spec.
+// Numbering gives each instance of a job a number: the instances of all tasks are counted in the order of the spec. The nodes
+// of a ComputeEnv have the numbers from 0.
 type Numbering struct {
+	// ofEnv says that it is that of a ComputeEnv, which has no tasks.
+	ofEnv bool
 	// ends are the numbers behind the last instance of each task.
 	ends []int
 }
@@ -22,7 +26,23 @@ func NewNumbering(n int, instances func(task int) int) Numbering {
 		sum += instances(i)
 		ends[i] = sum
 	}
-	return Numbering{ends}
+	return Numbering{ends: ends}
+}
+
+// EnvNumbering returns the numbering of a ComputeEnv.
+func EnvNumbering() Numbering { return Numbering{ofEnv: true} }
+
+// has reports whether events of this name can be those of the object.
+func (n Numbering) has(name event.Name) bool {
+	switch name.Level() {
+	case event.Job, event.Task, event.TaskInstance:
+		return !n.ofEnv
+	case event.ComputeEnv:
+		return n.ofEnv
+	case event.ComputeNode:
+		return true
+	}
+	return false
 }
 
 // Start returns the number of the first instance of a task, by the task's position.
@@ -42,6 +62,8 @@ func (n Numbering) Find(number int) (task, index int) {
 // limit returns the number that those of events of this name are less than.
 func (n Numbering) limit(name event.Name) int {
 	switch level := name.Level(); {
+	case n.ofEnv:
+		return v1alpha1.MaxComputeNodeCount
 	case level == event.Task:
 		return len(n.ends)
 	case len(n.ends) == 0:

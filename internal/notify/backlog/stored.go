@@ -23,7 +23,7 @@ const (
 	entrySize = 250
 )
 
-// Parse reads the stored backlog of a job with this numbering. It returns an error for what Stored would not have
+// Parse reads the stored backlog of an object with this numbering. It returns an error for what Stored would not have
 // written, except that it does not find an event that is in two entries. Cost: linear in the text.
 func Parse(stored []v1alpha1.PendingEvents, n Numbering) (Backlog, error) {
 	if len(stored) == 0 {
@@ -79,12 +79,14 @@ func (e *Entry) messageSize() int {
 	return max(len(e.Message), v1alpha1.MaxMessageSize)
 }
 
-// ofJob reports whether events of this name have no number.
-func ofJob(name event.Name) bool { return name.Level() == event.Job }
+// isWhole reports whether events of this name have no number, since they are about the job or the ComputeEnv.
+func isWhole(name event.Name) bool {
+	return name.Level() == event.Job || name.Level() == event.ComputeEnv
+}
 
 // FormatNumbers returns numbers as v1alpha1.PendingEvents stores them: as ranges, or as a bitmap if that is shorter.
 func FormatNumbers(name event.Name, set ranges.Set) string {
-	if ofJob(name) {
+	if isWhole(name) {
 		return ""
 	}
 	if set.TextLen() <= bitmapSize(set) {
@@ -104,17 +106,24 @@ func bitmapSize(set ranges.Set) int {
 
 // ParseNumbers reads the form that FormatNumbers writes.
 func ParseNumbers(name event.Name, text string, n Numbering) (ranges.Set, error) {
+	switch {
+	case n.has(name):
+	case n.ofEnv:
+		return ranges.Set{}, fmt.Errorf("%q is no event of a ComputeEnv", name)
+	default:
+		return ranges.Set{}, fmt.Errorf("%q is no event of a job", name)
+	}
 	return parseNumbers(name, text, n.limit(name))
 }
 
 // parseNumbers is ParseNumbers for numbers that are less than limit.
 func parseNumbers(name event.Name, text string, limit int) (ranges.Set, error) {
 	switch {
-	case name.Level() == event.Unknown, name.Level() == event.ComputeEnv:
-		return ranges.Set{}, fmt.Errorf("%q is no event of a job", name)
-	case ofJob(name) && text != "":
+	case name.Level() == event.Unknown:
+		return ranges.Set{}, fmt.Errorf("%q is no event", name)
+	case isWhole(name) && text != "":
 		return ranges.Set{}, fmt.Errorf("%s must have no numbers", name)
-	case ofJob(name):
+	case isWhole(name):
 		return ranges.Of(0), nil
 	}
 	set, err := parseSet(text, limit)

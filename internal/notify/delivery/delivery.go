@@ -1,13 +1,13 @@
 // Copyright The BatchCompute Operator Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package delivery sends the pending events of jobs to the receivers of their topics.
+// Package delivery sends the pending events of jobs or ComputeEnvs, here called objects, to the receivers of their topics.
 //
-// The status of a job is the only store of its events. The dispatcher keeps in memory which jobs have pending events, and
-// what became of those that it has sent; the reconciler puts that into the status with its next write. After a restart
+// The status of an object is the only store of its events. The dispatcher keeps in memory which objects have pending events,
+// and what became of those that it has sent; the reconciler puts that into the status with its next write. After a restart
 // of the process the events that the status still has are sent again.
 //
-// The events of one notification of one job form a stream. A stream is sent in turns: it has one at a time, so its events
+// The events of one notification of one object form a stream. A stream is sent in turns: it has one at a time, so its events
 // arrive in order. Streams with the same receiver share its queue, its limit of concurrent turns and its backoff.
 package delivery
 
@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	// turnEvents is how many events a turn sends at most. They share the variables and the texts of the job.
+	// turnEvents is how many events a turn sends at most. They share the variables and the texts of the object.
 	turnEvents = 1000
 	// turnTime bounds a turn, so that a slow receiver shows progress in the status.
 	turnTime = time.Minute
@@ -37,9 +37,9 @@ const (
 	minBackoff, maxBackoff = 200 * time.Millisecond, time.Minute
 	// keyTime is how long the receiver of a topic is known before the catalogue is asked again.
 	keyTime = 10 * time.Second
-	// cacheWait is when a turn is tried again that has found the cached job older than its last write.
+	// cacheWait is when a turn is tried again that has found the cached object older than its last write.
 	cacheWait = 100 * time.Millisecond
-	// reportAfter is how long a receiver fails before the status of its jobs says so.
+	// reportAfter is how long a receiver fails before the status of its objects says so.
 	reportAfter = 10 * time.Second
 	// refusalWait is how long an event is sent again that its receiver refuses, and minFailing how long a receiver must
 	// have failed before overdue events are dropped: the operator may have been down for long.
@@ -66,22 +66,40 @@ type Observer interface {
 // Config is what a Dispatcher needs. All fields are required.
 type Config struct {
 	Topics Topics
-	// ReadJob returns the whole job of a name; the error is NotFound if there is none.
-	ReadJob func(context.Context, types.NamespacedName) (*v1alpha1.BatchJob, error)
-	// Wake has the reconciler look at a job, for which Report has something new.
+	// Read returns the object of a name, with its Source; the error is NotFound if there is none.
+	Read func(context.Context, types.NamespacedName) (*Object, error)
+	// Wake has the reconciler look at an object, for which Report has something new.
 	Wake     func(types.NamespacedName)
 	Observer Observer
 	Clock    clock.PassiveClock
 }
 
-// Dispatcher sends the pending events of jobs. Its methods may be called concurrently.
+// Object is what sending needs of a job or a ComputeEnv.
+type Object struct {
+	UID types.UID
+	// Version is the resource version that Status has.
+	Version string
+	// SinkURL is that of v1alpha1.AnnotationNotificationSink; "" if it has none.
+	SinkURL string
+	// Notifications are those of the spec. Update does not need them.
+	Notifications []v1alpha1.Notification
+	// Status has the pending events; nil if there are none.
+	Status *v1alpha1.NotificationStatus
+	// Source makes the events. Update does not need it.
+	Source backlog.Source
+}
+
+// owesEvents reports whether events are pending.
+func (o *Object) owesEvents() bool { return o.Status != nil && o.Status.Pending > 0 }
+
+// Dispatcher sends the pending events of the objects of one kind. Its methods may be called concurrently.
 type Dispatcher struct {
 	config Config
 	// changed gets a value when there may be a turn to run.
 	changed chan struct{}
 
 	mu        sync.Mutex
-	jobs      map[types.NamespacedName]*job
+	owners    map[types.NamespacedName]*owner
 	receivers map[string]*receiver
 	keys      map[slot]knownKey
 	running   int
@@ -98,8 +116,8 @@ type knownKey struct {
 	at  time.Time
 }
 
-// job is a job with pending events, or with acknowledged ones that its status still has.
-type job struct {
+// owner is an object with pending events, or with acknowledged ones that its status still has.
+type owner struct {
 	name types.NamespacedName
 	uid  types.UID
 	// version is the resource version of the last status that Update has seen.
@@ -108,9 +126,9 @@ type job struct {
 	streams map[int]*stream
 }
 
-// stream is the events of one notification of a job.
+// stream is the events of one notification of an object.
 type stream struct {
-	job      *job
+	owner    *owner
 	position int
 	slot     slot
 	receiver *receiver // nil while the stream has nothing to send
@@ -138,56 +156,54 @@ type stream struct {
 func New(c Config) *Dispatcher {
 	return &Dispatcher{
 		config: c, changed: make(chan struct{}, 1),
-		jobs: map[types.NamespacedName]*job{}, receivers: map[string]*receiver{}, keys: map[slot]knownKey{},
+		owners: map[types.NamespacedName]*owner{}, receivers: map[string]*receiver{}, keys: map[slot]knownKey{},
 	}
 }
 
-// Update takes the pending events of a job from its stored status: they are sent from now on, and what is not in the
-// status any more is forgotten. version is the resource version that the status has. Cost: O(notifications of the job)
-// if nothing is to be sent.
-func (d *Dispatcher) Update(o *v1alpha1.BatchJob, status *v1alpha1.BatchJobStatus, version string) {
-	name := types.NamespacedName{Namespace: o.Namespace, Name: o.Name}
+// Update takes the pending events of an object from its stored status: they are sent from now on, and what is not in the
+// status any more is forgotten. Cost: O(notifications of the object) if nothing is to be sent.
+func (d *Dispatcher) Update(name types.NamespacedName, o *Object) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	j := d.jobs[name]
-	if j != nil && j.uid != o.UID {
-		d.remove(j)
-		j = nil
+	w := d.owners[name]
+	if w != nil && w.uid != o.UID {
+		d.remove(w)
+		w = nil
 	}
-	if !plan.OwesEvents(status) {
-		if j != nil {
-			d.remove(j)
+	if !o.owesEvents() {
+		if w != nil {
+			d.remove(w)
 		}
 		return
 	}
-	if j == nil {
-		j = &job{name: name, uid: o.UID, streams: map[int]*stream{}}
-		d.jobs[name] = j
+	if w == nil {
+		w = &owner{name: name, uid: o.UID, streams: map[int]*stream{}}
+		d.owners[name] = w
 	}
-	j.version = version
+	w.version = o.Version
 	pending := map[int]bool{}
-	for i := range status.Notifications.Topics {
-		if t := &status.Notifications.Topics[i]; len(t.Pending) > 0 {
+	for i := range o.Status.Topics {
+		if t := &o.Status.Topics[i]; len(t.Pending) > 0 {
 			pending[int(t.Notification)] = true
-			d.updateStream(j, t, o.Annotations[v1alpha1.AnnotationNotificationSink])
+			d.updateStream(w, t, o.SinkURL)
 		}
 	}
-	for position, s := range j.streams {
+	for position, s := range w.streams {
 		if !pending[position] {
 			d.drop(s)
-			delete(j.streams, position)
+			delete(w.streams, position)
 		}
 	}
 }
 
 // updateStream takes the pending events of one notification.
-func (d *Dispatcher) updateStream(j *job, t *v1alpha1.TopicStatus, sinkURL string) {
-	s := j.streams[int(t.Notification)]
+func (d *Dispatcher) updateStream(w *owner, t *v1alpha1.TopicStatus, sinkURL string) {
+	s := w.streams[int(t.Notification)]
 	if s == nil {
-		s = &stream{job: j, position: int(t.Notification), index: -1, acked: backlog.Acks{}, givenUp: backlog.Acks{}}
-		j.streams[s.position] = s
+		s = &stream{owner: w, position: int(t.Notification), index: -1, acked: backlog.Acks{}, givenUp: backlog.Acks{}}
+		w.streams[s.position] = s
 	}
-	s.slot = slot{j.name.Namespace, t.TopicName, sinkURL}
+	s.slot = slot{w.name.Namespace, t.TopicName, sinkURL}
 	s.oldest = t.Pending[0].Time.Time
 	s.acked, s.givenUp = keep(t, s.acked), keep(t, s.givenUp)
 	n := 0
@@ -215,58 +231,58 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// remove forgets a job. A turn of it that runs has no effect when it ends.
-func (d *Dispatcher) remove(j *job) {
-	for _, s := range j.streams {
+// remove forgets an object. A turn of it that runs has no effect when it ends.
+func (d *Dispatcher) remove(w *owner) {
+	for _, s := range w.streams {
 		d.drop(s)
 	}
-	delete(d.jobs, j.name)
+	delete(d.owners, w.name)
 }
 
-// Forget forgets a job that was deleted.
+// Forget forgets an object that was deleted.
 func (d *Dispatcher) Forget(name types.NamespacedName) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if j := d.jobs[name]; j != nil {
-		d.remove(j)
+	if w := d.owners[name]; w != nil {
+		d.remove(w)
 	}
 }
 
-// Knows reports whether Update has given the dispatcher events of a job that are still pending.
+// Knows reports whether Update has given the dispatcher events of an object that are still pending.
 func (d *Dispatcher) Knows(name types.NamespacedName, uid types.UID) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	j := d.jobs[name]
-	return j != nil && j.uid == uid
+	w := d.owners[name]
+	return w != nil && w.uid == uid
 }
 
-// Queue returns how many jobs have events to be sent, and the age of the oldest of these. Cost: linear.
-func (d *Dispatcher) Queue() (jobs int, oldest time.Duration) {
+// Queue returns how many objects have events to be sent, and the age of the oldest of these. Cost: linear.
+func (d *Dispatcher) Queue() (objects int, oldest time.Duration) {
 	now := d.config.Clock.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, j := range d.jobs {
-		for _, s := range j.streams {
+	for _, w := range d.owners {
+		for _, s := range w.streams {
 			oldest = max(oldest, now.Sub(s.oldest))
 		}
 	}
-	return len(d.jobs), oldest
+	return len(d.owners), oldest
 }
 
-// Enabled reports whether the events of new jobs are to be sent.
+// Enabled reports whether the events of new objects are to be sent.
 func (d *Dispatcher) Enabled() bool { return d.config.Topics.Enabled() }
 
-// Report returns what became of the events of a job, for its next status.
+// Report returns what became of the events of an object, for its next status.
 func (d *Dispatcher) Report(name types.NamespacedName, uid types.UID) *plan.Delivery {
 	out := &plan.Delivery{}
 	now := d.config.Clock.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	j := d.jobs[name]
-	if j == nil || j.uid != uid {
+	w := d.owners[name]
+	if w == nil || w.uid != uid {
 		return out
 	}
-	for position, s := range j.streams {
+	for position, s := range w.streams {
 		for len(out.Topics) <= position {
 			out.Topics = append(out.Topics, plan.TopicDelivery{})
 		}

@@ -125,8 +125,8 @@ func (d *Dispatcher) release(s *stream) {
 // drop forgets a stream. If a turn of it runs, that releases the receiver when it ends.
 func (d *Dispatcher) drop(s *stream) {
 	s.again = false
-	if s.job.streams[s.position] == s {
-		delete(s.job.streams, s.position)
+	if s.owner.streams[s.position] == s {
+		delete(s.owner.streams, s.position)
 	}
 	if !s.busy {
 		d.release(s)

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"batchcompute.dev/operator/api/v1alpha1"
 	"batchcompute.dev/operator/internal/lookup"
 	"batchcompute.dev/operator/internal/notify/backlog"
 	"batchcompute.dev/operator/internal/notify/event"
@@ -80,7 +79,7 @@ type result struct {
 	// err is why no more was acknowledged; refused says that the receiver refused an event.
 	err     error
 	refused bool
-	// stale says that the cached job is too old, and gone that there is nothing to send.
+	// stale says that the cached object is too old, and gone that there is nothing to send.
 	stale, gone bool
 	// timeout is that of the topic: how long after an event it is sent.
 	timeout time.Duration
@@ -98,27 +97,27 @@ func (d *Dispatcher) turn(ctx context.Context, s *stream) {
 		d.config.Wake(name)
 	}
 	if r.err != nil {
-		log.FromContext(ctx).V(1).Info("Sending events failed", "batchJob", s.job.name, "topic", s.slot.topic, "error", r.err.Error())
+		log.FromContext(ctx).V(1).Info("Sending events failed", "object", s.owner.name, "topic", s.slot.topic, "error", r.err.Error())
 	}
 }
 
 // send sends events of a stream.
 func (d *Dispatcher) send(ctx context.Context, s *stream) result {
 	d.mu.Lock()
-	version, skip := s.job.version, s.acked.Clone()
+	version, skip := s.owner.version, s.acked.Clone()
 	for k, set := range s.givenUp {
 		skip.Add(k, set)
 	}
 	at := s.slot
 	d.mu.Unlock()
-	job, err := d.config.ReadJob(ctx, s.job.name)
+	o, err := d.config.Read(ctx, s.owner.name)
 	switch {
-	case apierrors.IsNotFound(err), err == nil && job.UID != s.job.uid:
+	case apierrors.IsNotFound(err), err == nil && o.UID != s.owner.uid:
 		return result{gone: true}
-	case err != nil, lookup.IsOlder(job.ResourceVersion, version):
+	case err != nil, lookup.IsOlder(o.Version, version):
 		return result{stale: true}
 	}
-	pending, of, err := pendingOf(job, s.position)
+	pending, err := pendingOf(o, s.position)
 	if err != nil || len(pending) == 0 {
 		return result{gone: true} // the reconciler says so in the status
 	}
@@ -127,24 +126,22 @@ func (d *Dispatcher) send(ctx context.Context, s *stream) result {
 		return result{err: err, more: true, timeout: d.config.Topics.DeliveryTimeout()}
 	}
 	defer to.Release()
-	out := d.sendPending(ctx, to.Sink, pending.Events(&of, &job.Spec.Job.Notifications[s.position], skip))
+	out := d.sendPending(ctx, to.Sink, pending.Events(o.Source, &o.Notifications[s.position], skip))
 	out.timeout = to.DeliveryTimeout
 	return out
 }
 
-// pendingOf returns the pending events of a notification of a job.
-func pendingOf(job *v1alpha1.BatchJob, position int) (backlog.Backlog, backlog.Job, error) {
-	of := backlog.JobOf(job)
-	if job.Status.Notifications == nil || position >= len(job.Spec.Job.Notifications) {
-		return nil, of, nil
+// pendingOf returns the pending events of a notification of an object.
+func pendingOf(o *Object, position int) (backlog.Backlog, error) {
+	if o.Status == nil || position >= len(o.Notifications) {
+		return nil, nil
 	}
-	for i := range job.Status.Notifications.Topics {
-		if t := &job.Status.Notifications.Topics[i]; int(t.Notification) == position {
-			pending, err := backlog.Parse(t.Pending, of.Numbering)
-			return pending, of, err
+	for i := range o.Status.Topics {
+		if t := &o.Status.Topics[i]; int(t.Notification) == position {
+			return backlog.Parse(t.Pending, o.Source.Numbers())
 		}
 	}
-	return nil, of, nil
+	return nil, nil
 }
 
 // sendPending sends the first events.
@@ -185,7 +182,7 @@ func (d *Dispatcher) sendPending(ctx context.Context, to sink.Sink, events iter.
 	return out
 }
 
-// end notes how a turn ended, gives the stream its next turn, and returns the jobs that the reconciler must look at.
+// end notes how a turn ended, gives the stream its next turn, and returns the objects that the reconciler must look at.
 func (d *Dispatcher) end(s *stream, r *result) []types.NamespacedName {
 	now := d.config.Clock.Now()
 	d.mu.Lock()
@@ -195,7 +192,7 @@ func (d *Dispatcher) end(s *stream, r *result) []types.NamespacedName {
 	s.busy, s.again = false, false
 	from.running--
 	d.running--
-	if s.job.streams[s.position] != s { // dropped meanwhile
+	if s.owner.streams[s.position] != s { // dropped meanwhile
 		d.release(s)
 		return nil
 	}
@@ -229,7 +226,7 @@ func (d *Dispatcher) end(s *stream, r *result) []types.NamespacedName {
 		d.release(s)
 	}
 	if r.acked.Len()+s.givenUp.Len() > 0 {
-		wake = append(wake, s.job.name)
+		wake = append(wake, s.owner.name)
 	}
 	return append(wake, d.reports(s, from, now)...)
 }
@@ -264,7 +261,7 @@ func waitOf(err error) time.Duration {
 	return 0
 }
 
-// reports returns the jobs whose status must say something new of a stream, or of those that wait for its receiver.
+// reports returns the objects whose status must say something new of a stream, or of those that wait for its receiver.
 func (d *Dispatcher) reports(s *stream, r *receiver, now time.Time) []types.NamespacedName {
 	list := []*stream{s}
 	if r.failures > 0 {
@@ -277,7 +274,7 @@ func (d *Dispatcher) reports(s *stream, r *receiver, now time.Time) []types.Name
 		overdue := !since.IsZero() && s.oldest.Before(r.giveUpBefore(now))
 		if text != s.reported || overdue {
 			s.reported = text
-			out = append(out, s.job.name)
+			out = append(out, s.owner.name)
 		}
 	}
 	return out
