@@ -28,7 +28,7 @@ const (
 )
 
 // eventsTimeout bounds how long events may take after the end of their job.
-const eventsTimeout = time.Minute
+const eventsTimeout = 5 * time.Minute
 
 // listen starts a receiver in this program, and adds it to the catalogue that will be installed. It does nothing where the
 // manager cannot reach this machine.
